@@ -1,0 +1,25 @@
+"""How errors of the work reach Dagster: a user's mistake fails at once and reads well, a failing store is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+MAX_RETRIES = 3
+
+
+@contextmanager
+def reported(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Turn ValueErrors into a `Failure` without retry, and storage errors into retries after 2, 4 and 8 seconds."""
+    from ops.store.files import StorageError
+
+    try:
+        yield
+    except StorageError as error:
+        if error.transient and context.retry_number < MAX_RETRIES:
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=2 ** (context.retry_number + 1)) from error
+        raise dg.Failure(description=str(error), allow_retries=False) from error
+    except ValueError as error:
+        raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error

@@ -1,0 +1,38 @@
+"""Frames: every usable video decoded once into its own Zarr array."""
+
+import dagster as dg
+
+import configs
+from assets.failures import reported
+from assets.metadata import counts
+from assets.partitions import buckets_by_dataset, video_partitions
+from assets.videos import videos
+from configs import versions
+
+
+@dg.asset(
+    group_name="frames",
+    deps=[videos],
+    partitions_def=video_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    kinds={"python", "zarr"},
+    owners=["team:data"],
+    code_version=versions.FRAMES,
+    description="One Zarr array per video, one-frame chunks in shards; the manifest row is written last.",
+)
+def frames(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+    """Decode the videos whose content, decode configuration or code has changed; leave the others alone."""
+    from ops.media.materialize import materialize
+    from ops.progress import progress_bar
+    from ops.store.layout import Layout
+
+    totals: dict[str, float] = {}
+    reasons: dict[str, int] = {}
+    for name, buckets in buckets_by_dataset(context).items():
+        with reported(context), progress_bar("frames", "videos") as progress:
+            report = materialize(configs.dataset(name), Layout(settings.storage), buckets, progress=progress)
+        for field in ("done", "reused", "quarantined", "frames", "bytes", "seconds"):
+            totals[field] = totals.get(field, 0) + getattr(report, field)
+        reasons.update(report.reasons)
+    rate = totals.get("done", 0) / max(totals.get("seconds", 0), 1e-6)
+    return dg.MaterializeResult(metadata={**totals, "videos_per_s": round(rate, 1), "quarantine": counts(reasons, ("reason", "videos"))})

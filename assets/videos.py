@@ -1,0 +1,79 @@
+"""Raw video: the sample world that the project makes for itself, and the table of every file that a dataset holds."""
+
+import dagster as dg
+
+import configs
+from assets.failures import reported
+from assets.metadata import counts, picture
+from assets.partitions import buckets_by_dataset, video_partitions
+from configs import versions
+
+
+class FiguresSize(dg.Config):
+    """How much of the sample world to make; the defaults are the demo's."""
+
+    train: int = 480
+    val: int = 160
+    untrimmed: int = 6
+    scenes: int = 8
+    parts: int = 40
+    seed: int = 0
+
+
+@dg.asset(
+    group_name="source",
+    kinds={"python", "mp4"},
+    owners=["team:data"],
+    code_version=versions.FIGURES,
+    description="The sample dataset: articulated figures in action, with exact ground truth for all four tasks.",
+)
+def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+    """Make the `figures` dataset below the storage root; the same size and seed make nothing twice."""
+    from ops.figures.dataset import make_figures
+    from ops.flow import figures_size
+    from ops.progress import progress_bar
+    from ops.store.files import read_bytes
+    from ops.store.layout import Layout
+
+    dataset = configs.dataset("figures")
+    root = Layout(settings.storage).dataset_root(dataset)
+    size = figures_size(config.train, config.val, config.untrimmed, config.scenes, config.parts)
+    with reported(context), progress_bar("figures", "videos") as progress:
+        report = make_figures(root, size, seed=config.seed, progress=progress)
+        sheet = read_bytes(f"{root}/contact_sheet.png")
+    return dg.MaterializeResult(
+        metadata={
+            **report.counts,
+            "made": report.made,
+            "seconds": round(report.seconds, 1),
+            "root": dg.MetadataValue.path(root),
+            "contact_sheet": picture(sheet, "one row per action"),
+        },
+    )
+
+
+@dg.asset(
+    group_name="ingest",
+    deps=[figures],
+    partitions_def=video_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    kinds={"python", "parquet"},
+    owners=["team:data"],
+    code_version=versions.INGEST,
+    description="One row per video file, hashed and probed; a damaged file is a row with status and reason.",
+)
+def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+    """Scan the dataset's folder and write the video table of the run's buckets."""
+    from ops.media.ingest import ingest
+    from ops.progress import progress_bar
+    from ops.store.layout import Layout
+
+    totals: dict[str, float] = {}
+    reasons: dict[str, int] = {}
+    for name, buckets in buckets_by_dataset(context).items():
+        with reported(context), progress_bar("videos", "files") as progress:
+            report = ingest(configs.dataset(name), Layout(settings.storage), buckets, progress)
+        for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
+            totals[field] = totals.get(field, 0) + getattr(report, field)
+        reasons.update(report.reasons)
+    return dg.MaterializeResult(metadata={**totals, "quarantine": counts(reasons, ("reason", "videos"))})

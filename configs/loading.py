@@ -1,0 +1,146 @@
+"""Finding, reading and validating the YAML files of this package.
+
+`configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds one dataset each. A user's
+own files live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from configs.schema import RECIPES, TASKS, ConfigError, Dataset, Recipe, Strict
+
+HERE = Path(__file__).parent
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times faster
+T = TypeVar("T", bound=Strict)
+
+
+def _folders() -> list[Path]:
+    own = os.environ.get("KINOGRAPH_CONFIGS")
+    if own and not Path(own).is_dir():
+        raise ConfigError("environment", "KINOGRAPH_CONFIGS", own, "an existing folder")
+    return [HERE, *([Path(own)] if own else [])]
+
+
+class _OneOfEachKey(LOADER):  # type: ignore[misc, valid-type]
+    """Plain YAML would keep the last of two equal keys and say nothing."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' given twice", key.start_mark)
+            if isinstance(key.value, str):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)
+    except UnicodeDecodeError as error:
+        raise ConfigError(str(path), "(whole file)", f"byte {error.object[error.start]:#04x}", "UTF-8 text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), "(whole file)", str(error).replace("\n", " "), "valid YAML") from error
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), "(whole file)", "nothing" if value is None else type(value).__name__, "a mapping")
+    for key in value:
+        if not isinstance(key, str):
+            raise ConfigError(str(path), "(key)", key, "text; YAML takes words such as on, off, yes and numbers for values: quote them")
+    return value
+
+
+def _validate(kind: type[T], value: Any, where: str) -> T:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "(whole)"
+        found, allowed = first.get("input"), first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            allowed = "one of " + ", ".join(_fields_beside(kind, first["loc"]))
+        elif first["type"] == "missing":
+            found, allowed = "nothing", "a value: this field has no default"
+        elif isinstance(found, dict):  # a rule over several fields; the message names them
+            found = ", ".join(found)
+        raise ConfigError(where, field, found, allowed) from error
+
+
+def _fields_beside(kind: type[Strict], loc: tuple[int | str, ...]) -> list[str]:
+    """Field names that are allowed where an unknown key was found."""
+    model: Any = kind
+    for part in loc[:-1]:
+        annotation = model.model_fields[part].annotation if isinstance(part, str) else model
+        model = annotation
+        for inner in getattr(annotation, "__args__", ()):
+            if isinstance(inner, type) and issubclass(inner, Strict):
+                model = inner
+    return sorted(model.model_fields) if hasattr(model, "model_fields") else []
+
+
+def _given(value: dict[str, Any], place: dict[str, str], where: str) -> None:
+    """Raises ConfigError when a file says something else of itself than its place does."""
+    for field, expected in place.items():
+        if value.get(field, expected) != expected:
+            raise ConfigError(where, field, value[field], f"{expected}, which its place says, or nothing")
+
+
+@lru_cache(maxsize=8)
+def _recipe_sources(folders: tuple[Path, ...]) -> dict[str, tuple[str, Path, Any]]:
+    """Recipe name -> (task, file, raw value); every file is read once."""
+    found: dict[str, tuple[str, Path, Any]] = {}
+    for folder in folders:
+        for task in TASKS:
+            for path in sorted((folder / task).glob("*.yaml")):
+                for name, value in _read(path).items():
+                    if name.startswith("."):  # a block that the file's own recipes share through a YAML anchor
+                        continue
+                    if name in found:
+                        raise ConfigError(str(path), name, "a second recipe of this name", f"one; the first is in {found[name][1]}")
+                    found[name] = (task, path, value)
+    return found
+
+
+def names(task: str | None = None) -> list[str]:
+    """Names of all recipes, or of one task's."""
+    if task is not None and task not in TASKS:
+        raise ConfigError("configs.names", "task", task, ", ".join(TASKS))
+    return sorted(name for name, (of, _, _) in _recipe_sources(tuple(_folders())).items() if task in (None, of))
+
+
+def load(name: str) -> Recipe:
+    """The recipe of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    sources = _recipe_sources(tuple(_folders()))
+    if name not in sources:
+        raise ConfigError("configs.load", "recipe", name, ", ".join(sorted(sources)))
+    task, path, value = sources[name]
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), name, type(value).__name__, "a mapping")
+    _given(value, {"name": name, "task": task}, f"{path} ({name})")
+    kind = RECIPES.get(task)  # type: ignore[call-overload]
+    if kind is None:
+        raise ConfigError(str(path), "task", task, ", ".join(RECIPES))
+    family = value.get("family", path.stem)
+    return _validate(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
+
+
+def datasets() -> list[str]:
+    """Names of all datasets."""
+    return sorted({path.stem for folder in _folders() for path in (folder / "datasets").glob("*.yaml")})
+
+
+def dataset(name: str) -> Dataset:
+    """The dataset of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    for folder in reversed(_folders()):
+        path = folder / "datasets" / f"{name}.yaml"
+        if path.is_file():
+            value = _read(path)
+            _given(value, {"name": name}, str(path))
+            return _validate(Dataset, {**value, "name": name}, str(path))
+    raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()))

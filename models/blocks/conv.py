@@ -1,0 +1,39 @@
+"""Convolution, batch normalisation and activation as one named unit, and folding of frames into the batch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvMaker(Protocol):
+    """A slot: makes the convolutions of a trunk."""
+
+    def __call__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Module: ...
+
+
+class ConvNorm(nn.Module):
+    """Conv2d without bias, BatchNorm2d, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H / stride, W / stride)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.relu = relu
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
+        # In place: batch normalisation keeps its input, not its output, for the backward pass.
+        return F.relu_(x) if self.relu else x
+
+
+def fold_frames(clip: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> (B*T, C, H, W), frames of a clip in order, in channels-last memory.
+
+    Channels-last keeps every convolution of a 2D trunk free of layout changes. A clip that already lies as (B, T, H, W, C) in
+    memory, as decoded frames do, is folded without a copy.
+    """
+    return clip.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)

@@ -1,0 +1,57 @@
+"""What a caller can get wrong, said in one form: the field, what was found, what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+
+class ModelConfigError(ValueError):
+    """A family's Config holds a value that no model can be built from."""
+
+    def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
+        self.where, self.field, self.found, self.allowed = where, field, found, allowed
+        super().__init__(f"{where}: field '{field}': found {found!r}; allowed: {allowed}")
+
+
+class ModelInputError(ValueError):
+    """A tensor does not fit the model: says what was found and what is expected."""
+
+
+def require_int(where: str, field: str, value: object, minimum: int) -> None:
+    """Raises ModelConfigError unless `value` is an int of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ModelConfigError(where, field, value, f"an integer of at least {minimum}")
+
+
+def require_one_of(where: str, field: str, value: object, allowed: Collection[object]) -> None:
+    """Raises ModelConfigError unless `value` is among `allowed`."""
+    if value not in allowed:
+        raise ModelConfigError(where, field, value, ", ".join(str(one) for one in allowed))
+
+
+def require_rate(where: str, field: str, value: object) -> None:
+    """Raises ModelConfigError unless `value` is a number in [0, 1)."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ModelConfigError(where, field, value, "a number in [0, 1)")
+
+
+def require_clip(model: str, clip: Tensor, num_frames: int | None = None) -> None:
+    """Raises ModelInputError unless `clip` is a float (B, 3, T, H, W), with T == `num_frames` where that is given."""
+    frames = "T" if num_frames is None else str(num_frames)
+    expected = f"floating-point (B, 3, {frames}, H, W), normalised RGB"
+    if not isinstance(clip, Tensor):
+        raise ModelInputError(f"{model}: input: found {type(clip).__name__}; expected a tensor, {expected}")
+    fits = clip.ndim == 5 and clip.shape[1] == 3 and (num_frames is None or clip.shape[2] == num_frames)
+    if not fits or not clip.is_floating_point() or 0 in clip.shape:
+        dtype = str(clip.dtype).removeprefix("torch.")
+        raise ModelInputError(f"{model}: input: found {dtype} {tuple(clip.shape)}; expected {expected}")
+
+
+def require_features(model: str, features: Tensor, shape: tuple[int | None, ...], names: str) -> None:
+    """Raises ModelInputError unless `features` has this shape; None stands for any size, `names` is for the message."""
+    sizes = features.shape if isinstance(features, torch.Tensor) else ()
+    if len(sizes) != len(shape) or any(want not in (None, size) for size, want in zip(sizes, shape, strict=True)):
+        raise ModelInputError(f"{model}: features: found {tuple(sizes)}; expected {names}")

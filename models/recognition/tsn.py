@@ -1,0 +1,69 @@
+"""Temporal Segment Networks (Wang et al., ECCV 2016): a ResNet on sparse frames, averaged before the classifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from models.blocks.conv import fold_frames
+from models.blocks.resnet2d import BLOCKS, STEMS, ResNet2d, Slots
+from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of a TSN. Raises ModelConfigError with field, found and allowed."""
+
+    num_classes: int
+    depth: int = 50
+    width: int = 64
+    stem: str = "pool"
+    dropout: float = 0.4
+    init_std: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_int("tsn", "num_classes", self.num_classes, 1)
+        require_one_of("tsn", "depth", self.depth, BLOCKS)
+        require_int("tsn", "width", self.width, 1)
+        require_one_of("tsn", "stem", self.stem, STEMS)
+        require_rate("tsn", "dropout", self.dropout)
+        require_rate("tsn", "init_std", self.init_std)
+
+
+TINY = Config(num_classes=5, depth=10, width=8)
+
+
+class TSN(nn.Module):
+    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes).
+
+    T counts all frames of a video that are averaged: segments, and at test time crops as well.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem]))
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc = nn.Linear(self.trunk.out_channels, config.num_classes)
+        nn.init.normal_(self.fc.weight, std=config.init_std)
+        nn.init.zeros_(self.fc.bias)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D): mean over places and frames. Features of several views may be averaged."""
+        require_clip("tsn", clip)
+        maps = self.trunk(fold_frames(clip))
+        return maps.mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2])).mean(1)
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) -> logits (B, classes)."""
+        require_features("tsn", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        return self.fc(self.dropout(features))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.classify(self.features(clip))
+
+
+def build(config: Config) -> TSN:
+    """A TSN with fresh weights."""
+    return TSN(config)

@@ -1,0 +1,130 @@
+"""Published weights: checkpoints in the original authors' key names, in and out, strictly.
+
+How each family's tensors are called there is in `models.keymaps`, apart from the models.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.blocks.resnet2d import ResNet2d
+from models.checkpoints import PublishedWeightsError, read_checkpoint
+from models.keymaps import resnet2d
+
+__all__ = ["LoadReport", "PublishedWeightsError", "export_published", "load_imagenet", "load_published"]
+
+_COUNTER = "num_batches_tracked"
+_WRAPPERS = ("state_dict", "model_state")
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a load did. `ignored` and `defaulted` hold the checkpoint's key names."""
+
+    source: str
+    loaded: int
+    ignored: tuple[str, ...] = ()
+    defaulted: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"{self.source}: {self.loaded} tensors loaded"
+        if self.ignored:
+            text += f", {len(self.ignored)} not used ({', '.join(self.ignored)})"
+        return text + (f", {len(self.defaulted)} batch counters absent there" if self.defaulted else "")
+
+
+def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
+    """Loads a checkpoint in the original key names; the model is unchanged unless everything fits.
+
+    `source` is a mapping of key to tensor (or numpy array), or a .pth, .pt or .safetensors file; `state_dict` or `model_state`
+    around it and `module.` before every key are taken off. Raises PublishedWeightsError with all missing, unexpected and misshapen keys,
+    and for unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have none.
+    """
+    return _load(model, _original_names(model), source, ignore=())
+
+
+def export_published(model: nn.Module) -> dict[str, Tensor]:
+    """Copies of the model's tensors under their original names and in their order: the inverse of `load_published`."""
+    state = model.state_dict()
+    return {original: state[ours].detach().clone() for ours, original in _original_names(model).items()}
+
+
+def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
+    """Loads an ImageNet ResNet in torchvision's key names into `model.trunk`; its classifier (`fc.*`) is not used.
+
+    Errors are those of `load_published`.
+    """
+    trunk = getattr(model, "trunk", None)
+    if not isinstance(trunk, ResNet2d):
+        raise PublishedWeightsError(f"found a {type(model).__name__} without a ResNet2d trunk; ImageNet weights need one")
+    return _load(trunk, resnet2d.torchvision(trunk), source, ignore=("fc.weight", "fc.bias"))
+
+
+def _original_names(model: nn.Module) -> dict[str, str]:
+    """Our key -> original key, from `models.keymaps.<family>`; the family is the module that the model's class is in."""
+    name = f"models.keymaps.{type(model).__module__.rpartition('.')[2]}"
+    try:
+        keymap = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise PublishedWeightsError(f"{type(model).__name__}: found no key map {name}; expected a published family's model") from error
+    return keymap.original_names(model)
+
+
+def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path, ignore: tuple[str, ...]) -> LoadReport:
+    where = str(source) if isinstance(source, (str, Path)) else "mapping"
+    found = _unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    state = model.state_dict()
+    if any(tensor.is_meta for tensor in state.values()):
+        raise PublishedWeightsError(f"{where}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
+    counters = tuple(original for original in names.values() if original.endswith(_COUNTER))
+    defaulted = counters if not any(original in found for original in counters) else ()
+    ignored = tuple(key for key in ignore if key in found)
+    missing = [original for original in names.values() if original not in found and original not in defaulted]
+    unexpected = [key for key in found if key not in set(names.values()) and key not in ignored]
+    present = {ours: original for ours, original in names.items() if original in found}
+    misfits = [problem for ours, original in present.items() if (problem := _misfit(original, found[original], state[ours]))]
+    if missing or unexpected or misfits:
+        raise PublishedWeightsError(_complaint(where, type(model).__name__, missing, unexpected, misfits))
+    fresh = {ours: state[ours].new_zeros(()) for ours, original in names.items() if original in defaulted}
+    model.load_state_dict({ours: found[original] for ours, original in present.items()} | fresh, strict=True)
+    return LoadReport(where, len(present), ignored, defaulted)
+
+
+def _unwrap(found: Mapping[str, Any]) -> dict[str, Any]:
+    for wrapper in _WRAPPERS:
+        if isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+            break
+    prefix = "module." if found and all(str(key).startswith("module.") for key in found) else ""
+    return {
+        str(key).removeprefix(prefix): torch.as_tensor(value) if isinstance(value, np.ndarray) else value for key, value in found.items()
+    }
+
+
+def _misfit(key: str, found: Any, expected: Tensor) -> str | None:
+    """What is wrong with one value, or None. Floats of another precision are converted; integers must be integers."""
+    if not isinstance(found, Tensor):
+        return f"{key}: found a {type(found).__name__}, expected a tensor of shape {tuple(expected.shape)}"
+    if found.shape != expected.shape:
+        return f"{key}: found shape {tuple(found.shape)}, expected {tuple(expected.shape)}"
+    if found.is_meta or found.is_floating_point() != expected.is_floating_point():
+        return f"{key}: found {'a meta tensor' if found.is_meta else found.dtype}, expected {expected.dtype}"
+    return None
+
+
+def _complaint(where: str, model: str, missing: list[str], unexpected: list[str], misfits: list[str]) -> str:
+    lines = [f"{where} does not fit {model}:"]
+    for title, keys in (("missing", missing), ("unexpected", unexpected), ("do not fit", misfits)):
+        if keys:
+            lines += [f"  {len(keys)} {title}:", *(f"    {key}" for key in keys[:_LISTED])]
+            lines += [f"    ... and {len(keys) - _LISTED} more"] if len(keys) > _LISTED else []
+    return "\n".join(lines)

@@ -1,0 +1,177 @@
+"""What every annotation reader takes and gives: a context, good rows, and a problem for each bad one."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from ops.annotations.vocabulary import AnnotationError, Vocabulary
+
+PIXEL_LIMIT = 65_535  # no video is larger
+FOUND_LIMIT = 200  # characters of the offending text that a problem row keeps
+SPLITS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validate": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+
+
+class Problem(NamedTuple):
+    """One refused row. `line` is 1-based; 0 in json files, where `found` begins with the place inside the file."""
+
+    file: str
+    line: int
+    field: str
+    found: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a reader must know beside the bytes of its file.
+
+    `video` is the template that turns a row's columns into a video_id. `split` overrides the file's own split. `splits` maps
+    video_id to split for formats that carry none. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out.
+    Without a vocabulary every label is taken (the first pass, which collects the labels of the train split).
+    """
+
+    dataset: str
+    file: str
+    video: str = "{video}"
+    split: str | None = None
+    vocabulary: Vocabulary | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+    excluded: frozenset[tuple[str, float]] = frozenset()
+
+    def check_template(self, sample: Mapping[str, Any]) -> None:
+        """Raises AnnotationError when the video template does not fit a sample row, or names a column that the row lacks."""
+        expected = f"a template over the columns {', '.join(sample)}"
+        try:
+            names = [name for _, name, _, _ in string.Formatter().parse(self.video) if name is not None]
+            known = bool(names) and all(name in sample for name in names)
+            if known:
+                self.video.format(**sample)
+        except (ValueError, LookupError) as error:
+            raise AnnotationError(self.file, "video", self.video, f"{expected} ({error})") from error
+        if not known:
+            raise AnnotationError(self.file, "video", self.video, expected)
+
+    def label_id(self, label: str) -> int | None:
+        """Id of a label; None for a label that the vocabulary lacks. Without a vocabulary every label has the id -1."""
+        return -1 if self.vocabulary is None else self.vocabulary.id_of.get(label)
+
+
+@dataclass(frozen=True)
+class Read:
+    """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out."""
+
+    table: pa.Table
+    problems: list[Problem]
+    excluded: int = 0
+
+
+class Rows:
+    """Collects rows (tuples in the order of `columns`) into a table, some 65,000 at a time so that memory stays small."""
+
+    BATCH = 65_536
+
+    def __init__(self, schema: pa.Schema, columns: tuple[str, ...], dataset: str) -> None:
+        self.schema, self.columns, self.dataset = schema, columns, dataset
+        self.pending: list[tuple[Any, ...]] = []
+        self.batches: list[pa.RecordBatch] = []
+        self.count = 0
+
+    def add(self, *row: Any) -> None:
+        """One row without its dataset column."""
+        self.pending.append(row)
+        self.count += 1
+        if len(self.pending) >= self.BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        values: dict[str, Any] = dict(zip(self.columns, zip(*self.pending, strict=True), strict=True))
+        values["dataset"] = [self.dataset] * len(self.pending)
+        arrays = [pa.array(values[name.name], name.type) for name in self.schema]
+        self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
+        self.pending = []
+
+    def finish(self, context: Context, problems: list[Problem], expected: str, excluded: int = 0) -> Read:
+        """The reader's answer. Raises AnnotationError when not one row is good."""
+        if not self.count:
+            first = problems[0] if problems else None
+            found = "no rows" if first is None else f"no good row; first of {len(problems)} problems: {describe(first)}"
+            raise AnnotationError(context.file, "(rows)", found, expected)
+        if self.pending:
+            self._flush()
+        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded)
+
+
+def describe(problem: Problem) -> str:
+    """A problem in one line of text."""
+    where = f"{problem.file}:{problem.line}" if problem.line else problem.file
+    return f"{where}: {problem.field} {problem.found!r}: {problem.reason}"
+
+
+def shorten(found: object) -> str:
+    """The text of a wrong value, cut to the length that a problem row keeps."""
+    text = found if isinstance(found, str) else repr(found)
+    return text if len(text) <= FOUND_LIMIT else text[: FOUND_LIMIT - 1] + "…"
+
+
+def split_name(text: str) -> str | None:
+    """'train', 'val' or 'test' for the spellings that official files use; None for any other."""
+    return SPLITS.get(text.strip().lower())
+
+
+def number(value: object) -> float | None:
+    """A finite number from a JSON value or a csv field; None for anything else (NaN, infinity, '1_0', true)."""
+    if isinstance(value, str):
+        if "_" in value or not value.isascii():  # float() takes '1_0' and digits of other scripts
+            return None
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        result = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return result if math.isfinite(result) else None
+
+
+def interval_fault(start: object, end: object, names: tuple[str, str]) -> tuple[str, object, str] | None:
+    """What is wrong with a span of time in s, as (field, found, reason); None for a good one (0 <= start < end)."""
+    first, last = number(start), number(end)
+    if first is None:
+        return names[0], start, "not a finite number"
+    if last is None:
+        return names[1], end, "not a finite number"
+    if first < 0:
+        return names[0], start, "negative time"
+    if last <= first:
+        return names[1], f"{start} to {end}", "end is not after start"
+    return None
+
+
+def box_fault(box: object, limit: float | None) -> tuple[object, str] | None:
+    """What is wrong with an xyxy box, as (found, reason); None for a good one.
+
+    With a `limit` (1 for normalised boxes) coordinates lie in [0, limit] and the box has an area. Without, they are inclusive
+    pixels: not negative, and x1 == x2 is a box one pixel wide.
+    """
+    if not isinstance(box, (list, tuple)) or len(box) != 4:
+        return box, "a box is [x1, y1, x2, y2]"
+    values = [number(value) for value in box]
+    if any(value is None for value in values):
+        return box, "a coordinate is not a finite number"
+    x1, y1, x2, y2 = (value for value in values if value is not None)
+    if min(x1, y1, x2, y2) < 0 or max(x1, y1, x2, y2) > (PIXEL_LIMIT if limit is None else limit):
+        return box, "box outside the image" if limit is None else f"box outside [0, {limit:g}]"
+    if x2 < x1 or y2 < y1:
+        return box, "inverted box"
+    if limit is not None and (x1 == x2 or y1 == y2):
+        return box, "box without area"
+    return None

@@ -1,0 +1,97 @@
+"""What must hold of a dataset and of a model, as pure questions with an answer that a person can read."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from configs.schema import BUCKETS, Dataset
+from ops.store.layout import Layout
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whether it holds, in words, with the numbers behind it."""
+
+    passed: bool
+    says: str
+    numbers: dict[str, Any] = field(default_factory=dict)
+
+
+def quarantine_floor(dataset: Dataset, layout: Layout) -> Answer:
+    """No more of the dataset's videos are quarantined than it allows. Over all its buckets: one alone is too few to judge."""
+    from ops.store.manifest import read_manifest
+
+    rows = read_manifest(layout, dataset).select(["status"]).to_pylist()
+    bad = [row for row in rows if row["status"] != "ok"]
+    share = len(bad) / max(len(rows), 1)
+    says = f"{len(bad)} of {len(rows)} videos are quarantined; {dataset.max_quarantined:.0%} are allowed"
+    return Answer(bool(rows) and share <= dataset.max_quarantined, says, {"videos": len(rows), "quarantined": len(bad), "share": share})
+
+
+def no_leak(dataset: Dataset, layout: Layout) -> Answer:
+    """No content of a video, by its hash, stands in more than one split."""
+    from ops.store.tables import VIDEOS, read_tables
+
+    videos = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS)
+    content = dict(zip(videos["video_id"].to_pylist(), videos["sha256"].to_pylist(), strict=True))
+    splits: dict[str, set[str]] = defaultdict(set)
+    for video_id, split in _splits(dataset, layout):
+        if video_id in content:
+            splits[content[video_id]].add(split)
+    leaks = {sha for sha, found in splits.items() if len(found) > 1}
+    names = sorted(video_id for video_id, sha in content.items() if sha in leaks)
+    says = f"{len(leaks)} of {len(splits)} contents stand in more than one split" + (f": {', '.join(names[:6])}" if names else "")
+    return Answer(not leaks, says, {"contents": len(splits), "leaks": len(leaks)})
+
+
+def _splits(dataset: Dataset, layout: Layout) -> Iterable[tuple[str, str]]:
+    """(video_id, split) pairs of every annotation table of the dataset, each once."""
+    from ops.store.tables import read_table
+
+    pairs: set[tuple[str, str]] = set()
+    for table in {file.table for file in dataset.annotations}:
+        rows = read_table(layout.annotation_table(dataset.name, table))
+        pairs.update(zip(rows["video_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
+    return sorted(pairs)
+
+
+def label_vocabulary(dataset: Dataset, layout: Layout) -> Answer:
+    """Every label of every table has examples to train on, and no row was refused for an unknown one."""
+    from ops.store.tables import read_table
+
+    seen: dict[str, dict[str, set[str]]] = {}
+    for table in sorted({file.table for file in dataset.annotations}):
+        rows = read_table(layout.annotation_table(dataset.name, table))
+        by_split: dict[str, set[str]] = defaultdict(set)
+        for label, split in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True):
+            if label is not None:  # a test split may come without labels
+                by_split[split].add(label)
+        seen[table] = by_split
+    untrained = {f"{table}: {label}" for table, by in seen.items() for split in by for label in by[split] - by.get("train", set())}
+    problems = Counter(row["field"] for row in read_table(layout.problem_table(dataset.name)).to_pylist())
+    says = f"{len(untrained)} labels lack training examples, {problems['label']} rows were refused for their label"
+    if untrained:
+        says += f": {', '.join(sorted(untrained)[:6])}"
+    labels = {f"labels_{table}": len(set().union(*by.values())) for table, by in seen.items() if by}
+    return Answer(not untrained and not problems["label"], says, {**labels, "refused_for_label": problems["label"]})
+
+
+def second_decoder(dataset: Dataset, layout: Layout, sample: int = 12) -> Answer:
+    """A sample of the stored videos has as many frames as a second decoder finds."""
+    from ops.media.audit import audit
+
+    different = audit(dataset, layout, sample)
+    says = f"{len(different)} of a sample of {sample} videos differ from a second decoder"
+    if different:
+        says += ": " + "; ".join(f"{found.video_id}: {found.reason}" for found in different[:4])
+    return Answer(not different, says, {"sample": sample, "mismatches": len(different)})
+
+
+def above_chance(metric: str, value: float, num_classes: int) -> Answer:
+    """The model beats guessing clearly: more than twice the share of one class."""
+    chance = 1 / num_classes
+    says = f"{metric} {value:.3f} against {chance:.3f} by guessing"
+    return Answer(value > 2 * chance, says, {metric: value, "chance": chance})

@@ -1,0 +1,209 @@
+"""Scoring a recognition model on a frozen evaluation set: metrics, predictions and pictures, kept beside its weights."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+import configs
+from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
+from configs.versions import EVALUATION
+from ops.annotations.read import labels as dataset_labels
+from ops.data.clips import Clip
+from ops.data.loading import Loader
+from ops.evaluation import pictures
+from ops.evaluation.recognizer import load_weights
+from ops.evaluation.scores import Pairs, class_accuracy, read_pairs, scores_of
+from ops.metrics.recognition import confusion_matrix, probabilities
+from ops.store.files import local_copy, read_bytes, remove, sha256_of, write_bytes
+from ops.store.layout import Layout
+from ops.store.reader import FrameReader
+from ops.store.tables import read_table, write_table
+from ops.tasks.recognition import Recognition
+
+VIEWS_PER_BATCH = 32
+SHEET_CLIPS, SHEET_FRAMES = 8, 8
+
+PREDICTIONS = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("video_id", pa.string()),
+        ("label", pa.string()),
+        ("label_id", pa.int32()),
+        ("predicted", pa.string()),
+        ("predicted_id", pa.int32()),
+        ("correct", pa.bool_()),
+        ("probability", pa.float32()),  # of the predicted label
+        ("true_probability", pa.float32()),
+        ("scores", pa.list_(pa.float32())),  # as the recipe averages its views: probabilities for 'prob', else logits
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one evaluation set. `pictures` maps file names to URIs; all files lie in `folder`."""
+
+    metrics: dict[str, float]
+    per_class: dict[str, float]
+    eval_set: str
+    num_samples: int
+    predictions_uri: str
+    pictures: dict[str, str]
+    seconds: float
+    reused: bool = field(default=False, compare=False)
+
+    def rows(self) -> pa.Table:
+        """Predictions, one row per clip (schema PREDICTIONS)."""
+        return read_table(self.predictions_uri)
+
+
+def evaluate(
+    recipe: RecognitionRecipe,
+    weights_uri: str,
+    layout: Layout,
+    *,
+    dataset: Dataset | None = None,
+    split: str = "val",
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Score the weights on a split, with the recipe's test views; kept in `evaluation/` beside the weights.
+
+    The evaluation set is every usable clip of the split; `eval_set` hashes their ids, contents, decoding and labels with the
+    version of this code. What was kept for the same set and weights is given back without work. `dataset` defaults to the
+    recipe's own. Raises DataError without clips, ConfigError where recipe, weights and labels do not belong together.
+    """
+    dataset = dataset or configs.dataset(recipe.dataset)
+    task = Recognition(recipe, layout, dataset)
+    clips = task.samples(split, "test").clips
+    labels = dataset_labels(dataset, "clips", layout)
+    if len(labels) != recipe.num_classes:
+        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
+    pairs = read_pairs(layout, dataset, labels)
+    eval_set = eval_set_of(clips, labels, pairs)
+    folder = f"{weights_uri.rpartition('/')[0]}/evaluation/{eval_set}"
+    with local_copy(weights_uri) as weights:
+        identity = content_hash([recipe.key(), sha256_of(weights), split])
+        kept = _kept(folder, identity)
+        if kept is not None:
+            return kept
+        model = load_weights(recipe, weights).to(device)
+    start = time.monotonic()
+    rows = _predict(task, model, split, device, progress)
+    table = _table(rows, labels, recipe)
+    return _keep(folder, identity, table, clips, labels, pairs, eval_set, time.monotonic() - start)
+
+
+def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> str:
+    """Hash of an evaluation set: clips with content and label, the vocabulary, and how they are scored."""
+    return content_hash([sorted([clip.clip_id, clip.key, clip.label] for clip in clips), list(labels), pairs, EVALUATION])
+
+
+def _predict(
+    task: Recognition, model: torch.nn.Module, split: str, device: str, progress: Callable[[int, int], None] | None
+) -> list[dict[str, Any]]:
+    """Prediction rows of all clips, in the order of the clips."""
+    samples, views = task.samples(split, "test"), task.recipe.views
+    size = max(1, VIEWS_PER_BATCH // (views.num_clips * views.num_crops))
+    batches = [range(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
+    loader = Loader(samples, task.collate, task.recipe.scale.loader_workers)
+    rows: list[dict[str, Any]] = []
+    try:
+        with torch.inference_mode():
+            for batch in loader.epoch(batches):
+                rows += task.predict(model, {**batch, "frames": batch["frames"].to(device)})
+                if progress is not None:
+                    progress(len(rows), len(samples))
+    finally:
+        loader.close()
+    return rows
+
+
+def _table(rows: Sequence[dict[str, Any]], labels: Sequence[str], recipe: RecognitionRecipe) -> pa.Table:
+    scores = np.stack([row["scores"] for row in rows]).astype(np.float32)
+    shares = probabilities(scores, recipe.views.average)
+    true = np.array([row["label_id"] for row in rows])
+    predicted = scores.argmax(axis=1)
+    columns = {
+        "clip_id": [row["clip_id"] for row in rows],
+        "video_id": [row["video_id"] for row in rows],
+        "label": [labels[label] for label in true],
+        "label_id": true,
+        "predicted": [labels[label] for label in predicted],
+        "predicted_id": predicted,
+        "correct": predicted == true,
+        "probability": shares.max(axis=1),
+        "true_probability": shares[np.arange(len(true)), true],
+        "scores": list(scores),
+    }
+    return pa.table({name: pa.array(columns[name], PREDICTIONS.field(name).type) for name in PREDICTIONS.names}, schema=PREDICTIONS)
+
+
+def _keep(
+    folder: str, identity: str, table: pa.Table, clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs, eval_set: str, seconds: float
+) -> Evaluation:
+    """Write predictions and pictures, and evaluation.json last: without it nothing counts."""
+    scores, true = np.array(table["scores"].to_pylist(), np.float32), table["label_id"].to_numpy()
+    accuracy, counts = class_accuracy(scores, true, labels)
+    metrics = scores_of(scores, true, labels, pairs)
+    drawn = {
+        "confusion_matrix.png": pictures.confusion_matrix(confusion_matrix(scores.argmax(axis=1), true, len(labels)), labels),
+        "accuracy_per_label.png": pictures.class_bars(accuracy, counts, metrics["chance"]),
+        "worst_clips.png": _contact_sheet(table, clips),
+    }
+    remove(f"{folder}/evaluation.json")  # of other weights
+    write_table(f"{folder}/predictions.parquet", table)
+    for name, data in drawn.items():
+        write_bytes(f"{folder}/{name}", data)
+    record = {
+        "identity": identity,
+        "eval_set": eval_set,
+        "num_samples": len(true),
+        "metrics": metrics,
+        "per_class": accuracy,
+        "pictures": sorted(drawn),
+        "seconds": round(seconds, 3),
+    }
+    write_bytes(f"{folder}/evaluation.json", json.dumps(record, indent=1).encode())
+    return _evaluation(folder, record, reused=False)
+
+
+def _kept(folder: str, identity: str) -> Evaluation | None:
+    try:
+        record = json.loads(read_bytes(f"{folder}/evaluation.json"))
+    except FileNotFoundError:
+        return None
+    return _evaluation(folder, record, reused=True) if record["identity"] == identity else None
+
+
+def _evaluation(folder: str, record: dict[str, Any], reused: bool) -> Evaluation:
+    return Evaluation(
+        metrics=record["metrics"],
+        per_class=record["per_class"],
+        eval_set=record["eval_set"],
+        num_samples=record["num_samples"],
+        predictions_uri=f"{folder}/predictions.parquet",
+        pictures={name: f"{folder}/{name}" for name in record["pictures"]},
+        seconds=record["seconds"],
+        reused=reused,
+    )
+
+
+def _contact_sheet(table: pa.Table, clips: Sequence[Clip]) -> bytes:
+    """The surest mistakes, with frames read from the store."""
+    by_id = {clip.clip_id: clip for clip in clips}
+    wrong = sorted((row for row in table.to_pylist() if not row["correct"]), key=lambda row: -row["probability"])
+    shown = []
+    for row in wrong[:SHEET_CLIPS]:
+        clip = by_id[row["clip_id"]]
+        frames = FrameReader(clip.uri).read(np.linspace(0, clip.num_frames - 1, SHEET_FRAMES).round().astype(int))
+        shown.append(pictures.Clip(clip.clip_id, row["label"], row["predicted"], row["probability"], row["true_probability"], frames))
+    return pictures.worst_clips(shown, len(wrong), table.num_rows, SHEET_FRAMES)

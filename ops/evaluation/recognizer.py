@@ -1,0 +1,81 @@
+"""A trained recognition model with its recipe and labels, ready for frames that no dataset knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+import models
+from configs.schema import ConfigError, RecognitionRecipe
+from ops.data.samplers import fixed_indices
+from ops.data.transforms import fixed_views
+from ops.metrics.recognition import average_views, probabilities
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """Model in evaluation mode, its recipe, and its labels in the order of the classes."""
+
+    model: nn.Module
+    recipe: RecognitionRecipe
+    labels: Sequence[str]
+
+    @classmethod
+    def from_files(cls, weights: Path, recipe: Path, labels: Path) -> Recognizer:
+        """Load model.safetensors, recipe.json and labels.json. Raises ConfigError where they do not belong together."""
+        loaded = RecognitionRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
+        names = json.loads(labels.read_text(encoding="utf-8"))
+        if len(names) != loaded.num_classes:
+            raise ConfigError(str(labels), "(whole file)", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
+        return cls(load_weights(loaded, weights), loaded, names)
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of all test views of one video: num_clips * T."""
+        return self.recipe.views.num_clips * self.recipe.sampling.num_frames
+
+    def indices(self, num_frames: int) -> np.ndarray:
+        """Frame indices int64 [num_clips * T] of the recipe's test views of a video of `num_frames` frames, view by view."""
+        return fixed_indices(self.recipe.sampling, num_frames, self.recipe.views.num_clips).reshape(-1)
+
+    @torch.inference_mode()
+    def probabilities(self, frames: np.ndarray) -> np.ndarray:
+        """Class probabilities float32 [classes] of uint8 RGB frames [num_clips * T, H, W, 3], view by view.
+
+        The views are averaged as the recipe says. Raises ValueError for frames of another shape or type.
+        """
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != self.num_frames or frames.shape[3] != 3:
+            raise ValueError(f"frames: found {frames.dtype} {list(frames.shape)}; allowed: uint8 [{self.num_frames}, H, W, 3]")
+        recipe, network = self.recipe, _any(self.model)
+        clips = frames.reshape(recipe.views.num_clips, -1, *frames.shape[1:])
+        views = torch.from_numpy(np.concatenate([fixed_views(clip, recipe.transforms, recipe.views.num_crops) for clip in clips]))
+        if recipe.views.average == "feature":
+            logits = network.classify(network.features(views).mean(0, keepdim=True))
+        else:
+            logits = network(views)
+        scores = average_views(logits.float().numpy(), len(views), recipe.views.average)
+        return probabilities(scores, recipe.views.average)[0].astype(np.float32)
+
+
+def _any(model: nn.Module) -> Any:
+    return model
+
+
+def load_weights(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
+    """The recipe's model in evaluation mode with these safetensors weights, all of them and no others. Raises ConfigError."""
+    model = models.build(recipe)
+    try:
+        model.load_state_dict(load_file(weights))
+    except (RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines()
+        raise ConfigError(str(weights), "(whole file)", " ".join(first)[:300], f"the weights of recipe {recipe.name}") from error
+    return model.eval()

@@ -1,0 +1,173 @@
+"""One recipe on its way from data to champion: train, evaluate, register, promote. Every step may be called again and does nothing twice.
+
+Dagster's assets call these; so can a script or a notebook, without Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import configs
+from configs import Settings
+from configs.schema import BUCKETS, RECIPES, ConfigError, Recipe
+from ops.annotations.read import labels
+from ops.evaluation.record import record
+from ops.figures.dataset import REPORT as FIGURES
+from ops.figures.dataset import FiguresSize, parameters
+from ops.progress import progress_bar
+from ops.store.files import exists, read_bytes
+from ops.store.layout import Layout
+from ops.tracking.mlflow_run import RunLogger, find_run, open_run
+from ops.tracking.model import log_model
+from ops.tracking.registry import Decision, Registered, Scored, promote, register
+from ops.training.runs import RECIPE, TrainResult, finished, plan_run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training, and whether this call has done it."""
+
+    result: TrainResult
+    run: RunLogger
+    trained_now: bool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Metrics of the recipe's weights, PNG pictures by name, and the MLflow run that holds them."""
+
+    metrics: dict[str, float]
+    num_samples: int
+    eval_set: str
+    pictures: dict[str, bytes]
+    run_url: str
+
+
+def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run_id: str | None = None) -> Trained:
+    """Train the recipe on the data as it is and log the model; a finished training is found and left alone.
+
+    Raises ValueError subclasses for what the user can mend, StorageError, TrainingError.
+    """
+    plan = plan_run(recipe, layout)
+    done = finished(plan.run_dir)
+    run = find_run(settings, plan.run_key) if done else None
+    if run is None:
+        run = open_run(
+            recipe, plan.run_key, settings, data_version=plan.data_version, coverage=plan.coverage, dagster_run_id=dagster_run_id
+        )
+    result = done or _train(recipe, layout, settings, run)
+    # Also after a finished training: the process may have been killed between its record and the model.
+    log_model(run, recipe, result.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout))
+    if run.run().info.status == "RUNNING":
+        run.finish()
+    return Trained(result, run, trained_now=done is None)
+
+
+def _train(recipe: Recipe, layout: Layout, settings: Settings, run: RunLogger) -> TrainResult:
+    from ops.training.ray_train import train
+
+    try:
+        return train(recipe, layout, settings, run)
+    except Exception:
+        run.finish("FAILED")
+        raise
+
+
+def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evaluated:
+    """Score the recipe's trained weights on the frozen validation set and keep the result in its MLflow run."""
+    plan, run = _finished_run(recipe, layout, settings)
+    evaluation = _evaluate(recipe, f"{plan.run_dir}/model.safetensors", layout)
+    record(run, evaluation, recipe.name)
+    pictures = {name.removesuffix(".png"): read_bytes(uri) for name, uri in evaluation.pictures.items()}
+    return Evaluated(evaluation.metrics, evaluation.num_samples, evaluation.eval_set, pictures, run.url)
+
+
+def register_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Registered:
+    """Make the recipe's trained model a version of its registered model, with alias challenger."""
+    plan, run = _finished_run(recipe, layout, settings)
+    model = log_model(run, recipe, plan.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout))
+    return register(run, model, recipe, plan.run_key, plan.weights_uri, settings)
+
+
+def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Decision:
+    """Let the recipe's version face the champion on the same frozen set, and keep the decision on the version."""
+    plan, _ = _finished_run(recipe, layout, settings)
+    challenger = register_recipe(recipe, layout, settings)
+
+    def scored(version: Registered) -> Scored:
+        folder = version.weights.rpartition("/")[0]
+        of = RECIPES[recipe.task].model_validate_json(read_bytes(f"{folder}/{RECIPE}"))  # as it was trained, not as its YAML is now
+        found = _evaluate(of, version.weights, layout)
+        return Scored(found.metrics, found.eval_set, found.num_samples)
+
+    return promote(recipe.gate, challenger, scored(challenger), scored, settings)
+
+
+def _evaluate(recipe: Recipe, weights_uri: str, layout: Layout) -> Any:
+    evaluate: Callable[..., Any] = import_module(f"ops.evaluation.{recipe.task}").evaluate
+    with progress_bar("evaluate", "clips") as progress:
+        return evaluate(recipe, weights_uri, layout, progress=progress)
+
+
+def _finished_run(recipe: Recipe, layout: Layout, settings: Settings) -> tuple[TrainResult, RunLogger]:
+    plan = plan_run(recipe, layout)
+    result, run = finished(plan.run_dir), find_run(settings, plan.run_key)
+    if result is None or run is None:
+        missing = "no finished training" if result is None else "no MLflow run"
+        raise ConfigError(f"recipe {recipe.name}", "trained_model", f"{missing} for the data as it is ({plan.run_dir})", "train it first")
+    return result, run
+
+
+# ------------------------------------------------------------------------------------------------- what is left to do
+
+
+def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
+    """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
+    dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
+    if dataset_name == "figures" and (why := _figures_pending(layout, figures or {})):
+        return [why]
+    data = _data_pending(dataset, layout)
+    if data:
+        return data
+    return [why for name in recipes if (why := _recipe_pending(configs.load(name), layout, settings))]
+
+
+def figures_size(train: int = 480, val: int = 160, untrimmed: int = 6, scenes: int = 8, parts: int = 40) -> FiguresSize:
+    """Size of the sample world; `parts` is cut to the number of clips."""
+    return FiguresSize(num_train=train, num_val=val, num_untrimmed=untrimmed, num_scenes=scenes, num_parts=min(parts, train + val))
+
+
+def _figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
+    try:
+        made = json.loads(read_bytes(f"{layout.dataset_root(configs.dataset('figures'))}/{FIGURES}"))
+    except FileNotFoundError:
+        return "make the sample world"
+    wanted = json.loads(json.dumps(parameters(figures_size(**size), seed=0)))
+    return None if wanted.items() <= made.items() else "make the sample world in another size"
+
+
+def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
+    from ops.media.changes import changed_buckets, unstored_videos
+
+    if not exists(layout.problem_table(dataset.name)):
+        return ["bring in videos, frames and annotations"]
+    work = []
+    if changed := changed_buckets(dataset, layout):
+        work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
+    if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
+        work.append(f"decode {unstored} videos")
+    return work
+
+
+def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:
+    plan = plan_run(recipe, layout)
+    if finished(plan.run_dir) is None:
+        return f"train {recipe.name}"
+    from ops.tracking.registry import decided
+
+    return None if decided(recipe.gate, plan.run_key, settings) else f"evaluate and promote {recipe.name}"
+

@@ -1,0 +1,205 @@
+"""What a video file says about itself: container, codec, size, rate, rotation, and the time of every frame, without decoding it.
+
+Works on PyAV alone. A damaged file can hang any demuxer, so callers run it in a process that can be killed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+av.logging.set_level(None)
+# Containers whose header holds the duration, so that an early end can be seen.
+WITH_DURATION = ("matroska", "webm", "avi", "flv")
+PACKETS_TO_FIRST_FRAME = 300
+# ITU-T H.273 matrix coefficients and ranges, by FFmpeg's numbers
+SPACES = {0: "rgb", 1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
+RANGES = {1: "limited", 2: "full"}
+
+
+@dataclass
+class Facts:
+    """What the container says. `problem` is the reason why the file cannot be used, None when nothing speaks against it.
+
+    `width` and `height` are as coded, before `rotation` (degrees clockwise that make it upright). `times_s` are the times of the
+    packets that show a frame, ascending, from the start of the container. `leading` counts frames that a cut has made undecodable.
+    """
+
+    container: str = ""
+    codec: str = ""
+    width: int = 0
+    height: int = 0
+    rotation: int = 0
+    fps: Fraction = field(default_factory=lambda: Fraction(0))
+    num_frames_declared: int = 0
+    duration_s: float = 0.0
+    pixel_format: str = ""
+    colour_space: str = ""
+    colour_range: str = ""
+    times_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    leading: int = 0
+    problem: str | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Packets that show a frame."""
+        return len(self.times_s)
+
+
+def inspect(path: Path) -> Facts:
+    """Facts of a local file. A file that is no usable video has a `problem`; raises OSError when it cannot be read at all."""
+    problem = _not_media(path)
+    if problem is not None:
+        return Facts(problem=problem)
+    broken = broken_boxes(path)
+    try:
+        # a playlist inside a media file must not lead to other files or hosts
+        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+            facts = _inspect(container, broken)
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        return Facts(problem=f"truncated: {broken}" if broken else f"not a video file ({reason})")
+    return facts
+
+
+def _not_media(path: Path) -> str | None:
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    if not head:
+        return "empty file"
+    printable = bytes(range(32, 127)) + b"\t\n\r\f"
+    try:
+        text = head.decode("utf-8", errors="strict" if len(head) < 4096 else "ignore")
+    except UnicodeDecodeError:
+        return None
+    if "\0" not in text and sum(byte in printable or byte >= 128 for byte in head) == len(head):
+        return "not a video file (text)"
+    return None
+
+
+def broken_boxes(path: Path) -> str | None:
+    """What is missing from an mp4 or mov file by its top-level boxes; None for a whole one or another format."""
+    size, place = path.stat().st_size, 0
+    kinds: list[bytes] = []
+    with open(path, "rb") as file:
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if not kinds and kind != b"ftyp" and kind not in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return None
+            kinds.append(kind)
+            if length == 1:
+                length = int.from_bytes(head[8:16], "big")
+            elif length == 0:  # up to the end of the file
+                break
+            if length < 8:
+                return None
+            place += length
+    if place > size:
+        index = "" if b"moov" in kinds else " and the index (moov) is missing"
+        return f"the file ends {place - size} bytes early{index}"
+    return None if b"moov" in kinds or not kinds else "the index (moov) is missing"
+
+
+def _inspect(container: Any, broken: str | None) -> Facts:
+    facts = Facts(container=container.format.name)
+    if facts.container.endswith("_pipe") or facts.container in ("image2", "tty"):
+        facts.problem = "a picture, not a video" if facts.container != "tty" else "not a video file (text)"
+        return facts
+    stream = video_stream(container)
+    if stream is None:
+        facts.problem = "no video stream"
+        return facts
+    context = stream.codec_context
+    if context is None:
+        facts.problem = "no decoder for its codec"
+        return facts
+    facts.codec, facts.width, facts.height = context.codec.canonical_name, context.width, context.height
+    facts.pixel_format = context.pix_fmt or ""
+    facts.fps = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(0)
+    facts.num_frames_declared = stream.frames
+    start = (container.start_time or 0) / av.time_base
+    end, error = _read_packets(container, stream, facts, start)
+    length = container.duration / av.time_base if container.duration else None
+    facts.duration_s = float(stream.duration * stream.time_base) if stream.duration else (length or max(end, 0.0))
+    facts.problem = _problem(facts, broken, error, length, end)
+    if facts.problem is None:
+        _first_frame(container, stream, facts)
+    return facts
+
+
+def _problem(facts: Facts, broken: str | None, error: str | None, length: float | None, end: float) -> str | None:
+    of = f"{facts.num_frames} of {facts.num_frames_declared} frames are there" if facts.num_frames_declared else ""
+    if broken:
+        return f"truncated: {of or broken}" if facts.num_frames else f"truncated: {broken}"
+    if error:
+        return f"corrupt: reading stops after {facts.num_frames} frames ({error})"
+    if facts.num_frames == 0:
+        return "no frames in the video stream"
+    header_knows = any(name in WITH_DURATION for name in facts.container.split(","))
+    if header_knows and length and end < length - max(0.5, 0.05 * length):
+        return f"truncated: the data end at {end:.2f} s of {length:.2f} s"
+    if facts.width <= 0 or facts.height <= 0:
+        return "no frame size in the video stream"
+    return None
+
+
+def video_stream(container: Any) -> Any:
+    """The stream a viewer would see, the same one in all our decoders; None where there is only sound or a cover picture."""
+    best = container.streams.best("video")
+    if best is None or "attached_pic" in str(best.disposition).lower() or int(best.disposition) & 0x400:
+        return None
+    return best
+
+
+def _read_packets(container: Any, stream: Any, facts: Facts, start: float) -> tuple[float, str | None]:
+    """Fills `times_s` and `leading`; returns the end of the last packet of any stream (seconds from the start), and an error."""
+    times: list[float] = []
+    end, first_key, error = 0.0, None, None
+    try:
+        for packet in container.demux():
+            if packet.size == 0 or packet.is_corrupt:
+                continue
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            time = float(stamp * packet.time_base) - start if stamp is not None else None
+            if time is not None:
+                end = max(end, time + float((packet.duration or 0) * packet.time_base))
+            if packet.stream_index != stream.index or packet.is_discard:
+                continue
+            if time is None:
+                time = times[-1] + float(1 / facts.fps) if times and facts.fps else 0.0
+            if packet.is_keyframe and first_key is None:
+                first_key = time
+            times.append(time)
+    except av.error.FFmpegError as problem:
+        error = problem.strerror or str(problem)
+    facts.times_s = np.sort(np.array(times))
+    if first_key is not None:
+        facts.leading = int((facts.times_s < first_key - 1e-6).sum())
+    return end, error
+
+
+def _first_frame(container: Any, stream: Any, facts: Facts) -> None:
+    """Rotation and colour stand with the first decoded frame."""
+    try:
+        container.seek(stream.start_time or 0, stream=stream)
+    except av.error.FFmpegError:  # a container without an index; the decoder finds out more
+        return
+    for count, packet in enumerate(container.demux(stream)):
+        try:
+            frames = packet.decode()
+        except av.error.FFmpegError:
+            frames = []
+        for frame in frames:
+            facts.rotation = -round(frame.rotation / 90) * 90 % 360
+            facts.colour_space = SPACES.get(int(frame.colorspace), str(int(frame.colorspace)))
+            facts.colour_range = RANGES.get(int(frame.color_range), "unspecified")
+            return
+        if count > PACKETS_TO_FIRST_FRAME:
+            return

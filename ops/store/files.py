@@ -1,0 +1,267 @@
+"""Bytes at URIs: local paths and s3://, with atomic writes, retries and one clear error.
+
+S3 takes its endpoint, region and credentials from the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...);
+none of them is ever part of a message here.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import fsspec
+
+TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
+TRIES = 3
+FIRST_WAIT_S = 0.2
+TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE, errno.EREMOTEIO, errno.ECONNRESET, errno.EINTR}
+# Non-OSError exceptions of botocore and aiohttp, by name: importing them here would load botocore for local runs too.
+NETWORK = {"HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ClientPayloadError"}
+REFUSED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError"}
+T = TypeVar("T")
+
+
+class StorageError(OSError):
+    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one."""
+
+    def __init__(self, uri: str, cause: object, code: int | None = None) -> None:
+        self.uri, self.cause = uri, str(cause)
+        super().__init__(code, f"{uri}: {cause}")
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.uri, self.cause, self.errno)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """One file below a folder. `modified` changes when the content does: mtime in ns locally, the ETag on S3."""
+
+    uri: str
+    path_below: str
+    bytes: int
+    modified: str
+
+
+def is_local(uri: str) -> bool:
+    """Whether the URI lies on this machine's own file system."""
+    return "://" not in uri or uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """Path of a local URI."""
+    return Path(uri.removeprefix("file://"))
+
+
+def endpoint() -> str | None:
+    """URL of the S3 service where it is not Amazon's."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """(fsspec filesystem, path in it) of a local path, file:// or s3:// URI. Raises StorageError for another scheme."""
+    if is_local(uri):
+        return fsspec.filesystem("file"), str(local_path(uri))
+    if not uri.startswith("s3://"):
+        raise StorageError(uri, "unknown scheme; a local path, file:// or s3:// is allowed")
+    system = fsspec.filesystem(
+        "s3",
+        endpoint_url=endpoint(),
+        use_listings_cache=False,
+        # the retries are ours, so that the number of tries does not multiply
+        config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 10, "read_timeout": 60},
+    )
+    system.retries = 1
+    return system, uri.removeprefix("s3://")
+
+
+def exists(uri: str) -> bool:
+    """Whether a file or a folder lies at the URI."""
+    if is_local(uri):
+        return local_path(uri).exists()
+    system, path = filesystem(uri)
+    return bool(retry(uri, lambda: system.exists(path)))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Content of the file. Raises FileNotFoundError, StorageError."""
+    if is_local(uri):
+        return retry(uri, local_path(uri).read_bytes)
+    system, path = filesystem(uri)
+    return bytes(retry(uri, lambda: system.cat_file(path)))
+
+
+def write_bytes(uri: str, data: bytes) -> None:
+    """Writes the file whole or not at all. Raises StorageError."""
+    if is_local(uri):
+        retry(uri, lambda: _replace(local_path(uri), data))
+        return
+    system, path = filesystem(uri)
+    retry(uri, lambda: system.pipe_file(path, data))
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a local folder survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(uri: str) -> None:
+    """Removes the file or the whole folder; a missing one is fine. Raises StorageError."""
+    if is_local(uri):
+        retry(uri, lambda: _remove_local(local_path(uri)))
+        return
+    system, path = filesystem(uri)
+    retry(uri, lambda: _remove_s3(system, path.rstrip("/")))
+
+
+def _remove_s3(system: Any, path: str) -> None:
+    # not system.rm: it takes brackets, stars and question marks of a name for a pattern
+    from fsspec.asyn import sync
+
+    names = list(system.find(path))
+    for first in range(0, len(names), 1000):
+        sync(system.loop, system._bulk_delete, names[first : first + 1000])
+
+
+def _remove_local(path: Path) -> None:
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except FileNotFoundError:
+        return
+
+
+def list_files(uri: str) -> list[FileInfo]:
+    """All files below the folder, sorted by their path below it; empty where the folder is missing.
+
+    Links to folders are followed, each real folder once. Our own temporary files are left out.
+    """
+    if is_local(uri):
+        root = local_path(uri)
+        found = retry(uri, lambda: list(_walk(root, uri.rstrip("/"))))
+    else:
+        system, path = filesystem(uri)
+        path = path.rstrip("/")
+        try:
+            details = retry(uri, lambda: system.find(path, detail=True, withdirs=False))
+        except FileNotFoundError:
+            return []
+        found = [_s3_info(name, entry, path) for name, entry in details.items() if name != path and entry["type"] == "file"]
+    return sorted((info for info in found if not info.path_below.endswith(TEMPORARY)), key=lambda info: info.path_below)
+
+
+def _walk(root: Path, uri: str) -> Iterator[FileInfo]:
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in names:
+            path = Path(folder) / name
+            if not path.is_file():  # a dangling link, a socket
+                continue
+            below = path.relative_to(root).as_posix()
+            stat = path.stat()
+            yield FileInfo(f"{uri}/{below}", below, stat.st_size, str(stat.st_mtime_ns))
+
+
+def _s3_info(name: str, entry: dict[str, Any], path: str) -> FileInfo:
+    etag = str(entry.get("ETag", "")).strip('"')
+    return FileInfo(f"s3://{name}", name[len(path) + 1 :], int(entry["size"]), etag)
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[Path]:
+    """A local path with the file's content: itself when it is local, else a temporary copy with the same ending."""
+    if is_local(uri):
+        yield local_path(uri)
+        return
+    system, path = filesystem(uri)
+    with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
+        copy = Path(folder) / Path(path).name
+        retry(uri, lambda: system.get_file(path, str(copy)))
+        yield copy
+
+
+def sha256_of(path: Path) -> str:
+    """Sha256 (hex) of a local file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def retry(uri: str, action: Callable[[], T]) -> T:
+    """Runs the action, up to three times while the failure may pass. Raises FileNotFoundError as it is, else StorageError."""
+    wait = FIRST_WAIT_S
+    for attempt in range(1, TRIES + 1):
+        try:
+            return action()
+        except StorageError:
+            raise
+        except FileNotFoundError as error:
+            raise FileNotFoundError(errno.ENOENT, "no such file or folder", uri) from error
+        except Exception as error:
+            reason = _refusal(error)
+            if reason is not None:
+                raise StorageError(uri, reason, getattr(error, "errno", None)) from error
+            if not _transient(error):
+                if isinstance(error, OSError):
+                    raise StorageError(uri, error.strerror or error, error.errno) from error
+                raise
+            if attempt == TRIES:
+                raise StorageError(uri, f"failed {TRIES} times: {error}", getattr(error, "errno", None)) from error
+            time.sleep(wait)
+            wait *= 2
+    raise AssertionError("unreachable")
+
+
+def _refusal(error: Exception) -> str | None:
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return "permission denied"
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, PermissionError) or names & (REFUSED | {"PermissionDeniedError", "UnauthenticatedError"}):
+        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        return f"access refused ({first}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
+    return None
+
+
+def _transient(error: Exception) -> bool:
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno in TRANSIENT
+    return bool({kind.__name__ for kind in type(error).__mro__} & (NETWORK | {"GenericError"}))

@@ -1,0 +1,23 @@
+"""One RGB frame as one JPEG image. Chroma is stored at half resolution (4:2:0), as almost every video already has it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+
+def encode(frame: np.ndarray, quality: int) -> bytes:
+    """JPEG of a frame, uint8 [H, W, 3] RGB."""
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(frame), quality=quality, colorspace="RGB", colorsubsampling="420"))
+
+
+def decode(data: Any, out: np.ndarray) -> None:
+    """Decodes a JPEG into `out`, uint8 [H, W, 3] RGB, contiguous. Raises ValueError for damaged data or another size.
+
+    Plain chroma upsampling is a third faster than the smooth one, and nearer to what the video decoders gave.
+    """
+    image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastupsample=True, buffer=out)
+    if image.shape != out.shape:
+        raise ValueError(f"a JPEG of {image.shape[0]}x{image.shape[1]} where {out.shape[0]}x{out.shape[1]} is expected")

@@ -1,0 +1,88 @@
+"""Parquet tables: their schemas, and reading and writing them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ops.store.files import StorageError, read_bytes, write_bytes
+
+_TEXT, _I32, _I64, _F32, _F64 = pa.string(), pa.int32(), pa.int64(), pa.float32(), pa.float64()
+
+
+def _schema(**fields: pa.DataType) -> pa.Schema:
+    return pa.schema(list(fields.items()))
+
+
+# One row per file below the videos folder. `modified` is the mtime in ns or the ETag; `width` and `height` are as coded, `rotation`
+# is what makes them upright (degrees, clockwise); `num_frames_packets` counts the packets that show a frame, `num_frames_declared`
+# is what the container says (0: nothing).
+VIDEOS = _schema(
+    video_id=_TEXT, dataset=_TEXT, uri=_TEXT, bytes=_I64, modified=_TEXT, sha256=_TEXT, container=_TEXT, codec=_TEXT, width=_I32,
+    height=_I32, rotation=_I32, fps_num=_I32, fps_den=_I32, num_frames_declared=_I64, num_frames_packets=_I64, duration_s=_F64,
+    status=_TEXT, reason=_TEXT, code_version=_TEXT,
+)  # fmt: skip
+# One row per labelled clip; a whole video has null times. `source` is "file:line".
+CLIPS = _schema(
+    clip_id=_TEXT, video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64, source=_TEXT,
+)  # fmt: skip
+SEGMENTS = _schema(video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64, source=_TEXT)
+# Boxes are xyxy, as shares of the frame's width and height.
+BOXES = _schema(
+    video_id=_TEXT, dataset=_TEXT, split=_TEXT, timestamp_s=_F64, x1=_F32, y1=_F32, x2=_F32, y2=_F32, label=_TEXT, label_id=_I32,
+    person_id=_I32, source=_TEXT,
+)  # fmt: skip
+# Boxes are xyxy in pixels; p* is the person's, the other the part's. `frame` counts from 0. `label` is the video's action.
+PARTS = _schema(
+    video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, frame=_I32, person=_I32, px1=_F32, py1=_F32, px2=_F32, py2=_F32, part=_TEXT,
+    x1=_F32, y1=_F32, x2=_F32, y2=_F32, state=_TEXT, source=_TEXT,
+)  # fmt: skip
+PROBLEMS = _schema(dataset=_TEXT, file=_TEXT, line=_I64, field=_TEXT, found=_TEXT, reason=_TEXT)
+# The frames ledger: one row per video that is stored or quarantined. `bytes` is the stored size, `seconds` the time it took.
+MANIFEST = _schema(
+    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, uri=_TEXT, num_frames=_I64, height=_I32, width=_I32, fps=_F64, status=_TEXT,
+    reason=_TEXT, decoder=_TEXT, decoder_version=_TEXT, bytes=_I64, seconds=_F64,
+)  # fmt: skip
+
+
+def from_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """A table of this schema. Raises KeyError for a row that lacks a field or has one too many."""
+    rows = list(rows)
+    names = set(schema.names)
+    for row in rows:
+        if set(row) != names:
+            raise KeyError(f"row fields differ from the schema: {sorted(set(row) ^ names)}")
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def write_table(uri: str, table: pa.Table) -> None:
+    """Writes the Parquet file whole or not at all. Raises StorageError."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_bytes(uri, sink.getvalue().to_pybytes())
+
+
+def read_table(uri: str) -> pa.Table:
+    """The whole table. Raises FileNotFoundError, StorageError."""
+    data = read_bytes(uri)
+    try:
+        return pq.read_table(pa.BufferReader(data))
+    except pa.ArrowInvalid as error:
+        raise StorageError(uri, f"not a readable Parquet file ({error})") from error
+
+
+def read_tables(uris: Iterable[str], schema: pa.Schema) -> pa.Table:
+    """The tables one after another, as `schema`; missing ones are skipped. Raises StorageError for one of another schema."""
+    tables = []
+    for uri in uris:
+        try:
+            table = read_table(uri)
+        except FileNotFoundError:
+            continue
+        if table.schema.names != schema.names:
+            raise StorageError(uri, f"columns {table.schema.names} where {schema.names} are expected; was it written by another version?")
+        tables.append(table.cast(schema))
+    return pa.concat_tables(tables) if tables else schema.empty_table()

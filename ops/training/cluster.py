@@ -1,0 +1,105 @@
+"""Ray for this process: an existing cluster, or a local one that lives as long as the process and may serve several trainings."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+import configs
+import models
+import ops
+from configs.schema import ConfigError, Scale
+from configs.settings import Settings
+
+OBJECT_STORE_BYTES = 256 * 2**20  # trainings pass nothing large through it
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")  # no secret among them: nodes have their own
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait cost a busy machine several times the work itself
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # an epoch's report waits for the next of these looks; Ray's own 2 s would add up
+}
+
+
+def connect(settings: Settings, scale: Scale) -> None:
+    """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that is not there or too small.
+
+    A local Ray listens on the loopback device, has no dashboard and sends no worker output here: what matters of it is shown
+    by `ops.training.display`. On an existing cluster the code travels with the job.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not ray.is_initialized():
+        _join(settings.ray_address) if settings.ray_address else _start(scale)
+    elif settings.ray_address is None and _lacks(scale):
+        ray.shutdown()  # ours, and too small for this training
+        _start(scale)
+    if lacking := _lacks(scale):
+        name, found, wanted = lacking
+        raise ConfigError("recipe", f"scale ({name})", f"{wanted:g} for {scale.num_workers} workers", f"at most {found:g} on this cluster")
+
+
+def _start(scale: Scale) -> None:
+    # Ray's switch for machines without a cluster network, off by default on Linux; read when ray is imported, and by its processes.
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less: nobody preempts this machine
+    ray.init(
+        address="local",
+        num_cpus=max(os.cpu_count() or 1, math.ceil(scale.num_workers * scale.cpus_per_worker)),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+        _temp_dir=_temporary_folder(),
+    )
+
+
+def _temporary_folder() -> str:
+    """A folder of this user's own with a short name: Ray puts sockets below it, whose paths may have 107 characters."""
+    return str(Path(tempfile.gettempdir(), f"kino-ray-{os.getuid()}"))
+
+
+def _join(address: str) -> None:
+    environment: dict[str, Any] = {
+        "py_modules": [str(Path(package.__file__ or "").parent) for package in (configs, models, ops)],
+        "env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
+    }
+    try:
+        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError("environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({reason})") from error
+
+
+def _lacks(scale: Scale) -> tuple[str, float, float] | None:
+    """(resource, found, wanted) of the first resource that the cluster has too little of."""
+    wanted = {"CPU": scale.num_workers * scale.cpus_per_worker, "GPU": float(scale.num_workers if scale.use_gpu else 0)}
+    found = ray.cluster_resources()
+    return next(((name, found.get(name, 0.0), number) for name, number in wanted.items() if found.get(name, 0.0) < number), None)
+
+
+@contextmanager
+def interrupt_handler_kept() -> Iterator[None]:
+    """Put the process's Ctrl-C handler back after the block: Ray Train leaves its own behind, which ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

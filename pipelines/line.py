@@ -1,0 +1,54 @@
+"""The whole line, stage by stage: which assets run, over which partitions, in which order.
+
+Assets of different partitions cannot share one Dagster run, so the line is a short list of runs: the sample world, the
+videos and frames of all buckets of a dataset, its annotations, then one run per recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from assets.partitions import video_key
+from configs.schema import BUCKETS
+
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One Dagster run of the line."""
+
+    title: str
+    assets: tuple[str, ...]
+    partition: str | None = None
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def stages(dataset: str, recipes: list[str]) -> list[Stage]:
+    """Runs of the line for a dataset and the recipes that train on it, in order."""
+    every_bucket = {RANGE_START: str(video_key(dataset, 0)), RANGE_END: str(video_key(dataset, BUCKETS - 1))}
+    made = [Stage("sample world", ("figures",))] if dataset == "figures" else []
+    return [
+        *made,
+        Stage(f"videos and frames of {dataset}", ("videos", "frames"), tags=every_bucket),
+        Stage(f"annotations of {dataset}", ("annotations",), partition=dataset),
+        *(Stage(f"model {recipe}", ("trained_model", "evaluation", "challenger", "promotion"), partition=recipe) for recipe in recipes),
+    ]
+
+
+def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None = None, config: dict[str, Any] | None = None) -> str:
+    """Execute one stage in this process as a Dagster run of its own; returns the run's id. Raises what the asset raised."""
+    from pipelines.definitions import defs
+
+    tags = {**stage.tags, "kinograph/stage": stage.title, **({"kinograph/parent_run": parent_run} if parent_run else {})}
+    result = defs.get_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=[dg.AssetKey(name) for name in stage.assets],
+        partition_key=stage.partition,
+        tags=tags,
+        run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}, **({"ops": config} if config else {})},
+    )
+    return result.run_id

@@ -1,0 +1,131 @@
+"""The `kinograph` command: run the whole line, open the UIs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import configs
+from pipelines.home import prepare_home
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point. Returns the exit status: 0, or 1 with one clear message on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = configs.settings()
+        prepare_home(settings)
+        return arguments.command(arguments, settings)
+    except ValueError as error:
+        print(f"kinograph: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("kinograph: stopped; run the same command again to go on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kinograph", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="raw video -> frames -> training -> evaluation -> promotion, only what is not done yet")
+    run.add_argument("--dataset", default="figures", help="name of a dataset YAML (default: figures, the sample world)")
+    run.add_argument("--recipe", action="append", dest="recipes", metavar="NAME", help="recipe to train, may be given again (default: the demo's two)")
+    run.add_argument("--train", type=int, help="training clips of the sample world")
+    run.add_argument("--val", type=int, help="validation clips of the sample world")
+    run.set_defaults(command=_run)
+    ui = commands.add_parser("ui", help="Dagster UI with its daemon")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", default="3000")
+    ui.set_defaults(command=_ui)
+    mlflow = commands.add_parser("mlflow-ui", help="MLflow UI on the tracking store")
+    mlflow.add_argument("--host", default="127.0.0.1")
+    mlflow.add_argument("--port", default="5000")
+    mlflow.set_defaults(command=_mlflow_ui)
+    listing = commands.add_parser("recipes", help="list datasets and recipes")
+    listing.set_defaults(command=_recipes)
+    return parser
+
+
+def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    import dagster as dg
+    from rich.console import Console
+
+    from pipelines.jobs import DEMO_RECIPES, end_to_end
+    from pipelines.summary import print_summary
+
+    recipes = arguments.recipes or DEMO_RECIPES
+    configs.dataset(arguments.dataset)
+    for name in recipes:
+        if (of := configs.load(name).dataset) != arguments.dataset:
+            raise configs.ConfigError("kinograph run", f"--recipe {name}", f"trains on dataset {of}", f"a recipe of {arguments.dataset}")
+    size = {name: value for name in ("train", "val") if (value := getattr(arguments, name)) is not None}
+
+    from ops.flow import pending
+
+    console, start = Console(), time.monotonic()
+    instance = dg.DagsterInstance.get()
+    work = pending(arguments.dataset, recipes, settings, size)
+    if not work:
+        print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=None)
+        console.print(f"\n[bold green]Nothing to do[/]: every stage is up to date (checked in {time.monotonic() - start:.1f} s).")
+        return 0
+    console.print("To do: " + "; ".join(work))
+    line = {"dataset": arguments.dataset, "recipes": recipes, "figures": size}
+    result = end_to_end.execute_in_process(
+        instance=instance,
+        run_config={"ops": {"bring_in": {"config": line}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    if not result.success:
+        print(f"kinograph: {_reason(result)}", file=sys.stderr)
+        print(f"kinograph: the whole story is in the Dagster UI (`make ui`), run {result.run_id}", file=sys.stderr)
+        return 1
+    print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=result.run_id)
+    console.print(f"\n[bold green]Done[/] in {time.monotonic() - start:.0f} s.")
+    return 0
+
+
+def _reason(result: object) -> str:
+    """The innermost cause of a failed run, without the stack of the machinery around it."""
+    for event in result.all_events:  # type: ignore[attr-defined]
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            if failure.user_failure_data and failure.user_failure_data.description:
+                return failure.user_failure_data.description
+            error = failure.error
+            while error.cause:
+                error = error.cause
+            return error.message.strip()
+    return "the run failed before its first step"
+
+
+def _ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    command = ["dagster", "dev", "-m", "pipelines.definitions", "--host", arguments.host, "--port", arguments.port]
+    print(f"Dagster UI: http://{arguments.host}:{arguments.port}  (storage: {settings.storage})", flush=True)
+    return _replace_process([sys.executable, "-W", "ignore", "-m", *command])
+
+
+def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    print(f"MLflow UI: http://{arguments.host}:{arguments.port}  (store: {settings.tracking_uri.split('://')[0]})", flush=True)
+    where = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", settings.artifacts]
+    return _replace_process([sys.executable, "-m", "mlflow", "server", *where, "--host", arguments.host, "--port", arguments.port])
+
+
+def _replace_process(command: list[str]) -> int:
+    os.execv(command[0], command)
+
+
+def _recipes(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    for name in configs.datasets():
+        print(f"dataset  {name:28} {configs.dataset(name).title}")
+    for name in configs.names():
+        recipe = configs.load(name)
+        print(f"recipe   {name:28} {recipe.task}, {recipe.dataset}: {recipe.about}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

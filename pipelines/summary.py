@@ -1,0 +1,87 @@
+"""The closing table of `kinograph run`: counts and seconds per stage, metrics and alias per model, where to look next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+from rich.console import Console
+from rich.table import Table
+
+import configs
+from assets.partitions import video_key
+from configs.schema import BUCKETS
+from pipelines.line import stages
+
+
+def print_summary(
+    console: Console, instance: dg.DagsterInstance, settings: configs.Settings, dataset: str, recipes: list[str], parent_run: str | None
+) -> None:
+    """Print what the line holds now; with `parent_run`, the seconds that its stages took."""
+    seconds = _seconds(instance, parent_run) if parent_run else {}
+    console.print(_stage_table(instance, dataset, recipes, seconds))
+    console.print(_model_table(instance, recipes))
+    _print_places(console, settings, recipes)
+
+
+def _seconds(instance: dg.DagsterInstance, parent_run: str) -> dict[str, float]:
+    records = instance.get_run_records(dg.RunsFilter(tags={"kinograph/parent_run": parent_run}))
+    return {r.dagster_run.tags["kinograph/stage"]: (r.end_time or 0) - (r.start_time or 0) for r in records}
+
+
+def _latest(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dict[str, Any]:
+    """Metadata of the newest materialization, as plain values."""
+    records = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None), limit=1
+    ).records
+    event = records[0].asset_materialization if records else None
+    return {name: value.value for name, value in event.metadata.items()} if event else {}
+
+
+def _stage_table(instance: dg.DagsterInstance, dataset: str, recipes: list[str], seconds: dict[str, float]) -> Table:
+    table = Table(title="Stages", title_justify="left", header_style="bold")
+    for column in ("stage", "what it holds"):
+        table.add_column(column)
+    table.add_column("seconds", justify="right")
+    bucket = str(video_key(dataset, BUCKETS - 1))
+    for stage in stages(dataset, recipes):
+        facts = {name: _latest(instance, name, bucket if name in ("videos", "frames") else stage.partition) for name in stage.assets}
+        took = seconds.get(stage.title)
+        table.add_row(stage.title, _counts(facts), f"{took:.1f}" if took is not None else "-")
+    return table
+
+
+def _counts(facts: dict[str, dict[str, Any]]) -> str:
+    """One line of counts from the metadata of a stage's assets."""
+    parts: list[str] = []
+    if made := facts.get("figures"):
+        parts.append(f"{made['videos']} videos, {'made' if made['made'] else 'unchanged'}")
+    if found := facts.get("videos"):
+        parts.append(f"{found['found']:.0f} files: {found['ok']:.0f} ok, {found['quarantined']:.0f} quarantined")
+    if stored := facts.get("frames"):
+        parts.append(f"{stored['done']:.0f} videos decoded, {stored['reused']:.0f} unchanged, {stored['frames']:.0f} frames, {stored['bytes'] / 1e6:.0f} MB")
+    if noted := facts.get("annotations"):
+        parts.append(f"{noted['rows']} rows, {noted['refused_rows']} refused")
+    if trained := facts.get("trained_model"):
+        parts.append(f"{trained['epochs']} epochs in {trained['seconds']:.0f} s")
+    return "; ".join(parts) or "not materialized"
+
+
+def _model_table(instance: dg.DagsterInstance, recipes: list[str]) -> Table:
+    table = Table(title="Models", title_justify="left", header_style="bold")
+    for column in ("recipe", "metrics on the held-out set", "registry", "decision"):
+        table.add_column(column)
+    for recipe in recipes:
+        scores, decision = _latest(instance, "evaluation", recipe), _latest(instance, "promotion", recipe)
+        shown = [f"{name} {scores[name]:.3f}" for name in ("top1", "top5", "mean_class_accuracy", "pair_order") if name in scores]
+        alias = "champion" if decision.get("promoted") else "challenger"
+        where = f"{decision.get('model')} v{decision.get('version')} @{alias}" if decision else "-"
+        table.add_row(recipe, ", ".join(shown), where, str(decision.get("reason", "-")))
+    return table
+
+
+def _print_places(console: Console, settings: configs.Settings, recipes: list[str]) -> None:
+    console.print(f"\nSample world  {settings.storage}/datasets/figures/contact_sheet.png", soft_wrap=True)
+    console.print(f"Pictures      {settings.storage}/runs/<recipe>-<key>/evaluation/: confusion matrix, worst clips, curves", soft_wrap=True)
+    console.print(f"Dagster UI    make ui         then {settings.dagster_url}", soft_wrap=True)
+    console.print(f"MLflow UI     make mlflow-ui  then {settings.mlflow_url}", soft_wrap=True)

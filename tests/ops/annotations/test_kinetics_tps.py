@@ -1,0 +1,94 @@
+"""Kinetics-TPS folders: frames, persons and parts, and every way a frame's file can be wrong."""
+
+import json
+
+import pytest
+
+from ops.annotations.kinetics_tps import read
+from ops.annotations.rows import Context
+from ops.annotations.vocabulary import AnnotationError, from_names
+
+CONTEXT = Context("tps", "parts", split="train", vocabulary=from_names(["run"]))
+HEAD = {"box": [1, 2, 3, 4], "verb": "turn", "name": "head", "number": 1}
+HUMAN = {"number": 1, "box": [0, 0, 10.5, 20], "parts": {"head": HEAD}}
+GOOD = ("run/good/img_00001.json", json.dumps({"humans": [HUMAN]}).encode())
+
+
+def _one(humans: object) -> list[tuple[str, bytes | None]]:
+    return [("run/v/img_00006.json", json.dumps({"humans": humans}).encode()), GOOD]
+
+
+def test_frames_become_rows_of_parts():
+    context = Context("tps", "parts", video="trimmed/{video}", splits={"trimmed/v": "val"}, vocabulary=CONTEXT.vocabulary)
+    answer = read(_one([{**HUMAN, "parts": {}}, HUMAN]), context)
+    bare, part = answer.table.to_pylist()
+    assert part == {
+        "video_id": "trimmed/v", "dataset": "tps", "split": "val", "label": "run", "frame": 5, "person": 1, "px1": 0.0, "py1": 0.0,
+        "px2": 10.5, "py2": 20.0, "part": "head", "x1": 1.0, "y1": 2.0, "x2": 3.0, "y2": 4.0, "state": "turn",
+        "source": "parts/run/v/img_00006.json:humans[1]",
+    }  # fmt: skip
+    assert (bare["person"], bare["px2"], bare["part"], bare["x1"], bare["state"]) == (0, 10.5, None, None, None)
+    assert [(p.file, p.field) for p in answer.problems] == [("parts/run/good/img_00001.json", "video")]
+
+
+@pytest.mark.parametrize(
+    "path, data, field",
+    [
+        ("readme.txt", b"{}", "(name)"),
+        ("run/v/00001.json", b"{}", "(name)"),
+        ("run/v/img_00000.json", b"{}", "(name)"),
+        ("run/v/deep/img_00001.json", b"{}", "(name)"),
+        ("run/v/img_00001.json", None, "(whole file)"),
+        ("run/v/img_00001.json", b"", "(whole file)"),
+        ("run/v/img_00001.json", b'{"humans": [}', "column 13"),
+        ("run/v/img_00001.json", b"\xff\xfe", "encoding"),
+        ("run/v/img_00001.json", b"[]", "humans"),
+        ("run/v/img_00001.json", b'{"humans": [], "humans": []}', "(whole file)"),
+        ("fly/v/img_00001.json", b'{"humans": []}', "label"),
+    ],
+)
+def test_a_bad_frame_is_a_problem_and_the_others_are_read(path: str, data: bytes | None, field: str):
+    answer = read([(path, data), GOOD], CONTEXT)
+    assert [(p.file, p.line, p.field) for p in answer.problems] == [(f"parts/{path}", 0, field)]
+    assert answer.table["video_id"].to_pylist() == ["good"]
+
+
+@pytest.mark.parametrize(
+    "human, field, reason",
+    [
+        (3, "humans", "not a mapping with box and parts"),
+        ({"parts": {}}, "box", "a box is [x1, y1, x2, y2]"),
+        ({**HUMAN, "box": [0, 0, float("nan"), 1]}, "box", "a coordinate is not a finite number"),
+        ({**HUMAN, "box": [5, 0, 1, 1]}, "box", "inverted box"),
+        ({**HUMAN, "box": [-5, 0, 1, 1]}, "box", "box outside the image"),
+        ({**HUMAN, "box": [0, 0, 1e300, 1]}, "box", "box outside the image"),
+        ({**HUMAN, "parts": []}, "parts", "not a mapping from part to box and verb"),
+        ({**HUMAN, "parts": {"head": 1}}, "part", "not a mapping with box and verb"),
+        ({**HUMAN, "parts": {"head": {**HEAD, "box": [1, 2, 3]}}}, "part", "a box is [x1, y1, x2, y2]"),
+        ({**HUMAN, "parts": {"head": {**HEAD, "verb": ["turn"]}}}, "verb", "not the name of a state"),
+    ],
+)
+def test_a_bad_person_or_part_is_a_problem(human: object, field: str, reason: str):
+    answer = read(_one([human]), CONTEXT)
+    assert [(p.file, p.field, p.reason) for p in answer.problems] == [("parts/run/v/img_00006.json", field, reason)]
+    assert answer.problems[0].found.startswith("humans[0]")
+    assert answer.table["video_id"].to_pylist() == ["good"]
+
+
+def test_a_bad_part_leaves_the_others_of_its_person():
+    answer = read(_one([{**HUMAN, "parts": {"hip": {}, "head": HEAD}}]), CONTEXT)
+    assert answer.table["part"].to_pylist() == ["head", "head"] and len(answer.problems) == 1
+
+
+@pytest.mark.parametrize("files", [[], [("run/v/img_00001.json", b'{"humans": []}')]])
+def test_a_folder_without_a_person_is_named(files: list):
+    with pytest.raises(AnnotationError, match="^parts: "):
+        read(files, CONTEXT)
+
+
+def test_the_official_evaluators_ground_truth_reads_when_laid_out_as_frames(shared):
+    videos = json.loads((shared / "metrics/tps/boundaries/gt_part_result.json").read_text())
+    files = [(f"run/{video}/{name}", json.dumps(frame).encode()) for video, frames in videos.items() for name, frame in frames.items()]
+    answer = read(files, CONTEXT)
+    parts = sum(len(human["parts"]) for frames in videos.values() for frame in frames.values() for human in frame["humans"])
+    assert answer.table.num_rows >= parts > 0 and not answer.problems

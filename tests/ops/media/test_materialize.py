@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+import ops.media.materialize as materializing
+import ops.store.manifest as ledger
+from configs.schema import Dataset, Frames
+from ops.media.audit import audit
+from ops.media.buckets import bucket_of_file
+from ops.media.decode import decode
+from ops.media.ingest import DatasetError, ingest
+from ops.media.materialize import materialize
+from ops.store.files import list_files, remove
+from ops.store.reader import FrameReader, read_manifest
+
+
+def rows(dataset, layout):
+    return {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist()}
+
+
+def arrays(dataset, layout) -> set[str]:
+    """Arrays that lie in the store, whole or not."""
+    folder = f"{layout.root}/frames/{dataset.name}/{dataset.frames.key()}/arrays"
+    return {info.uri.split(".zarr/")[0] + ".zarr" for info in list_files(folder)}
+
+
+def test_frames_are_stored_and_refusals_kept_with_their_reason(dataset, layout, videos, make_video):
+    path = make_video(videos / "a/one.mp4", 30)
+    (videos / "notes.txt").write_text("these are notes")
+    data = make_video(videos / "bad.mp4", 40, options={"g": "1"}, container={"movflags": "faststart"}).read_bytes()
+    (videos / "bad.mp4").write_bytes(data[:-2000] + b"\xff" * 2000)
+    ingest(dataset, layout)
+    seen = []
+    report = materialize(dataset, layout, workers=2, progress=lambda done, total: seen.append((done, total)))
+    found = rows(dataset, layout)
+    one = found["a/one"]
+    assert (one["status"], one["num_frames"], one["height"], one["width"], one["fps"], one["decoder"]) == ("ok", 30, 64, 96, 25.0, "decord")
+    frames = FrameReader(one["uri"]).read(range(30))
+    assert np.abs(frames.astype(int) - np.concatenate(list(decode(path)))).mean() < 2
+    assert FrameReader(one["uri"]).attributes["source_sha256"] == one["sha256"]
+    assert one["bytes"] == sum(info.bytes for info in list_files(one["uri"]))
+    assert (found["notes"]["status"], found["notes"]["reason"], found["notes"]["uri"]) == ("quarantined", "not a video file (text)", "")
+    assert found["bad"]["status"] == "quarantined" and found["bad"]["reason"].startswith("corrupt:")
+    assert arrays(dataset, layout) == {one["uri"]}
+    assert (report.planned, report.done, report.reused, report.quarantined, report.frames) == (2, 1, 0, 2, 30)
+    assert seen[-1] == (2, 2) and report.bytes == one["bytes"] and sum(report.reasons.values()) == 2
+    assert audit(dataset, layout, 10, workers=1) == []
+
+
+def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, videos, make_video, monkeypatch):
+    for name in "abc":
+        make_video(videos / f"{name}.mp4", 10)
+    (videos / "d.txt").write_text("text")
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=2)
+    before = rows(dataset, layout)
+    with monkeypatch.context() as patch:
+        patch.setattr(materializing, "run_jobs", no_jobs)
+        report = materialize(dataset, layout)
+    assert (report.planned, report.reused, report.done) == (0, 4, 0) and rows(dataset, layout) == before
+    make_video(videos / "b.mp4", 14)
+    (videos / "c.mp4").unlink()
+    ingest(dataset, layout)
+    report = materialize(dataset, layout, workers=1)
+    after = rows(dataset, layout)
+    assert (report.planned, report.done, report.reused) == (1, 1, 2)
+    assert after["a"] == before["a"] and after["b"]["num_frames"] == 14 and "c" not in after
+    assert arrays(dataset, layout) == {after["a"]["uri"], after["b"]["uri"]}  # those of old contents are gone
+
+
+def no_jobs(function, jobs, workers):
+    """Stands where jobs are run, and fails when there are any."""
+    assert not jobs
+    yield from ()
+
+
+def test_another_size_codec_or_code_version_is_another_store(dataset, layout, videos, make_video, monkeypatch):
+    make_video(videos / "a.mp4", 10)
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=1)
+    small = dataset.model_copy(update={"frames": Frames(short_side=32, codec="lossless")})
+    assert materialize(small, layout, workers=1).done == 1
+    assert rows(small, layout)["a"]["height"] == 32 and rows(dataset, layout)["a"]["height"] == 64
+    old = rows(dataset, layout)["a"]
+    monkeypatch.setattr(ledger, "FRAMES", "another")
+    assert materialize(dataset, layout, workers=1).done == 1
+    new = rows(dataset, layout)["a"]
+    assert new["uri"] != old["uri"] and arrays(dataset, layout) == {new["uri"]}
+
+
+def test_a_file_that_changed_since_ingest_is_told_apart(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 10)
+    make_video(videos / "b.mp4", 10)
+    ingest(dataset, layout)
+    make_video(videos / "a.mp4", 12)
+    (videos / "b.mp4").unlink()
+    materialize(dataset, layout, workers=1)
+    found = rows(dataset, layout)
+    assert found["a"]["reason"] == "the file changed after it was ingested; ingest again"
+    assert found["b"]["reason"] == "the file vanished after it was ingested; ingest again"
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=1)
+    assert rows(dataset, layout)["a"]["num_frames"] == 12
+
+
+def test_a_new_verdict_of_ingest_is_a_new_row(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 6)
+    data = make_video(videos / "a.avi", 6, codec="mpeg4").read_bytes()
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=1)
+    assert rows(dataset, layout)["a.mp4"]["reason"].startswith("duplicate video_id")
+    (videos / "a.avi").unlink()
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=1)
+    found = rows(dataset, layout)
+    assert set(found) == {"a"} and found["a"]["status"] == "ok" and len(data) > 0
+    assert arrays(dataset, layout) == {found["a"]["uri"]}
+
+
+def test_a_bucket_without_a_video_table_says_so(dataset, layout):
+    with pytest.raises(DatasetError, match="no video table at .*; ingest the dataset first"):
+        materialize(dataset, layout, [0])
+
+
+def test_buckets_are_worked_on_alone(dataset, layout, videos, make_video):
+    for index in range(4):
+        make_video(videos / f"v{index}.mp4", 5)
+    ingest(dataset, layout)
+    bucket = bucket_of_file("v1.mp4")
+    materialize(dataset, layout, [bucket], workers=1)
+    assert set(rows(dataset, layout)) == {f"v{index}" for index in range(4) if bucket_of_file(f"v{index}") == bucket}
+
+
+def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[int]) -> None:
+    """Kills pool workers, `times` of them, each while it has written a part of an array below `target`."""
+    last = 0
+    while not stop.is_set() and len(killed) < times:
+        time.sleep(0.002)
+        halves = [shard for shard in target.glob("*.zarr/c/*/0/0/0") if not (shard.parents[4] / "zarr.json").exists()]
+        try:
+            if not any(shard.stat().st_mtime_ns > last for shard in halves):
+                continue
+        except FileNotFoundError:
+            continue
+        us = os.getpid()
+        workers = [child for child in psutil.Process().children(recursive=True) if child.ppid() != us and child.pid not in killed]
+        for worker in workers:
+            killed.append(worker.pid)
+            worker.kill()
+            worker.wait(10)
+        last = time.time_ns()
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(times, layout, videos, make_video, tmp_path):
+    dataset = Dataset(
+        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=Frames(codec="lossless", frames_per_shard=2)
+    )
+    make_video(videos / "long.mp4", 60, size=(240, 320))
+    make_video(videos / "short.mp4", 5)
+    ingest(dataset, layout)
+    target = Path(layout.frames("world", dataset.frames.key(), "long", "x")).parent
+    stop, killed = threading.Event(), []
+    killer = threading.Thread(target=kill_writers, args=(target, times, stop, killed))
+    killer.start()
+    try:
+        materialize(dataset, layout, workers=1)
+    finally:
+        stop.set()
+        killer.join()
+    assert len(killed) == times
+    found = rows(dataset, layout)
+    assert found["short"]["status"] == "ok"
+    if times == 1:
+        assert (found["long"]["status"], found["long"]["num_frames"]) == ("ok", 60)
+        assert FrameReader(found["long"]["uri"]).read(range(60)).shape[0] == 60
+    else:
+        assert (found["long"]["status"], found["long"]["reason"]) == ("quarantined", f"decoder process died (signal {signal.SIGKILL:d})")
+        assert arrays(dataset, layout) == {found["short"]["uri"]}
+        assert materialize(dataset, layout, workers=1).planned == 0
+        assert materialize(dataset, layout, workers=1, retry_quarantined=True).done == 1
+
+
+def test_audit_tells_what_does_not_agree(dataset, layout, videos, make_video):
+    for name in "abc":
+        make_video(videos / f"{name}.mp4", 10)
+    ingest(dataset, layout)
+    materialize(dataset, layout, workers=1)
+    found = rows(dataset, layout)
+    remove(f"{found['a']['uri']}/c/1")
+    (videos / "b.mp4").unlink()
+    make_video(videos / "c.mp4", 8)
+    reasons = {mismatch.video_id: (mismatch.counted, mismatch.reason) for mismatch in audit(dataset, layout, 3, workers=1)}
+    assert "its shard is missing" in reasons["a"][1]
+    assert reasons["b"] == (None, "the source video is gone")
+    assert reasons["c"] == (8, "decord gave 10 frames, pyav 8")
+
+
+def test_everything_on_s3(s3, make_video, tmp_path):
+    from ops.store.files import write_bytes
+    from ops.store.layout import Layout
+
+    dataset = Dataset(name="remote", title="t", licence="none", root="{storage}/datasets/remote", frames=Frames(frames_per_shard=8))
+    layout = Layout(s3.bucket)
+    write_bytes(f"{layout.videos_folder(dataset)}/a.mp4", make_video(tmp_path / "a.mp4", 20).read_bytes())
+    bucket = bucket_of_file("a.mp4")
+    ingest(dataset, layout, [bucket], workers=1)
+    assert materialize(dataset, layout, [bucket], workers=1).done == 1
+    assert materialize(dataset, layout, [bucket], workers=1).reused == 1
+    row = rows(dataset, layout)["a"]
+    assert row["uri"].startswith(s3.bucket) and FrameReader(row["uri"]).read([0, 19]).shape == (2, 64, 96, 3)
+    assert len(read_manifest(layout, dataset, [bucket])) == 1

@@ -1,0 +1,113 @@
+"""From a video file to labels, with a model from a run folder or from the registry."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import models
+from configs import Settings, load
+from configs.schema import RecognitionRecipe
+from ops import predict as module
+from ops.evaluation.recognizer import Recognizer
+from ops.predict import PredictionError, main, predict, recognize, sampled_frames
+from ops.store.files import write_bytes
+from ops.tracking.connect import client
+from ops.tracking.mlflow_run import open_run
+from ops.tracking.model import log_model
+from ops.tracking.registry import register
+
+LABELS = [f"action {index}" for index in range(10)]
+NUM_FRAMES = 40
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty frames, each a little brighter than the one before."""
+    path = tmp_path_factory.mktemp("video") / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for index in range(NUM_FRAMES):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 5 * index, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.fixture
+def recipe() -> RecognitionRecipe:
+    found = load("tsn_tiny_figures")
+    assert isinstance(found, RecognitionRecipe)
+    return found.model_copy(update={"model": {"depth": 10, "width": 8}})
+
+
+@pytest.fixture
+def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    empty = tmp_path_factory.getbasetemp() / "mlflow.db"  # the same for all tests: the client is kept, and so is the file
+    client(f"sqlite:///{empty}")
+    shutil.copy(empty, tmp_path)
+    return Settings(storage=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", home=tmp_path)
+
+
+@pytest.fixture
+def run_folder(recipe: RecognitionRecipe, settings: Settings) -> str:
+    folder = Path(settings.storage, "runs", "a")
+    folder.mkdir(parents=True)
+    torch.manual_seed(0)
+    save_file(models.build(recipe).state_dict(), folder / "model.safetensors")
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    write_bytes(f"{settings.storage}/datasets/figures/annotations/labels.txt", "\n".join(LABELS).encode())
+    return str(folder)
+
+
+def test_the_frames_of_the_recipes_views_are_taken_from_the_stream(video: Path, recipe: RecognitionRecipe) -> None:
+    views = recipe.views.model_copy(update={"num_clips": 2})
+    recognizer = Recognizer(models.build(recipe).eval(), recipe.model_copy(update={"views": views}), LABELS)
+    frames = sampled_frames(recognizer, video)
+    indices = recognizer.indices(NUM_FRAMES)
+    assert frames.shape == (16, 64, 96, 3)
+    assert np.abs(frames.mean((1, 2, 3)) - 5 * indices).max() < 4
+
+
+def test_run_folder_registry_and_command_line_agree(
+    video: Path, recipe: RecognitionRecipe, settings: Settings, run_folder: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    found = predict(str(video), run_folder, top=3, settings=settings)
+    assert len(found) == 3 and found[0][1] >= found[1][1] >= found[2][1] > 0
+    everything = predict(str(video), run_folder, top=99, settings=settings)
+    assert sum(share for _, share in everything) == pytest.approx(1, abs=1e-5) and {label for label, _ in everything} == set(LABELS)
+
+    run = open_run(recipe, "key", settings)
+    weights = f"{run_folder}/model.safetensors"
+    logged = log_model(run, recipe, weights, LABELS)
+    version = register(run, logged, recipe, "key", weights, settings)
+    for uri in (logged.uri, version.uri, "models:/figures-recognition@challenger"):
+        assert predict(str(video), uri, top=3, settings=settings) == found
+
+    monkeypatch.setattr(module.configs, "settings", lambda: settings)
+    assert main([str(video), "--model", "models:/figures-recognition@challenger", "--top", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert str(video) in printed and found[0][0] in printed and found[1][0] not in printed
+    assert main([str(video)]) == 2
+    assert "models:/figures-recognition@champion: not in the registry" in capsys.readouterr().err
+
+
+def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    recognizer = module.load(run_folder, settings)
+    (tmp_path / "notes.mp4").write_text("not a video")
+    with pytest.raises(PredictionError, match="notes.mp4: .*not a video"):
+        recognize(recognizer, str(tmp_path / "notes.mp4"))
+    with pytest.raises(PredictionError, match="no such file"):
+        recognize(recognizer, str(tmp_path / "none.mp4"))
+    with pytest.raises(PredictionError, match="not the folder of a finished training run"):
+        predict("any.mp4", str(tmp_path), settings=settings)
+    monkeypatch.setattr(module.configs, "settings", lambda: settings)
+    assert main([str(tmp_path / "none.mp4"), "--model", run_folder]) == 2
+    assert "none.mp4: no such file" in capsys.readouterr().err

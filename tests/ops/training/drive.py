@@ -1,0 +1,47 @@
+"""One training as a process of its own, to be killed: `drive.py ROOT WORLD_FILE EPOCHS WORKERS`. Notes every logged epoch in ROOT/log."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+
+
+class FileLogger:
+    """Appends epochs to a file."""
+
+    run_id = "run-1"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        with open(self.path, "a") as file:
+            file.write(json.dumps([epoch, metrics["loss"]]) + "\n")
+
+    def system_metrics(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def main(root: str, world_file: str, epochs: int, workers: int) -> None:
+    """Train, and print the result as the last line."""
+    from configs.settings import Settings
+    from ops.store.layout import Layout
+    from ops.training.ray_train import train
+
+    spec = importlib.util.spec_from_file_location("tiny_world", world_file)
+    assert spec is not None and spec.loader is not None
+    world = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(world)
+    settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(root), ray_address=None)
+    recipe = world.recipe(training={"epochs": epochs}, scale={"num_workers": workers})
+    result = train(recipe, Layout(root), settings, FileLogger(f"{root}/log"), dataset=world.DATASET)
+    print(json.dumps(asdict(result)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

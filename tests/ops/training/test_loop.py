@@ -1,0 +1,153 @@
+"""The loop without Ray: it learns, repeats itself bit for bit, resumes bit for bit, and shares its work among ranks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.schema import ConfigError
+from ops.data.clips import SampleError
+from ops.store.layout import Layout
+from ops.tasks import build
+from ops.training.checkpoint import State, load_state
+from ops.training.loop import Place, check_recipe, fit, predict
+from ops.training.protocols import EpochReport, StepReport, TrainingError
+
+RANKS = Path(__file__).with_name("ranks.py")
+
+
+def run(world, stored: Layout, start: State | None = None, on_epoch=None, on_step=None, **changes) -> State:
+    recipe = world.recipe(**changes)
+    return fit(build(recipe, stored, world.DATASET), recipe.scale, start=start, on_epoch=on_epoch, on_step=on_step)
+
+
+def same(one: State, two: State) -> bool:
+    return all(torch.equal(tensor, two.weights[name]) for name, tensor in one.weights.items())
+
+
+def test_it_learns_which_way_the_square_moves(world, stored: Layout) -> None:
+    state = run(world, stored, training={"epochs": 10, "evaluate_every": 5})
+    assert state.history[-1]["loss"] < 0.7 < state.history[0]["loss"]
+    assert state.history[-1]["top1"] >= 0.6 and state.best is not None and state.best >= state.history[-1]["top1"]
+    assert [("top1" in row) for row in state.history] == [epoch in (5, 10) for epoch in range(1, 11)]
+
+
+def test_every_epoch_reports_its_numbers(world, stored: Layout) -> None:
+    epochs: list[EpochReport] = []
+    steps: list[StepReport] = []
+    run(world, stored, on_epoch=lambda report, save: epochs.append(report), on_step=steps.append)
+    assert [(report.epoch, report.epochs, report.final) for report in epochs] == [(1, 3, False), (2, 3, False), (3, 3, True)]
+    assert {"loss", "train_top1", "lr", "samples_per_s", "data_wait_share", "seconds"} <= set(epochs[0].metrics)
+    assert {"top1", "top5", "mean_class_accuracy", "best_top1"} <= set(epochs[2].metrics)
+    assert [(report.epoch, report.step, report.steps) for report in steps] == [(e, s, 3) for e in (1, 2, 3) for s in (1, 2, 3)]
+    assert steps[-1].loss == pytest.approx(epochs[-1].metrics["loss"], rel=1e-4)
+    assert all(0 <= report.metrics["data_wait_share"] <= 1 for report in epochs)
+
+
+CASES = {
+    "sgd": {},
+    "adamw, average, accumulation": {
+        "optimizer": {"name": "adamw", "lr": 0.003, "nesterov": False},
+        "training": {"ema_decay": 0.9, "accumulate": 2},
+        "transforms": {"train_crop": "random_resized", "saturation": 0.3},
+    },
+    "bf16": {"training": {"amp": "bf16"}},
+}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
+def test_a_killed_training_resumes_bit_for_bit(world, stored: Layout, tmp_path: Path, changes: dict) -> None:
+    whole = run(world, stored, **changes)
+
+    class Killed(Exception):
+        pass
+
+    def kill(report: EpochReport, save) -> None:
+        save(tmp_path)
+        if report.epoch == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(world, stored, on_epoch=kill, **changes)
+    torch.manual_seed(99)  # whatever the process did meanwhile
+    start = load_state(tmp_path, world.recipe(**changes).key())
+    assert start.epoch == 1
+    resumed = run(world, stored, start=start, **changes)
+    assert same(whole, resumed)
+    assert whole.best == resumed.best and whole.step == resumed.step == 9
+    keys = ("epoch", "loss", "lr", "top1")
+    assert [[row.get(key) for key in keys] for row in whole.history] == [[row.get(key) for key in keys] for row in resumed.history]
+
+
+def test_repeats_itself_and_follows_its_seed(world, stored: Layout) -> None:
+    first = run(world, stored, training={"epochs": 1})
+    assert same(first, run(world, stored, training={"epochs": 1}))
+    assert not same(first, run(world, stored, training={"epochs": 1, "seed": 4}))
+
+
+def test_a_finished_state_is_returned_as_it_is(world, stored: Layout) -> None:
+    whole = run(world, stored)
+    assert same(whole, run(world, stored, start=whole, on_epoch=lambda report, save: pytest.fail("an epoch ran")))
+
+
+def test_the_published_weights_are_the_average(world, stored: Layout) -> None:
+    state = run(world, stored, training={"ema_decay": 0.99, "epochs": 1})
+    assert state.average is not None and state.weights is state.average["weights"]
+    assert not torch.equal(state.weights["fc.weight"], state.model["fc.weight"])
+
+
+def test_predictions_of_all_ranks_together_are_those_of_one(world, stored: Layout) -> None:
+    task = build(world.recipe(), stored, world.DATASET)
+    torch.manual_seed(0)
+    model = task.model()
+    alone = {row["clip_id"]: row["scores"].tolist() for row in predict(task, model, "val")}
+    parts = [predict(task, model, "val", place=Place(rank, 2, torch.device("cpu"))) for rank in range(2)]
+    shared = {row["clip_id"]: row["scores"].tolist() for part in parts for row in part}
+    assert len(alone) == 9 and set(shared) == set(alone)
+    for clip, scores in alone.items():
+        assert shared[clip] == pytest.approx(scores, abs=1e-5)
+
+
+def test_a_diverging_training_stops_with_advice(world, stored: Layout) -> None:
+    with pytest.raises(TrainingError, match=r"epoch 1: the loss is (nan|inf); lower optimizer\.lr"):
+        run(world, stored, optimizer={"lr": 1e30, "clip_grad_norm": None}, schedule={"kind": "constant", "warmup_epochs": 0})
+
+
+def test_an_unreadable_sample_ends_the_training(world, stored: Layout) -> None:
+    recipe = world.recipe()
+    task = build(recipe, stored, world.DATASET)
+    task.table.clips["train"][5] = task.table.clips["train"][5]._replace(uri=f"{stored.root}/gone.zarr")  # type: ignore[attr-defined]
+    with pytest.raises(SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr"):
+        fit(task, recipe.scale)
+
+
+def test_half_precision_needs_a_gpu(world, stored: Layout) -> None:
+    recipe = world.recipe(training={"amp": "fp16"})
+    with pytest.raises(ConfigError, match=r"training\.amp.*found 'fp16'; allowed: off or bf16"):
+        check_recipe(build(recipe, stored, world.DATASET), recipe.scale)
+
+
+def test_two_ranks_equal_one(tmp_path: Path) -> None:
+    """Two processes over gloo against one, on a model without batch norm: same losses, same weights, same metric."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    processes = [subprocess.Popen([sys.executable, str(RANKS), str(tmp_path), str(rank), "2"], env=environment) for rank in range(2)]
+    assert [process.wait(timeout=200) for process in processes] == [0, 0]
+    spec = importlib.util.spec_from_file_location("ranks", RANKS)
+    assert spec is not None and spec.loader is not None
+    ranks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ranks)
+    for count in ranks.COUNTS:
+        alone = ranks.train(count, 0, 1)
+        both = [json.loads((tmp_path / f"{rank}.json").read_text())[str(count)] for rank in range(2)]
+        for share in both:
+            assert share["weights"] == pytest.approx(alone["weights"], abs=1e-6)
+            assert share["losses"] == pytest.approx(alone["losses"], abs=1e-6)
+            assert share["metric"] == pytest.approx(alone["metric"])
+        assert sorted(both[0]["seen"] + both[1]["seen"]) == sorted(alone["seen"])

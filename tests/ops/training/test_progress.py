@@ -1,0 +1,70 @@
+"""What a person sees of a training that runs elsewhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from ops.training.display import epoch_line, training_display
+from ops.training.progress import FILE, LOOK_S, ProgressFile, followed
+from ops.training.protocols import EpochReport, StepReport
+
+METRICS = {"loss": 1.25, "lr": 0.01, "samples_per_s": 100.0, "data_wait_share": 0.031, "seconds": 4.0, "top1": 0.625}
+
+
+class Recorder:
+    """A display that notes what it is shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[object] = []
+
+    def step(self, report: StepReport) -> None:
+        self.shown.append(("step", report.step))
+
+    def epoch(self, report: EpochReport) -> None:
+        self.shown.append(("epoch", report.epoch))
+
+    def note(self, text: str) -> None:
+        self.shown.append(text)
+
+
+def test_epochs_are_shown_once_and_the_file_goes(tmp_path: Path) -> None:
+    recorder, file = Recorder(), tmp_path / FILE
+    file.write_text('{"epochs": [{"epoch": 9, "epochs": 9, "metrics": {}}], "step": null}')  # of a run that was killed
+    with followed(str(tmp_path), recorder):
+        writer = ProgressFile(str(tmp_path))
+        writer.step(StepReport(1, 2, 1, 5, 2.0))
+        time.sleep(2.5 * LOOK_S)
+        writer.epoch(EpochReport(1, 2, METRICS))
+        time.sleep(2.5 * LOOK_S)
+        writer.epoch(EpochReport(2, 2, METRICS))
+    assert [entry for entry in recorder.shown if entry[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]  # type: ignore[index]
+    assert ("step", 1) in recorder.shown
+    assert not file.exists()
+
+
+def test_it_ends_when_the_training_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="worker"), followed(str(tmp_path), Recorder()):
+        raise RuntimeError("worker")
+
+
+def test_steps_are_not_written_all_the_time(tmp_path: Path) -> None:
+    writer = ProgressFile(str(tmp_path))
+    writer.step(StepReport(1, 2, 1, 5, 2.0))
+    first = (tmp_path / FILE).read_text()
+    writer.step(StepReport(1, 2, 2, 5, 2.0))
+    assert (tmp_path / FILE).read_text() == first
+
+
+def test_lines_say_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_display("name") as display:
+        display.note("training with 2 worker(s)")
+        display.step(StepReport(1, 2, 1, 5, 2.0))
+        display.epoch(EpochReport(1, 2, METRICS))
+    assert capsys.readouterr().out.splitlines() == [
+        "name: training with 2 worker(s)",
+        "name: epoch 1/2  loss 1.250  lr 0.01  top1 0.625  100 clips/s  3% waiting for data  4.0 s",
+    ]
+    assert "top1" not in epoch_line("name", EpochReport(1, 2, {key: value for key, value in METRICS.items() if key != "top1"}))

@@ -1,0 +1,120 @@
+"""Trainings under Ray: killed drivers and workers, repeated calls, and mistakes that only workers see."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+
+from configs.settings import Settings
+from ops.store.layout import Layout
+from ops.tasks import build
+from ops.training.loop import fit
+from ops.training.ray_train import SNAPSHOT, TrainingInputError, train
+from ops.training.runs import finished, plan_run
+
+pytestmark = pytest.mark.slow  # Ray takes half a minute to come up on two busy cores
+HERE = Path(__file__).parent
+EPOCHS = 12
+
+
+def start(world, root: str, workers: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, str(HERE / "drive.py"), root, world.__file__, str(EPOCHS), str(workers)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def result_of(driver: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = driver.communicate(timeout=280)
+    assert driver.returncode == 0, out
+    return json.loads(out.splitlines()[-1])
+
+
+def wait_for(condition, driver: subprocess.Popen[str], what: str) -> Any:
+    until = time.monotonic() + 200
+    while time.monotonic() < until:
+        found = condition()
+        if found:
+            return found
+        assert driver.poll() is None, f"the driver ended before {what}"
+        time.sleep(0.02)
+    raise AssertionError(f"no {what} in time")
+
+
+def undisturbed(world, layout: Layout) -> bytes:
+    """Weights of the same recipe, trained by the plain loop in this process on as many threads as a worker has."""
+    recipe = world.recipe(training={"epochs": EPOCHS})
+    state = fit(build(recipe, layout, world.DATASET), recipe.scale)
+    return to_safetensors({name: tensor.contiguous() for name, tensor in state.weights.items()})
+
+
+@pytest.fixture
+def own(world, tmp_path: Path) -> Layout:
+    """A storage root of this test's own."""
+    layout = Layout(str(tmp_path / "storage"))
+    world.build_world(layout)
+    return layout
+
+
+def run_dir(world, layout: Layout) -> Path:
+    return Path(plan_run(world.recipe(training={"epochs": EPOCHS}), layout, world.DATASET).run_dir)
+
+
+def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, own: Layout) -> None:
+    folder = run_dir(world, own)
+    driver = start(world, own.root)
+    wait_for((folder / SNAPSHOT).exists, driver, "a checkpoint")
+    helpers = psutil.Process(driver.pid).children(recursive=True)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert finished(str(folder)) is None
+    psutil.wait_procs(helpers, timeout=30)  # Ray's processes follow their driver
+    result = result_of(start(world, own.root))
+    assert 1 <= result["resumed_from"] < EPOCHS and result["epochs"] == EPOCHS and result["run_id"] == "run-1"
+    assert (folder / "model.safetensors").read_bytes() == undisturbed(world, own)
+    logged = [json.loads(line) for line in Path(own.root, "log").read_text().splitlines()]
+    losses: dict[int, float] = {}
+    for epoch, loss in logged:  # an epoch that was done twice gave the same
+        assert losses.setdefault(epoch, loss) == loss
+    assert sorted(losses) == list(range(1, EPOCHS + 1))
+    assert [row["loss"] for row in result["history"]] == [losses[epoch] for epoch in sorted(losses)]
+    assert len(list(folder.glob("checkpoint_0*"))) <= 3  # the two kept, and at most one that was being stored when the driver died
+
+
+def test_a_killed_worker_is_replaced_and_the_result_is_the_same(world, own: Layout) -> None:
+    folder = run_dir(world, own)
+    driver = start(world, own.root)
+    wait_for((folder / SNAPSHOT).exists, driver, "a checkpoint")
+    workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if "RayTrainWorker" in "".join(child.cmdline())]
+    assert len(workers) == 1
+    os.kill(workers[0].pid, signal.SIGKILL)
+    result = result_of(driver)
+    assert result["epochs"] == EPOCHS
+    assert (folder / "model.safetensors").read_bytes() == undisturbed(world, own)
+
+
+def test_two_workers_train_once_and_mistakes_come_back_plainly(world, own: Layout, capfd: pytest.CaptureFixture[str]) -> None:
+    settings = Settings(storage=own.root, tracking_uri="sqlite:///unused", home=Path(own.root), ray_address=None)
+    recipe = world.recipe(scale={"num_workers": 2})
+    result = train(recipe, own, settings, dataset=world.DATASET)
+    assert result.epochs == 3 and result.metrics["top1"] >= 0 and result.resumed_from is None
+    assert set(load_file(result.weights_uri)) == set(build(recipe, own, world.DATASET).model().state_dict())
+    shown = capfd.readouterr()
+    assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [f"tiny_tsm: epoch {epoch}/3" for epoch in (1, 2, 3)]
+    assert "State API" not in shown.err + shown.out
+    assert train(recipe, own, settings, dataset=world.DATASET) == result
+    assert capfd.readouterr().out == ""  # nothing was done
+    wrong = world.recipe(optimizer={"lr_multipliers": {"head": 2.0}})
+    with pytest.raises(TrainingInputError, match=r"optimizer\.lr_multipliers.*found 'head'"):
+        train(wrong, own, settings, dataset=world.DATASET)
+    before = signal.getsignal(signal.SIGINT)
+    assert before is signal.default_int_handler

@@ -1,0 +1,165 @@
+"""The import chain configs, models <- ops <- assets <- pipelines, and what an import may pull in."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+PACKAGES = ("configs", "models", "ops", "assets", "pipelines")
+HEAVY = ("torch", "ray", "mlflow", "decord", "zarr")
+
+# What a package's files may import when they are loaded, and what else inside a function. The standard library is free.
+AT_LOAD = {
+    "configs": {"configs", "pydantic", "yaml"},
+    "models": {"models", "torch", "numpy"},
+    "assets": {"assets", "configs", "dagster"},
+    "pipelines": {"pipelines", "assets", "configs", "dagster", "rich"},  # rich: the tables of the command line
+}
+IN_BODIES = {
+    "configs": set[str](),
+    "models": {"safetensors"},
+    "assets": {"ops"},
+    "pipelines": {"ops"},
+}
+NEVER_IN_OPS = {"dagster", "assets", "pipelines"}
+# Files of ops that may load a heavy library; everywhere else a function imports it when it needs it.
+HEAVY_IN_OPS = {
+    "torch": ("ops/data/", "ops/evaluation/", "ops/tasks/", "ops/tracking/", "ops/training/"),
+    "ray": ("ops/training/",),
+    "mlflow": ("ops/tracking/",),
+    "decord": ("ops/media/decode.py",),
+    "zarr": ("ops/store/",),
+}
+
+
+def _files(package: str) -> list[Path]:
+    return sorted((REPO / package).rglob("*.py"))
+
+
+def _type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def _imports(node: ast.AST, in_body: bool = False) -> Iterator[tuple[str, bool, int]]:
+    """(top-level module, whether only a function's body imports it, line) of every import that ever runs."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name.split(".")[0], in_body, child.lineno) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"relative import in line {child.lineno}"
+            yield (child.module or "").split(".")[0], in_body, child.lineno
+        elif not _type_checking(child):
+            yield from _imports(child, in_body or isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)))
+
+
+def _third_party(path: Path) -> Iterator[tuple[str, bool, str]]:
+    for name, in_body, line in _imports(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if name not in sys.stdlib_module_names:
+            yield name, in_body, f"{path.relative_to(REPO)}:{line}: {name}"
+
+
+def _python(code: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs code in a fresh interpreter that finds the packages by their installation alone."""
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "DAGSTER_HOME", "KINOGRAPH_CONFIGS")}
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("package", AT_LOAD)
+def test_a_package_imports_only_what_its_layer_may(package: str) -> None:
+    wrong = [
+        where
+        for path in _files(package)
+        for name, in_body, where in _third_party(path)
+        if name not in AT_LOAD[package] and not (in_body and name in IN_BODIES[package])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_ops_knows_nothing_of_dagster() -> None:
+    wrong = [where for path in _files("ops") for name, _, where in _third_party(path) if name in NEVER_IN_OPS]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_heavy_libraries_load_only_in_the_files_of_ops_that_need_them() -> None:
+    wrong = [
+        where
+        for path in _files("ops")
+        for name, in_body, where in _third_party(path)
+        if name in HEAVY_IN_OPS and not in_body and not path.relative_to(REPO).as_posix().startswith(HEAVY_IN_OPS[name])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_guard_sees_what_it_must() -> None:
+    source = (
+        "import os, ray.train\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mlflow\n"
+        "try:\n    import decord\nexcept ImportError: pass\n"
+        "class A:\n    import zarr\n    def f(self):\n        from torch.nn import Linear\n"
+    )
+    found = {name: in_body for name, in_body, _ in _imports(ast.parse(source))}
+    assert found == {"os": False, "ray": False, "typing": False, "decord": False, "zarr": False, "torch": True}
+
+
+def test_every_package_is_named_in_the_installation() -> None:
+    import tomllib
+
+    named = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
+    found = [path.parent.relative_to(REPO).as_posix().replace("/", ".") for name in PACKAGES for path in (REPO / name).rglob("__init__.py")]
+    assert sorted(named) == sorted(found)
+
+
+def test_no_file_unpickles() -> None:
+    """Weights come as safetensors or with weights_only=True: a pickle runs code."""
+    wrong = []
+    for path in (path for package in PACKAGES for path in _files(package)):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                safe = any(word.arg == "weights_only" and ast.unparse(word.value) == "True" for word in node.keywords)
+                if called in ("pickle.load", "pickle.loads", "pickle.Unpickler") or (called == "torch.load" and not safe):
+                    wrong.append(f"{path.relative_to(REPO)}:{node.lineno}: {called}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_packages_are_those_of_this_checkout_from_any_folder(tmp_path: Path) -> None:
+    code = f"import importlib.util as u, json; print(json.dumps({{name: u.find_spec(name).origin for name in {PACKAGES!r}}}))"
+    done = _python(code, tmp_path)
+    assert done.returncode == 0, f"pip install -e . first: {done.stderr}"
+    assert json.loads(done.stdout) == {name: str(REPO / name / "__init__.py") for name in PACKAGES}
+
+
+def test_the_packages_of_ops_and_the_configs_pull_in_nothing_heavy(tmp_path: Path) -> None:
+    names = [path.parent.relative_to(REPO).as_posix().replace("/", ".") for path in (REPO / "ops").rglob("__init__.py")]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {['configs', *names]!r}: importlib.import_module(name)\n"
+        f"print([name for name in {(*HEAVY, 'pyarrow', 'numpy', 'dagster')!r} if name in sys.modules])"
+    )
+    done = _python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_definitions_load_fast_and_light(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; began = time.perf_counter(); import pipelines.definitions; seconds = time.perf_counter() - began\n"
+        f"import json; print(json.dumps([seconds, [name for name in {HEAVY!r} if name in sys.modules]]))"
+    )
+    seconds: list[float] = []
+    for _ in range(4):  # the best of a few: other work on the machine is no fault of the import
+        done = _python(code, tmp_path)
+        assert done.returncode == 0, done.stderr
+        taken, heavy = json.loads(done.stdout.splitlines()[-1])
+        assert heavy == []
+        seconds.append(taken)
+        if taken < 3:
+            return
+    pytest.fail(f"pipelines.definitions takes {min(seconds):.1f} s to import; 3 s are allowed")
