@@ -20,8 +20,9 @@ from configs import versions
 )
 def challenger(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Register the model of the recipe's training run; one run is registered once."""
-    from ops.store.layout import Layout
     from ops.flow import register_recipe
+    from ops.store.layout import Layout
+    from ops.tracking.registry import version_url
 
     with reported(context):
         version = register_recipe(configs.load(context.partition_key), Layout(settings.storage), settings)
@@ -41,8 +42,8 @@ def challenger(context: dg.AssetExecutionContext, settings: dg.ResourceParam[con
 )
 def promotion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Decide, move the alias where the challenger is better, and keep decision, numbers and reason on the version."""
-    from ops.store.layout import Layout
     from ops.flow import promote_recipe
+    from ops.store.layout import Layout
 
     with reported(context):
         decision = promote_recipe(configs.load(context.partition_key), Layout(settings.storage), settings)

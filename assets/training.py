@@ -24,8 +24,8 @@ from configs import versions
 )
 def trained_model(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Train the partition's recipe, unless exactly this recipe was trained on exactly this data before."""
-    from ops.store.layout import Layout
     from ops.flow import train_recipe
+    from ops.store.layout import Layout
 
     recipe = configs.load(context.partition_key)
     with reported(context):

@@ -13,9 +13,10 @@ from typing import Any
 
 import configs
 from configs import Settings
-from configs.schema import BUCKETS, RECIPES, ConfigError, Recipe
+from configs.schema import BUCKETS, ConfigError, Recipe
 from ops.annotations.read import labels
 from ops.evaluation.record import record
+from ops.evaluation.scoring import score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
 from ops.figures.dataset import FiguresSize, parameters
 from ops.progress import progress_bar
@@ -23,8 +24,8 @@ from ops.store.files import exists, read_bytes
 from ops.store.layout import Layout
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
 from ops.tracking.model import log_model
-from ops.tracking.registry import Decision, Registered, Scored, promote, register
-from ops.training.runs import RECIPE, TrainResult, finished, plan_run
+from ops.tracking.registry import Decision, Registered, promote, register
+from ops.training.runs import TrainResult, finished, plan_run
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _train(recipe: Recipe, layout: Layout, settings: Settings, run: RunLogger) -
 def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evaluated:
     """Score the recipe's trained weights on the frozen validation set and keep the result in its MLflow run."""
     plan, run = _finished_run(recipe, layout, settings)
-    evaluation = _evaluate(recipe, f"{plan.run_dir}/model.safetensors", layout)
+    evaluation = _evaluate(recipe, plan.weights_uri, layout)
     record(run, evaluation, recipe.name)
     pictures = {name.removesuffix(".png"): read_bytes(uri) for name, uri in evaluation.pictures.items()}
     return Evaluated(evaluation.metrics, evaluation.num_samples, evaluation.eval_set, pictures, run.url)
@@ -98,13 +99,8 @@ def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Decisi
     plan, _ = _finished_run(recipe, layout, settings)
     challenger = register_recipe(recipe, layout, settings)
 
-    def scored(version: Registered) -> Scored:
-        folder = version.weights.rpartition("/")[0]
-        of = RECIPES[recipe.task].model_validate_json(read_bytes(f"{folder}/{RECIPE}"))  # as it was trained, not as its YAML is now
-        found = _evaluate(of, version.weights, layout)
-        return Scored(found.metrics, found.eval_set, found.num_samples)
-
-    return promote(recipe.gate, challenger, scored(challenger), scored, settings)
+    own = _evaluate(recipe, plan.weights_uri, layout)
+    return promote(recipe.gate, challenger, scored(own), lambda version: score_version(version, layout, settings), settings)
 
 
 def _evaluate(recipe: Recipe, weights_uri: str, layout: Layout) -> Any:

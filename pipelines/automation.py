@@ -17,7 +17,9 @@ nightly = dg.ScheduleDefinition(
 
 
 @dg.sensor(job=ingest, minimum_interval_seconds=60, description="New, changed or removed files: one run for each bucket they fall into.")
-def new_videos(context: dg.SensorEvaluationContext, settings: dg.ResourceParam[configs.Settings]) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def new_videos(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[configs.Settings]
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Compare each dataset's folder with its video table; a change is asked for once."""
     from ops.media.changes import changed_buckets
     from ops.store.layout import Layout

@@ -9,7 +9,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 from assets import annotations, checks, evaluation, frames, registry, training, videos  # noqa: E402
-from pipelines.automation import nightly, new_videos  # noqa: E402
+from pipelines.automation import new_videos, nightly  # noqa: E402
 from pipelines.jobs import end_to_end, ingest, train  # noqa: E402
 from pipelines.resources import resources  # noqa: E402
 

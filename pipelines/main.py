@@ -32,7 +32,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="raw video -> frames -> training -> evaluation -> promotion, only what is not done yet")
     run.add_argument("--dataset", default="figures", help="name of a dataset YAML (default: figures, the sample world)")
-    run.add_argument("--recipe", action="append", dest="recipes", metavar="NAME", help="recipe to train, may be given again (default: the demo's two)")
+    which = "recipe to train, may be given again (default: the demo's two)"
+    run.add_argument("--recipe", action="append", dest="recipes", metavar="NAME", help=which)
     run.add_argument("--train", type=int, help="training clips of the sample world")
     run.add_argument("--val", type=int, help="validation clips of the sample world")
     run.set_defaults(command=_run)

@@ -59,7 +59,8 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
     if found := facts.get("videos"):
         parts.append(f"{found['found']:.0f} files: {found['ok']:.0f} ok, {found['quarantined']:.0f} quarantined")
     if stored := facts.get("frames"):
-        parts.append(f"{stored['done']:.0f} videos decoded, {stored['reused']:.0f} unchanged, {stored['frames']:.0f} frames, {stored['bytes'] / 1e6:.0f} MB")
+        parts.append(f"{stored['done']:.0f} videos decoded now ({stored['frames']:.0f} frames, {stored['bytes'] / 1e6:.0f} MB)")
+        parts.append(f"{stored['reused']:.0f} unchanged")
     if noted := facts.get("annotations"):
         parts.append(f"{noted['rows']} rows, {noted['refused_rows']} refused")
     if trained := facts.get("trained_model"):
@@ -82,6 +83,6 @@ def _model_table(instance: dg.DagsterInstance, recipes: list[str]) -> Table:
 
 def _print_places(console: Console, settings: configs.Settings, recipes: list[str]) -> None:
     console.print(f"\nSample world  {settings.storage}/datasets/figures/contact_sheet.png", soft_wrap=True)
-    console.print(f"Pictures      {settings.storage}/runs/<recipe>-<key>/evaluation/: confusion matrix, worst clips, curves", soft_wrap=True)
+    console.print(f"Pictures      {settings.storage}/runs/<recipe>-<key>/evaluation/<set>/", soft_wrap=True)
     console.print(f"Dagster UI    make ui         then {settings.dagster_url}", soft_wrap=True)
     console.print(f"MLflow UI     make mlflow-ui  then {settings.mlflow_url}", soft_wrap=True)

@@ -139,15 +139,16 @@ def jitter_factors(config: Transforms, rng: np.random.Generator) -> tuple[float,
 def normalise(
     frames: np.ndarray, config: Transforms, brightness: float = 1.0, contrast: float = 1.0, saturation: float = 1.0
 ) -> np.ndarray:
-    """Jitter (brightness, then contrast around the clip's mean grey, then saturation) and (x - mean) / std.
+    """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: uint8 [T, H, W, 3] to float32 [3, T, H, W].
 
-    uint8 [T, H, W, 3] to float32 [3, T, H, W]. Values stay within 0..255 after each step.
+    Contrast turns around the clip's mean grey, taken from every second row and column. Values stay within 0..255 after
+    each step.
     """
     mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
     table = np.clip(np.arange(256, dtype=np.float32) * brightness, 0, 255)
     if contrast != 1.0:
-        counts = np.stack([np.bincount(frames[..., channel].ravel(), minlength=256) for channel in range(3)])
-        grey = float((counts @ table / counts[0].sum()) @ GRAY)
+        some = frames[:, ::2, ::2]  # a quarter of the pixels tells the mean as well
+        grey = float(table[some].mean(axis=(0, 1, 2)) @ GRAY)
         table = np.clip(contrast * table + (1 - contrast) * grey, 0, 255)
     if saturation != 1.0:
         return _saturate(table[frames], saturation, mean, std)

@@ -23,6 +23,8 @@ PIECE_FRAMES = 32
 # decord can hang on MPEG-TS, and has no notion of packets that show nothing (VP8) or hold two frames (packed MPEG-4 in AVI).
 NOT_FOR_DECORD_CONTAINERS = {"mpegts", "mpeg", "gif"}
 NOT_FOR_DECORD_CODECS = {"av1", "vp8", "gif", "apng", "webp"}
+# decord decodes ahead of its reader without a limit: with a slow reader the whole video lies in memory in the end.
+DECORD_BYTES = 512 * 2**20
 INCOMPLETE = 0.9  # a stream that yields fewer of its frames than this is refused
 
 
@@ -63,9 +65,10 @@ def decode(path: Path, facts: Facts | None = None, decoder: str | None = None, t
 
 
 def decoders_for(facts: Facts) -> list[str]:
-    """Decoders to try on a file, in order."""
-    trusted = not (set(facts.container.split(",")) & NOT_FOR_DECORD_CONTAINERS or facts.codec in NOT_FOR_DECORD_CODECS or facts.leading)
-    return ["decord", "pyav"] if trusted else ["pyav"]
+    """Decoders to try on a file, in order: decord first where it is known to be right and its memory stays small."""
+    wrong = set(facts.container.split(",")) & NOT_FOR_DECORD_CONTAINERS or facts.codec in NOT_FOR_DECORD_CODECS or facts.leading
+    large = facts.num_frames * facts.height * facts.width * 3 > DECORD_BYTES
+    return ["pyav"] if wrong or large else ["decord", "pyav"]
 
 
 def mean_fps(facts: Facts, timestamps_s: list[float]) -> float:

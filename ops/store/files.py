@@ -32,17 +32,20 @@ T = TypeVar("T")
 
 
 class StorageError(OSError):
-    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one."""
+    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one.
 
-    def __init__(self, uri: str, cause: object, code: int | None = None) -> None:
-        self.uri, self.cause = uri, str(cause)
+    `transient` says that a later try may succeed: the store failed, it did not refuse.
+    """
+
+    def __init__(self, uri: str, cause: object, code: int | None = None, transient: bool = False) -> None:
+        self.uri, self.cause, self.transient = uri, str(cause), transient
         super().__init__(code, f"{uri}: {cause}")
 
     def __str__(self) -> str:
         return str(self.args[1])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.uri, self.cause, self.errno)
+        return type(self), (self.uri, self.cause, self.errno, self.transient)
 
 
 @dataclass(frozen=True)
@@ -243,7 +246,7 @@ def retry(uri: str, action: Callable[[], T]) -> T:
                     raise StorageError(uri, error.strerror or error, error.errno) from error
                 raise
             if attempt == TRIES:
-                raise StorageError(uri, f"failed {TRIES} times: {error}", getattr(error, "errno", None)) from error
+                raise StorageError(uri, f"failed {TRIES} times: {error}", getattr(error, "errno", None), transient=True) from error
             time.sleep(wait)
             wait *= 2
     raise AssertionError("unreachable")

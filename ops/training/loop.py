@@ -79,7 +79,7 @@ class _Run:
         self.device, self.recipe = device, task.recipe
         _check_precision(self.recipe, device)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads unwritten memory
         torch.backends.cudnn.benchmark = False
         self.run_id = run_id
         self.samples = task.samples("train", "train")

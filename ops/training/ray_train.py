@@ -195,7 +195,8 @@ class _LocalTrainer(TorchTrainer):
     """Without the actor that clears up after a dead controller: it asks the dashboard every second, and a local Ray ends with us."""
 
     def _create_default_callbacks(self) -> list[Any]:
-        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, PlacementGroupCleanerCallback)]
+        usual = super()._create_default_callbacks()  # type: ignore[misc]  # seen by the interpreter, not by the annotations
+        return [callback for callback in usual if not isinstance(callback, PlacementGroupCleanerCallback)]
 
 
 # -------------------------------------------------------------------------------------------------------- worker

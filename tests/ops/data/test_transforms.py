@@ -70,7 +70,9 @@ def test_jitter_known_answers() -> None:
     bright = normalise(frames, config(), brightness=1.5)
     assert bright[0, 0].tolist() == [[255.0, 150.0], [150.0, 150.0]]  # held within 0..255
     flat = normalise(frames, config(), contrast=0.0)
-    np.testing.assert_allclose(flat, 125.0, atol=1e-3)  # the clip's mean grey
+    np.testing.assert_allclose(flat, 200.0, atol=1e-3)  # the mean grey of every second row and column: here of one pixel
+    even = np.tile(np.array([[[[90], [110]], [[70], [130]]]], np.uint8).repeat(2, 1).repeat(2, 2), (1, 1, 1, 3))
+    np.testing.assert_allclose(normalise(even, config(), contrast=0.0), 100.0, atol=1e-3)
     colours = np.zeros((1, 1, 1, 3), np.uint8)
     colours[..., 0] = 100
     np.testing.assert_allclose(normalise(colours, config(), saturation=0.0).reshape(-1), 29.9, atol=1e-3)

@@ -103,6 +103,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path):
     layout = Layout(str(small_disk / "storage"))
     ingest(world, layout)

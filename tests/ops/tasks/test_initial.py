@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import save_file
 
 import models
 from models.weights import PublishedWeightsError, export_published
+from ops.store.files import StorageError
 from ops.tasks.initial import load_initial
 
 
@@ -55,3 +59,25 @@ def test_another_network_does_not_fit(world, tmp_path: Path) -> None:
 def test_a_missing_file_is_named(world, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"weights\.pth"):
         load_initial(model(world), str(tmp_path / "weights.pth"))
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr."""
+
+
+def test_a_web_address_is_downloaded_once(world, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    source, target = model(world, seed=1), model(world, seed=2)
+    (tmp_path / "served").mkdir()
+    torch.save(export_published(source), tmp_path / "served" / "weights.pth")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    load_initial(target, f"{address}/weights.pth")
+    assert torch.equal(target.fc.weight, source.fc.weight)
+    with pytest.raises(StorageError, match=r"missing\.pth: the starting weights cannot be downloaded"):
+        load_initial(target, f"{address}/missing.pth")
+    server.shutdown()
+    server.server_close()
+    load_initial(model(world, seed=3), f"{address}/weights.pth")  # from the cache

@@ -1,4 +1,4 @@
-"""One training as a process of its own, to be killed: `drive.py ROOT WORLD_FILE EPOCHS WORKERS`. Notes every logged epoch in ROOT/log."""
+"""One training as a process of its own, to be killed: `drive.py ROOT WORLD_FILE EPOCHS LOG`. Notes every logged epoch in the file LOG."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FileLogger:
         return nullcontext()
 
 
-def main(root: str, world_file: str, epochs: int, workers: int) -> None:
+def main(root: str, world_file: str, epochs: int, log: str) -> None:
     """Train, and print the result as the last line."""
     from configs.settings import Settings
     from ops.store.layout import Layout
@@ -37,11 +37,11 @@ def main(root: str, world_file: str, epochs: int, workers: int) -> None:
     assert spec is not None and spec.loader is not None
     world = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(world)
-    settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(root), ray_address=None)
-    recipe = world.recipe(training={"epochs": epochs}, scale={"num_workers": workers})
-    result = train(recipe, Layout(root), settings, FileLogger(f"{root}/log"), dataset=world.DATASET)
+    settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(log).parent, ray_address=None)
+    recipe = world.recipe(training={"epochs": epochs})
+    result = train(recipe, Layout(root), settings, FileLogger(log), dataset=world.DATASET)
     print(json.dumps(asdict(result)), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
