@@ -44,7 +44,7 @@ def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None
     from pipelines.definitions import defs
 
     tags = {**stage.tags, "kinograph/stage": stage.title, **({"kinograph/parent_run": parent_run} if parent_run else {})}
-    result = defs.get_implicit_global_asset_job_def().execute_in_process(
+    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(name) for name in stage.assets],
         partition_key=stage.partition,

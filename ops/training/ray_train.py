@@ -144,13 +144,13 @@ def _resources(recipe: Recipe) -> dict[str, float]:
 
 
 def _cause(error: ray.train.TrainingFailedError) -> str:
-    """The last line of the first failed worker's error: its type and message."""
+    """Type and last line of the first failed worker's error."""
     failures = getattr(error, "worker_failures", None) or {}
     if not failures:
         return str(error).strip()
     rank, failure = sorted(failures.items())[0]
     lines = [line for line in str(failure).strip().splitlines() if line.strip()]
-    return f"worker {rank} failed {lines[-1].strip() if lines else type(failure).__name__}"
+    return f"worker {rank} failed with {type(failure).__name__}: {lines[-1].strip() if lines else 'no message'}"
 
 
 def resume_point(run_dir: str, recipe_key: str) -> str | None:
