@@ -24,4 +24,6 @@ def prepare_home(settings: configs.Settings) -> Path:
     os.environ["KINOGRAPH_HOME"] = str(settings.home)
     os.environ["KINOGRAPH_STORAGE"] = settings.storage
     os.environ["MLFLOW_TRACKING_URI"] = settings.tracking_uri
+    if own := os.environ.get("KINOGRAPH_CONFIGS"):
+        os.environ["KINOGRAPH_CONFIGS"] = str(Path(own).expanduser().resolve())
     return home

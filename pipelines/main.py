@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = configs.settings()
         prepare_home(settings)
         return arguments.command(arguments, settings)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # a user's mistake; a store or a disk that refuses
         print(f"kinograph: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -45,6 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     mlflow.add_argument("--host", default="127.0.0.1")
     mlflow.add_argument("--port", default="5000")
     mlflow.set_defaults(command=_mlflow_ui)
+    predict = commands.add_parser("predict", help="label video files with a promoted model")
+    predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a path or an s3:// URI")
+    predict.add_argument("--model", default="models:/figures-recognition@champion", help="default: %(default)s")
+    predict.add_argument("--top", default="5", help="how many labels (default: 5)")
+    predict.set_defaults(command=_predict)
     listing = commands.add_parser("recipes", help="list datasets and recipes")
     listing.set_defaults(command=_recipes)
     return parser
@@ -66,7 +71,8 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
 
     from ops.flow import pending
 
-    console, start = Console(), time.monotonic()
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    start = time.monotonic()
     instance = dg.DagsterInstance.get()
     work = pending(arguments.dataset, recipes, settings, size)
     if not work:
@@ -117,6 +123,12 @@ def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int
 
 def _replace_process(command: list[str]) -> int:
     os.execv(command[0], command)
+
+
+def _predict(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    from ops.predict import main as predict
+
+    return predict([*arguments.videos, "--model", arguments.model, "--top", arguments.top])
 
 
 def _recipes(arguments: argparse.Namespace, settings: configs.Settings) -> int:

@@ -21,7 +21,7 @@ def print_summary(
     seconds = _seconds(instance, parent_run) if parent_run else {}
     console.print(_stage_table(instance, dataset, recipes, seconds))
     console.print(_model_table(instance, recipes))
-    _print_places(console, settings, recipes)
+    _print_places(console, settings, dataset)
 
 
 def _seconds(instance: dg.DagsterInstance, parent_run: str) -> dict[str, float]:
@@ -81,8 +81,10 @@ def _model_table(instance: dg.DagsterInstance, recipes: list[str]) -> Table:
     return table
 
 
-def _print_places(console: Console, settings: configs.Settings, recipes: list[str]) -> None:
-    console.print(f"\nSample world  {settings.storage}/datasets/figures/contact_sheet.png", soft_wrap=True)
+def _print_places(console: Console, settings: configs.Settings, dataset: str) -> None:
+    console.print()
+    if dataset == "figures":
+        console.print(f"Sample world  {settings.storage}/datasets/figures/contact_sheet.png", soft_wrap=True)
     console.print(f"Pictures      {settings.storage}/runs/<recipe>-<key>/evaluation/<set>/", soft_wrap=True)
     console.print(f"Dagster UI    make ui         then {settings.dagster_url}", soft_wrap=True)
     console.print(f"MLflow UI     make mlflow-ui  then {settings.mlflow_url}", soft_wrap=True)
