@@ -35,6 +35,7 @@ clean:                           ## forget all results; the environment stays
 # `torch` comes first: a plain CPU build satisfies the rest of the resolve.
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip  # an old resolver takes minutes more
 	$(BIN)/pip install --quiet --disable-pip-version-check "torch>=2.13,<2.14"
 	$(BIN)/pip install --quiet --disable-pip-version-check -e .
 	touch $@
