@@ -21,11 +21,11 @@ from configs import versions
 )
 def annotations(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Read the dataset's annotation files and write one table per kind, and the table of refused rows."""
-    from ops.annotations.read import annotate
+    from ops.flow import annotate_dataset
     from ops.store.layout import Layout
 
     with reported(context):
-        report = annotate(configs.dataset(context.partition_key), Layout(settings.storage))
+        report = annotate_dataset(configs.dataset(context.partition_key), Layout(settings.storage))
     rows = [(c.table, c.split, c.rows, c.annotated, c.found, c.usable) for c in report.coverage]
     return dg.MaterializeResult(
         metadata={

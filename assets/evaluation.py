@@ -26,12 +26,15 @@ def evaluation(context: dg.AssetExecutionContext, settings: dg.ResourceParam[con
 
     with reported(context):
         result = evaluate_recipe(configs.load(context.partition_key), Layout(settings.storage), settings)
+    numbers = {name: float(value) for name, value in result.metrics.items()}
     return dg.MaterializeResult(
+        # The page shows them in this order: headline numbers and pictures first, the numbers of single pairs ("a/b") last.
         metadata={
-            **{name: float(value) for name, value in result.metrics.items()},
+            **{name: value for name, value in numbers.items() if "/" not in name},
             "clips": result.num_samples,
-            "evaluation_set": result.eval_set,
             "mlflow": dg.MetadataValue.url(result.run_url),
             **{name: picture(png, name) for name, png in result.pictures.items()},
+            "evaluation_set": result.eval_set,
+            **{name: value for name, value in numbers.items() if "/" in name},
         }
     )

@@ -11,14 +11,17 @@ from configs import versions
 
 
 @dg.asset(
-    group_name="frames",
+    group_name="ingest",
     deps=[videos],
     partitions_def=video_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     kinds={"python", "zarr"},
     owners=["team:data"],
     code_version=versions.FRAMES,
-    description="One Zarr array per video, one-frame chunks in shards; the manifest row is written last.",
+    description=(
+        "One Zarr array per usable video, the manifest row written last; unchanged videos are left alone. "
+        "The numbers of a materialization are those of its run, over all buckets that the run covers."
+    ),
 )
 def frames(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Decode the videos whose content, decode configuration or code has changed; leave the others alone."""
@@ -35,4 +38,5 @@ def frames(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)
     rate = totals.get("done", 0) / max(totals.get("seconds", 0), 1e-6)
+    totals["seconds"] = round(totals.get("seconds", 0), 2)
     return dg.MaterializeResult(metadata={**totals, "videos_per_s": round(rate, 1), "quarantine": counts(reasons, ("reason", "videos"))})

@@ -8,10 +8,16 @@ from typing import Any
 
 import dagster as dg
 
+PICTURE_WIDTH = 1000  # pixels; the UI's dialog cuts off what is wider
+LARGEST_PNG = 150_000  # bytes; a picture is stored again in every event, in the database of the runs
+
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """A PNG that the UI shows in place."""
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    """A PNG that the UI shows in place; one that is too large for that is shown smaller, as JPEG."""
+    from ops.preview import jpeg_preview
+
+    kind, shown = ("png", png) if len(png) <= LARGEST_PNG else ("jpeg", jpeg_preview(png, PICTURE_WIDTH))
+    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(shown).decode()})")
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MarkdownMetadataValue:

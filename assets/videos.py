@@ -60,7 +60,10 @@ def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg
     kinds={"python", "parquet"},
     owners=["team:data"],
     code_version=versions.INGEST,
-    description="One row per video file, hashed and probed; a damaged file is a row with status and reason.",
+    description=(
+        "One row per video file, hashed and probed; a damaged file is a row with status and reason. "
+        "The numbers of a materialization are those of its run, over all buckets that the run covers."
+    ),
 )
 def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Scan the dataset's folder and write the video table of the run's buckets."""
@@ -76,4 +79,5 @@ def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
         for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)
+    totals["seconds"] = round(totals.get("seconds", 0), 2)
     return dg.MaterializeResult(metadata={**totals, "quarantine": counts(reasons, ("reason", "videos"))})

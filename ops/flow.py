@@ -5,6 +5,7 @@ Dagster's assets call these; so can a script or a notebook, without Dagster.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,15 +13,15 @@ from importlib import import_module
 from typing import Any
 
 import configs
-from configs import Settings
-from configs.schema import BUCKETS, ConfigError, Recipe
-from ops.annotations.read import labels
+from configs import Settings, versions
+from configs.schema import BUCKETS, ConfigError, Recipe, content_hash
+from ops.annotations.read import AnnotationReport, annotate, labels
 from ops.evaluation.record import record
 from ops.evaluation.scoring import score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
 from ops.figures.dataset import FiguresSize, parameters
 from ops.progress import progress_bar
-from ops.store.files import exists, read_bytes
+from ops.store.files import exists, list_files, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
 from ops.tracking.model import log_model
@@ -121,6 +122,43 @@ def _finished_run(recipe: Recipe, layout: Layout, settings: Settings) -> tuple[T
 # ------------------------------------------------------------------------------------------------- what is left to do
 
 
+def annotate_dataset(dataset: configs.Dataset, layout: Layout) -> AnnotationReport:
+    """Read the dataset's annotation files into tables, and note as which files they were read."""
+    sources = _sources(dataset, layout)
+    remove(_sources_uri(dataset, layout))
+    report = annotate(dataset, layout)
+    write_bytes(_sources_uri(dataset, layout), sources.encode())
+    return report
+
+
+def _sources(dataset: configs.Dataset, layout: Layout) -> str:
+    """Hash of the dataset's annotation files and of how they are read; of a folder the listing counts, of a file its content."""
+    root = layout.dataset_root(dataset)
+    paths = sorted({path for file in dataset.annotations for path in (file.path, file.labels, file.exclusions) if path})
+    found = {path: _stamp(f"{root}/{path}") for path in paths}
+    return content_hash([[file.model_dump() for file in dataset.annotations], found, versions.ANNOTATIONS])
+
+
+def _stamp(uri: str) -> str | None:
+    if listed := list_files(uri):
+        return content_hash([(info.path_below, info.bytes, info.modified) for info in listed])
+    try:
+        return hashlib.sha256(read_bytes(uri)).hexdigest()
+    except FileNotFoundError:
+        return None  # the reader will say so
+
+
+def _sources_uri(dataset: configs.Dataset, layout: Layout) -> str:
+    return layout.problem_table(dataset.name).removesuffix("problems.parquet") + "annotations.read"
+
+
+def _read_sources(dataset: configs.Dataset, layout: Layout) -> str | None:
+    try:
+        return read_bytes(_sources_uri(dataset, layout)).decode()
+    except FileNotFoundError:
+        return None
+
+
 def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
     """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
     dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
@@ -152,6 +190,8 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
     if not exists(layout.problem_table(dataset.name)):
         return ["bring in videos, frames and annotations"]
     work = []
+    if _read_sources(dataset, layout) != _sources(dataset, layout):
+        work.append("read changed annotations")
     if changed := changed_buckets(dataset, layout):
         work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
     if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
@@ -166,4 +206,3 @@ def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str |
     from ops.tracking.registry import decided
 
     return None if decided(recipe.gate, plan.run_key, settings) else f"evaluate and promote {recipe.name}"
-

@@ -40,7 +40,10 @@ def stages(dataset: str, recipes: list[str]) -> list[Stage]:
 
 
 def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None = None, config: dict[str, Any] | None = None) -> str:
-    """Execute one stage in this process as a Dagster run of its own; returns the run's id. Raises what the asset raised."""
+    """Execute one stage in this process as a Dagster run of its own; returns the run's id. Raises what the asset raised.
+
+    The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's event log keeps the stacks.
+    """
     from pipelines.definitions import defs
 
     tags = {**stage.tags, "kinograph/stage": stage.title, **({"kinograph/parent_run": parent_run} if parent_run else {})}
@@ -49,6 +52,6 @@ def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None
         asset_selection=[dg.AssetKey(name) for name in stage.assets],
         partition_key=stage.partition,
         tags=tags,
-        run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}, **({"ops": config} if config else {})},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **({"ops": config} if config else {})},
     )
     return result.run_id

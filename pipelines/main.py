@@ -110,7 +110,8 @@ def _reason(result: object) -> str:
 
 
 def _ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
-    command = ["dagster", "dev", "-m", "pipelines.definitions", "--host", arguments.host, "--port", arguments.port]
+    workspace = os.path.join(os.environ["DAGSTER_HOME"], "workspace.yaml")
+    command = ["dagster", "dev", "-w", workspace, "--host", arguments.host, "--port", arguments.port]
     print(f"Dagster UI: http://{arguments.host}:{arguments.port}  (storage: {settings.storage})", flush=True)
     return _replace_process([sys.executable, "-W", "ignore", "-m", *command])
 
@@ -118,7 +119,12 @@ def _ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
 def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     print(f"MLflow UI: http://{arguments.host}:{arguments.port}  (store: {settings.tracking_uri.split('://')[0]})", flush=True)
     where = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", settings.artifacts]
-    return _replace_process([sys.executable, "-m", "mlflow", "server", *where, "--host", arguments.host, "--port", arguments.port])
+    # No usage records to its makers; none of the processes that judge chat traces; its workers' warnings are not the user's.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    where += ["--workers", "1", "--host", arguments.host, "--port", arguments.port]
+    return _replace_process([sys.executable, "-m", "mlflow", "server", *where])
 
 
 def _replace_process(command: list[str]) -> int:

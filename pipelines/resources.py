@@ -1,12 +1,14 @@
-"""What the assets are given: the settings of this process, read from the environment."""
+"""What the assets are given: the settings, read from the environment when a run or a sensor's tick starts."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import dagster as dg
 
 import configs
 
 
 def resources() -> dict[str, Any]:
     """Resources by the argument name that assets use."""
-    return {"settings": configs.settings()}
+    return {"settings": dg.ResourceDefinition(lambda _: configs.settings(), description="Where data, tracking store and cluster are.")}

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ import models
 from configs.schema import ConfigError, RecognitionRecipe
 from ops.data.samplers import fixed_indices
 from ops.data.transforms import fixed_views
-from ops.metrics.recognition import average_views, probabilities
+from ops.metrics.recognition import probabilities
+from ops.tasks.views import view_scores
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,11 @@ class Recognizer:
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != self.num_frames or frames.shape[3] != 3:
             raise ValueError(f"frames: found {frames.dtype} {list(frames.shape)}; allowed: uint8 [{self.num_frames}, H, W, 3]")
-        recipe, network = self.recipe, _any(self.model)
+        recipe = self.recipe
         clips = frames.reshape(recipe.views.num_clips, -1, *frames.shape[1:])
         views = torch.from_numpy(np.concatenate([fixed_views(clip, recipe.transforms, recipe.views.num_crops) for clip in clips]))
-        if recipe.views.average == "feature":
-            logits = network.classify(network.features(views).mean(0, keepdim=True))
-        else:
-            logits = network(views)
-        scores = average_views(logits.float().numpy(), len(views), recipe.views.average)
+        scores = view_scores(self.model, views, len(views), recipe.views.average)
         return probabilities(scores, recipe.views.average)[0].astype(np.float32)
-
-
-def _any(model: nn.Module) -> Any:
-    return model
 
 
 def load_weights(recipe: RecognitionRecipe, weights: Path) -> nn.Module:

@@ -29,7 +29,7 @@ def bucket_store(uri: str) -> tuple[Any, str]:
     return _stores[identity], key
 
 
-def _open(bucket: str, url: str | None, prefix: str | None = None) -> Any:
+def _open(bucket: str, url: str | None) -> Any:
     from obstore.store import S3Store
 
     options: dict[str, Any] = {"endpoint": url, "virtual_hosted_style_request": False} if url else {}
@@ -43,24 +43,8 @@ def _open(bucket: str, url: str | None, prefix: str | None = None) -> Any:
             raise StorageError(f"s3://{bucket}", "no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
     return S3Store(
         bucket,
-        prefix=prefix,
         region=region or "us-east-1",
         client_options={"allow_http": True, "timeout": "60s", "connect_timeout": "10s"},
         retry_config={"max_retries": 0},  # the retries are `files.retry`'s
         **options,
     )
-
-
-def zarr_store(uri: str) -> Any:
-    """Zarr's own read-only store whose root is the URI, to check arrays against Zarr itself."""
-    from ops.store.files import is_local, local_path
-
-    if is_local(uri):
-        from zarr.storage import LocalStore
-
-        return LocalStore(local_path(uri), read_only=True)
-    from zarr.storage import ObjectStore
-
-    _, key = bucket_store(uri)
-    bucket = uri.removeprefix("s3://").partition("/")[0]
-    return ObjectStore(_open(bucket, endpoint(), key), read_only=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
-from typing import Any, Literal, Protocol
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import configs
 from configs.schema import Dataset, Recipe
 from ops.store.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Mode = Literal["train", "validate", "test"]
 Row = dict[str, Any]

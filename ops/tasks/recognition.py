@@ -14,13 +14,13 @@ from torch.nn.functional import cross_entropy
 import models
 from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe, Views, content_hash
 from ops.data.clips import Clip, ClipDataset, ClipTable, DataError, load_clips
-from ops.metrics.recognition import RecognitionMetric, average_views
+from ops.metrics.recognition import RecognitionMetric
 from ops.store.layout import Layout
 from ops.tasks.initial import load_initial
 from ops.tasks.protocol import Mode, Row
+from ops.tasks.views import view_scores
 
 SPLITS = ("train", "val")
-VIEWS_AT_ONCE = 16  # of a clip; the views of a batch's clips go through the network in portions
 
 
 class Recognition:
@@ -111,15 +111,7 @@ class Recognition:
     def predict(self, model: nn.Module, batch: dict[str, Any]) -> list[Row]:
         """Rows clip_id, video_id, label_id and `scores` float32 [classes], averaged over the views as the recipe says."""
         frames = batch["frames"]
-        average, num_views = self.recipe.views.average, frames.shape[1]
-        network: Any = model
-        parts = frames.flatten(0, 1).split(VIEWS_AT_ONCE)
-        if average == "feature":
-            features = torch.cat([network.features(part) for part in parts])
-            logits = network.classify(features.unflatten(0, (-1, num_views)).mean(1))
-        else:
-            logits = torch.cat([network(part) for part in parts])
-        scores = average_views(logits.float().cpu().numpy(), num_views, average)
+        scores = view_scores(model, frames.flatten(0, 1), frames.shape[1], self.recipe.views.average)
         columns = zip(batch["clip_ids"], batch["video_ids"], batch["label_ids"].tolist(), scores, strict=True)
         return [{"clip_id": clip, "video_id": video, "label_id": label, "scores": row} for clip, video, label, row in columns]
 

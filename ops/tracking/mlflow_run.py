@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -19,9 +18,6 @@ from configs.schema import Recipe
 from configs.settings import Settings
 from ops.tracking.connect import absolute, client, creation_lock, dagster_url, experiment, lock, run_url
 from ops.tracking.revision import git_revision
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 RUN_KEY = "kinograph.run_key"
 MAX_PARAM = 500  # characters; MLflow's own limit is 6000, and its tables show far fewer
@@ -103,16 +99,6 @@ class RunLogger:
             local = Path(scratch, name)
             local.write_bytes(data)
             client(self.tracking_uri).log_artifact(self.run_id, str(local), folder or None)
-
-    def log_figure(self, figure: Figure, path: str) -> None:
-        """Write a matplotlib figure as PNG."""
-        data = io.BytesIO()
-        figure.savefig(data, format="png")
-        self.log_bytes(data.getvalue(), path)
-
-    def log_folder(self, local: Path, path: str) -> None:
-        """Write all files of a local folder as artifacts below `path`."""
-        client(self.tracking_uri).log_artifacts(self.run_id, str(local), path)
 
     def history(self, key: str) -> list[tuple[int, float]]:
         """(step, value) of one metric in the order of the steps; one value a step, the newest."""

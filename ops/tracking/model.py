@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 import shutil
@@ -23,7 +22,7 @@ from mlflow.models import Model, ModelSignature
 
 from configs.schema import ConfigError, Recipe
 from configs.settings import Settings
-from ops.store.files import local_copy
+from ops.store.files import local_copy, sha256_of
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import RunLogger
 
@@ -59,7 +58,7 @@ def log_model(run: RunLogger, recipe: Recipe, weights_uri: str, labels: Sequence
         raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the number of labels")
     code = _code(recipe)
     with local_copy(weights_uri) as weights:
-        sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
+        sha256 = sha256_of(weights)
         found = _existing(run, sha256)
         return found or _upload(run, recipe, weights, sha256, labels, code)
 

@@ -1,13 +1,20 @@
-"""An S3 server on the loopback address that counts requests and can be told to fail."""
+"""What several folders share: the tiny stored dataset, an empty MLflow, and an S3 server that counts and can be told to fail."""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+
+from configs import Settings
 
 REFUSED = b"<Error><Code>InvalidAccessKeyId</Code><Message>The access key does not exist in our records.</Message></Error>"
 BROKEN = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
@@ -69,3 +76,42 @@ def s3(s3_server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> Server
     server.bucket = f"s3://{bucket}"
     server.requests.clear()
     return server
+
+
+@pytest.fixture(scope="session")
+def world() -> ModuleType:
+    """The module that makes the tiny stored dataset and its recipe."""
+    spec = importlib.util.spec_from_file_location("tiny_world", Path(__file__).with_name("data") / "world.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+    return sys.modules[spec.name]
+
+
+@pytest.fixture(scope="session")
+def stored(world: ModuleType, tmp_path_factory: pytest.TempPathFactory):
+    """A layout that holds the dataset; tests only read it."""
+    from ops.store.layout import Layout
+
+    layout = Layout(str(tmp_path_factory.mktemp("stored")))
+    world.build_world(layout)
+    return layout
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database, migrated once."""
+    from ops.tracking.connect import client
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    client(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, empty_database: Path) -> Settings:
+    """Settings of an MLflow that nothing was written to; its storage is the one of `layout`."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(empty_database, home / "mlflow.db")
+    return Settings(storage=str(tmp_path / "storage"), tracking_uri=f"sqlite:///{home}/mlflow.db", home=home)

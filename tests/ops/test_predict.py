@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import av
@@ -18,7 +17,6 @@ from ops import predict as module
 from ops.evaluation.recognizer import Recognizer
 from ops.predict import PredictionError, main, predict, recognize, sampled_frames
 from ops.store.files import write_bytes
-from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import register
@@ -46,14 +44,6 @@ def recipe() -> RecognitionRecipe:
     found = load("tsn_tiny_figures")
     assert isinstance(found, RecognitionRecipe)
     return found.model_copy(update={"model": {"depth": 10, "width": 8}})
-
-
-@pytest.fixture
-def settings(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    empty = tmp_path_factory.getbasetemp() / "mlflow.db"  # the same for all tests: the client is kept, and so is the file
-    client(f"sqlite:///{empty}")
-    shutil.copy(empty, tmp_path)
-    return Settings(storage=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", home=tmp_path)
 
 
 @pytest.fixture

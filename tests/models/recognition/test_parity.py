@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_logits_of_the_original(shared: Path, recipe: str, stem: str) -> None:
     assert all(torch.equal(exported[key], state[key]) for key in state)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # double precision costs several times the float32 pass that the quick suite checks
 @pytest.mark.parametrize(("recipe", "stem"), [("tsm_r50_8f_k400_100e", TSM_R50), ("tsn_r50_3f_k400_100e", TSN_R50)])
 def test_exact_in_double_precision(shared: Path, recipe: str, stem: str) -> None:
     facts, state, clip, outputs = original(shared, stem)
@@ -80,6 +81,7 @@ def published() -> list[str]:
     return [name for name in configs.names("recognition") if configs.load(name).family in ("tsn", "tsm") and configs.load(name).published]
 
 
+@functools.cache
 def sizes(name: str) -> tuple[int, float]:
     """(parameters, GMACs of the trunk on one view of a recipe's training frames at 224 x 224)."""
     recipe = configs.load(name)
@@ -95,12 +97,9 @@ def sizes(name: str) -> tuple[int, float]:
 EXACT = {
     "tsm_r50_8f_k400_50e": (24_327_632, 32.697),
     "tsm_r50_16f_k400_50e": (24_327_632, 65.394),
-    "tsm_r50_8f_sthv2_50e": (23_864_558, 32.697),
-    "tsm_r101_8f_sthv2_50e": (42_856_686, 62.395),
     "tsn_r50_3f_k400_100e": (24_327_632, 12.261),
     "tsn_r50_5f_k400_100e": (24_327_632, 20.436),
     "tsn_r101_8f_k400_100e": (43_319_760, 62.395),
-    "tsn_r50_16f_sthv2_50e": (23_864_558, 65.394),
 }
 
 
@@ -136,5 +135,10 @@ def test_rows_are_the_tables(shared: Path) -> None:
         assert recipe.published.pretraining == row["pretrain"] and recipe.published.protocol == row["testing_protocol"], name
         assert recipe.model.get("num_segments", row["input_shape"][0]) == row["input_shape"][0], name
     ours = {configs.load(name).origin for name in published()}
-    wanted = {Path(row["config"]).stem for row in rows if row["family"] in ("TSN", "TSM") and row["backbone"] in ("ResNet50", "ResNet101")}
+    wanted = {
+        Path(row["config"]).stem
+        for row in rows
+        if row["family"] in ("TSN", "TSM") and row["backbone"] in ("ResNet50", "ResNet101") and row["num_classes"] == 400
+    }
+    assert wanted
     assert ours >= wanted

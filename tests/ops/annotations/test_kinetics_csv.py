@@ -108,13 +108,13 @@ def test_a_template_that_does_not_fit_the_columns_is_named(template: str):
         read((HEADER + "dancing,v,1,2,train\n").encode(), Context("k", "f.csv", video=template, vocabulary=CONTEXT.vocabulary))
 
 
-def test_a_quarter_of_a_million_rows_take_seconds():
+def test_rows_are_read_by_the_hundred_thousand():
     line = "dancing,video{0:07d},{0},{1},train\n".format
-    data = (HEADER + "".join(line(index, index + 10) for index in range(250_000))).encode()
+    data = (HEADER + "".join(line(index, index + 10) for index in range(100_000))).encode()
     began = time.process_time()
     answer = read(data, CONTEXT)
-    assert answer.table.num_rows == 250_000 and not answer.problems
-    assert time.process_time() - began < 10
+    assert answer.table.num_rows == 100_000 and not answer.problems
+    assert time.process_time() - began < 5  # seconds
 
 
 @pytest.mark.parametrize(

@@ -23,15 +23,6 @@ from ops.store.tables import CLIPS, from_rows, write_table
 from ops.tasks.recognition import Recognition
 
 
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One-pixel pictures, for tests that are about something else: the real ones take a second."""
-    pixel = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(pixel, "PNG")
-    for name in ("confusion_matrix", "class_bars", "worst_clips"):
-        monkeypatch.setattr(recognition.pictures, name, lambda *_: pixel.getvalue())
-
-
 def run(world, **changes):
     recipe = world.recipe.model_copy(update=changes)
     return evaluate(recipe, world.weights, world.layout, dataset=world.dataset)

@@ -19,21 +19,6 @@ from ops.tracking.model import log_model
 from ops.tracking.registry import GateError, Registered, promote, register
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.getbasetemp() / "mlflow.db"  # the same for all tests: the client is kept, and so is the file
-    client(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def settings(tmp_path: Path, empty_database: Path, world) -> Settings:
-    home = tmp_path / "home"
-    home.mkdir()
-    shutil.copy(empty_database, home / "mlflow.db")
-    return Settings(storage=world.layout.root, tracking_uri=f"sqlite:///{home}/mlflow.db", home=home)
-
-
 def trained(world, settings: Settings, key: str, change: float) -> tuple[Registered, str]:
     """A registered version of weights that differ from the fixture's by `change`."""
     weights = f"{world.layout.run(world.recipe.name, key)}/model.safetensors"
@@ -54,7 +39,7 @@ def trained(world, settings: Settings, key: str, change: float) -> tuple[Registe
     return register(run, model, world.recipe, key, weights, settings), weights
 
 
-def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_is_gone(world, settings: Settings) -> None:
+def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_is_gone(world, plain, settings: Settings) -> None:
     gate = world.recipe.gate.model_copy(update={"floor": 0.0})
     first, weights = trained(world, settings, "k1", 0.0)
     own = scored(evaluate(world.recipe, weights, world.layout, dataset=world.dataset))

@@ -74,7 +74,7 @@ def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> 
     assert not alive, "workers outlive their parent"
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # five runs of the pool, two of them in processes of their own
 def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layout, tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)
@@ -103,7 +103,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # it mounts a disk, and needs root for that
 def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path):
     layout = Layout(str(small_disk / "storage"))
     ingest(world, layout)

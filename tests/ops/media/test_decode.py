@@ -185,7 +185,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # it encodes and decodes 3000 frames
 def test_memory_does_not_grow_with_the_length(make_video, tmp_path):
     peaks = []
     for seconds in (10, 120):  # 3000 frames are 690 MB of pixels

@@ -113,7 +113,7 @@ def test_a_file_that_changed_since_ingest_is_told_apart(dataset, layout, videos,
 
 def test_a_new_verdict_of_ingest_is_a_new_row(dataset, layout, videos, make_video):
     make_video(videos / "a.mp4", 6)
-    data = make_video(videos / "a.avi", 6, codec="mpeg4").read_bytes()
+    make_video(videos / "a.avi", 6, codec="mpeg4")
     ingest(dataset, layout)
     materialize(dataset, layout, workers=1)
     assert rows(dataset, layout)["a.mp4"]["reason"].startswith("duplicate video_id")
@@ -121,7 +121,7 @@ def test_a_new_verdict_of_ingest_is_a_new_row(dataset, layout, videos, make_vide
     ingest(dataset, layout)
     materialize(dataset, layout, workers=1)
     found = rows(dataset, layout)
-    assert set(found) == {"a"} and found["a"]["status"] == "ok" and len(data) > 0
+    assert set(found) == {"a"} and found["a"]["status"] == "ok"
     assert arrays(dataset, layout) == {found["a"]["uri"]}
 
 
@@ -159,6 +159,7 @@ def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[i
         last = time.time_ns()
 
 
+# One kill is the slow case: a part of the second, and it decodes the long video to its end.
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(times, layout, videos, make_video, tmp_path):
     dataset = Dataset(

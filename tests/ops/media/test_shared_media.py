@@ -30,7 +30,7 @@ REASONS = {
 }
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # it decodes some minutes of video in many formats
 @pytest.mark.timeout(1200)
 def test_every_file_is_accounted_for(shared, tmp_path):
     if not (shared / "media").is_dir():

@@ -16,7 +16,6 @@ from configs.schema import Frames
 from ops.store.files import StorageError, exists, list_files
 from ops.store.frames import array_metadata, write_frames
 from ops.store.jpeg_codec import JpegCodec
-from ops.store.objects import zarr_store
 from ops.store.reader import FrameReader, FrameReadError
 
 LOSSLESS = Frames(codec="lossless", frames_per_shard=8)
@@ -44,7 +43,7 @@ def test_our_reader_equals_zarrs_on_random_indices(config, with_index, tmp_path)
         write_frames(uri, frames, config, {"fps": 25.0})
         if not with_index:
             forget_index(Path(uri))
-        full = zarr.open_array(zarr_store(uri), mode="r")[:]
+        full = zarr.open_array(uri, mode="r")[:]
         indices = [rng.randrange(length) for _ in range(rng.randrange(1, 3 * length))]
         read = FrameReader(uri).read(indices)
         assert read.dtype == np.uint8 and np.array_equal(read, full[indices])
@@ -211,7 +210,7 @@ def test_the_codec_refuses_what_it_cannot_hold(tmp_path):
 def test_s3_reads_like_zarr_in_few_requests(config, s3):
     uri = f"{s3.bucket}/v/a.zarr"
     write_frames(uri, moving(16), config, {"fps": 25.0})
-    full = zarr.open_array(zarr_store(uri), mode="r")[:]
+    full = zarr.open_array(uri, mode="r")[:]
     sparse = [0, 2, 5, 7, 8, 11, 13, 15]  # of two shards
     reader = FrameReader(uri)
     s3.requests.clear()

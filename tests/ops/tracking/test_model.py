@@ -63,7 +63,7 @@ def test_the_loaded_model_predicts_what_the_torch_model_does(settings: Settings,
     assert loaded.predict(loaded.input_example).shape == (1, 10)
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # a fresh process imports MLflow and torch
 def test_a_fresh_process_knows_it_by_its_alias(settings: Settings, small: RecognitionRecipe, weights: Path, tmp_path: Path) -> None:
     run = open_run(small, "key1", settings)
     register(run, log_model(run, small, str(weights), LABELS), small, "key1", str(weights), settings)

@@ -12,20 +12,18 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from safetensors.torch import save, save_file
 
 import models
 from configs import Settings
 from configs.schema import RecognitionRecipe
-from ops.store.files import read_bytes, write_bytes
+from ops.store.files import list_files, read_bytes, write_bytes
 from ops.tracking.mlflow_run import find_run, open_run
 from ops.tracking.model import downloaded, log_model
 from ops.tracking.registry import CHAMPION, Scored, find_version, promote, register
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow  # a server takes many seconds to come up
 LABELS = [f"label {index}" for index in range(10)]
 
 
@@ -95,24 +93,14 @@ def test_run_model_registry_and_gate_over_http(served: Settings, recipe: Recogni
     assert done.stdout.strip() == "(1, 10)", done.stderr
 
 
-def test_artifacts_on_s3(settings: Settings, recipe: RecognitionRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    try:
-        url = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
-        for name, value in {"ENDPOINT_URL": url, "ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1"}.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3").create_bucket(Bucket="store")
-        remote = settings.model_copy(update={"storage": "s3://store/root"})
-        small = recipe.model_copy(update={"model": {"depth": 10, "width": 8}})
-        weights = "s3://store/root/runs/a/model.safetensors"
-        write_bytes(weights, save(models.build(small).state_dict()))
-        run = open_run(small, "key1", remote)
-        model = log_model(run, small, weights, LABELS)
-        keys = [entry["Key"] for entry in boto3.client("s3").list_objects_v2(Bucket="store")["Contents"]]
-        assert any(key.startswith("root/mlflow/recognition/") and key.endswith("recipe.yaml") for key in keys)
-        with downloaded(model.uri, remote) as folder:
-            assert (folder / "model.safetensors").read_bytes() == read_bytes(weights)
-    finally:
-        server.stop()
+def test_artifacts_on_s3(settings: Settings, recipe: RecognitionRecipe, s3) -> None:
+    remote = settings.model_copy(update={"storage": f"{s3.bucket}/root"})
+    small = recipe.model_copy(update={"model": {"depth": 10, "width": 8}})
+    weights = f"{s3.bucket}/root/runs/a/model.safetensors"
+    write_bytes(weights, save(models.build(small).state_dict()))
+    run = open_run(small, "key1", remote)
+    model = log_model(run, small, weights, LABELS)
+    keys = [info.path_below for info in list_files(s3.bucket)]
+    assert any(key.startswith("root/mlflow/recognition/") and key.endswith("recipe.yaml") for key in keys)
+    with downloaded(model.uri, remote) as folder:
+        assert (folder / "model.safetensors").read_bytes() == read_bytes(weights)

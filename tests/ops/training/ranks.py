@@ -1,4 +1,4 @@
-"""One rank of a tiny regression, started as a process of its own: `ranks.py FOLDER RANK WORLD_SIZE`.
+"""One rank of a tiny regression, also as a process of its own: `ranks.py FOLDER RANK WORLD_SIZE`.
 
 Its task knows nothing of clips or labels, so it also shows that the loop does not either.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def train(count: int, rank: int, world_size: int) -> dict[str, Any]:
 
 def main(folder: Path, rank: int, world_size: int) -> None:
     """Train on each number of samples and write the results."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size)
+    patience = timedelta(seconds=200)  # with a rank that has died
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size, timeout=patience)
     results = {count: train(count, rank, world_size) for count in COUNTS}
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()

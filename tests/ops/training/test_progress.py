@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ops.training.display import epoch_line, training_display
-from ops.training.progress import FILE, LOOK_S, ProgressFile, followed
+from ops.training.progress import FILE, ProgressFile, followed
 from ops.training.protocols import EpochReport, StepReport
 
 METRICS = {"loss": 1.25, "lr": 0.01, "samples_per_s": 100.0, "data_wait_share": 0.031, "seconds": 4.0, "top1": 0.625}
@@ -29,6 +29,12 @@ class Recorder:
     def note(self, text: str) -> None:
         self.shown.append(text)
 
+    def wait_for(self, entry: object) -> None:
+        until = time.monotonic() + 30
+        while entry not in self.shown:
+            assert time.monotonic() < until, f"{entry} is not shown"
+            time.sleep(0.01)
+
 
 def test_epochs_are_shown_once_and_the_file_goes(tmp_path: Path) -> None:
     recorder, file = Recorder(), tmp_path / FILE
@@ -36,12 +42,11 @@ def test_epochs_are_shown_once_and_the_file_goes(tmp_path: Path) -> None:
     with followed(str(tmp_path), recorder):
         writer = ProgressFile(str(tmp_path))
         writer.step(StepReport(1, 2, 1, 5, 2.0))
-        time.sleep(2.5 * LOOK_S)
+        recorder.wait_for(("step", 1))
         writer.epoch(EpochReport(1, 2, METRICS))
-        time.sleep(2.5 * LOOK_S)
+        recorder.wait_for(("epoch", 1))
         writer.epoch(EpochReport(2, 2, METRICS))
     assert [entry for entry in recorder.shown if entry[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]  # type: ignore[index]
-    assert ("step", 1) in recorder.shown
     assert not file.exists()
 
 
