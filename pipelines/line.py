@@ -13,6 +13,7 @@ import dagster as dg
 
 from assets.partitions import video_key
 from configs.schema import BUCKETS
+from pipelines.graph import graph
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -44,10 +45,8 @@ def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None
 
     The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's event log keeps the stacks.
     """
-    from pipelines.definitions import defs
-
     tags = {**stage.tags, "kinograph/stage": stage.title, **({"kinograph/parent_run": parent_run} if parent_run else {})}
-    result = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+    result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(name) for name in stage.assets],
         partition_key=stage.partition,

@@ -1,0 +1,18 @@
+"""The asset graph: assets, checks and what they are given. Jobs, schedule and sensor are laid over it in `pipelines.definitions`."""
+
+import warnings
+
+import dagster as dg
+
+# Backfill policies and partitioned checks are marked beta; the exact version of Dagster is pinned.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+
+from assets import annotations, checks, evaluation, frames, registry, training, videos  # noqa: E402
+from pipelines.resources import resources  # noqa: E402
+
+graph = dg.Definitions(
+    assets=dg.load_assets_from_modules([videos, annotations, frames, training, evaluation, registry]),
+    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    resources=resources(),
+)
