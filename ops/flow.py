@@ -172,7 +172,8 @@ def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: 
 
 def figures_size(train: int = 480, val: int = 160, untrimmed: int = 6, scenes: int = 8, parts: int = 40) -> FiguresSize:
     """Size of the sample world; `parts` is cut to the number of clips. Raises ConfigError where a split would stay empty."""
-    for name, found, least in (("train", train, 1), ("val", val, 1), ("untrimmed", untrimmed, 3), ("scenes", scenes, 3), ("parts", parts, 1)):
+    sizes = {"train": (train, 1), "val": (val, 1), "untrimmed": (untrimmed, 3), "scenes": (scenes, 3), "parts": (parts, 1)}
+    for name, (found, least) in sizes.items():
         if found < least:
             raise ConfigError("sample world", name, found, f"{least} or more, so that train and val both have some")
     return FiguresSize(num_train=train, num_val=val, num_untrimmed=untrimmed, num_scenes=scenes, num_parts=min(parts, train + val))
