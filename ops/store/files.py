@@ -170,7 +170,8 @@ def _remove_local(path: Path) -> None:
 def list_files(uri: str) -> list[FileInfo]:
     """All files below the folder, sorted by their path below it; empty where the folder is missing.
 
-    Links to folders are followed, each real folder once. Our own temporary files are left out.
+    Links to folders are followed, each real folder once. Our own temporary files are left out, and so are the empty objects
+    with a trailing slash by which some tools mark a folder on S3.
     """
     if is_local(uri):
         root = local_path(uri)
@@ -182,7 +183,8 @@ def list_files(uri: str) -> list[FileInfo]:
             details = retry(uri, lambda: system.find(path, detail=True, withdirs=False))
         except FileNotFoundError:
             return []
-        found = [_s3_info(name, entry, path) for name, entry in details.items() if name != path and entry["type"] == "file"]
+        files = {name: entry for name, entry in details.items() if entry["type"] == "file" and name != path and not name.endswith("/")}
+        found = [_s3_info(name, entry, path) for name, entry in files.items()]
     return sorted((info for info in found if not info.path_below.endswith(TEMPORARY)), key=lambda info: info.path_below)
 
 

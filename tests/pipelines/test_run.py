@@ -40,10 +40,10 @@ def dagster_runs(home, variables) -> int:
 
 
 def ledger(home) -> list[dict[str, Any]]:
-    """The manifest without what differs between two runs of the same work: seconds and places."""
+    """The manifest without what differs between two homes: seconds, places, and bytes (arrays name their source)."""
     rows = read_manifest(home.layout, configs.dataset("figures")).to_pylist()
     rows.sort(key=lambda row: row["video_id"])
-    return [{name: value for name, value in row.items() if name not in ("seconds", "uri")} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "uri", "bytes")} for row in rows]
 
 
 def weights(home) -> dict[str, bytes]:

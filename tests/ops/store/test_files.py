@@ -139,3 +139,13 @@ def test_odd_names_are_plain_names(root):
     write_bytes(f"{root}/w[1]", b"3")
     remove(f"{root}/w[1]")
     assert not exists(f"{root}/w[1]")
+
+
+def test_the_marks_of_folders_on_s3_are_not_files(s3):
+    import boto3
+
+    root = f"{s3.bucket}/marked"
+    write_bytes(f"{root}/videos/a.mp4", b"a")
+    for key in ("marked/", "marked/videos/", "marked/empty/"):
+        boto3.client("s3").put_object(Bucket=s3.bucket.removeprefix("s3://"), Key=key, Body=b"")
+    assert [info.path_below for info in list_files(root)] == ["videos/a.mp4"]
