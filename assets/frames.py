@@ -10,6 +10,12 @@ from assets.videos import videos
 from configs import versions
 
 
+class FramesRun(dg.Config):
+    """How one run treats what an earlier one refused."""
+
+    retry_quarantined: bool = False  # decode again what hung or crashed a decoder before
+
+
 @dg.asset(
     group_name="ingest",
     deps=[videos],
@@ -23,7 +29,9 @@ from configs import versions
         "The numbers of a materialization are those of its run, over all buckets that the run covers."
     ),
 )
-def frames(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+def frames(
+    context: dg.AssetExecutionContext, config: FramesRun, settings: dg.ResourceParam[configs.Settings]
+) -> dg.MaterializeResult:
     """Decode the videos whose content, decode configuration or code has changed; leave the others alone."""
     from ops.media.materialize import materialize
     from ops.progress import progress_bar
@@ -33,7 +41,8 @@ def frames(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
     reasons: dict[str, int] = {}
     for name, buckets in buckets_by_dataset(context).items():
         with reported(context), progress_bar("frames", "videos") as progress:
-            report = materialize(configs.dataset(name), Layout(settings.storage), buckets, progress=progress)
+            layout, again = Layout(settings.storage), config.retry_quarantined
+            report = materialize(configs.dataset(name), layout, buckets, progress=progress, retry_quarantined=again)
         for field in ("done", "reused", "quarantined", "frames", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)

@@ -20,7 +20,7 @@ def print_summary(
     """Print what the line holds now; with `parent_run`, the seconds that its stages took."""
     seconds = _seconds(instance, parent_run) if parent_run else {}
     console.print(_stage_table(instance, dataset, recipes, seconds))
-    console.print(_model_table(instance, recipes))
+    console.print(_model_table(instance, recipes, settings))
     _print_places(console, settings, dataset)
 
 
@@ -68,17 +68,27 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
     return "; ".join(parts) or "not materialized"
 
 
-def _model_table(instance: dg.DagsterInstance, recipes: list[str]) -> Table:
+def _model_table(instance: dg.DagsterInstance, recipes: list[str], settings: configs.Settings) -> Table:
     table = Table(title="Models", title_justify="left", header_style="bold")
     for column in ("recipe", "metrics on the held-out set", "registry", "decision"):
         table.add_column(column)
     for recipe in recipes:
         scores, decision = _latest(instance, "evaluation", recipe), _latest(instance, "promotion", recipe)
         shown = [f"{name} {scores[name]:.3f}" for name in ("top1", "top5", "mean_class_accuracy", "pair_order") if name in scores]
-        alias = "champion" if decision.get("promoted") else "challenger"
-        where = f"{decision.get('model')} v{decision.get('version')} @{alias}" if decision else "-"
+        where = f"{decision['model']} v{decision['version']} {_standing(decision, settings)}" if decision else "-"
         table.add_row(recipe, ", ".join(shown), where, str(decision.get("reason", "-")))
     return table
+
+
+def _standing(decision: dict[str, Any], settings: configs.Settings) -> str:
+    """Where the version stands now: a later one may have taken its alias."""
+    from ops.tracking.registry import CHALLENGER, CHAMPION, find_version
+
+    for alias in (CHAMPION, CHALLENGER):
+        holder = find_version(decision["model"], alias, settings)
+        if holder is not None and holder.version == decision["version"]:
+            return f"@{alias}"
+    return "(champion before)" if decision["promoted"] else "(refused)"
 
 
 def _print_places(console: Console, settings: configs.Settings, dataset: str) -> None:
