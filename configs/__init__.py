@@ -1,7 +1,10 @@
-"""Configurations: `names(task)`, `load(name)`, `dataset(name)`, `datasets()` and the process's `settings()`."""
+"""Configurations: recipes (`names(task)`, `load(name)`), datasets, features of untrimmed videos, and the process's `settings()`."""
 
-from configs.loading import dataset, datasets, load, names
-from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe
+from configs.loading import dataset, datasets, features, features_names, load, names
+from configs.schema import ConfigError, Dataset, Features, Recipe, RecognitionRecipe
 from configs.settings import Settings, settings
 
-__all__ = ["ConfigError", "Dataset", "Recipe", "RecognitionRecipe", "Settings", "dataset", "datasets", "load", "names", "settings"]
+__all__ = [
+    "ConfigError", "Dataset", "Features", "Recipe", "RecognitionRecipe", "Settings", "dataset", "datasets", "features", "features_names",
+    "load", "names", "settings",
+]  # fmt: skip

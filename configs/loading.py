@@ -1,7 +1,8 @@
 """Finding, reading and validating the YAML files of this package.
 
-`configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds one dataset each. A user's
-own files live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these.
+`configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds one dataset each;
+`configs/features/<dataset>.yaml` maps names to features of untrimmed videos. A user's own files
+live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from configs.schema import RECIPES, TASKS, ConfigError, Dataset, Recipe, Strict
+from configs.schema import RECIPES, TASKS, ConfigError, Dataset, Features, Recipe, Strict
 
 HERE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times faster
@@ -144,3 +145,34 @@ def dataset(name: str) -> Dataset:
             _given(value, {"name": name}, str(path))
             return _validate(Dataset, {**value, "name": name}, str(path))
     raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()))
+
+
+def features_names() -> list[str]:
+    """Names of all features."""
+    return sorted(_features_sources(tuple(_folders())))
+
+
+def features(name: str) -> Features:
+    """The features of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    sources = _features_sources(tuple(_folders()))
+    if name not in sources:
+        raise ConfigError("configs.features", "features", name, ", ".join(sorted(sources)))
+    path, value = sources[name]
+    if not isinstance(value, dict):
+        raise ConfigError(str(path), name, type(value).__name__, "a mapping")
+    _given(value, {"name": name, "dataset": path.stem}, f"{path} ({name})")
+    return _validate(Features, {**value, "name": name, "dataset": path.stem}, f"{path} ({name})")
+
+
+@lru_cache(maxsize=8)
+def _features_sources(folders: tuple[Path, ...]) -> dict[str, tuple[Path, Any]]:
+    found: dict[str, tuple[Path, Any]] = {}
+    for folder in folders:
+        for path in sorted((folder / "features").glob("*.yaml")):
+            for name, value in _read(path).items():
+                if name.startswith("."):
+                    continue
+                if name in found:
+                    raise ConfigError(str(path), name, "second features of this name", f"one; the first is in {found[name][0]}")
+                found[name] = (path, value)
+    return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from configs.schema import ProblemKind
 from ops.annotations.vocabulary import AnnotationError, Vocabulary
 
 PIXEL_LIMIT = 65_535  # no video is larger
@@ -22,28 +23,58 @@ SPLITS = {
 
 
 class Problem(NamedTuple):
-    """One refused row. `line` is 1-based; 0 in json files, where `found` begins with the place inside the file."""
+    """One refused row. `line` is 1-based; 0 in json files, where `found` begins with the place inside the file.
+
+    `kind` is the name by which a dataset's YAML allows such rows to be left out; `reason` is for people.
+    """
 
     file: str
     line: int
     field: str
     found: str
+    kind: ProblemKind
     reason: str
+
+
+class Fault(NamedTuple):
+    """What is wrong with one row, before it is known where the row stands."""
+
+    field: str
+    found: object
+    kind: ProblemKind
+    reason: str
+
+    def at(self, file: str, line: int, place: str = "") -> Problem:
+        """The fault as a problem; `place` (inside a json file) goes before what was found."""
+        return Problem(file, line, self.field, shorten(f"{place}: {self.found}" if place else self.found), self.kind, self.reason)
+
+
+class Entry(NamedTuple):
+    """A video that an annotation file lists, with or without rows of its own. `duration_s` and `fps` are the file's words, or None."""
+
+    video_id: str
+    split: str
+    duration_s: float | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
 class Context:
     """What a reader must know beside the bytes of its file.
 
-    `video` is the template that turns a row's columns into a video_id. `split` overrides the file's own split. `splits` maps
-    video_id to split for formats that carry none. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out.
-    Without a vocabulary every label is taken (the first pass, which collects the labels of the train split).
+    `video` is the template that turns a row's columns into a video_id. `split` overrides the file's own split, `fold` chooses one of a
+    file's own splits, `target` one of a row's labels. `splits` maps video_id to split for formats that carry none. `excluded` holds
+    (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary every label is taken (the first pass,
+    which collects the labels of the train split).
     """
 
     dataset: str
     file: str
     video: str = "{video}"
     split: str | None = None
+    fold: int | None = None
+    target: str = "label"
+    multi_label: bool = False
     vocabulary: Vocabulary | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
     excluded: frozenset[tuple[str, float]] = frozenset()
@@ -68,11 +99,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Read:
-    """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out."""
+    """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out.
+
+    `entries` are the videos that the file lists beside its rows; empty where the rows say all.
+    """
 
     table: pa.Table
     problems: list[Problem]
     excluded: int = 0
+    entries: tuple[Entry, ...] = ()
 
 
 class Rows:
@@ -100,15 +135,18 @@ class Rows:
         self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
         self.pending = []
 
-    def finish(self, context: Context, problems: list[Problem], expected: str, excluded: int = 0) -> Read:
-        """The reader's answer. Raises AnnotationError when not one row is good."""
-        if not self.count:
+    def finish(
+        self, context: Context, problems: list[Problem], expected: str, excluded: int = 0, entries: Iterable[Entry] = ()
+    ) -> Read:
+        """The reader's answer. Raises AnnotationError when the file has neither a good row nor a listed video."""
+        entries = tuple(entries)
+        if not self.count and not entries:
             first = problems[0] if problems else None
             found = "no rows" if first is None else f"no good row; first of {len(problems)} problems: {describe(first)}"
             raise AnnotationError(context.file, "(rows)", found, expected)
         if self.pending:
             self._flush()
-        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded)
+        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded, entries)
 
 
 def describe(problem: Problem) -> str:
@@ -142,36 +180,36 @@ def number(value: object) -> float | None:
     return result if math.isfinite(result) else None
 
 
-def interval_fault(start: object, end: object, names: tuple[str, str]) -> tuple[str, object, str] | None:
-    """What is wrong with a span of time in s, as (field, found, reason); None for a good one (0 <= start < end)."""
+def interval_fault(start: object, end: object, names: tuple[str, str]) -> Fault | None:
+    """What is wrong with a span of time in s; None for a good one (0 <= start < end)."""
     first, last = number(start), number(end)
     if first is None:
-        return names[0], start, "not a finite number"
+        return Fault(names[0], start, "value", "not a finite number")
     if last is None:
-        return names[1], end, "not a finite number"
+        return Fault(names[1], end, "value", "not a finite number")
     if first < 0:
-        return names[0], start, "negative time"
+        return Fault(names[0], start, "negative_time", "negative time")
     if last <= first:
-        return names[1], f"{start} to {end}", "end is not after start"
+        return Fault(names[1], f"{start} to {end}", "end_before_start", "end is not after start")
     return None
 
 
-def box_fault(box: object, limit: float | None) -> tuple[object, str] | None:
-    """What is wrong with an xyxy box, as (found, reason); None for a good one.
+def box_fault(box: object, limit: float | None, field: str = "box") -> Fault | None:
+    """What is wrong with an xyxy box; None for a good one.
 
     With a `limit` (1 for normalised boxes) coordinates lie in [0, limit] and the box has an area. Without, they are inclusive
     pixels: not negative, and x1 == x2 is a box one pixel wide.
     """
     if not isinstance(box, (list, tuple)) or len(box) != 4:
-        return box, "a box is [x1, y1, x2, y2]"
+        return Fault(field, box, "value", "a box is [x1, y1, x2, y2]")
     values = [number(value) for value in box]
     if any(value is None for value in values):
-        return box, "a coordinate is not a finite number"
+        return Fault(field, box, "value", "a coordinate is not a finite number")
     x1, y1, x2, y2 = (value for value in values if value is not None)
     if min(x1, y1, x2, y2) < 0 or max(x1, y1, x2, y2) > (PIXEL_LIMIT if limit is None else limit):
-        return box, "box outside the image" if limit is None else f"box outside [0, {limit:g}]"
+        return Fault(field, box, "box_outside", "box outside the image" if limit is None else f"box outside [0, {limit:g}]")
     if x2 < x1 or y2 < y1:
-        return box, "inverted box"
+        return Fault(field, box, "box_inverted", "inverted box")
     if limit is not None and (x1 == x2 or y1 == y2):
-        return box, "box without area"
+        return Fault(field, box, "box_empty", "box without area")
     return None

@@ -41,6 +41,22 @@ class Layout:
         """Zarr array of one video; `key` is its ledger key, so that another content or code version lies elsewhere."""
         return f"{self.root}/frames/{dataset}/{frames_key}/arrays/{video_id}/{key}.zarr"
 
+    def entries_table(self, dataset: str) -> str:
+        """Parquet, one row per annotated video, table and split."""
+        return f"{self.root}/tables/{dataset}/entries.parquet"
+
+    def excluded_table(self, dataset: str) -> str:
+        """Parquet, one row per key frame that must not count."""
+        return f"{self.root}/tables/{dataset}/excluded.parquet"
+
+    def features_manifest(self, dataset: str, features_key: str, bucket: int) -> str:
+        """Parquet ledger of the bucket's feature arrays; what it does not name does not exist."""
+        return f"{self.root}/features/{dataset}/{features_key}/manifest/{bucket:04d}.parquet"
+
+    def features(self, dataset: str, features_key: str, video_id: str, key: str) -> str:
+        """Zarr array [T, C] of one video."""
+        return f"{self.root}/features/{dataset}/{features_key}/arrays/{video_id}/{key}.zarr"
+
     def run(self, recipe: str, run_key: str) -> str:
         """Folder of one training: checkpoints, MLflow run id, final weights, completion record."""
         return f"{self.root}/runs/{recipe}-{run_key}"

@@ -25,26 +25,43 @@ VIDEOS = _schema(
     height=_I32, rotation=_I32, fps_num=_I32, fps_den=_I32, num_frames_declared=_I64, num_frames_packets=_I64, duration_s=_F64,
     status=_TEXT, reason=_TEXT, code_version=_TEXT,
 )  # fmt: skip
-# One row per labelled clip; a whole video has null times. `source` is "file:line".
+# One row per clip and label; `start_s` and `end_s` are a place inside the video, null where the clip is the whole file. `target` names
+# the label space (EPIC-Kitchens has verb, noun and action). `source` is "file:line".
 CLIPS = _schema(
-    clip_id=_TEXT, video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64, source=_TEXT,
+    clip_id=_TEXT, video_id=_TEXT, dataset=_TEXT, split=_TEXT, target=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64,
+    source=_TEXT,
 )  # fmt: skip
-SEGMENTS = _schema(video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64, source=_TEXT)
-# Boxes are xyxy, as shares of the frame's width and height.
+SEGMENTS = _schema(
+    video_id=_TEXT, dataset=_TEXT, split=_TEXT, target=_TEXT, label=_TEXT, label_id=_I32, start_s=_F64, end_s=_F64, source=_TEXT,
+)  # fmt: skip
+# Boxes are xyxy, as shares of the frame's width and height. They stand at a time (key frames) or at a frame counted from 0 (tubes), the
+# other is null; `person_id` is the person's or the tube's number within its video.
 BOXES = _schema(
-    video_id=_TEXT, dataset=_TEXT, split=_TEXT, timestamp_s=_F64, x1=_F32, y1=_F32, x2=_F32, y2=_F32, label=_TEXT, label_id=_I32,
-    person_id=_I32, source=_TEXT,
+    video_id=_TEXT, dataset=_TEXT, split=_TEXT, timestamp_s=_F64, frame=_I32, x1=_F32, y1=_F32, x2=_F32, y2=_F32, label=_TEXT,
+    label_id=_I32, person_id=_I32, source=_TEXT,
 )  # fmt: skip
 # Boxes are xyxy in pixels; p* is the person's, the other the part's. `frame` counts from 0. `label` is the video's action.
 PARTS = _schema(
     video_id=_TEXT, dataset=_TEXT, split=_TEXT, label=_TEXT, frame=_I32, person=_I32, px1=_F32, py1=_F32, px2=_F32, py2=_F32, part=_TEXT,
     x1=_F32, y1=_F32, x2=_F32, y2=_F32, state=_TEXT, source=_TEXT,
 )  # fmt: skip
-PROBLEMS = _schema(dataset=_TEXT, file=_TEXT, line=_I64, field=_TEXT, found=_TEXT, reason=_TEXT)
-# The frames ledger: one row per video that is stored or quarantined. `bytes` is the stored size, `seconds` the time it took.
+# Every annotated video once per table and split, also those without a single row (a background video, a key frame list that is empty);
+# duration and rate are the annotation file's, null where it has none.
+ENTRIES = _schema(dataset=_TEXT, table=_TEXT, video_id=_TEXT, split=_TEXT, duration_s=_F64, fps=_F64, num_rows=_I64)
+# Key frames that must not count, neither in training nor in evaluation.
+EXCLUDED = _schema(dataset=_TEXT, video_id=_TEXT, split=_TEXT, timestamp_s=_F64)
+PROBLEMS = _schema(dataset=_TEXT, file=_TEXT, line=_I64, field=_TEXT, found=_TEXT, kind=_TEXT, allowed=pa.bool_(), reason=_TEXT)
+# The frames ledger: one row per video that is stored or quarantined. `audit` is the second decoder's verdict ("" for none yet); `bytes`
+# is the stored size, `seconds` the time it took.
 MANIFEST = _schema(
     video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, uri=_TEXT, num_frames=_I64, height=_I32, width=_I32, fps=_F64, status=_TEXT,
-    reason=_TEXT, decoder=_TEXT, decoder_version=_TEXT, bytes=_I64, seconds=_F64,
+    reason=_TEXT, decoder=_TEXT, decoder_version=_TEXT, audit=_TEXT, bytes=_I64, seconds=_F64,
+)  # fmt: skip
+# The features ledger: one row per video whose features are stored or refused. `sha256` is what they were made from: the frames' ledger
+# key, or the hash of the imported files.
+FEATURES = _schema(
+    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, uri=_TEXT, num_steps=_I64, channels=_I32, status=_TEXT, reason=_TEXT,
+    bytes=_I64, seconds=_F64,
 )  # fmt: skip
 
 

@@ -1,0 +1,39 @@
+"""The typed shape of every YAML in this package.
+
+All models are frozen and refuse unknown keys, so that a misspelt key is an error that names the file and the field.
+Nothing here imports torch, ray, mlflow, decord or zarr: Dagster loads this module on every start.
+"""
+
+from configs.schema.datasets import (
+    BUCKETS,
+    PROBLEM_KINDS,
+    AnnotationFile,
+    AnnotationFormat,
+    Dataset,
+    Frames,
+    ProblemKind,
+    TableName,
+)
+from configs.schema.features import Extraction, FeatureFiles, Features
+from configs.schema.recipes import (
+    RECIPES,
+    TASKS,
+    Gate,
+    Optimizer,
+    Published,
+    Recipe,
+    RecognitionRecipe,
+    Scale,
+    Schedule,
+    TaskName,
+    Training,
+)
+from configs.schema.sampling import Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
+from configs.schema.strict import ConfigError, Strict, content_hash
+
+__all__ = [
+    "BUCKETS", "PROBLEM_KINDS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "ConfigError", "Dataset",
+    "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "Mixing", "Optimizer", "ProblemKind", "Published",
+    "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",
+    "TableName", "TaskName", "Training", "Transforms", "Views", "content_hash",
+]  # fmt: skip

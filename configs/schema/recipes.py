@@ -1,0 +1,139 @@
+"""Recipes: one whole thing to train each, with its model, data, optimisation, evaluation and gate."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from configs.schema.sampling import Mixing, Sampling, Transforms, Views
+from configs.schema.strict import Strict, content_hash
+
+TaskName = Literal["recognition", "localization", "detection", "parsing"]
+TASKS: tuple[TaskName, ...] = ("recognition", "localization", "detection", "parsing")
+
+
+class Published(Strict):
+    """The facts of a published row, in the units of its table. Test-time cost, not training cost."""
+
+    dataset: str
+    pretraining: str | None = None
+    protocol: str | None = None
+    top1: float | None = None
+    top5: float | None = None
+    mean_ap: float | None = None
+    gflops: float | None = None
+    params_m: float | None = None
+    note: str | None = Field(None, description="misprints and other things to know about the row")
+
+
+class Optimizer(Strict):
+    """Optimizer, learning rate and gradient clipping."""
+
+    name: Literal["sgd", "adamw"]
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    momentum: float = 0.9
+    nesterov: bool = False
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip_grad_norm: float | None = Field(None, gt=0)
+    base_batch_size: int | None = Field(None, ge=1, description="the LR is scaled by batch_size / base_batch_size")
+    lr_multipliers: dict[str, float] = Field(default_factory=dict, description="by parameter-name prefix")
+
+
+class Schedule(Strict):
+    """Learning rate per optimizer step. Lengths are in epochs and may be fractions."""
+
+    kind: Literal["cosine", "multistep", "constant"]
+    warmup_epochs: float = Field(0.0, ge=0)
+    warmup_start: float = Field(0.1, ge=0, le=1, description="first learning rate as a share of the full one")
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    min_lr: float = Field(0.0, ge=0)
+
+
+class Training(Strict):
+    """Everything of a training run that changes its result."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1, description="global: summed over workers and accumulation steps")
+    accumulate: int = Field(1, ge=1)
+    amp: Literal["off", "bf16", "fp16"] = "off"
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    repeated_augmentation: int = Field(1, ge=1, description="differently augmented copies of each sample in a batch")
+    seed: int = 0
+    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations on the validation split")
+    init_from: str | None = Field(None, description="URI of a checkpoint in the original authors' key names")
+
+    @model_validator(mode="after")
+    def _divides(self) -> Training:
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        return self
+
+
+class Scale(Strict):
+    """Where the training runs. Nothing here is part of the recipe's hash."""
+
+    num_workers: int = Field(1, ge=1, description="Ray Train workers")
+    use_gpu: bool = False
+    cpus_per_worker: float = Field(2, gt=0)
+    loader_workers: int = Field(0, ge=0, description="DataLoader processes per training worker")
+    max_failures: int = Field(2, ge=-1, description="restarts of the worker group before the run fails; -1 is no limit")
+    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints")
+    checkpoint_every_steps: int | None = Field(None, ge=1, description="also within an epoch, every so many optimizer steps")
+
+
+class Gate(Strict):
+    """When a challenger becomes champion: `metric` above `floor`, and better than the champion by `min_gain`."""
+
+    metric: str
+    floor: float
+    min_gain: float = 0.0
+    registered_model: str
+
+
+class Recipe(Strict):
+    """One whole thing to train: model, data, optimisation, evaluation, gate."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    task: TaskName
+    family: str
+    about: str = Field(description="what it is for, how long it takes and what it should reach")
+    origin: str | None = Field(None, description="file stem of the original configuration")
+    published: Published | None = None
+    dataset: str
+    num_classes: int = Field(ge=1)
+    model: dict[str, Any] = Field(description="arguments of the family's Config")
+    optimizer: Optimizer
+    schedule: Schedule
+    training: Training
+    scale: Scale = Scale()
+    gate: Gate
+
+    def key(self) -> str:
+        """Hash of everything that changes the trained weights or their evaluation."""
+        kept_out = {"name", "about", "origin", "published", "scale", "gate"}
+        return content_hash(self.model_dump(exclude=kept_out, exclude_defaults=True))  # a new field with a default changes no key
+
+
+class RecognitionRecipe(Recipe):
+    """One label per clip."""
+
+    task: Literal["recognition"]
+    sampling: Sampling
+    transforms: Transforms
+    views: Views = Views()
+    mixing: Mixing | None = None
+    target: str = Field("label", pattern=r"^[a-z_]+$", description="which of the dataset's label spaces is learnt")
+
+    @field_validator("model")
+    @classmethod
+    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if "num_classes" in model:
+            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
+        return model
+
+
+RECIPES: dict[TaskName, type[Recipe]] = {"recognition": RecognitionRecipe}
