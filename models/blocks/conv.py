@@ -1,4 +1,4 @@
-"""Convolution, batch normalisation and activation as one named unit, and folding of frames into the batch."""
+"""Convolution, batch normalisation and activation as one named unit, in 2D and 3D, and folding of frames into the batch."""
 
 from __future__ import annotations
 
@@ -27,6 +27,41 @@ class ConvNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.bn(self.conv(x))
         # In place: batch normalisation keeps its input, not its output, for the backward pass.
+        return F.relu_(x) if self.relu else x
+
+
+Triple = tuple[int, int, int]
+ONCE: Triple = (1, 1, 1)
+
+
+class ConvMaker3d(Protocol):
+    """A slot: makes the convolutions of a 3D trunk. Kernels and strides are (time, height, width)."""
+
+    def __call__(self, in_channels: int, out_channels: int, kernel: Triple, stride: Triple = ONCE, relu: bool = True) -> nn.Module: ...
+
+
+class ConvNorm3d(nn.Module):
+    """Conv3d without bias, BatchNorm3d, and ReLU unless `relu` is false. (N, C, T, H, W) -> (N, C', T / s_t, H / s, W / s)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: Triple,
+        stride: Triple = ONCE,
+        relu: bool = True,
+        groups: int = 1,
+        eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel, stride, padding, groups=groups, bias=False)
+        self.bn = nn.BatchNorm3d(out_channels, eps)
+        self.relu = relu
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.conv(x))
         return F.relu_(x) if self.relu else x
 
 

@@ -1,0 +1,51 @@
+"""What turns a trunk's maps into scores."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from models.errors import require_clip, require_features
+
+
+def classifier(in_features: int, num_classes: int, init_std: float) -> nn.Linear:
+    """A linear layer with normal weights and zero biases."""
+    fc = nn.Linear(in_features, num_classes)
+    nn.init.normal_(fc.weight, std=init_std)
+    nn.init.zeros_(fc.bias)
+    return fc
+
+
+class PooledClassifier(nn.Module):
+    """A trunk (B, 3, T, H, W) -> (B, D, t, h, w), the mean over all places, dropout and one linear layer.
+
+    `name` is the family's, for messages; `num_frames` is T where only one fits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        trunk: nn.Module,
+        channels: int,
+        num_classes: int,
+        dropout: float,
+        init_std: float = 0.01,
+        num_frames: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.name, self.num_frames = name, num_frames
+        self.trunk = trunk
+        self.dropout = nn.Dropout(dropout)
+        self.fc = classifier(channels, num_classes, init_std)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D). Features of several views may be averaged."""
+        require_clip(self.name, clip, self.num_frames)
+        return self.trunk(clip).mean((2, 3, 4))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) -> logits (B, classes)."""
+        require_features(self.name, features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        return self.fc(self.dropout(features))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.classify(self.features(clip))

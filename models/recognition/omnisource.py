@@ -1,0 +1,72 @@
+"""OmniSource (Duan et al., ECCV 2020): a SlowOnly trunk with a two-layer head, trained on videos and web images together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.resnet2d import BLOCKS
+from models.blocks.resnet3d import ResNet3d
+from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of an OmniSource model; `image_classes` are those of the branch for images. Raises ModelConfigError."""
+
+    num_classes: int
+    depth: int = 50
+    width: int = 64
+    image_classes: int = 1000
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_int("omnisource", "num_classes", self.num_classes, 1)
+        require_one_of("omnisource", "depth", self.depth, BLOCKS)
+        require_int("omnisource", "width", self.width, 1)
+        require_int("omnisource", "image_classes", self.image_classes, 1)
+        require_rate("omnisource", "dropout", self.dropout)
+
+
+TINY = Config(num_classes=5, depth=10, width=8, image_classes=3)
+
+
+class OmniSource(nn.Module):
+    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes); images go through `forward_images`."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True))
+        for module in self.trunk.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = 0.01
+        channels, hidden = self.trunk.out_channels, 2 * config.num_classes
+        self.image_norm, self.image_fc = nn.BatchNorm1d(channels), nn.Linear(channels, config.image_classes)
+        self.fc1, self.norm, self.fc = nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.Linear(hidden, config.num_classes)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D): mean over all places."""
+        require_clip("omnisource", clip)
+        return self.trunk(clip).mean((2, 3, 4))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) -> logits (B, classes)."""
+        size = self.trunk.out_channels
+        require_features("omnisource", features, (None, size), f"(B, {size})")
+        return self.fc(self.dropout(F.relu_(self.norm(self.fc1(features)))))
+
+    def forward_images(self, images: Tensor) -> Tensor:
+        """(B, 3, 1, H, W) -> logits (B, image_classes): the branch that the web images train."""
+        return self.image_fc(self.dropout(self.image_norm(self.features(images))))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.classify(self.features(clip))
+
+
+def build(config: Config) -> OmniSource:
+    """An OmniSource model with fresh weights."""
+    return OmniSource(config)
