@@ -17,9 +17,9 @@ class ConvMaker(Protocol):
 class ConvNorm(nn.Module):
     """Conv2d without bias, BatchNorm2d, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H / stride, W / stride)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True, groups: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, bias=False)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(out_channels)
         self.relu = relu
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")

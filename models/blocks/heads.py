@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from models.blocks.conv import fold_frames
 from models.errors import require_clip, require_features
 
 
@@ -46,6 +47,31 @@ class PooledClassifier(nn.Module):
         """(B, D) -> logits (B, classes)."""
         require_features(self.name, features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
         return self.fc(self.dropout(features))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.classify(self.features(clip))
+
+
+class FrameClassifier(nn.Module):
+    """An image trunk on each of `num_segments` frames, the mean over places, and the mean of the frames' scores."""
+
+    def __init__(self, name: str, trunk: nn.Module, num_segments: int, num_classes: int, dropout: float, init_std: float) -> None:
+        super().__init__()
+        self.name, self.num_segments = name, num_segments
+        self.trunk = trunk
+        self.dropout = nn.Dropout(dropout)
+        self.fc = classifier(int(trunk.out_channels), num_classes, init_std)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, T, D): mean over places, one feature a frame."""
+        require_clip(self.name, clip, self.num_segments)
+        return self.trunk(fold_frames(clip)).mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, T, D) -> logits (B, classes): scores of each frame, averaged."""
+        size = self.fc.in_features
+        require_features(self.name, features, (None, self.num_segments, size), f"(B, {self.num_segments}, {size})")
+        return self.fc(self.dropout(features)).mean(1)
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.classify(self.features(clip))

@@ -45,6 +45,20 @@ class NonLocalBlock(nn.Module):
         if self.kind == "dot_product":  # without a softmax the product may be bracketed the cheap way
             mixed = queries @ (keys.transpose(1, 2) @ values / keys.shape[1])
         else:
+            # A softmax does not see what all keys share. Without it the products are small, and exact where nothing scales them.
+            keys = keys - keys.mean(1, keepdim=True)
             mixed = F.scaled_dot_product_attention(queries[:, None], keys[:, None], values[:, None], scale=self.scale)[:, 0]
         maps = mixed.transpose(1, 2).unflatten(2, x.shape[2:])
         return x + self.bn(self.out(maps))
+
+
+class FramesNonLocal(NonLocalBlock):
+    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape, T = `num_segments`."""
+
+    def __init__(self, channels: int, kind: str, num_segments: int) -> None:
+        super().__init__(channels, kind)
+        self.num_segments = num_segments
+
+    def forward(self, x: Tensor) -> Tensor:
+        clips = x.unflatten(0, (-1, self.num_segments)).transpose(1, 2)
+        return super().forward(clips).transpose(1, 2).flatten(0, 1)

@@ -27,12 +27,13 @@ BLOCKS: dict[int, tuple[int, int, int, int]] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow part, stride."""
+    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow part, channels out, stride."""
 
     stage: int
     index: int
     in_channels: int
     channels: int
+    out_channels: int
     stride: int
 
 
@@ -56,15 +57,23 @@ STEMS: dict[str, Stem] = {
 """`pool` is the paper's. `stride` has the same parameters and steps by 4 at once: on CPUs it halves a narrow trunk's time."""
 
 
+def three_by_three(slots: Slots, place: Place) -> nn.Module:
+    """The middle of a bottleneck."""
+    return slots.conv(place.channels, place.channels, 3, place.stride)
+
+
 @dataclass(frozen=True)
 class Slots:
-    """What a family may put into the trunk. `conv` makes every convolution; `stem` is the way to a quarter of the size;
-    `temporal` makes, for a block's place, the operation on the input of that block's first convolution (the shortcut does
-    not see it)."""
+    """What a family may put into the trunk. `conv` makes the convolutions; `middle` that in the middle of a bottleneck; `stem` is the
+    way to a quarter of the size. For a block's place, `temporal` makes the operation on the input of that block's first
+    convolution (the shortcut does not see it), `between` the one on its output, `after` the one behind the block."""
 
     conv: ConvMaker = ConvNorm
+    middle: Callable[[Slots, Place], nn.Module] = three_by_three
     stem: Stem = STEMS["pool"]
     temporal: Callable[[Place], nn.Module] = nothing
+    between: Callable[[Place], nn.Module] = nothing
+    after: Callable[[Place], nn.Module] = nothing
 
 
 class BasicBlock(nn.Module):
@@ -78,29 +87,30 @@ class BasicBlock(nn.Module):
         self.conv1 = slots.conv(place.in_channels, place.channels, 3, place.stride)
         self.conv2 = slots.conv(place.channels, place.channels, 3, relu=False)
         self.downsample = _shortcut(place, place.channels, slots)
+        self.between, self.after = slots.between(place), slots.after(place)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv2(self.conv1(self.temporal(x)))
-        return F.relu_(y.add_(self.downsample(x)))
+        y = self.conv2(self.between(self.conv1(self.temporal(x))))
+        return self.after(F.relu_(y.add_(self.downsample(x))))
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution. (N, in_channels, H, W) -> (N, 4 * channels, H / stride, W / stride)."""
+    """1x1, 3x3 and 1x1 convolution. (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
 
     expansion = 4
 
     def __init__(self, place: Place, slots: Slots) -> None:
         super().__init__()
-        wide = self.expansion * place.channels
         self.temporal = slots.temporal(place)
         self.conv1 = slots.conv(place.in_channels, place.channels, 1)
-        self.conv2 = slots.conv(place.channels, place.channels, 3, place.stride)
-        self.conv3 = slots.conv(place.channels, wide, 1, relu=False)
-        self.downsample = _shortcut(place, wide, slots)
+        self.conv2 = slots.middle(slots, place)
+        self.conv3 = slots.conv(place.channels, place.out_channels, 1, relu=False)
+        self.downsample = _shortcut(place, place.out_channels, slots)
+        self.between, self.after = slots.between(place), slots.after(place)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv3(self.conv2(self.conv1(self.temporal(x))))
-        return F.relu_(y.add_(self.downsample(x)))
+        y = self.conv3(self.conv2(self.between(self.conv1(self.temporal(x)))))
+        return self.after(F.relu_(y.add_(self.downsample(x))))
 
 
 def _shortcut(place: Place, out_channels: int, slots: Slots) -> nn.Module:
@@ -112,10 +122,11 @@ def _shortcut(place: Place, out_channels: int, slots: Slots) -> nn.Module:
 class ResNet2d(nn.Module):
     """(N, 3, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several clips, one clip after the other.
 
-    `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each stage.
+    `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each stage. `wider` multiplies the
+    narrow parts alone (ResNeXt).
     """
 
-    def __init__(self, depth: int, width: int = 64, slots: Slots | None = None) -> None:
+    def __init__(self, depth: int, width: int = 64, slots: Slots | None = None, wider: int = 1) -> None:
         super().__init__()
         slots = slots or Slots()
         block = Bottleneck if depth >= 50 else BasicBlock
@@ -128,8 +139,9 @@ class ResNet2d(nn.Module):
             blocks: list[nn.Module] = []
             for index in range(num_blocks):
                 stride = 2 if stage > 1 and index == 0 else 1
-                blocks.append(block(Place(stage, index, channels, narrow, stride), slots))
-                channels = narrow * block.expansion
+                place = Place(stage, index, channels, wider * narrow, block.expansion * narrow, stride)
+                blocks.append(block(place, slots))
+                channels = place.out_channels
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.out_channels = channels

@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import re
 
-from models.blocks.resnet2d import ResNet2d
+from models.blocks.adaptive import TemporalAdaptive, TemporalInterlace
+from models.blocks.nonlocal_block import NonLocalBlock
+from models.blocks.resnet2d import BasicBlock, Bottleneck, ResNet2d
 from models.blocks.temporal import TemporalShift
+from models.keymaps.resnet3d import nonlocal_block
 
 _BLOCK = re.compile(r"(layer\d\.\d+)\.(conv(\d)|downsample)\.(conv|bn)\.(\w+)")
 
 
 def mmaction(trunk: ResNet2d) -> dict[str, str]:
-    """Our key -> MMAction2's key below `backbone.`: convolutions that a shift wraps carry `.net`."""
-    shifted = {name.removesuffix(".temporal") for name, module in trunk.named_modules() if isinstance(module, TemporalShift)}
+    """Our key -> MMAction2's key below `backbone.`, in the original's order.
+
+    Convolutions that a shift wraps carry `.net`, those behind an interlacing `.net2`; blocks that another module wraps, `.block`.
+    """
+    names = {key: key.replace("stem.", "conv1.", 1) for key in trunk.state_dict() if key.startswith("stem.")}
+    for place, block in trunk.named_modules():
+        if isinstance(block, BasicBlock | Bottleneck):
+            names |= {f"{place}.{ours}": f"{place}.{original}" for ours, original in _block(block).items()}
+    return names
+
+
+def _block(block: BasicBlock | Bottleneck) -> dict[str, str]:
+    temporal, between, after = block.temporal, block.between, block.after
+    wrapped = isinstance(between, TemporalAdaptive) or isinstance(after, NonLocalBlock)
+    inside = "block." if wrapped else ""
     names: dict[str, str] = {}
-    for key in trunk.state_dict():
-        block = key.split(".conv1.conv.weight")[0]
-        wrapped = key.endswith(".conv1.conv.weight") and block in shifted
-        names[key] = f"{block}.conv1.conv.net.weight" if wrapped else re.sub(r"^stem\.", "conv1.", key)
+    if isinstance(temporal, TemporalInterlace):
+        names |= {f"temporal.{key}": f"{inside}conv1.conv.net1.{key}" for key in temporal.state_dict()}
+    for key in block.state_dict():
+        if key.split(".")[0] not in ("temporal", "between", "after"):
+            names[key] = inside + key
+    if isinstance(temporal, TemporalShift | TemporalInterlace):
+        names["conv1.conv.weight"] = f"{inside}conv1.conv.{'net' if isinstance(temporal, TemporalShift) else 'net2'}.weight"
+    if isinstance(between, TemporalAdaptive):
+        parts = {"taps": "G", "weights": "L"}
+        for key in between.state_dict():
+            part, _, leaf = key.partition(".")
+            names[f"between.{key}"] = f"tam.{parts[part]}.{leaf}"
+    if isinstance(after, NonLocalBlock):
+        names |= {f"after.{ours}": original for ours, original in nonlocal_block(block, "after").items()}
     return names
 
 

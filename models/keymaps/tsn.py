@@ -1,12 +1,5 @@
 """Names of a TSN's tensors in MMAction2's checkpoints."""
 
-from __future__ import annotations
+from models.keymaps.frames import frames as original_names
 
-from models.keymaps import resnet2d
-from models.recognition.tsn import TSN
-
-
-def original_names(model: TSN) -> dict[str, str]:
-    """Our key -> original key, for every tensor of the model, in the original's order."""
-    names = {f"trunk.{ours}": f"backbone.{original}" for ours, original in resnet2d.mmaction(model.trunk).items()}
-    return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
+__all__ = ["original_names"]

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from models.blocks.conv import fold_frames
+from models.blocks.heads import FrameClassifier
+from models.blocks.mobilenetv2 import MobileNetV2
+from models.blocks.mobileone import MobileOne
+from models.blocks.nonlocal_block import KINDS, FramesNonLocal
 from models.blocks.resnet2d import BLOCKS, STEMS, Place, ResNet2d, Slots
 from models.blocks.temporal import TemporalShift
-from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+from models.errors import require_int, require_one_of, require_rate
+
+TRUNKS = ("resnet", "mobilenetv2", "mobileone_s4", "mobileone_s4_merged")
+NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
 
 
 @dataclass(frozen=True)
 class Config:
-    """Numbers of a TSM. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a TSM; depth, width, stem and non-local blocks are those of a ResNet.
+
+    `shift_segments` is how many frames a shift joins where that is not all of them (the published MobileOne model shifts within
+    each half of its 16). Raises ModelConfigError with field, found and allowed.
+    """
 
     num_classes: int
     num_segments: int = 8
+    shift_segments: int | None = None
+    trunk: str = "resnet"
+    nonlocal_kind: str | None = None
     depth: int = 50
     width: int = 64
     stem: str = "pool"
@@ -28,6 +41,10 @@ class Config:
     def __post_init__(self) -> None:
         require_int("tsm", "num_classes", self.num_classes, 1)
         require_int("tsm", "num_segments", self.num_segments, 1)
+        divisors = [count for count in range(1, self.num_segments + 1) if self.num_segments % count == 0]
+        require_one_of("tsm", "shift_segments", self.shift_segments, (None, *divisors))
+        require_one_of("tsm", "trunk", self.trunk, TRUNKS)
+        require_one_of("tsm", "nonlocal_kind", self.nonlocal_kind, (None, *KINDS) if self.trunk == "resnet" else (None,))
         require_one_of("tsm", "depth", self.depth, BLOCKS)
         require_int("tsm", "width", self.width, 1)
         require_one_of("tsm", "stem", self.stem, STEMS)
@@ -39,38 +56,36 @@ class Config:
 TINY = Config(num_classes=5, num_segments=4, depth=10, width=8)
 
 
-class TSM(nn.Module):
+class TSM(FrameClassifier):
     """(B, 3, num_segments, H, W) float, normalised RGB -> logits (B, classes)."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__()
+        super().__init__("tsm", _trunk(config), config.num_segments, config.num_classes, config.dropout, config.init_std)
         self.config = config
-        # Very deep trunks (23 blocks and more in stage 3) shift in every second block of every stage.
-        every = 2 if BLOCKS[config.depth][2] >= 23 else 1
 
-        def shift(place: Place) -> nn.Module:
-            return nn.Identity() if place.index % every else TemporalShift(config.num_segments, config.shift_div)
 
-        self.trunk = ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem], temporal=shift))
-        self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(self.trunk.out_channels, config.num_classes)
-        nn.init.normal_(self.fc.weight, std=config.init_std)
-        nn.init.zeros_(self.fc.bias)
+def _trunk(config: Config) -> nn.Module:
+    """The image network with shifts: (B*T, 3, H, W) -> (B*T, out_channels, h, w)."""
 
-    def features(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, T, D): mean over places, one feature a frame."""
-        require_clip("tsm", clip, self.config.num_segments)
-        maps = self.trunk(fold_frames(clip))
-        return maps.mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+    def shift(*_: object) -> nn.Module:
+        return TemporalShift(config.shift_segments or config.num_segments, config.shift_div)
 
-    def classify(self, features: Tensor) -> Tensor:
-        """(B, T, D) -> logits (B, classes): scores of each frame, averaged."""
-        frames, size = self.config.num_segments, self.fc.in_features
-        require_features("tsm", features, (None, frames, size), f"(B, {frames}, {size})")
-        return self.fc(self.dropout(features)).mean(1)
+    if config.trunk == "mobilenetv2":
+        return MobileNetV2(shift)
+    if config.trunk != "resnet":
+        return MobileOne(merged=config.trunk.endswith("merged"), temporal=shift)
+    # Very deep trunks (23 blocks and more in stage 3) shift in every second block of every stage.
+    every = 2 if BLOCKS[config.depth][2] >= 23 else 1
 
-    def forward(self, clip: Tensor) -> Tensor:
-        return self.classify(self.features(clip))
+    def some(place: Place) -> nn.Module:
+        return nn.Identity() if place.index % every else shift()
+
+    def after(place: Place) -> nn.Module:
+        if config.nonlocal_kind is None or place.index not in NONLOCAL_BLOCKS.get(place.stage, ()):
+            return nn.Identity()
+        return FramesNonLocal(place.out_channels, config.nonlocal_kind, config.num_segments)
+
+    return ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem], temporal=some, after=after))
 
 
 def build(config: Config) -> TSM:

@@ -1,21 +1,37 @@
-"""Temporal Segment Networks (Wang et al., ECCV 2016): a ResNet on sparse frames, averaged before the classifier."""
+"""Temporal Segment Networks (Wang et al., ECCV 2016): an image network on sparse frames, averaged before the classifier."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from models.blocks.conv import fold_frames
+from models.blocks.densenet import DenseNet
+from models.blocks.mobileone import MobileOne
 from models.blocks.resnet2d import BLOCKS, STEMS, ResNet2d, Slots
+from models.blocks.resnext import resnext
+from models.blocks.swin import SwinFrames
 from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+
+TRUNKS: dict[str, Callable[[Config], nn.Module]] = {
+    "resnet": lambda config: ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem])),
+    "resnext": lambda config: resnext(config.depth, config.width),
+    "densenet161": lambda config: DenseNet(),
+    "swin_base": lambda config: SwinFrames(),
+    "mobileone_s4": lambda config: MobileOne(),
+    "mobileone_s4_merged": lambda config: MobileOne(merged=True),
+}
+"""Networks on single frames: (N, 3, H, W) -> (N, out_channels, h, w)."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Numbers of a TSN. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a TSN; depth, width and stem are those of a ResNet. Raises ModelConfigError with field, found and allowed."""
 
     num_classes: int
+    trunk: str = "resnet"
     depth: int = 50
     width: int = 64
     stem: str = "pool"
@@ -24,6 +40,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require_int("tsn", "num_classes", self.num_classes, 1)
+        require_one_of("tsn", "trunk", self.trunk, TRUNKS)
         require_one_of("tsn", "depth", self.depth, BLOCKS)
         require_int("tsn", "width", self.width, 1)
         require_one_of("tsn", "stem", self.stem, STEMS)
@@ -43,9 +60,9 @@ class TSN(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.trunk = ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem]))
+        self.trunk = TRUNKS[config.trunk](config)
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(self.trunk.out_channels, config.num_classes)
+        self.fc = nn.Linear(int(self.trunk.out_channels), config.num_classes)
         nn.init.normal_(self.fc.weight, std=config.init_std)
         nn.init.zeros_(self.fc.bias)
 

@@ -46,7 +46,7 @@ def test_slots_get_every_place_and_leave_the_names() -> None:
 
     trunk = ResNet2d(50, 8, Slots(conv=conv, temporal=temporal))
     assert [(place.stage, place.index) for place in places] == [(s, i) for s, n in enumerate((3, 4, 6, 3), 1) for i in range(n)]
-    assert places[3] == Place(stage=2, index=0, in_channels=32, channels=16, stride=2)
+    assert places[3] == Place(stage=2, index=0, in_channels=32, channels=16, out_channels=64, stride=2)
     assert made[0] == (3, 8, 7) and len(made) == 1 + 16 * 3 + 4
     assert list(trunk.state_dict()) == list(ResNet2d(50, 8).state_dict())
 

@@ -1,0 +1,160 @@
+"""MobileOne (Vasu et al., CVPR 2023): branches of convolutions in training that are one convolution in use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+S4 = ((192, 2, 0), (448, 8, 0), (896, 10, 5), (2048, 1, 1))
+"""Stages of MobileOne-S4: channels, pairs of blocks, how many of the last pairs weigh their channels."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """One block: channels in and out, kernel (3 works on single channels, but in the stem), stride, whether it weighs its channels."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    stride: int
+    groups: int
+    weighed: bool
+
+
+def nothing(spot: Spot) -> nn.Module:
+    """The empty temporal slot."""
+    return nn.Identity()
+
+
+class ConvThenNorm(nn.Module):
+    """Conv2d without bias and BatchNorm2d."""
+
+    def __init__(self, spot: Spot, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(spot.in_channels, spot.out_channels, kernel, spot.stride, kernel // 2, groups=spot.groups, bias=False)
+        self.norm = nn.BatchNorm2d(spot.out_channels)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.conv(x))
+
+    def merged(self, kernel: int) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the one convolution of this kernel size that does the same."""
+        weight, bias = _folded(self.conv.weight, self.norm)
+        room = (kernel - self.conv.kernel_size[0]) // 2
+        return F.pad(weight, [room] * 4), bias
+
+
+def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+
+
+class ChannelWeights(nn.Module):
+    """Squeeze and excitation. (N, C, H, W) -> the same shape."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = nn.Conv2d(channels, channels // 16, 1), nn.Conv2d(channels // 16, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.conv2(F.relu_(self.conv1(x.mean((2, 3), keepdim=True)))).sigmoid_()
+
+
+class Branches(nn.Module):
+    """The sum of a normalisation (where the shape stays), a 1x1 convolution (beside a 3x3 one) and the convolution itself."""
+
+    def __init__(self, spot: Spot) -> None:
+        super().__init__()
+        same = spot.in_channels == spot.out_channels and spot.stride == 1
+        self.norm = nn.BatchNorm2d(spot.in_channels) if same else None
+        self.small = ConvThenNorm(spot, 1) if spot.kernel > 1 else None
+        self.main = ConvThenNorm(spot, spot.kernel)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.main(x)
+        if self.small is not None:
+            out = out.add_(self.small(x))
+        return out if self.norm is None else out.add_(self.norm(x))
+
+    def merge(self, conv: nn.Conv2d) -> None:
+        """Writes into `conv` what does the same as all branches, in eval mode."""
+        kernel = conv.kernel_size[0]
+        weight, bias = self.main.merged(kernel)
+        if self.small is not None:
+            more, offset = self.small.merged(kernel)
+            weight, bias = weight + more, bias + offset
+        if self.norm is not None:
+            identity = torch.zeros_like(weight)
+            channels = torch.arange(len(weight))
+            identity[channels, channels % weight.shape[1], kernel // 2, kernel // 2] = 1
+            more, offset = _folded(identity, self.norm)
+            weight, bias = weight + more, bias + offset
+        with torch.no_grad():
+            conv.weight.copy_(weight)
+            assert conv.bias is not None
+            conv.bias.copy_(bias)
+
+
+class MobileOneBlock(nn.Module):
+    """Branches (or the one convolution that they were merged into), channel weights, ReLU."""
+
+    def __init__(self, spot: Spot, merged: bool, temporal: Callable[[Spot], nn.Module]) -> None:
+        super().__init__()
+        self.temporal = temporal(spot)
+        self.weigh = ChannelWeights(spot.out_channels) if spot.weighed else nn.Identity()
+        self.body: nn.Module
+        if merged:
+            self.body = nn.Conv2d(spot.in_channels, spot.out_channels, spot.kernel, spot.stride, spot.kernel // 2, groups=spot.groups)
+        else:
+            self.body = Branches(spot)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu_(self.weigh(self.body(self.temporal(x))))
+
+
+class MobileOne(nn.Module):
+    """(N, 3, H, W) -> (N, C, H / 32, W / 32). `temporal` makes, for a block, the operation on its input; `merged` is the form for use."""
+
+    def __init__(
+        self,
+        stages: tuple[tuple[int, int, int], ...] = S4,
+        stem: int = 64,
+        merged: bool = False,
+        temporal: Callable[[Spot], nn.Module] = nothing,
+    ) -> None:
+        super().__init__()
+        self.merged = merged
+        self.stage0 = MobileOneBlock(Spot(3, stem, 3, 2, 1, False), merged, temporal)
+        channels = stem
+        for number, (width, pairs, weighed) in enumerate(stages, start=1):
+            blocks = []
+            for index in range(pairs):
+                weigh, stride = index >= pairs - weighed, 2 if index == 0 else 1
+                blocks.append(MobileOneBlock(Spot(channels, channels, 3, stride, channels, weigh), merged, temporal))
+                blocks.append(MobileOneBlock(Spot(channels, width, 1, 1, 1, weigh), merged, temporal))
+                channels = width
+            self.add_module(f"stage{number}", nn.Sequential(*blocks))
+        self.num_stages = len(stages)
+        self.out_channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stage0(x)
+        for number in range(1, self.num_stages + 1):
+            x = self.get_submodule(f"stage{number}")(x)
+        return x
+
+    def merge_from(self, trained: MobileOne) -> None:
+        """Takes over the weights of a trunk in training form, each block's branches as one convolution."""
+        own = dict(self.named_modules())
+        for name, block in trained.named_modules():
+            if isinstance(block, MobileOneBlock):
+                mine = own[name]
+                assert isinstance(mine, MobileOneBlock) and isinstance(mine.body, nn.Conv2d) and isinstance(block.body, Branches)
+                block.body.merge(mine.body)
+                mine.weigh.load_state_dict(block.weigh.state_dict())

@@ -1,0 +1,196 @@
+"""Swin Transformer (Liu et al., ICCV 2021; over clips: CVPR 2022): attention in windows that every other block shifts.
+
+Maps are (B, T, H, W, C). Images are clips of one frame, with windows of one frame.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.conv import Triple
+from models.blocks.drop import DropPath
+
+
+def fitted(size: Triple, window: Triple, shift: Triple) -> tuple[Triple, Triple]:
+    """Window and shift for maps of this size: no window is larger than the maps, and along an axis that it fills there is no shift."""
+    fills = [length <= reach for length, reach in zip(size, window, strict=True)]
+    windows = [length if full else reach for length, reach, full in zip(size, window, fills, strict=True)]
+    shifts = [0 if full else step for step, full in zip(shift, fills, strict=True)]
+    return (windows[0], windows[1], windows[2]), (shifts[0], shifts[1], shifts[2])
+
+
+def split_windows(x: Tensor, window: Triple) -> Tensor:
+    """(B, T, H, W, C) -> (B * windows, places, C); the sizes are multiples of the window's."""
+    b, t, h, w, c = x.shape
+    x = x.view(b, t // window[0], window[0], h // window[1], window[1], w // window[2], window[2], c)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, window[0] * window[1] * window[2], c)
+
+
+def join_windows(x: Tensor, window: Triple, size: Triple) -> Tensor:
+    """The inverse of `split_windows`: -> (B, *size, C)."""
+    t, h, w = (length // reach for length, reach in zip(size, window, strict=True))
+    x = x.view(-1, t, h, w, *window, x.shape[-1])
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, *size, x.shape[-1])
+
+
+@lru_cache(maxsize=64)
+def _regions(size: Triple, window: Triple, shift: Triple) -> Tensor:
+    """Int64 (windows, places): which part of the shifted maps each place comes from."""
+    regions = torch.zeros((1, *size, 1))
+    count = 0
+    for t in _bounds(size[0], window[0], shift[0]):
+        for h in _bounds(size[1], window[1], shift[1]):
+            for w in _bounds(size[2], window[2], shift[2]):
+                regions[:, t, h, w] = count
+                count += 1
+    return split_windows(regions, window)[..., 0]
+
+
+def _bounds(length: int, window: int, shift: int) -> list[slice]:
+    if shift == 0:
+        return [slice(0, length)]
+    return [slice(0, length - window), slice(length - window, length - shift), slice(length - shift, length)]
+
+
+def region_mask(size: Triple, window: Triple, shift: Triple, like: Tensor) -> Tensor:
+    """Float (windows, 1, places, places) to add to attention: -100 between places that the shift alone has brought together."""
+    regions = _regions(size, window, shift).to(like.device)
+    apart = regions[:, None, :, None] != regions[:, None, None, :]
+    return torch.zeros(apart.shape, dtype=like.dtype, device=like.device).masked_fill_(apart, -100.0)
+
+
+def relative_index(window: Triple) -> Tensor:
+    """Int64 (places, places): where the distance of two places of a window stands in the bias table."""
+    axes = torch.meshgrid(*(torch.arange(length) for length in window), indexing="ij")
+    places = torch.stack(axes).flatten(1)
+    distance = (places[:, :, None] - places[:, None, :]).permute(1, 2, 0).contiguous()
+    sizes = [2 * length - 1 for length in window]
+    for axis, length in enumerate(window):
+        distance[..., axis] += length - 1
+    return distance[..., 0] * sizes[1] * sizes[2] + distance[..., 1] * sizes[2] + distance[..., 2]
+
+
+class WindowAttention(nn.Module):
+    """Attention among the places of a window with a learnt bias for each distance. (windows, places, C) -> the same shape."""
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, window: Triple, heads: int) -> None:
+        super().__init__()
+        self.heads, self.window = heads, window
+        table = (2 * window[0] - 1) * (2 * window[1] - 1) * (2 * window[2] - 1)
+        self.relative_position_bias_table = nn.Parameter(torch.zeros(table, heads))
+        self.register_buffer("relative_position_index", relative_index(window))
+        self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """`mask` is that of `region_mask`, or None."""
+        places = x.shape[1]
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        index = self.relative_position_index[:places, :places].reshape(-1)
+        bias = self.relative_position_bias_table[index].view(places, places, self.heads).permute(2, 0, 1).to(q.dtype)
+        if mask is None:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
+        else:
+            windows = len(mask)
+            q, k, v = (part.unflatten(0, (-1, windows)) for part in (q, k, v))
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias + mask.to(q.dtype)).flatten(0, 1)
+        return self.proj(out.transpose(1, 2).flatten(2))
+
+
+class SwinBlock(nn.Module):
+    """Window attention and a two-layer network, each on normalised input and added to it. (B, T, H, W, C) -> the same shape."""
+
+    def __init__(self, channels: int, heads: int, window: Triple, shift: Triple, drop_path: float) -> None:
+        super().__init__()
+        self.window, self.shift = window, shift
+        self.norm1, self.attn = nn.LayerNorm(channels), WindowAttention(channels, window, heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.fc1, self.fc2 = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self._attend(self.norm1(x)))
+        return x + self.drop_path(self.fc2(F.gelu(self.fc1(self.norm2(x)))))
+
+    def _attend(self, x: Tensor) -> Tensor:
+        size: Triple = (x.shape[1], x.shape[2], x.shape[3])
+        window, shift = fitted(size, self.window, self.shift)
+        room = [-length % reach for length, reach in zip(size, window, strict=True)]
+        if any(room):
+            x = F.pad(x, (0, 0, 0, room[2], 0, room[1], 0, room[0]))
+        padded: Triple = (size[0] + room[0], size[1] + room[1], size[2] + room[2])
+        mask = None
+        if any(shift):
+            x = torch.roll(x, [-step for step in shift], (1, 2, 3))
+            mask = region_mask(padded, window, shift, x)
+        x = join_windows(self.attn(split_windows(x, window), mask), window, padded)
+        if any(shift):
+            x = torch.roll(x, shift, (1, 2, 3))
+        return x[:, : size[0], : size[1], : size[2]] if any(room) else x
+
+
+class PatchMerging(nn.Module):
+    """2 x 2 places of a frame as one. (B, T, H, W, C) -> (B, T, H / 2, W / 2, 2C), odd sizes padded."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm, self.reduction = nn.LayerNorm(4 * channels), nn.Linear(4 * channels, 2 * channels, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:4]
+        if height % 2 or width % 2:
+            x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2))
+        corners = [x[:, :, row::2, column::2] for column in (0, 1) for row in (0, 1)]
+        return self.reduction(self.norm(torch.cat(corners, -1)))
+
+
+class Swin(nn.Module):
+    """Embedded patches (B, T, H, W, width) -> (B, T, H / 8, W / 8, 8 * width), normalised."""
+
+    def __init__(
+        self, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: Triple, shift: Triple, drop_path: float = 0.0
+    ) -> None:
+        super().__init__()
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
+        stages: list[nn.Module] = []
+        merges: list[nn.Module] = []
+        for stage, (depth, count) in enumerate(zip(depths, heads, strict=True)):
+            channels = width * 2**stage
+            blocks = []
+            for index in range(depth):
+                blocks.append(SwinBlock(channels, count, window, shift if index % 2 else (0, 0, 0), rates.pop(0)))
+            stages.append(nn.Sequential(*blocks))
+            merges.append(PatchMerging(channels) if stage + 1 < len(depths) else nn.Identity())
+        self.stages, self.merges = nn.ModuleList(stages), nn.ModuleList(merges)
+        self.out_channels = width * 2 ** (len(depths) - 1)
+        self.norm = nn.LayerNorm(self.out_channels)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage, merge in zip(self.stages, self.merges, strict=True):
+            x = merge(stage(x))
+        return self.norm(x)
+
+
+class SwinFrames(nn.Module):
+    """Swin on single frames: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32)."""
+
+    def __init__(self, width: int = 128, depths: tuple[int, ...] = (2, 2, 18, 2), heads: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+        super().__init__()
+        self.embed, self.embed_norm = nn.Conv2d(3, width, 4, 4), nn.LayerNorm(width)
+        self.swin = Swin(width, depths, heads, (1, 7, 7), (0, 3, 3))
+        self.out_channels = self.swin.out_channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        places = self.embed_norm(self.embed(x).permute(0, 2, 3, 1))
+        return self.swin(places[:, None])[:, 0].permute(0, 3, 1, 2)
