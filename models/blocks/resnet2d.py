@@ -120,17 +120,17 @@ def _shortcut(place: Place, out_channels: int, slots: Slots) -> nn.Module:
 
 
 class ResNet2d(nn.Module):
-    """(N, 3, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several clips, one clip after the other.
+    """(N, in_channels, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several clips, one clip after the other.
 
     `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each stage. `wider` multiplies the
     narrow parts alone (ResNeXt).
     """
 
-    def __init__(self, depth: int, width: int = 64, slots: Slots | None = None, wider: int = 1) -> None:
+    def __init__(self, depth: int, width: int = 64, slots: Slots | None = None, wider: int = 1, in_channels: int = 3) -> None:
         super().__init__()
         slots = slots or Slots()
         block = Bottleneck if depth >= 50 else BasicBlock
-        self.stem = slots.conv(3, width, 7, slots.stem.stride, relu=False)
+        self.stem = slots.conv(in_channels, width, 7, slots.stem.stride, relu=False)
         self.pool = slots.stem.pool()
         channels = width
         stages: list[nn.Module] = []

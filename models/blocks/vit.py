@@ -1,0 +1,90 @@
+"""Parts of Vision Transformers (Dosovitskiy et al., ICLR 2021). Tokens are (B, N, C)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.drop import DropPath
+
+BIASES = ("qkv", "qv")
+
+
+def attend(qkv: Tensor, heads: int) -> Tensor:
+    """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) -> (B, N, C)."""
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+
+
+class SelfAttention(nn.Module):
+    """Joint attention with one projection for queries, keys and values. `bias` qv leaves the keys without one (VideoMAE)."""
+
+    def __init__(self, channels: int, heads: int, bias: str = "qkv") -> None:
+        super().__init__()
+        self.heads = heads
+        if bias == "qv":
+            self.q_bias, self.v_bias = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.bias = bias
+        self.qkv = nn.Linear(channels, 3 * channels, bias=bias == "qkv")
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.bias == "qkv":
+            return self.proj(attend(self.qkv(x), self.heads))
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        return self.proj(attend(F.linear(x, self.qkv.weight, bias), self.heads))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Attention and a two-layer network, each on normalised input and added to it. (B, N, C) -> the same shape."""
+
+    def __init__(self, channels: int, heads: int, bias: str = "qkv", eps: float = 1e-6, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(channels, eps), SelfAttention(channels, heads, bias)
+        self.norm2, self.mlp = nn.LayerNorm(channels, eps), Mlp(channels, 4 * channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def sine_positions(places: int, channels: int) -> Tensor:
+    """Float32 (1, places, channels): sines of a place in the even channels, cosines in the odd ones."""
+    channel = torch.arange(channels, dtype=torch.float64, device="cpu")
+    angles = torch.arange(places, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (2 * (channel // 2) / channels)
+    table = torch.where(channel % 2 == 0, angles.sin(), angles.cos())
+    return table.float()[None]
+
+
+def init_linear(model: nn.Module, std: float = 0.02) -> None:
+    """Truncated normal weights and zero biases in every linear layer."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def drop_rates(last: float, count: int) -> list[float]:
+    """Rates of stochastic depth that rise evenly from 0 to `last`."""
+    return [last * index / max(count - 1, 1) for index in range(count)]
+
+
+def side(tokens: int) -> int:
+    """Side of a square of `tokens` places."""
+    return math.isqrt(tokens)

@@ -1,0 +1,22 @@
+"""Names of a VideoMAE model's tensors in MMAction2's checkpoints."""
+
+from __future__ import annotations
+
+from models.recognition.videomae import VideoMAE
+
+_WHOLE = {"positions": "backbone.pos_embed"}
+_PARTS = {"embed.": "backbone.patch_embed.projection.", "norm.": "backbone.fc_norm.", "fc.": "cls_head.fc_cls."}
+
+
+def original_names(model: VideoMAE) -> dict[str, str]:
+    """Our key -> original key, for every tensor of the model, in the original's order."""
+    names: dict[str, str] = {}
+    for key in model.state_dict():
+        if key.startswith("blocks."):
+            names[key] = "backbone." + key.replace(".mlp.fc1.", ".mlp.layers.0.0.").replace(".mlp.fc2.", ".mlp.layers.1.")
+        elif key in _WHOLE:
+            names[key] = _WHOLE[key]
+        else:
+            part = next(part for part in _PARTS if key.startswith(part))
+            names[key] = _PARTS[part] + key.removeprefix(part)
+    return names

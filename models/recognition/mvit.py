@@ -1,0 +1,222 @@
+"""MViTv2 (Li et al., CVPR 2022): attention whose queries, keys and values are pooled, with fewer places and more channels as it goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.blocks.conv import Triple
+from models.blocks.drop import DropPath
+from models.blocks.heads import classifier
+from models.blocks.vit import Mlp, drop_rates, init_linear
+from models.errors import ModelConfigError, require_clip, require_features, require_int, require_one_of, require_rate
+
+PATCH_STRIDE = (2, 4, 4)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of an MViTv2; `halvings` are the blocks that halve the picture. Tables of positions are made for clips of `num_frames`
+    frames of `size` x `size` pixels and are stretched for others. `widen_early` doubles the channels in the network of the block
+    before a halving, not in its attention (MaskFeat's). Raises ModelConfigError with field, found and allowed."""
+
+    num_classes: int
+    width: int = 96
+    depth: int = 16
+    heads: int = 1
+    halvings: tuple[int, ...] = (1, 3, 14)
+    num_frames: int = 16
+    size: int = 224
+    key_stride: int = 8
+    widen_early: bool = False
+    drop_path: float = 0.1
+    dropout: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in ("num_classes", "depth", "heads", "key_stride"):
+            require_int("mvit", field, getattr(self, field), 1)
+        require_one_of("mvit", "width", self.width, range(self.heads, 8193, self.heads))
+        wrong = not isinstance(self.halvings, (tuple, list)) or any(one not in range(1, self.depth) for one in self.halvings)
+        if wrong or list(self.halvings) != sorted(set(self.halvings)):
+            raise ModelConfigError("mvit", "halvings", self.halvings, f"ascending blocks from 1 to {self.depth - 1}")
+        require_int("mvit", "num_frames", self.num_frames, 1)
+        require_int("mvit", "size", self.size, 32)
+        require_one_of("mvit", "widen_early", self.widen_early, (True, False))
+        require_rate("mvit", "drop_path", self.drop_path)
+        require_rate("mvit", "dropout", self.dropout)
+
+
+TINY = Config(num_classes=5, width=8, depth=3, halvings=(1,), num_frames=4, size=64, key_stride=4)
+TINY_INPUT = (3, 4, 64, 64)
+
+
+def pooled(tokens: Tensor, pool: nn.Module, size: Triple) -> tuple[Tensor, Triple]:
+    """Tokens (B, heads, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new size."""
+    batch, heads = tokens.shape[:2]
+    maps = tokens[:, :, 1:].flatten(0, 1).transpose(1, 2).unflatten(2, size)
+    maps = pool(maps)
+    new: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
+    return torch.cat([tokens[:, :, :1], maps.flatten(2).transpose(1, 2).unflatten(0, (batch, heads))], 2), new
+
+
+def distances(table: Tensor, queries: int, keys: int) -> Tensor:
+    """Rows of a table of relative positions (L, C) for each pair along one axis: (queries, keys, C)."""
+    length = 2 * max(queries, keys) - 1
+    if len(table) != length:
+        table = F.interpolate(table.T[None], size=length, mode="linear")[0].T
+    of_queries = torch.arange(queries, device=table.device)[:, None] * max(keys / queries, 1.0)
+    of_keys = torch.arange(keys, device=table.device)[None] * max(queries / keys, 1.0)
+    return table[(of_queries - of_keys + (keys - 1) * max(queries / keys, 1.0)).long()]
+
+
+class PooledAttention(nn.Module):
+    """Attention of pooled queries over pooled keys, with learnt biases for distances along height, width and time."""
+
+    def __init__(self, in_channels: int, channels: int, heads: int, query_stride: int, key_stride: int, size: Triple) -> None:
+        super().__init__()
+        self.heads = heads
+        inner = channels // heads
+        length = 2 * max(size[1] // query_stride, size[1] // key_stride) - 1
+        self.rel_pos_h, self.rel_pos_w = nn.Parameter(torch.zeros(length, inner)), nn.Parameter(torch.zeros(length, inner))
+        self.rel_pos_t = nn.Parameter(torch.zeros(2 * size[0] - 1, inner))
+        self.qkv, self.proj = nn.Linear(in_channels, 3 * channels), nn.Linear(channels, channels)
+        self.pool_q, self.norm_q = _pool(inner, query_stride), nn.LayerNorm(inner, 1e-6)
+        self.pool_k, self.norm_k = _pool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
+        self.pool_v, self.norm_v = _pool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
+        for table in (self.rel_pos_h, self.rel_pos_w, self.rel_pos_t):
+            nn.init.trunc_normal_(table, std=0.02)
+
+    def forward(self, x: Tensor, size: Triple) -> tuple[Tensor, Triple]:
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, of_queries = pooled(q, self.pool_q, size)
+        k, of_keys = pooled(k, self.pool_k, size)
+        v, _ = pooled(v, self.pool_v, size)
+        q, k, v = self.norm_q(q), self.norm_k(k), self.norm_v(v)
+        out = self._attend(q, k, v, of_queries, of_keys)
+        out = torch.cat([out[:, :, :1], out[:, :, 1:] + q[:, :, 1:]], 2)  # the pooled queries are added, but for the class token
+        return self.proj(out.transpose(1, 2).flatten(2)), of_queries
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Triple, of_keys: Triple) -> Tensor:
+        """Softmax(q k / root + biases) v. The biases are a sum over the three axes, so they fit into the product itself: a query
+        carries its bias for each coordinate, a key a one at its own coordinates, and no matrix of biases is ever made."""
+        places = q[:, :, 1:].unflatten(2, of_queries)
+        along = [
+            torch.einsum("bnthwc,tkc->bnthwk", places, distances(self.rel_pos_t, of_queries[0], of_keys[0])),
+            torch.einsum("bnthwc,hkc->bnthwk", places, distances(self.rel_pos_h, of_queries[1], of_keys[1])),
+            torch.einsum("bnthwc,wkc->bnthwk", places, distances(self.rel_pos_w, of_queries[2], of_keys[2])),
+        ]
+        biases = F.pad(torch.cat(along, -1).flatten(2, 4), (0, 0, 1, 0))
+        ones = F.pad(_coordinates(of_keys, k), (0, 0, 1, 0)).expand(*k.shape[:2], -1, -1)
+        width, more = q.shape[-1], biases.shape[-1]
+        q = torch.cat([q * width**-0.5, biases], -1)
+        k = torch.cat([k, ones], -1)
+        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, more)), scale=1.0)[..., :width]
+
+
+def _coordinates(size: Triple, like: Tensor) -> Tensor:
+    """(T * H * W, T + H + W): a one at each place's own time, row and column."""
+    parts = [torch.eye(length, dtype=like.dtype, device=like.device) for length in size]
+    t, h, w = size
+    return torch.cat([
+        parts[0][:, None, None].expand(t, h, w, t),
+        parts[1][None, :, None].expand(t, h, w, h),
+        parts[2][None, None].expand(t, h, w, w),
+    ], -1).flatten(0, 2)  # fmt: skip
+
+
+def _pool(channels: int, stride: int) -> nn.Conv3d:
+    conv = nn.Conv3d(channels, channels, 3, (1, stride, stride), 1, groups=channels, bias=False)
+    nn.init.trunc_normal_(conv.weight, std=0.02)
+    return conv
+
+
+class Network(Mlp):
+    """A two-layer network that may change the number of channels."""
+
+    def __init__(self, in_channels: int, channels: int) -> None:
+        super().__init__(in_channels, 4 * in_channels)
+        if channels != in_channels:
+            self.fc2 = nn.Linear(4 * in_channels, channels)
+
+
+class PooledBlock(nn.Module):
+    """Pooled attention and a two-layer network; what is added to them is pooled and widened in step."""
+
+    def __init__(
+        self, in_channels: int, channels: int, heads: int, stride: int, key_stride: int, size: Triple, widen_early: bool, drop_path: float
+    ) -> None:
+        super().__init__()
+        self.widen_early = widen_early
+        inner = in_channels if widen_early else channels
+        self.norm1 = nn.LayerNorm(in_channels, 1e-6)
+        self.attn = PooledAttention(in_channels, inner, heads, stride, key_stride, size)
+        self.norm2, self.mlp = nn.LayerNorm(inner, 1e-6), Network(inner, channels)
+        self.proj = nn.Linear(in_channels, channels) if in_channels != channels else None
+        self.pool = nn.MaxPool3d((1, stride + 1, stride + 1), (1, stride, stride), (0, (stride + 1) // 2, (stride + 1) // 2))
+        self.stride = stride
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, size: Triple) -> tuple[Tensor, Triple]:
+        normed = self.norm1(x)
+        attended, new = self.attn(normed, size)
+        if self.proj is not None and not self.widen_early:
+            x = self.proj(normed)
+        if self.stride > 1:
+            x = pooled(x[:, None], self.pool, size)[0][:, 0]
+        x = x + self.drop_path(attended)
+        normed = self.norm2(x)
+        if self.proj is not None and self.widen_early:
+            x = self.proj(normed)
+        return x + self.drop_path(self.mlp(normed)), new
+
+
+class MViT(nn.Module):
+    """(B, 3, T, H, W) float, normalised RGB, sides from 32 -> logits (B, classes). The class token is classified."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        width, heads, stride = config.width, config.heads, config.key_stride
+        self.first = nn.Parameter(torch.zeros(1, 1, width))
+        self.embed = nn.Conv3d(3, width, (3, 7, 7), PATCH_STRIDE, (1, 3, 3))
+        size = ((config.num_frames + 1) // 2, (config.size + 3) // 4, (config.size + 3) // 4)
+        blocks = []
+        for index, rate in enumerate(drop_rates(config.drop_path, config.depth)):
+            halving = index in config.halvings
+            heads, stride = (2 * heads, max(stride // 2, 1)) if halving else (heads, stride)
+            widens = index + 1 in config.halvings if config.widen_early else halving
+            channels = 2 * width if widens else width
+            blocks.append(PooledBlock(width, channels, heads, 2 if halving else 1, stride, size, config.widen_early, rate))
+            size = (size[0], size[1] // 2, size[2] // 2) if halving else size
+            width = channels
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width, 1e-6)
+        init_linear(self)
+        self.dropout = nn.Dropout(config.dropout)
+        self.fc = classifier(width, config.num_classes, 0.02)
+
+    def features(self, clip: Tensor) -> Tensor:
+        """(B, 3, T, H, W) -> (B, D): the class token. Features of several views may be averaged."""
+        require_clip("mvit", clip)
+        maps = self.embed(clip)
+        size: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
+        x = torch.cat([self.first.expand(len(maps), -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        for block in self.blocks:
+            x, size = block(x, size)
+        return self.norm(x[:, 0])
+
+    def classify(self, features: Tensor) -> Tensor:
+        """(B, D) -> logits (B, classes)."""
+        require_features("mvit", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        return self.fc(self.dropout(features))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.classify(self.features(clip))
+
+
+def build(config: Config) -> MViT:
+    """An MViTv2 with fresh weights."""
+    return MViT(config)
