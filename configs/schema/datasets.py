@@ -68,6 +68,7 @@ class AnnotationFile(Strict):
     format: AnnotationFormat
     path: str = Field(description="relative to the dataset's root; a folder for the formats that are folders")
     split: Literal["train", "val", "test"] | None = Field(None, description="overrides the file's own split column")
+    subset: str | None = Field(None, description="only the videos of this part of the file, in the file's own word (Validation, Test)")
     fold: int | None = Field(None, ge=1, description="which of a file's or folder's own splits (UCF101 1..3, HMDB51 1..3)")
     video: str = Field("{video}", description="how a row names its video, as a template over the row's columns")
     labels: str | None = Field(None, description="vocabulary: a text, csv, json or .pbtxt file, in the format's official form")

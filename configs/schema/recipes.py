@@ -39,6 +39,9 @@ class Optimizer(Strict):
     clip_grad_norm: float | None = Field(None, gt=0)
     base_batch_size: int | None = Field(None, ge=1, description="the LR is scaled by batch_size / base_batch_size")
     lr_multipliers: dict[str, float] = Field(default_factory=dict, description="by parameter-name prefix")
+    layer_decay: float | None = Field(None, gt=0, le=1, description="each block's LR as a share of the next one's (transformers)")
+    decay_all: bool | None = Field(None, description="decay norms and biases too; null: yes for sgd, no for adamw")
+    no_decay: tuple[str, ...] = Field((), description="parameter-name prefixes without weight decay")
 
 
 class Schedule(Strict):
@@ -48,6 +51,7 @@ class Schedule(Strict):
     warmup_epochs: float = Field(0.0, ge=0)
     warmup_start: float = Field(0.1, ge=0, le=1, description="first learning rate as a share of the full one")
     milestones: tuple[float, ...] = ()
+    per: Literal["step", "epoch"] = Field("step", description="when the rate moves")
     gamma: float = 0.1
     min_lr: float = Field(0.0, ge=0)
 
@@ -61,6 +65,11 @@ class Training(Strict):
     amp: Literal["off", "bf16", "fp16"] = "off"
     ema_decay: float | None = Field(None, gt=0, lt=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    batch_norm: Literal["train", "partial", "frozen"] = Field(
+        "train", description="partial: only the first layer's statistics move; frozen: none do, and no weights of these layers"
+    )
+    sync_batch_norm: bool = Field(False, description="statistics over all workers")
+    recompute: bool = Field(False, description="activation checkpointing: less memory, a third more time")
     repeated_augmentation: int = Field(1, ge=1, description="differently augmented copies of each sample in a batch")
     seed: int = 0
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations on the validation split")

@@ -55,12 +55,14 @@ class PooledClassifier(nn.Module):
 class FrameClassifier(nn.Module):
     """An image trunk on each of `num_segments` frames, the mean over places, and the mean of the frames' scores."""
 
-    def __init__(self, name: str, trunk: nn.Module, num_segments: int, num_classes: int, dropout: float, init_std: float) -> None:
+    def __init__(
+        self, name: str, trunk: nn.Module, channels: int, num_segments: int, num_classes: int, dropout: float, init_std: float
+    ) -> None:
         super().__init__()
         self.name, self.num_segments = name, num_segments
         self.trunk = trunk
         self.dropout = nn.Dropout(dropout)
-        self.fc = classifier(int(trunk.out_channels), num_classes, init_std)
+        self.fc = classifier(channels, num_classes, init_std)
 
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, T, D): mean over places, one feature a frame."""

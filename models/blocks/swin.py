@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,28 +39,23 @@ def join_windows(x: Tensor, window: Triple, size: Triple) -> Tensor:
 
 
 @lru_cache(maxsize=64)
-def _regions(size: Triple, window: Triple, shift: Triple) -> Tensor:
-    """Int64 (windows, places): which part of the shifted maps each place comes from."""
-    regions = torch.zeros((1, *size, 1))
-    count = 0
-    for t in _bounds(size[0], window[0], shift[0]):
-        for h in _bounds(size[1], window[1], shift[1]):
-            for w in _bounds(size[2], window[2], shift[2]):
-                regions[:, t, h, w] = count
-                count += 1
-    return split_windows(regions, window)[..., 0]
-
-
-def _bounds(length: int, window: int, shift: int) -> list[slice]:
-    if shift == 0:
-        return [slice(0, length)]
-    return [slice(0, length - window), slice(length - window, length - shift), slice(length - shift, length)]
+def _apart(size: Triple, window: Triple, shift: Triple) -> np.ndarray:
+    """Bool (windows, places, places): whether the shift alone has brought two places together. Numpy's, for a cache must not keep what
+    a tracer made."""
+    regions = np.zeros(size, np.int64)
+    for axis, (length, reach, step) in enumerate(zip(size, window, shift, strict=True)):
+        along = np.zeros(length, np.int64)
+        if step:
+            along[length - reach : length - step], along[length - step :] = 1, 2
+        regions = 3 * regions + np.expand_dims(along, [other for other in range(3) if other != axis])
+    parts = regions.reshape([part for length, reach in zip(size, window, strict=True) for part in (length // reach, reach)])
+    parts = parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, window[0] * window[1] * window[2])
+    return parts[:, :, None] != parts[:, None, :]
 
 
 def region_mask(size: Triple, window: Triple, shift: Triple, like: Tensor) -> Tensor:
     """Float (windows, 1, places, places) to add to attention: -100 between places that the shift alone has brought together."""
-    regions = _regions(size, window, shift).to(like.device)
-    apart = regions[:, None, :, None] != regions[:, None, None, :]
+    apart = torch.from_numpy(_apart(size, window, shift)).to(like.device)[:, None]
     return torch.zeros(apart.shape, dtype=like.dtype, device=like.device).masked_fill_(apart, -100.0)
 
 

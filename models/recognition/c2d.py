@@ -47,7 +47,7 @@ class PooledFrames(nn.Module):
         self.time_pool = nn.MaxPool3d((2, 1, 1)) if temporal_pool else nn.Identity()
 
     def forward(self, clip: Tensor) -> Tensor:
-        batch, frames = len(clip), self.frames
+        batch, frames = clip.shape[0], self.frames
         x = frames.layer1(F.relu_(frames.pool(frames.stem(fold_frames(clip)))))
         x = fold_frames(self.time_pool(_unfold(x, batch)))
         return _unfold(frames.layer4(frames.layer3(frames.layer2(x))), batch)

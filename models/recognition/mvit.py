@@ -174,7 +174,11 @@ class PooledBlock(nn.Module):
 
 
 class MViT(nn.Module):
-    """(B, 3, T, H, W) float, normalised RGB, sides from 32 -> logits (B, classes). The class token is classified."""
+    """(B, 3, T, H, W) float, normalised RGB, sides from 32 -> logits (B, classes). The class token is classified.
+
+    `idle` are parameters of the published models that cannot reach the answer: the last block's biases and pooling of queries are for
+    places alone.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -193,6 +197,8 @@ class MViT(nn.Module):
             size = (size[0], size[1] // 2, size[2] // 2) if halving else size
             width = channels
         self.blocks = nn.ModuleList(blocks)
+        last = f"blocks.{config.depth - 1}.attn"
+        self.idle = (f"{last}.rel_pos_", f"{last}.pool_q.")
         self.norm = nn.LayerNorm(width, 1e-6)
         init_linear(self)
         self.dropout = nn.Dropout(config.dropout)
@@ -203,7 +209,7 @@ class MViT(nn.Module):
         require_clip("mvit", clip)
         maps = self.embed(clip)
         size: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
-        x = torch.cat([self.first.expand(len(maps), -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        x = torch.cat([self.first.expand(maps.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
         for block in self.blocks:
             x, size = block(x, size)
         return self.norm(x[:, 0])

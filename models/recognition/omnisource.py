@@ -61,10 +61,16 @@ class OmniSource(nn.Module):
 
     def forward_images(self, images: Tensor) -> Tensor:
         """(B, 3, 1, H, W) -> logits (B, image_classes): the branch that the web images train."""
-        return self.image_fc(self.dropout(self.image_norm(self.features(images))))
+        return self._classify_images(self.features(images))
 
-    def forward(self, clip: Tensor) -> Tensor:
-        return self.classify(self.features(clip))
+    def _classify_images(self, features: Tensor) -> Tensor:
+        return self.image_fc(self.dropout(self.image_norm(features)))
+
+    def forward(self, clip: Tensor, every_head: bool = False) -> Tensor | list[tuple[Tensor, float]]:
+        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then those of images."""
+        features = self.features(clip)
+        logits = self.classify(features)
+        return [(logits, 1.0), (self._classify_images(features), 0.0)] if every_head else logits
 
 
 def build(config: Config) -> OmniSource:

@@ -90,17 +90,22 @@ class PAN(nn.Module):
         names = FUSIONS.get(config.modality, (config.modality,))
         self.branches = nn.ModuleDict({name: Branch(config, name) for name in names})
 
+    def _branch(self, name: str) -> Branch:
+        branch = self.branches[name]
+        assert isinstance(branch, Branch)
+        return branch
+
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T * m, H, W) -> (B, branches, T, D): mean over places, one feature a segment."""
         config = self.config
         length = config.frames_per_segment
         require_clip("pan", clip, config.num_segments * length)
         segments = clip.transpose(1, 2).unflatten(1, (-1, length)).flatten(0, 1)
-        return torch.stack([branch.features(segments).unflatten(0, (len(clip), -1)) for branch in self.branches.values()], 1)
+        return torch.stack([self._branch(name).features(segments).unflatten(0, (clip.shape[0], -1)) for name in self.branches], 1)
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, branches, T, D) -> logits (B, classes): the mean of the branches' scores."""
-        scores = [branch.vap(features[:, index].flatten(0, 1)) for index, branch in enumerate(self.branches.values())]
+        scores = [self._branch(name).vap(features[:, index].flatten(0, 1)) for index, name in enumerate(self.branches)]
         return torch.stack(scores).mean(0)
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class DividedBlock(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, frames = len(x), self.num_frames
+        batch, frames = x.shape[0], self.num_frames
         first, rest = x[:, :1], x[:, 1:].unflatten(1, (-1, frames))  # B, P, T, C
         along = self.drop_path(self.time_attn(self.time_norm(rest.flatten(0, 1))))
         rest = rest + self.time_fc(along).unflatten(0, (batch, -1))
@@ -113,9 +113,9 @@ class TimeSformer(nn.Module):
         if tuple(clip.shape[3:]) != (config.size, config.size):
             found = f"{clip.shape[3]}x{clip.shape[4]}"
             raise ModelInputError(f"timesformer: input: found {found} pixels; expected {config.size}x{config.size}")
-        batch = len(clip)
+        batch = clip.shape[0]
         patches = self.embed(fold_frames(clip)).flatten(2).transpose(1, 2)
-        x = torch.cat([self.first.expand(len(patches), -1, -1), patches], 1) + self.positions
+        x = torch.cat([self.first.expand(patches.shape[0], -1, -1), patches], 1) + self.positions
         if config.attention == "space_only":
             x = self.blocks(x).unflatten(0, (batch, -1)).mean(1)
         else:

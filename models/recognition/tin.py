@@ -43,7 +43,7 @@ class TIN(FrameClassifier):
             return TemporalInterlace(place.in_channels, config.num_segments, config.shift_div)
 
         trunk = ResNet2d(config.depth, config.width, Slots(temporal=interlace))
-        super().__init__("tin", trunk, config.num_segments, config.num_classes, config.dropout, init_std=0.001)
+        super().__init__("tin", trunk, trunk.out_channels, config.num_segments, config.num_classes, config.dropout, init_std=0.001)
         self.config = config
 
 

@@ -58,7 +58,7 @@ class ShiftedFrames(nn.Module):
         trunk = self.frames
         third = trunk.layer3(trunk.layer2(trunk.layer1(F.relu_(trunk.pool(trunk.stem(fold_frames(clip)))))))
         last = trunk.layer4(third)
-        return tuple(maps.unflatten(0, (len(clip), -1)).transpose(1, 2) for maps in (third, last))  # type: ignore[return-value]
+        return tuple(maps.unflatten(0, (clip.shape[0], -1)).transpose(1, 2) for maps in (third, last))  # type: ignore[return-value]
 
 
 class SlowFrames(nn.Module):

@@ -85,7 +85,7 @@ class TRN(nn.Module):
         frames, size = self.config.num_segments, self.fc.in_features
         require_features("trn", features, (None, frames, size), f"(B, {frames}, {size})")
         x = self.fc(self.dropout(features))
-        logits = x.new_zeros(len(x), self.config.num_classes)
+        logits = x.new_zeros(x.shape[0], self.config.num_classes)
         for head, sets, chosen in zip(self.heads, self.sets, self._drawn() if self.training else self.relations, strict=True):
             for index in chosen:
                 logits = logits + head(x[:, list(sets[index])].flatten(1))

@@ -60,11 +60,12 @@ class TSM(FrameClassifier):
     """(B, 3, num_segments, H, W) float, normalised RGB -> logits (B, classes)."""
 
     def __init__(self, config: Config) -> None:
-        super().__init__("tsm", _trunk(config), config.num_segments, config.num_classes, config.dropout, config.init_std)
+        trunk = _trunk(config)
+        super().__init__("tsm", trunk, trunk.out_channels, config.num_segments, config.num_classes, config.dropout, config.init_std)
         self.config = config
 
 
-def _trunk(config: Config) -> nn.Module:
+def _trunk(config: Config) -> ResNet2d | MobileNetV2 | MobileOne:
     """The image network with shifts: (B*T, 3, H, W) -> (B*T, out_channels, h, w)."""
 
     def shift(*_: object) -> nn.Module:

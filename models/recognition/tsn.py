@@ -15,7 +15,8 @@ from models.blocks.resnext import resnext
 from models.blocks.swin import SwinFrames
 from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
 
-TRUNKS: dict[str, Callable[[Config], nn.Module]] = {
+Trunk = ResNet2d | DenseNet | SwinFrames | MobileOne
+TRUNKS: dict[str, Callable[[Config], Trunk]] = {
     "resnet": lambda config: ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem])),
     "resnext": lambda config: resnext(config.depth, config.width),
     "densenet161": lambda config: DenseNet(),
@@ -62,7 +63,7 @@ class TSN(nn.Module):
         self.config = config
         self.trunk = TRUNKS[config.trunk](config)
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = nn.Linear(int(self.trunk.out_channels), config.num_classes)
+        self.fc = nn.Linear(self.trunk.out_channels, config.num_classes)
         nn.init.normal_(self.fc.weight, std=config.init_std)
         nn.init.zeros_(self.fc.bias)
 

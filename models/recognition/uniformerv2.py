@@ -149,9 +149,9 @@ class UniFormerV2(nn.Module):
         if tuple(clip.shape[3:]) != (config.size, config.size):
             found = f"{clip.shape[3]}x{clip.shape[4]}"
             raise ModelInputError(f"uniformerv2: input: found {found} pixels; expected {config.size}x{config.size}")
-        batch = len(clip)
+        batch = clip.shape[0]
         patches = self.embed(clip).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
-        first = self.class_embedding.expand(len(patches), 1, -1)
+        first = self.class_embedding.expand(patches.shape[0], 1, -1)
         x = self.norm_first(torch.cat([first, patches], 1) + self.positional_embedding)
         token = self.video_token.expand(batch, -1, -1)
         for index, block in enumerate(self.blocks):

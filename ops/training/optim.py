@@ -3,35 +3,63 @@
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_right
+from collections.abc import Iterable
 
 import torch
 from torch import nn
 
 from configs.schema import ConfigError, Optimizer, Recipe, Schedule
 
+BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)\.")
+
 
 def parameter_groups(model: nn.Module, config: Optimizer) -> list[dict[str, object]]:
     """Groups of trainable parameters by learning-rate multiplier (longest matching prefix wins) and weight decay.
 
     SGD decays every parameter, as the originals of the convolutional families do; AdamW spares norms and biases (one
-    dimension or none), as those of the transformers do. Raises ConfigError for a prefix that matches no parameter.
+    dimension or none), as those of the transformers do; `decay_all` and `no_decay` say otherwise. With `layer_decay` a block's
+    rate is that share of the next one's, and what lies before the first block counts as a block of its own.
+    Raises ConfigError for a prefix that matches no parameter, and for layer decay on a model without `blocks`.
     """
-    unused = set(config.lr_multipliers)
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     names = [name for name, _ in model.named_parameters()]
+    _check_prefixes(names, "lr_multipliers", config.lr_multipliers)
+    _check_prefixes(names, "no_decay", config.no_decay)
+    shares = _layer_shares(names, config.layer_decay)
+    decay_all = config.name == "sgd" if config.decay_all is None else config.decay_all
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        prefixes = [prefix for prefix in config.lr_multipliers if name == prefix or name.startswith(prefix.rstrip(".") + ".")]
-        unused -= set(prefixes)
-        multiplier = config.lr_multipliers[max(prefixes, key=len)] if prefixes else 1.0
-        decay = 0.0 if config.name == "adamw" and parameter.ndim <= 1 else config.weight_decay
-        groups.setdefault((multiplier, decay), []).append(parameter)
-    if unused:
-        tops = sorted({name.split(".")[0] for name in names})
-        raise ConfigError("recipe", "optimizer.lr_multipliers", sorted(unused)[0], "prefixes of parameter names such as " + ", ".join(tops))
+        prefixes = [prefix for prefix in config.lr_multipliers if _below(name, prefix)]
+        multiplier = shares[name] * (config.lr_multipliers[max(prefixes, key=len)] if prefixes else 1.0)
+        spared = any(_below(name, prefix) for prefix in config.no_decay) or (parameter.ndim <= 1 and not decay_all)
+        groups.setdefault((multiplier, 0.0 if spared else config.weight_decay), []).append(parameter)
     return [{"params": own, "multiplier": scale, "weight_decay": decay} for (scale, decay), own in groups.items()]
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix.rstrip(".") + ".")
+
+
+def _check_prefixes(names: list[str], field: str, prefixes: Iterable[str]) -> None:
+    for prefix in prefixes:
+        if not any(_below(name, prefix) for name in names):
+            tops = sorted({name.split(".")[0] for name in names})
+            raise ConfigError("recipe", f"optimizer.{field}", prefix, "prefixes of parameter names such as " + ", ".join(tops))
+
+
+def _layer_shares(names: list[str], decay: float | None) -> dict[str, float]:
+    """Each parameter's share of the learning rate: 1 behind the last block, `decay` times less for each block before it."""
+    if decay is None:
+        return dict.fromkeys(names, 1.0)
+    found = {name: BLOCK.search(name) for name in names}
+    layers = {name: int(match[1]) + 1 for name, match in found.items() if match}
+    if not layers:
+        raise ConfigError("recipe", "optimizer.layer_decay", decay, "null: the model has no blocks")
+    first, last = min(names.index(name) for name in layers), max(layers.values()) + 1
+    return {name: decay ** (last - layers.get(name, 0 if place < first else last)) for place, name in enumerate(names)}
 
 
 def build_optimizer(model: nn.Module, config: Optimizer) -> torch.optim.Optimizer:
@@ -57,6 +85,8 @@ class LearningRate:
     def at(self, step: int) -> float:
         """Rate of the step, counted from 0 over the whole training, before a group's multiplier."""
         schedule = self.schedule
+        if schedule.per == "epoch":
+            step = step // self.steps_per_epoch * self.steps_per_epoch
         if step < self.warmup:
             return self.peak * (schedule.warmup_start + (1 - schedule.warmup_start) * step / self.warmup)
         if schedule.kind == "multistep":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -48,14 +49,16 @@ def test_a_dataset_validates(name: str) -> None:
     dataset = configs.dataset(name)
     assert isinstance(dataset, Dataset) and dataset.name == name and dataset.annotations
     for file in dataset.annotations:
-        assert (
-            file.format
-            in {"clips": "kinetics_csv", "segments": "activitynet_json", "boxes": "ava_csv", "parts": "kinetics_tps_json"}[file.table]
-        )
-        assert file.labels or file.table != "boxes", "box rows hold ids alone"
+        reader = import_module(f"ops.annotations.formats.{file.format}")
+        assert file.table in getattr(reader, "TABLES", (reader.TABLE,))
+
+
+@pytest.mark.parametrize("name", configs.features_names())
+def test_features_validate_and_their_dataset_is_there(name: str) -> None:
+    assert configs.features(name).dataset in configs.datasets()
 
 
 def test_no_file_of_the_folder_is_passed_over() -> None:
     found = {path for path in Path(HERE).rglob("*.yaml")}
-    known = {path for folder in (*TASKS, "datasets") for path in (HERE / folder).glob("*.yaml")}
+    known = {path for folder in (*TASKS, "datasets", "features") for path in (HERE / folder).glob("*.yaml")}
     assert found == known and sorted(_yaml_recipes()) == configs.names()

@@ -67,7 +67,7 @@ def test_a_block_that_starts_with_a_dot_is_no_recipe(own: Path) -> None:
     "old, new, field, found, allowed",
     [
         ("epochs: 1", "epohcs: 1", "training.epochs", "nothing", "a value"),
-        ("epochs: 1", "epochs: 1, epohcs: 1", "training.epohcs", 1, "accumulate, amp, batch_size, ema_decay, epochs"),
+        ("epochs: 1", "epochs: 1, epohcs: 1", "training.epohcs", 1, "accumulate, amp, batch_norm, batch_size, ema_decay, epochs"),
         ("  gate:", "  gates: {}\n  gate:", "gates", {}, "about, dataset, family, gate"),
         ("num_classes: 10", "num_classes: 0", "num_classes", 0, "greater than or equal to 1"),
         ("num_classes: 10", "num_classes: ten", "num_classes", "ten", "valid integer"),
@@ -141,7 +141,7 @@ def test_a_configs_folder_that_is_none_is_named(tmp_path: Path, monkeypatch: pyt
         (DATASET + "frames: {qualty: 9}\n", "frames.qualty", "codec, frames_per_shard, quality, short_side"),
         (DATASET + "annotations: [{table: clips, format: csv, path: a}]\n", "annotations.0.format", "kinetics_csv"),
         (DATASET + "annotations: [{table: clips, format: kinetics_csv, file: a}]\n", "annotations.0.path", "a value"),
-        (DATASET + "annotations: [{table: clips, format: kinetics_csv, path: b, file: a}]\n", "annotations.0.file", "labels, path, split"),
+        (DATASET + "annotations: [{table: clips, format: kinetics_csv, path: b, file: a}]\n", "annotations.0.file", "labels, multi_label, path, split"),
         (DATASET + "name: yours\n", "name", "mine"),
         (DATASET.replace("licence: my own\n", ""), "licence", "a value"),
     ],
