@@ -1,11 +1,11 @@
-"""Annotations: official files in, typed tables out, every refused row with its reason."""
+"""Annotations: official files in, typed tables out, every row left out with its reason."""
 
 import dagster as dg
 
 import configs
 from assets.failures import reported
 from assets.frames import frames
-from assets.metadata import counts, table
+from assets.metadata import table
 from assets.partitions import dataset_partitions
 from configs import versions
 
@@ -20,19 +20,24 @@ from configs import versions
     description="Clips, segments, keyframe boxes and body parts as Parquet tables, with the coverage of the videos.",
 )
 def annotations(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-    """Read the dataset's annotation files and write one table per kind, and the table of refused rows."""
+    """Read the dataset's annotation files and write one table per kind, and the table of problems. Refused as a whole for a problem of a
+    kind that the dataset's YAML does not allow."""
     from ops.flow import annotate_dataset
     from ops.store.layout import Layout
 
     with reported(context):
         report = annotate_dataset(configs.dataset(context.partition_key), Layout(settings.storage))
     rows = [(c.table, c.split, c.rows, c.annotated, c.found, c.usable) for c in report.coverage]
+    numbers = [(c.key, c.expected, c.found, "differs" if c.differs else "as expected") for c in report.counts]
+    kinds = [(kind, number, "left out, as the YAML allows") for kind, number in report.kinds.items()]
+    kinds += [(kind, number, "a note, left nothing out") for kind, number in report.notes.items()]
     return dg.MaterializeResult(
         metadata={
             "rows": report.rows,
             "refused_rows": report.num_problems,
             "seconds": round(report.seconds, 2),
             "coverage": table(("table", "split", "rows", "videos annotated", "found", "usable"), rows),
-            "problems": counts(report.reasons, ("reason", "rows")),
+            "counts": table(("what", "publisher", "files", ""), numbers),
+            "problems": table(("kind", "rows", "what became of them"), kinds),
         }
     )

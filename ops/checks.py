@@ -53,7 +53,7 @@ def _splits(dataset: Dataset, layout: Layout) -> Iterable[tuple[str, str]]:
 
     pairs: set[tuple[str, str]] = set()
     for table in {file.table for file in dataset.annotations}:
-        rows = read_table(layout.annotation_table(dataset.name, table))
+        rows = read_table(layout.annotation_table(dataset.name, table)).group_by(["video_id", "split"]).aggregate([])
         pairs.update(zip(rows["video_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
     return sorted(pairs)
 
@@ -64,23 +64,29 @@ def label_vocabulary(dataset: Dataset, layout: Layout) -> Answer:
 
     seen: dict[str, dict[str, set[str]]] = {}
     for table in sorted({file.table for file in dataset.annotations}):
-        rows = read_table(layout.annotation_table(dataset.name, table))
-        by_split: dict[str, set[str]] = defaultdict(set)
-        for label, split in zip(rows["label"].to_pylist(), rows["split"].to_pylist(), strict=True):
-            if label is not None:  # a test split may come without labels
-                by_split[split].add(label)
-        seen[table] = by_split
+        for name, label, split in _labels(read_table(layout.annotation_table(dataset.name, table)), table):
+            seen.setdefault(name, defaultdict(set))[split].add(label)
     untrained = {f"{table}: {label}" for table, by in seen.items() for split in by for label in by[split] - by.get("train", set())}
-    problems = Counter(row["field"] for row in read_table(layout.problem_table(dataset.name)).to_pylist())
-    says = f"{len(untrained)} labels lack training examples, {problems['label']} rows were refused for their label"
+    kinds = Counter(read_table(layout.problem_table(dataset.name))["kind"].to_pylist())
+    unknown = kinds["unknown_label"]
+    says = f"{len(untrained)} labels lack training examples, {unknown} rows were left out for an unknown label"
     if untrained:
         says += f": {', '.join(sorted(untrained)[:6])}"
     labels = {f"labels_{table}": len(set().union(*by.values())) for table, by in seen.items() if by}
-    return Answer(not untrained and not problems["label"], says, {**labels, "refused_for_label": problems["label"]})
+    return Answer(not untrained and not unknown, says, {**labels, "refused_for_label": unknown})
+
+
+def _labels(rows: Any, table: str) -> Iterable[tuple[str, str, str]]:
+    """(table, with the target where it has several; label; split), each once; rows without a label (test lists) give none."""
+    columns = [name for name in ("target", "label", "split") if name in rows.schema.names]
+    for found in rows.group_by(columns).aggregate([]).to_pylist():
+        if found["label"] is not None:
+            target = found.get("target", "label")
+            yield (table if target in ("label", "") else f"{table}_{target}"), found["label"], found["split"]
 
 
 def second_decoder(dataset: Dataset, layout: Layout, sample: int = 12) -> Answer:
-    """A sample of the stored videos has as many frames as a second decoder finds."""
+    """Every frame of a sample of the stored videos is the one that a second decoder finds."""
     from ops.media.audit import audit
 
     different = audit(dataset, layout, sample)

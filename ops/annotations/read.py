@@ -1,159 +1,258 @@
-"""From a dataset's official annotation files to its Parquet tables, with every refused row in a problem table."""
+"""From a dataset's official annotation files to its Parquet tables, with every row left out in a problem table.
+
+Every format is a module of `ops.annotations.formats` of its name. It exports `TABLE` (or `TABLES`, where it fills more than one), `FOLDER`,
+`EXPECTED`, `sniff` and `read`; `OPTIONS`, where it knows `subset` or `fold`; and, where the format has official files of them,
+`vocabulary(data, file, target)` and `exclusions(data, file)`.
+"""
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from importlib import import_module
+from types import ModuleType
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from configs.schema import AnnotationFile, Dataset, TableName
-from ops.annotations import activitynet_json, ava_csv, kinetics_csv, kinetics_tps
-from ops.annotations.join import Coverage, coverage, read_videos, with_videos, without_repeats
+from ops.annotations.join import (
+    Videos,
+    coverage,
+    entries_table,
+    named_videos,
+    read_videos,
+    train_labels,
+    unannotated,
+    unmet,
+    with_ids,
+    with_videos,
+    without_repeats,
+)
 from ops.annotations.lines import LINE_LIMIT
-from ops.annotations.rows import Context, Problem, Read
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, parse
+from ops.annotations.report import NOTES, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
+from ops.annotations.report import last_report as last_report
+from ops.annotations.rows import Context, Entry, NoGoodRow, Problem, Read
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 from ops.store.files import list_files, read_bytes, remove
 from ops.store.layout import Layout
-from ops.store.tables import PROBLEMS, read_table, write_table
+from ops.store.tables import EXCLUDED, write_table
 
 TABLES: tuple[TableName, ...] = ("clips", "segments", "boxes", "parts")
-TABLE_OF: dict[str, TableName] = {
-    "kinetics_csv": "clips", "activitynet_json": "segments", "ava_csv": "boxes", "kinetics_tps_json": "parts",
-}  # fmt: skip
-FILE_READERS: dict[str, Callable[[bytes, Context], Read]] = {
-    "kinetics_csv": kinetics_csv.read, "activitynet_json": activitynet_json.read, "ava_csv": ava_csv.read,
-}  # fmt: skip
 READS_AT_ONCE = 16  # of the small files of a folder; a store answers many in the time of one
-REPORT = b"kinograph.report"  # key of the report in the problem table's metadata
 
 
 @dataclass(frozen=True)
-class AnnotationReport:
-    """What `annotate` found: rows kept, coverage per table and split, refused rows by reason, rows taken out by exclusion lists."""
+class FileRead:
+    """One entry of the config's annotations: how many good rows its file gave (None: it could not be read), and how many problems."""
 
-    dataset: str
-    rows: int
-    coverage: tuple[Coverage, ...]
-    num_problems: int
-    reasons: dict[str, int]
-    excluded: int
-    seconds: float
+    file: AnnotationFile
+    rows: int | None
+    problems: int
 
-    def metrics(self) -> dict[str, float]:
-        """Flat numbers: `<table>.<split>.rows|annotated|found|usable`, `.coverage` = usable / annotated, and `problems`."""
-        numbers = {"problems": float(self.num_problems), "excluded": float(self.excluded)}
-        for item in self.coverage:
-            prefix = f"{item.table}.{item.split}."
-            numbers |= {prefix + name: float(getattr(item, name)) for name in ("rows", "annotated", "found", "usable")}
-            numbers[prefix + "coverage"] = item.usable / item.annotated if item.annotated else 0.0
-        return numbers
+
+@dataclass
+class Reading:
+    """What the files hold, before it is known which videos are there. Tables have each row once, and no contradictions."""
+
+    files: list[FileRead] = field(default_factory=list)
+    tables: dict[TableName, pa.Table] = field(default_factory=dict)
+    vocabularies: dict[tuple[TableName, str], Vocabulary] = field(default_factory=dict)
+    entries: list[tuple[TableName, Entry]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    errors: list[AnnotationError] = field(default_factory=list)
+    excluded: int = 0
+    excluded_frames: set[tuple[str, str, float]] = field(default_factory=set)
+
+
+@dataclass
+class Joined:
+    """What of a reading can be used with the videos that are there, and all that is wrong with it."""
+
+    tables: dict[TableName, pa.Table]
+    entries: pa.Table
+    problems: list[Problem]
+    errors: list[AnnotationError]
+    report: AnnotationReport
+    leave: Leave
 
 
 def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
     """Reads all annotation files, and writes the tables that they fill and the problem table (last).
 
-    Needs the video tables. Rows of videos that are not there become problems; rows of quarantined videos stay, and coverage tells.
-    Raises AnnotationError for files that cannot be used, all of them in one message, and then writes nothing; StorageError.
+    Needs the video tables, but for a dataset that has features only. Rows of quarantined videos stay, and coverage tells. Raises one
+    AnnotationError for everything that is wrong and not allowed by the dataset's YAML, files and rows together; then the problem table
+    is written and nothing else. StorageError.
     """
-    began, videos = time.monotonic(), read_videos(dataset, layout)
-    read, problems, excluded = _read_all(dataset, layout)
-    kept, covered = dict[TableName, pa.Table](), list[Coverage]()
-    for kind, table in read.items():
-        kept[kind], lost = with_videos(table, kind, videos)
-        covered += coverage(table, kept[kind], kind, videos)
-        problems += lost
-    rows = sum(table.num_rows for table in kept.values())
-    reasons = Counter(problem.reason for problem in problems)
-    report = AnnotationReport(
-        dataset.name, rows, tuple(covered), len(problems), dict(reasons.most_common()), excluded, time.monotonic() - began
-    )
+    began = time.monotonic()
+    videos = None if dataset.videos is None else read_videos(dataset, layout)
+    reading = read_files(dataset, layout)
+    videos = videos or named_videos(dataset, reading.tables, reading.entries)
+    joined = join(dataset, reading, videos)
+    error = refusal(dataset, joined.errors, joined.problems, joined.leave, layout.problem_table(dataset.name))
+    report = AnnotationReport(**{**vars(joined.report), "refused": error is not None, "seconds": time.monotonic() - began})
+    if error is not None:
+        write_problems(joined.problems, joined.leave, report, layout)
+        raise error
     for kind in TABLES:
-        if kind in kept:
-            write_table(layout.annotation_table(dataset.name, kind), kept[kind])
+        if kind in joined.tables:
+            write_table(layout.annotation_table(dataset.name, kind), joined.tables[kind])
         else:  # the config named such a file once
             remove(layout.annotation_table(dataset.name, kind))
-    write_table(layout.problem_table(dataset.name), _problem_table(problems, report))
+    write_table(layout.entries_table(dataset.name), joined.entries)
+    write_table(layout.excluded_table(dataset.name), _excluded_table(dataset.name, reading.excluded_frames))
+    write_problems(joined.problems, joined.leave, report, layout)
     return report
 
 
-def last_report(dataset: str, layout: Layout) -> AnnotationReport:
-    """The report of the last `annotate`. Raises FileNotFoundError when there is none."""
-    table = read_table(layout.problem_table(dataset))
-    content = json.loads((table.schema.metadata or {})[REPORT])
-    return AnnotationReport(**{**content, "coverage": tuple(Coverage(**item) for item in content["coverage"])})
+def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
+    """The reading against the videos that are there: what the tables keep, every problem and note, and the report."""
+    kept, problems, errors = dict[TableName, pa.Table](), list(reading.problems), list(reading.errors)
+    for kind, table in reading.tables.items():
+        error = unmet(kind, table, videos)
+        if error is not None:  # one error, not a problem for each row
+            errors.append(error)
+        kept[kind], lost = (table.slice(0, 0), []) if error is not None else with_videos(table, kind, videos)
+        problems += lost
+    counts = count_all(dataset, reading.tables, reading.entries)
+    problems += count_notes(counts, dataset)
+    problems += unannotated(reading.tables, reading.entries, videos)
+    found = by_kind(problems)
+    report = AnnotationReport(
+        dataset=dataset.name,
+        rows=sum(table.num_rows for table in kept.values()),
+        coverage=coverage(reading.tables, kept, reading.entries, videos),
+        counts=counts,
+        kinds={kind: count for kind, count in found.items() if kind not in NOTES},
+        notes={kind: count for kind, count in found.items() if kind in NOTES},
+        unusable=tuple(str(error) for error in errors),
+        excluded=reading.excluded,
+    )
+    entries = entries_table(dataset.name, kept, reading.entries, videos)
+    return Joined(kept, entries, problems, errors, report, Leave(dataset))
 
 
-def labels(dataset: Dataset, table: TableName, layout: Layout) -> list[str]:
+def labels(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> list[str]:
     """Label names in the order of their ids. For clips, segments and parts label_id is the position in this list; for boxes see
     `vocabulary`, which has the ids too. Raises AnnotationError."""
-    return list(vocabulary(dataset, table, layout).names)
+    return list(vocabulary(dataset, table, layout, target).names)
 
 
-def vocabulary(dataset: Dataset, table: TableName, layout: Layout) -> Vocabulary:
-    """Vocabulary of a table: the file that its config names, else the sorted labels of the train split.
+def vocabulary(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> Vocabulary:
+    """Vocabulary of a table's target: the file that its config names, else the labels of the train split.
 
     Parts without a file of their own share the vocabulary of the clips. For boxes ids are those of the file, usually from 1.
     Raises AnnotationError when there is no file and no row of the train split, or two files disagree.
     """
     files = [file for file in dataset.annotations if file.table == table]
-    where = f"dataset '{dataset.name}', {table}"
     if not files:
         raise AnnotationError(f"dataset '{dataset.name}'", "annotations", table, "a table that the config has files for")
-    paths = sorted({file.labels for file in files if file.labels})
-    if len(paths) > 1:
-        raise AnnotationError(where, "labels", ", ".join(paths), "one vocabulary for all files of a table")
-    if paths:
-        return parse(_bytes(dataset, layout, paths[0]), _uri(dataset, layout, paths[0]), own_ids=table == "boxes")
-    if table == "boxes":
-        raise AnnotationError(where, "labels", None, "a .pbtxt or a text file with lines of 'id: name': box rows hold ids only")
-    if table == "parts" and any(file.table == "clips" for file in dataset.annotations):
-        return vocabulary(dataset, "clips", layout)
-    splits = {} if table == "clips" else _splits(_read_all(dataset, layout, ("clips",))[0].get("clips"))
-    found = set[str | None]()
-    for file in files:
-        rows = _read_file(file, dataset, layout, None, splits).table
-        found.update(rows.filter(pc.equal(rows["split"], "train"))["label"].unique().to_pylist())
-    names = sorted(name for name in found if name is not None)
-    if not names:
-        raise AnnotationError(where, "labels", None, "a vocabulary file in the config, since no row is in the train split")
-    return from_names(names)
+    targets = sorted({file.target for file in files})
+    if target not in targets:
+        raise AnnotationError(f"dataset '{dataset.name}', {table}", "target", target, ", ".join(targets))
+    files = [file for file in files if file.target == target]
+    if table == "parts" and _borrows(dataset, files):
+        return vocabulary(dataset, "clips", layout, target)
+    given = _given_vocabulary(files, dataset, layout)
+    if given is not None:
+        return given
+    reading = read_files(dataset, layout, (table,) if table == "clips" else ("clips", table), target)
+    if (table, target) not in reading.vocabularies:
+        raise next(iter(reading.errors))
+    return reading.vocabularies[table, target]
 
 
-def _read_all(
-    dataset: Dataset, layout: Layout, tables: tuple[TableName, ...] = TABLES
-) -> tuple[dict[TableName, pa.Table], list[Problem], int]:
-    """Good rows per table, each once; problems; number of excluded rows. Raises one AnnotationError for all unusable files."""
-    read, problems, excluded, errors = dict[TableName, pa.Table](), list[Problem](), 0, list[AnnotationError]()
+def read_files(
+    dataset: Dataset,
+    layout: Layout,
+    tables: tuple[TableName, ...] = TABLES,
+    target: str | None = None,
+    on_file: Callable[[str], None] = lambda path: None,
+) -> Reading:
+    """Reads the dataset's annotation files (of these tables and this target; None: all). Raises no AnnotationError: it collects them.
+
+    `on_file` is told the path of each file before it is read.
+    """
+    reading = Reading()
     for kind in tables:
-        parts = list[Read]()
-        files = [file for file in dataset.annotations if file.table == kind]
-        try:
-            known = vocabulary(dataset, kind, layout) if files else None
-        except AnnotationError as error:
-            errors.append(error)
-            continue
-        for file in files:
-            try:
-                parts.append(_read_file(file, dataset, layout, known, _splits(read.get("clips"))))
-            except AnnotationError as error:
-                errors.append(error)
-        problems += [problem for part in parts for problem in part.problems]
-        excluded += sum(part.excluded for part in parts)
+        chosen = [file for file in dataset.annotations if file.table == kind and target in (None, file.target)]
+        parts = []
+        for name in dict.fromkeys(file.target for file in chosen):
+            part = _read_target(kind, [file for file in chosen if file.target == name], dataset, layout, reading, on_file)
+            if part is not None:
+                parts.append(part)
         if parts:
-            read[kind], repeats = without_repeats(pa.concat_tables([part.table for part in parts]), kind)
-            problems += repeats
-    distinct = {str(error): error for error in errors}  # the vocabulary of the parts may fail for the clips' reason
-    if len(distinct) > 1:
-        raise AnnotationError(f"dataset '{dataset.name}'", "annotations", f"{len(distinct)} unusable files", "\n  " + "\n  ".join(distinct))
-    if distinct:
-        raise next(iter(distinct.values()))
-    return read, list(dict.fromkeys(problems)), excluded  # two files may share an exclusion list and its problems
+            reading.tables[kind] = pa.concat_tables(parts)
+    reading.errors = list({str(error): error for error in reading.errors}.values())  # parts may fail for the clips' reason
+    reading.problems = list(dict.fromkeys(reading.problems))  # files may share an exclusion list, or be read once for each target
+    return reading
+
+
+def _read_target(
+    kind: TableName, files: list[AnnotationFile], dataset: Dataset, layout: Layout, reading: Reading, on_file: Callable[[str], None]
+) -> pa.Table | None:
+    """Good rows of one table's files for one target; all else goes into the reading."""
+    target = files[0].target
+    try:
+        known = reading.vocabularies.get(("clips", target)) if _borrows(dataset, files) else None
+        known = known or _given_vocabulary(files, dataset, layout)
+    except AnnotationError as error:
+        reading.errors.append(error)
+        return None
+    parts, splits = list[Read](), dict(_splits(reading.tables.get("clips")))
+    for file in files:
+        on_file(file.path)
+        try:
+            parts.append(_read_file(file, dataset, layout, known, splits))
+            reading.files.append(FileRead(file, parts[-1].table.num_rows, len(parts[-1].problems)))
+            for entry in parts[-1].entries:  # a list of the videos and their splits may come before the file with their rows
+                splits.setdefault(entry.video_id, entry.split)
+        except AnnotationError as error:
+            reading.errors.append(error)
+            lost = error.problems if isinstance(error, NoGoodRow) else []
+            reading.files.append(FileRead(file, None, len(lost)))
+            reading.problems += lost
+    reading.problems += [problem for part in parts for problem in part.problems]
+    reading.excluded += sum(part.excluded for part in parts)
+    reading.excluded_frames.update(frame for part in parts for frame in part.excluded_frames)
+    if not parts:
+        return None
+    table = pa.concat_tables([part.table for part in parts])
+    if known is None:
+        try:
+            known = from_found(train_labels(table), f"dataset '{dataset.name}', {kind}")
+        except AnnotationError as error:
+            reading.errors.append(error)
+            return None
+        table, unknown = with_ids(table, known)
+        reading.problems += unknown
+    reading.vocabularies[kind, target] = known
+    reading.entries += [(kind, entry) for part in parts for entry in part.entries]
+    table, repeats = without_repeats(table, kind, any(file.multi_label for file in files))
+    reading.problems += repeats
+    return table
+
+
+def _borrows(dataset: Dataset, files: list[AnnotationFile]) -> bool:
+    """Whether these files take their vocabulary from the clips: parts that name none of their own."""
+    if files[0].table != "parts" or any(file.labels for file in files):
+        return False
+    return any(file.table == "clips" and file.target == files[0].target for file in dataset.annotations)
+
+
+def _given_vocabulary(files: list[AnnotationFile], dataset: Dataset, layout: Layout) -> Vocabulary | None:
+    """The vocabulary that the config names for the files of one table and target; None where it names none."""
+    paths = sorted({file.labels for file in files if file.labels})
+    if not paths:
+        return None
+    if len(paths) > 1:
+        where = f"dataset '{dataset.name}', {files[0].table}"
+        raise AnnotationError(where, "labels", ", ".join(paths), "one vocabulary for all files of a table")
+    data, uri, file = _bytes(dataset, layout, paths[0]), _uri(dataset, layout, paths[0]), next(file for file in files if file.labels)
+    own = getattr(format_module(file.format), "vocabulary", None)
+    return own(data, uri, file.target) if own else parse(data, uri, own_ids=file.table == "boxes")
 
 
 def _splits(clips: pa.Table | None) -> Mapping[str, str]:
@@ -165,25 +264,47 @@ def _splits(clips: pa.Table | None) -> Mapping[str, str]:
     return {video: split for video, split in zip(pairs["video_id"], pairs["split"], strict=True) if times[video] == 1}
 
 
+def format_module(name: str) -> ModuleType:
+    """The module of a format. Raises AnnotationError for a name that has none."""
+    path = f"ops.annotations.formats.{name}"
+    try:
+        return import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name != path:
+            raise
+        raise AnnotationError("annotations", "format", name, "a module of ops.annotations.formats") from error
+
+
+def tables_of(module: ModuleType) -> tuple[TableName, ...]:
+    """The tables that a format can fill, the usual one first."""
+    return getattr(module, "TABLES", None) or (module.TABLE,)
+
+
 def _read_file(file: AnnotationFile, dataset: Dataset, layout: Layout, known: Vocabulary | None, splits: Mapping[str, str]) -> Read:
-    where = f"dataset '{dataset.name}', {file.path}"
-    if TABLE_OF[file.format] != file.table:
-        raise AnnotationError(where, "table", file.table, f"{TABLE_OF[file.format]} for {file.format}")
-    if file.exclusions and file.format != "ava_csv":
-        raise AnnotationError(where, "exclusions", file.exclusions, "nothing: only ava_csv has exclusions")
+    where, module = f"dataset '{dataset.name}', {file.path}", format_module(file.format)
+    if file.table not in tables_of(module):
+        raise AnnotationError(where, "table", file.table, f"{' or '.join(tables_of(module))} for {file.format}")
+    for option in ("subset", "fold"):
+        if getattr(file, option) is not None and option not in getattr(module, "OPTIONS", ()):
+            raise AnnotationError(where, option, getattr(file, option), f"nothing: {file.format} has no {option}")
     excluded, problems = frozenset[tuple[str, float]](), list[Problem]()
     if file.exclusions:
-        excluded, problems = ava_csv.exclusions(_bytes(dataset, layout, file.exclusions), file.exclusions)
-    context = Context(dataset.name, file.path, file.video, file.split, known, splits, excluded)
+        if not hasattr(module, "exclusions"):
+            raise AnnotationError(where, "exclusions", file.exclusions, f"nothing: {file.format} has no exclusions")
+        excluded, problems = module.exclusions(_bytes(dataset, layout, file.exclusions), file.exclusions)
+    context = Context(
+        dataset.name, file.path, table=file.table, video=file.video, subset=file.subset, split=file.split, fold=file.fold,
+        target=file.target, multi_label=file.multi_label, vocabulary=known, splits=splits, excluded=excluded,
+    )  # fmt: skip
+    uri = _uri(dataset, layout, file.path)
     try:
-        if file.format == "kinetics_tps_json":
-            read = kinetics_tps.read(_folder(_uri(dataset, layout, file.path)), context)
-        else:
-            read = FILE_READERS[file.format](_bytes(dataset, layout, file.path), context)
+        read = module.read(folder(uri) if module.FOLDER else _bytes(dataset, layout, file.path), context)
     except AnnotationError as error:  # readers know the path below the dataset's root; the person needs the whole one
-        whole = error.file.replace(file.path, _uri(dataset, layout, file.path), 1)
+        whole = error.file if error.file.startswith(uri) else error.file.replace(file.path, uri, 1)
+        if isinstance(error, NoGoodRow):
+            raise NoGoodRow(whole, error.field, error.found, error.expected, problems + error.problems) from error
         raise AnnotationError(whole, error.field, error.found, error.expected) from error
-    return Read(read.table, problems + read.problems, read.excluded)
+    return Read(read.table, problems + read.problems, read.excluded, read.entries, read.excluded_frames)
 
 
 def _uri(dataset: Dataset, layout: Layout, path: str) -> str:
@@ -198,7 +319,7 @@ def _bytes(dataset: Dataset, layout: Layout, path: str) -> bytes:
         raise AnnotationError(uri, "(whole file)", "no such file", f"the file that the config of dataset '{dataset.name}' names") from error
 
 
-def _folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
+def folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
     """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes."""
     files = list_files(uri)
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
@@ -208,8 +329,10 @@ def _folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
             yield from ((info.path_below, content) for info, content in zip(batch, contents, strict=True))
 
 
-def _problem_table(problems: list[Problem], report: AnnotationReport) -> pa.Table:
-    columns = list(zip(*problems, strict=True)) or [()] * len(Problem._fields)
-    values = {"dataset": [report.dataset] * len(problems), **dict(zip(Problem._fields, columns, strict=True))}
-    table = pa.table({name: pa.array(values[name], PROBLEMS.field(name).type) for name in PROBLEMS.names}, schema=PROBLEMS)
-    return table.replace_schema_metadata({REPORT: json.dumps(asdict(report)).encode()})
+def _excluded_table(dataset: str, frames: set[tuple[str, str, float]]) -> pa.Table:
+    rows = sorted(frames)
+    values = {
+        "dataset": [dataset] * len(rows), "video_id": [row[0] for row in rows], "split": [row[1] for row in rows],
+        "timestamp_s": [row[2] for row in rows],
+    }  # fmt: skip
+    return pa.table(values, schema=EXCLUDED)

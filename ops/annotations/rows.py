@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from configs.schema import ProblemKind
+from configs.schema import ProblemKind, TableName
 from ops.annotations.vocabulary import AnnotationError, Vocabulary
 
 PIXEL_LIMIT = 65_535  # no video is larger
@@ -58,19 +58,44 @@ class Entry(NamedTuple):
     fps: float | None = None
 
 
+class NoGoodRow(AnnotationError):
+    """A file of which not one row is good, with the problems of all its rows."""
+
+    def __init__(self, file: str, field: str, found: object, expected: str, problems: list[Problem]) -> None:
+        super().__init__(file, field, found, expected)
+        self.problems = problems
+
+    def __reduce__(self) -> tuple[type[NoGoodRow], tuple[str, str, object, str, list[Problem]]]:  # type: ignore[override]
+        return type(self), (self.file, self.field, self.found, self.expected, self.problems)
+
+
+class TemplateError(AnnotationError):
+    """A video template that does not fit the columns of a file."""
+
+    def __init__(self, file: str, template: str, columns: tuple[str, ...], why: str = "") -> None:
+        self.columns, self.why = columns, why
+        super().__init__(file, "video", template, f"a template over the columns {', '.join(columns)}" + (f" ({why})" if why else ""))
+
+    def __reduce__(self) -> tuple[type[TemplateError], tuple[str, object, tuple[str, ...], str]]:  # type: ignore[override]
+        return type(self), (self.file, self.found, self.columns, self.why)
+
+
 @dataclass(frozen=True)
 class Context:
     """What a reader must know beside the bytes of its file.
 
-    `video` is the template that turns a row's columns into a video_id. `split` overrides the file's own split, `fold` chooses one of a
-    file's own splits, `target` one of a row's labels. `splits` maps video_id to split for formats that carry none. `excluded` holds
-    (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary every label is taken (the first pass,
-    which collects the labels of the train split).
+    `table` is the table to fill, for the formats that fill more than one. `video` is the template that turns a row's columns into a
+    video_id. `subset` names the part of a file's videos to read, in the file's own word, where it has such parts. `split` overrides
+    the file's own split, `fold` chooses one of a file's own splits, `target` one of a row's labels. `splits` maps video_id to split for
+    formats that carry none. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary
+    every label is taken, and its id is filled in later.
     """
 
     dataset: str
     file: str
+    table: TableName | None = None
     video: str = "{video}"
+    subset: str | None = None
     split: str | None = None
     fold: int | None = None
     target: str = "label"
@@ -80,17 +105,16 @@ class Context:
     excluded: frozenset[tuple[str, float]] = frozenset()
 
     def check_template(self, sample: Mapping[str, Any]) -> None:
-        """Raises AnnotationError when the video template does not fit a sample row, or names a column that the row lacks."""
-        expected = f"a template over the columns {', '.join(sample)}"
+        """Raises TemplateError when the video template does not fit a sample row, or names a column that the row lacks."""
         try:
             names = [name for _, name, _, _ in string.Formatter().parse(self.video) if name is not None]
             known = bool(names) and all(name in sample for name in names)
             if known:
                 self.video.format(**sample)
         except (ValueError, LookupError) as error:
-            raise AnnotationError(self.file, "video", self.video, f"{expected} ({error})") from error
+            raise TemplateError(self.file, self.video, tuple(sample), str(error)) from error
         if not known:
-            raise AnnotationError(self.file, "video", self.video, expected)
+            raise TemplateError(self.file, self.video, tuple(sample))
 
     def label_id(self, label: str) -> int | None:
         """Id of a label; None for a label that the vocabulary lacks. Without a vocabulary every label has the id -1."""
@@ -101,13 +125,15 @@ class Context:
 class Read:
     """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out.
 
-    `entries` are the videos that the file lists beside its rows; empty where the rows say all.
+    `entries` are the videos that the file lists beside its rows; empty where the rows say all. `excluded_frames` are the key frames of
+    the exclusion list that this file's videos have, as (video_id, split, timestamp_s).
     """
 
     table: pa.Table
     problems: list[Problem]
     excluded: int = 0
     entries: tuple[Entry, ...] = ()
+    excluded_frames: tuple[tuple[str, str, float], ...] = ()
 
 
 class Rows:
@@ -136,17 +162,27 @@ class Rows:
         self.pending = []
 
     def finish(
-        self, context: Context, problems: list[Problem], expected: str, excluded: int = 0, entries: Iterable[Entry] = ()
+        self,
+        context: Context,
+        problems: list[Problem],
+        expected: str,
+        excluded: int = 0,
+        entries: Iterable[Entry] = (),
+        excluded_frames: Iterable[tuple[str, str, float]] = (),
     ) -> Read:
-        """The reader's answer. Raises AnnotationError when the file has neither a good row nor a listed video."""
+        """The reader's answer.
+
+        Raises NoGoodRow when the file has neither a good row nor a listed video, AnnotationError when it has no row at all.
+        """
         entries = tuple(entries)
         if not self.count and not entries:
-            first = problems[0] if problems else None
-            found = "no rows" if first is None else f"no good row; first of {len(problems)} problems: {describe(first)}"
-            raise AnnotationError(context.file, "(rows)", found, expected)
+            if not problems:
+                raise AnnotationError(context.file, "(rows)", "no rows", expected)
+            found = f"no good row; first of {len(problems)} problems: {describe(problems[0])}"
+            raise NoGoodRow(context.file, "(rows)", found, expected, problems)
         if self.pending:
             self._flush()
-        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded, entries)
+        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded, entries, tuple(excluded_frames))
 
 
 def describe(problem: Problem) -> str:

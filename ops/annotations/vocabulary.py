@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+MOST_CLASSES = 1_000_000  # a class number beyond is no class number
 ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 NAME = re.compile(r"""\bname\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 ID = re.compile(r"\b(?:label_)?id\s*:\s*(\d+)\b")
@@ -44,6 +45,19 @@ class Vocabulary:
 def from_names(names: list[str]) -> Vocabulary:
     """Vocabulary whose ids are the positions of the names."""
     return Vocabulary(tuple(names), tuple(range(len(names))))
+
+
+def from_found(found: Iterable[str], where: str) -> Vocabulary:
+    """Vocabulary of the labels that a train split holds, sorted. Raises AnnotationError when there are none.
+
+    Labels that are all whole numbers are class numbers already: each is its own id, and a number that no row has keeps its place.
+    """
+    names = sorted(found)
+    if not names:
+        raise AnnotationError(where, "labels", None, "a vocabulary file in the config, since no labelled row is in the train split")
+    if all(re.fullmatch(r"0|[1-9]\d{0,8}", name, re.ASCII) for name in names) and max(map(int, names)) < MOST_CLASSES:
+        return from_names([str(number) for number in range(max(map(int, names)) + 1)])
+    return from_names(names)
 
 
 def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:

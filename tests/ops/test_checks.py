@@ -20,14 +20,14 @@ def blank(schema, **values):
 
 @pytest.fixture
 def write(layout):
-    """write(videos={id: sha256}, clips=[(id, split, label)], refused=[field], broken=n) stores the tables."""
+    """write(videos={id: sha256}, clips=[(id, split, label)], refused=[kind], broken=n) stores the tables."""
 
     def tables(videos, clips=(), refused=(), broken=0):
         rows = [blank(VIDEOS, video_id=name, sha256=sha, dataset="world", status="ok") for name, sha in videos.items()]
         write_table(layout.video_table("world", 0), from_rows(rows, VIDEOS))
         found = [blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world") for v, s, label in clips]
         write_table(layout.annotation_table("world", "clips"), from_rows(found, CLIPS))
-        write_table(layout.problem_table("world"), from_rows([blank(PROBLEMS, field=field) for field in refused], PROBLEMS))
+        write_table(layout.problem_table("world"), from_rows([blank(PROBLEMS, kind=kind, allowed=True) for kind in refused], PROBLEMS))
         kept = [blank(MANIFEST, video_id=name, status="quarantined" if index < broken else "ok") for index, name in enumerate(videos)]
         write_table(layout.manifest("world", DATASET.frames.key(), 3), from_rows(kept, MANIFEST))
         return layout
@@ -48,8 +48,8 @@ def test_a_label_without_training_and_a_refused_one_fail(write) -> None:
     answer = label_vocabulary(DATASET, write({"a": "1", "b": "2"}, [*good, ("b", "test", "y")]))
     assert not answer.passed and "clips: y" in answer.says
     assert label_vocabulary(DATASET, write({"a": "1"}, [*good, ("c", "test", None)])).passed  # test lists come without labels
-    assert label_vocabulary(DATASET, write({"a": "1"}, good, ["time_start"])).passed
-    refused = label_vocabulary(DATASET, write({"a": "1"}, good, ["label", "time_start"]))
+    assert label_vocabulary(DATASET, write({"a": "1"}, good, ["value"])).passed
+    refused = label_vocabulary(DATASET, write({"a": "1"}, good, ["unknown_label", "value"]))
     assert not refused.passed and refused.numbers["refused_for_label"] == 1
 
 

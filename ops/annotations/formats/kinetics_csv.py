@@ -1,7 +1,9 @@
 """Kinetics csv: one labelled clip a row.
 
-Form (Kinetics-400/600/700): header `label,youtube_id,time_start,time_end,split`, in any order, further columns allowed (`is_cc`). The
-official test lists have no label column: rows without a label are good only in the test split, and have null label and label_id.
+Form (Kinetics-400, -600, -700 and -700-2020, from DeepMind and from the CVDF mirror): header
+`label,youtube_id,time_start,time_end,split`, in any order, further columns allowed (`is_cc`); a label with a comma stands in quotes; times
+may be written as 19 or 19.0. The official test lists have no label column: rows without a label are good only in the test split, and
+have null label and label_id. Kinetics-710 has no csv: see `video_list`.
 
 Times are seconds of the original upload. When the dataset's video template uses `time_start` or `time_end`, each clip is its own
 file, cut at those times: the clip is then the whole file, and start_s and end_s are null. Otherwise they are seconds of the file.
@@ -9,74 +11,98 @@ file, cut at those times: the clip is then the whole file, and start_s and end_s
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterator
 
-from ops.annotations.lines import records
-from ops.annotations.rows import Context, Problem, Read, Rows, interval_fault, shorten, split_name
-from ops.annotations.vocabulary import AnnotationError
-from ops.store.tables import CLIPS
+import pyarrow as pa
 
-COLUMNS = ("clip_id", "video_id", "split", "label", "label_id", "start_s", "end_s", "source")
+from configs.schema import TableName
+from ops.annotations.clips import Clips
+from ops.annotations.lines import records
+from ops.annotations.rows import Context, Fault, Problem, Read, interval_fault, shorten, split_name
+from ops.annotations.vocabulary import AnnotationError
+
+TABLE: TableName = "clips"
+FOLDER = False
 EXPECTED = "a header with label,youtube_id,time_start,time_end,split (label may be missing in a list of the test split)"
+REQUIRED = ("youtube_id", "time_start", "time_end")
+HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
+CUT_NAME = re.compile(r"(?:.*/)?(.+)_([0-9]{6})_([0-9]{6})")  # how downloaders name a clip that they cut
+
+
+def sniff(name: str, data: bytes) -> bool:
+    """Whether the first line names the columns of a Kinetics list."""
+    header = data.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].replace(b'"', b"").replace(b" ", b"").strip().split(b",")
+    return all(column.encode() in header for column in REQUIRED)
 
 
 def read(data: bytes, context: Context) -> Read:
     """Clips of one file. Raises AnnotationError for a wrong header and when no row is good."""
     lines = records(data, context.file)
     header = _header(lines, context)
-    context.check_template({name: 1 if name.startswith("time_") else "text" for name in header})
+    clips = Clips(context, {name: 1 if name.startswith("time_") else "text" for name in header})
     whole_file = "{time_start" in context.video or "{time_end" in context.video
-    rows, problems = Rows(CLIPS, COLUMNS, context.dataset), list[Problem]()
     for line, fields in lines:
         if isinstance(fields, Problem):
-            problems.append(fields)
-            continue
-        if len(fields) != len(header):
-            found = f"{len(fields)} instead of {len(header)}: {','.join(fields)}"
-            problems.append(Problem(context.file, line, "(line)", shorten(found), "wrong number of columns"))
-            continue
-        values: dict[str, object] = dict(zip(header, fields, strict=True))
-        fault = _add(rows, values, context, whole_file, f"{context.file}:{line}")
-        if fault is not None:
-            problems.append(Problem(context.file, line, fault[0], shorten(fault[1]), fault[2]))
-    return rows.finish(context, problems, EXPECTED)
+            clips.refuse(fields)
+        elif len(fields) != len(header):
+            clips.wrong_columns(line, ",".join(fields), len(fields), str(len(header)))
+        else:
+            _add(clips, dict(zip(header, fields, strict=True)), whole_file, line)
+    return clips.finish(EXPECTED)
 
 
 def _header(lines: Iterator[tuple[int, list[str] | Problem]], context: Context) -> list[str]:
-    _, first = next(lines)
+    _, first = next(lines, (0, []))  # none: blanks that only Unicode calls so
     if isinstance(first, Problem):
         raise AnnotationError(context.file, "header", first.found, f"{EXPECTED}; {first.reason}")
     header = [name.strip() for name in first]
-    required = {"youtube_id", "time_start", "time_end"} | (set() if context.split else {"split"})
+    required = set(REQUIRED) | (set() if context.split else {"split"})
     if not required <= set(header) or len(set(header)) != len(header):
         raise AnnotationError(context.file, "header", shorten(",".join(first)), EXPECTED)
     return header
 
 
-def _add(rows: Rows, values: dict[str, object], context: Context, whole_file: bool, source: str) -> tuple[str, object, str] | None:
-    """Adds the row, or says what is wrong with it: (field, found, reason)."""
+def _add(clips: Clips, values: dict[str, str], whole_file: bool, line: int) -> None:
     fault = interval_fault(values["time_start"], values["time_end"], ("time_start", "time_end"))
+    if fault is None and not values["youtube_id"]:
+        fault = Fault("youtube_id", "", "empty", "empty")
+    split = clips.context.split or split_name(values["split"])
+    if fault is None and split is None:
+        fault = Fault("split", values["split"], "unknown_split", "unknown split; known: train, val (validate), test")
     if fault is not None:
-        return fault
-    if not values["youtube_id"]:
-        return "youtube_id", "", "empty"
-    split = context.split or split_name(str(values["split"]))
-    if split is None:
-        return "split", values["split"], "unknown split; known: train, val (validate), test"
-    label = str(values.get("label", "")) or None
-    if label is None and split != "test":
-        return "label", "", f"no label in the {split} split"
-    label_id = None if label is None else context.label_id(label)
-    if label is not None and label_id is None:
-        return "label", label, "unknown label"
-    start, end = float(str(values["time_start"])), float(str(values["time_end"]))
-    values["time_start"], values["time_end"] = (int(start) if start.is_integer() else start), (int(end) if end.is_integer() else end)
-    try:
-        video_id = context.video.format(**values)
-    except ValueError:  # an integer format code on a fraction of a second
-        return "time_start", f"{start:g}", f"does not fit the video template {context.video!r}"
+        clips.refuse(fault, line)
+        return
+    start_s, end_s = float(values["time_start"]), float(values["time_end"])
+    columns = values | {"time_start": _whole(start_s), "time_end": _whole(end_s)}
+    labels = [values["label"]] if values.get("label") else []
     if whole_file:
-        rows.add(video_id, video_id, split, label, label_id, None, None, source)
+        clips.add(columns, labels, split, line)
     else:
-        rows.add(f"{video_id}@{values['time_start']}-{values['time_end']}", video_id, split, label, label_id, start, end, source)
-    return None
+        clips.add(columns, labels, split, line, "", (start_s, end_s), f"@{columns['time_start']}-{columns['time_end']}")
+
+
+def _whole(seconds: float) -> int | float:
+    return int(seconds) if seconds.is_integer() else seconds
+
+
+def write(table: pa.Table) -> bytes:
+    """The clips as a Kinetics list with its five columns; a null label is left empty.
+
+    A clip with a place in its video gives its video_id and that place; a clip that is a whole file must have the usual name of a cut file
+    (`<youtube_id>_000017_000027`). Raises ValueError for any other.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for row in table.select(["video_id", "split", "label", "start_s", "end_s"]).to_pylist():
+        youtube_id, start, end = row["video_id"], row["start_s"], row["end_s"]
+        if start is None or end is None:
+            cut = CUT_NAME.fullmatch(youtube_id)
+            if cut is None:
+                raise ValueError(f"clip '{youtube_id}' has neither a place in its video nor a name like <youtube_id>_000017_000027")
+            youtube_id, start, end = cut[1], float(cut[2]), float(cut[3])
+        writer.writerow([row["label"] or "", youtube_id, _whole(start), _whole(end), row["split"]])
+    return text.getvalue().encode()

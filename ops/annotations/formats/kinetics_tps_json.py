@@ -1,96 +1,140 @@
 """Kinetics-TPS: persons, their body parts and part states, one json file per annotated frame.
 
-Form: `<label>/<video>/img_%05d.json`, each `{"humans": [{"box": [x1, y1, x2, y2], "parts": {part: {"box": [...], "verb": state}}}]}`. Frame
-numbers in the names are 1-based, our frame column is 0-based. Boxes are inclusive pixels of the original video. `number` and `name`
+Form: `<label>/<video>/img_%05d.json`, each `{"humans": [{"box": [x1, y1, x2, y2], "parts": {part: {"box": [...], "verb": state}}}]}`.
+Frame numbers in the names are 1-based, our frame column is 0-based. Boxes are inclusive pixels of the original video. `number` and `name`
 inside the json repeat what is known and are not read. `person` is the position of the human in the frame's list.
 
-One row per part. A human without parts keeps one row, whose part, part box and state are null. A frame without humans has no row.
+One row per part. A human without parts keeps one row, whose part, part box and state are null. A frame without humans has no row; every
+video that has a good frame is an entry. The names of parts (the challenge has ten) and states (74) are what the files hold: `words` gives
+both, sorted. The label is the video's class, and its vocabulary that of the clips.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from ops.annotations.activitynet_json import load
-from ops.annotations.rows import Context, Problem, Read, Rows, box_fault, shorten
+import pyarrow as pa
+
+from configs.schema import TableName
+from ops.annotations.json_text import load
+from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, box_fault
 from ops.annotations.vocabulary import AnnotationError
 from ops.store.tables import PARTS
 
+TABLE: TableName = "parts"
+FOLDER = True
 PERSON = ("px1", "py1", "px2", "py2")
-COLUMNS = ("video_id", "split", "label", "frame", "person", *PERSON, "part", "x1", "y1", "x2", "y2", "state", "source")
+BOX = ("x1", "y1", "x2", "y2")
+COLUMNS = ("video_id", "split", "label", "frame", "person", *PERSON, "part", *BOX, "state", "source")
 EXPECTED = 'files <label>/<video>/img_00001.json with {"humans": [{"box": [...], "parts": {part: {"box": [...], "verb": state}}}]}'
 NAME = re.compile(r"(?P<label>[^/]+)/(?P<video>[^/]+)/img_(?P<frame>\d{5,9})\.json", re.ASCII)
+
+
+def sniff(name: str, data: bytes) -> bool:
+    """Whether it is the file of one frame, by its name and beginning."""
+    return re.search(r"img_\d{5,9}\.json$", name) is not None and data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{")
 
 
 def read(files: Iterable[tuple[str, bytes | None]], context: Context) -> Read:
     """Parts of a folder, from (path below the folder, content; None for a file too large to be one frame).
 
-    Raises AnnotationError when no part is good.
+    Raises AnnotationError when no part and no frame is good.
     """
     context.check_template({"video": "text", "label": "text"})
-    rows, problems = Rows(PARTS, COLUMNS, context.dataset), list[Problem]()
+    rows, problems, entries = Rows(PARTS, COLUMNS, context.dataset), list[Problem](), dict[Entry, None]()
     for path, data in files:
         file = f"{context.file}/{path}"
-        fault = _frame(rows, path, data, context, file, problems)
+        fault = _frame(rows, entries, path, data, context, file, problems)
         if fault is not None:
-            problems.append(Problem(file, 0, fault[0], shorten(fault[1]), fault[2]))
-    return rows.finish(context, problems, EXPECTED)
+            problems.append(fault.at(file, 0))
+    if not rows.count:  # frames without a single human are not this form's annotations
+        entries.clear()
+    return rows.finish(context, problems, EXPECTED, entries=entries)
 
 
 def _frame(
-    rows: Rows, path: str, data: bytes | None, context: Context, file: str, problems: list[Problem]
-) -> tuple[str, object, str] | None:
+    rows: Rows, entries: dict[Entry, None], path: str, data: bytes | None, context: Context, file: str, problems: list[Problem]
+) -> Fault | None:
     """Adds the rows of one frame, and the problems of its humans and parts; gives what is wrong with the file as a whole."""
     name = NAME.fullmatch(path)
     if name is None or int(name["frame"]) < 1:
-        return "(name)", path, "not <label>/<video>/img_00001.json"
+        return Fault("(name)", path, "structure", "not <label>/<video>/img_00001.json")
     if data is None:
-        return "(whole file)", "too large", "a frame's annotations are under 1 MB"
+        return Fault("(whole file)", "too large", "long_line", "a frame's annotations are under 1 MB")
     if context.label_id(name["label"]) is None:
-        return "label", name["label"], "unknown label"
+        return Fault("label", name["label"], "unknown_label", "unknown label")
     video_id = context.video.format(video=name["video"], label=name["label"])
     split = context.split or context.splits.get(video_id)
     if split is None:
-        return "video", video_id, "no split: the config names none, and no clip has this video"
+        return Fault("video", video_id, "unknown_split", "no split: the config names none, and no clip has this video")
     try:
         content, repeated = load(data, file)
     except AnnotationError as error:
-        return error.field, error.found, f"expected {error.expected}"
+        return Fault(error.field, error.found, "text" if error.field == "encoding" else "structure", f"expected {error.expected}")
     if repeated:
-        return "(whole file)", ", ".join(sorted(repeated)), "key given twice"
+        return Fault("(whole file)", ", ".join(sorted(repeated)), "contradiction", "key given twice")
     humans = content.get("humans") if isinstance(content, dict) else None
     if not isinstance(humans, list):
-        return "humans", humans, "not a list of humans"
+        return Fault("humans", humans, "structure", "not a list of humans")
+    entries[Entry(video_id, split)] = None
     key = (video_id, split, name["label"], int(name["frame"]) - 1)
     for index, human in enumerate(humans):
-        for field, found, reason in _human(rows, key, index, human, file):
-            problems.append(Problem(file, 0, field, shorten(f"humans[{index}]{found}"), reason))
+        for place, fault in _human(rows, key, index, human, file):
+            problems.append(fault.at(file, 0, f"humans[{index}]{place}"))
     return None
 
 
-def _human(rows: Rows, key: tuple[str, str, str, int], index: int, human: Any, file: str) -> list[tuple[str, str, str]]:
-    """Adds the rows of one human; gives (field, found below the human, reason) of what is wrong."""
+def _human(rows: Rows, key: tuple[str, str, str, int], index: int, human: Any, file: str) -> list[tuple[str, Fault]]:
+    """Adds the rows of one human; gives (place below the human, fault) of what is wrong."""
     if not isinstance(human, dict):
-        return [("humans", f": {human}", "not a mapping with box and parts")]
+        return [("", Fault("humans", human, "structure", "not a mapping with box and parts"))]
     fault = box_fault(human.get("box"), None)
     if fault is not None:
-        return [("box", f": {fault[0]}", fault[1])]
+        return [("", fault)]
     person, parts = [float(value) for value in human["box"]], human.get("parts", {})
     if not isinstance(parts, dict):
-        return [("parts", f": {parts}", "not a mapping from part to box and verb")]
+        return [("", Fault("parts", parts, "structure", "not a mapping from part to box and verb"))]
     source = f"{file}:humans[{index}]"
     if not parts:
         rows.add(*key, index, *person, None, None, None, None, None, None, source)
-    faults: list[tuple[str, str, str]] = []
+    faults: list[tuple[str, Fault]] = []
     for part, value in parts.items():
+        place, box = f".parts.{part}", value.get("box") if isinstance(value, dict) else None
         state = value.get("verb") if isinstance(value, dict) else None
-        fault = box_fault(value.get("box"), None) if isinstance(value, dict) else (value, "not a mapping with box and verb")
-        if fault is not None:
-            faults.append(("part", f".parts.{part}: {fault[0]}", fault[1]))
+        fault = box_fault(box, None, "part")
+        if not isinstance(value, dict):
+            faults.append((place, Fault("part", value, "structure", "not a mapping with box and verb")))
+        elif fault is not None:
+            faults.append((place, fault))
         elif not isinstance(state, str) or not state:
-            faults.append(("verb", f".parts.{part}: {state}", "not the name of a state"))
+            faults.append((place, Fault("verb", state, "value", "not the name of a state")))
         else:
             rows.add(*key, index, *person, part, *(float(number) for number in value["box"]), state, source)
     return faults
+
+
+def words(table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(parts, states) that the rows of a parts table name, each sorted."""
+    names = [sorted(name for name in table[column].unique().to_pylist() if name is not None) for column in ("part", "state")]
+    return tuple(names[0]), tuple(names[1])
+
+
+def write(table: pa.Table) -> bytes:
+    """The rows of a parts table as the challenge evaluator's ground truth: `{video: {img_00001.json: {"humans": [...]}}}`.
+
+    Persons of a frame stand in the order of their numbers; gaps in the numbers close.
+    """
+    videos = dict[str, dict[str, dict[int, dict[str, Any]]]]()
+    for row in table.to_pylist():
+        humans = videos.setdefault(row["video_id"], {}).setdefault(f"img_{row['frame'] + 1:05d}.json", {})
+        human = humans.setdefault(row["person"], {"box": [row[side] for side in PERSON], "number": row["person"] + 1, "parts": {}})
+        if row["part"] is not None:
+            human["parts"][row["part"]] = {"box": [row[side] for side in BOX], "verb": row["state"], "name": row["part"]}
+    content = {
+        video: {frame: {"humans": [humans[person] for person in sorted(humans)]} for frame, humans in sorted(frames.items())}
+        for video, frames in videos.items()
+    }
+    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()

@@ -2,11 +2,13 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
-from ops.annotations.activitynet_json import read
-from ops.annotations.rows import Context
-from ops.annotations.vocabulary import AnnotationError, from_names, parse
+import configs
+from ops.annotations.formats.activitynet_json import read, sniff, vocabulary, write, write_results
+from ops.annotations.rows import Context, Entry
+from ops.annotations.vocabulary import AnnotationError, from_names
 
 CONTEXT = Context("anet", "a.json", vocabulary=from_names(["jump", "run"]))
 GOOD = {"label": "run", "segment": [1, 2.5]}
@@ -22,8 +24,8 @@ def test_good_entries_become_segments():
     context = Context("anet", "a.json", video="untrimmed/{video}", vocabulary=CONTEXT.vocabulary)
     rows = read(_file(subset="Validation"), context).table.to_pylist()
     assert rows[1] == {
-        "video_id": "untrimmed/v", "dataset": "anet", "split": "val", "label": "run", "label_id": 1, "start_s": 1.0, "end_s": 2.5,
-        "source": "a.json:v.annotations[0]",
+        "video_id": "untrimmed/v", "dataset": "anet", "split": "val", "target": "label", "label": "run", "label_id": 1, "start_s": 1.0,
+        "end_s": 2.5, "source": "a.json:v.annotations[0]",
     }  # fmt: skip
 
 
@@ -31,48 +33,119 @@ def test_without_subset_the_split_is_the_configs_or_the_clips():
     data = json.dumps({"v": {"duration_second": 9, "annotations": [GOOD]}, "w": {"annotations": [GOOD]}}).encode()
     assert read(data, Context("a", "f", split="train", vocabulary=CONTEXT.vocabulary)).table["split"].to_pylist() == ["train", "train"]
     answer = read(data, Context("a", "f", splits={"v": "val"}, vocabulary=CONTEXT.vocabulary))
-    assert answer.table["split"].to_pylist() == ["val"] and [p.field for p in answer.problems] == ["subset"]
+    assert answer.table["split"].to_pylist() == ["val"] and [(p.field, p.kind) for p in answer.problems] == [("subset", "unknown_split")]
 
 
 @pytest.mark.parametrize(
-    "annotation, field, reason",
+    "annotation, field, kind, reason",
     [
-        (7, "annotation", "an annotation is a mapping with label and segment"),
-        ({"segment": [1, 2]}, "label", "not a label"),
-        ({"label": 3, "segment": [1, 2]}, "label", "not a label"),
-        ({"label": "swim", "segment": [1, 2]}, "label", "unknown label"),
-        ({"label": "run"}, "segment", "a segment is [start_s, end_s]"),
-        ({"label": "run", "segment": [1]}, "segment", "a segment is [start_s, end_s]"),
-        ({"label": "run", "segment": [float("nan"), 2]}, "segment", "not a finite number"),
-        ({"label": "run", "segment": [1, float("inf")]}, "segment", "not a finite number"),
-        ({"label": "run", "segment": [True, 2]}, "segment", "not a finite number"),
-        ({"label": "run", "segment": [None, 2]}, "segment", "not a finite number"),
-        ({"label": "run", "segment": [1, 10**400]}, "segment", "not a finite number"),
-        ({"label": "run", "segment": [-1, 2]}, "segment", "negative time"),
-        ({"label": "run", "segment": [3, 2]}, "segment", "end is not after start"),
-        ({"label": "run", "segment": [0, 0]}, "segment", "end is not after start"),
+        (7, "annotation", "structure", "an annotation is a mapping with label and segment"),
+        ({"segment": [1, 2]}, "label", "value", "not a label"),
+        ({"label": 3, "segment": [1, 2]}, "label", "value", "not a label"),
+        ({"label": "swim", "segment": [1, 2]}, "label", "unknown_label", "unknown label"),
+        ({"label": "run"}, "segment", "structure", "a segment is [start_s, end_s]"),
+        ({"label": "run", "segment": [1]}, "segment", "structure", "a segment is [start_s, end_s]"),
+        ({"label": "run", "segment": [float("nan"), 2]}, "segment", "value", "not a finite number"),
+        ({"label": "run", "segment": [1, float("inf")]}, "segment", "value", "not a finite number"),
+        ({"label": "run", "segment": [True, 2]}, "segment", "value", "not a finite number"),
+        ({"label": "run", "segment": [None, 2]}, "segment", "value", "not a finite number"),
+        ({"label": "run", "segment": [1, 10**400]}, "segment", "value", "not a finite number"),
+        ({"label": "run", "segment": [-1, 2]}, "segment", "negative_time", "negative time"),
+        ({"label": "run", "segment": [3, 2]}, "segment", "end_before_start", "end is not after start"),
+        ({"label": "run", "segment": [0, 0]}, "segment", "end_before_start", "end is not after start"),
     ],
 )
-def test_a_bad_annotation_is_a_problem_and_the_rest_is_read(annotation: object, field: str, reason: str):
+def test_a_bad_annotation_is_a_problem_and_the_rest_is_read(annotation: object, field: str, kind: str, reason: str):
     answer = read(_file(annotation), CONTEXT)
-    assert [(p.file, p.line, p.field, p.reason) for p in answer.problems] == [("a.json", 0, field, reason)]
+    assert [(p.file, p.line, p.field, p.kind, p.reason) for p in answer.problems] == [("a.json", 0, field, kind, reason)]
     assert answer.problems[0].found.startswith("v.annotations[0]: ")
     assert answer.table["video_id"].to_pylist() == ["good"]
 
 
+def test_all_problems_of_a_file_come_together():
+    bad = [{"label": "run", "segment": [-1, 2]}, GOOD, {"label": "no", "segment": [0, 1]}, {"label": "run", "segment": [5, 1]}]
+    answer = read(_file(annotations=bad), CONTEXT)
+    assert [(p.kind, p.found.split(":")[0]) for p in answer.problems] == [
+        ("negative_time", "v.annotations[0]"), ("unknown_label", "v.annotations[2]"), ("end_before_start", "v.annotations[3]"),
+    ]  # fmt: skip
+    assert answer.table.num_rows == 2
+
+
 @pytest.mark.parametrize(
-    "entry, field", [({"annotations": {}}, "annotations"), ({"duration": -3}, "duration"), ({"subset": "trainval"}, "subset")]
+    "entry, field, kind",
+    [
+        ({"annotations": {}}, "annotations", "structure"),
+        ({"duration": -3}, "duration", "value"),
+        ({"duration": float("nan")}, "duration", "value"),
+        ({"fps": 0}, "fps", "value"),
+        ({"subset": "trainval"}, "subset", "unknown_split"),
+    ],
 )
-def test_a_bad_video_is_a_problem(entry: dict, field: str):
+def test_a_bad_video_is_a_problem(entry: dict, field: str, kind: str):
     answer = read(_file(**entry), CONTEXT)
-    assert [(p.field, p.found[:2]) for p in answer.problems] == [(field, "v:")] and answer.table.num_rows == 1
+    assert [(p.field, p.kind, p.found[:2]) for p in answer.problems] == [(field, kind, "v:")] and answer.table.num_rows == 1
 
 
 def test_a_video_given_twice_is_a_problem_not_the_last_of_both():
     one = json.dumps({"subset": "training", "annotations": [GOOD]})
     answer = read(f'{{"database": {{"v": {one}, "w": {one}, "v": {one}}}}}'.encode(), CONTEXT)
     assert answer.table["video_id"].to_pylist() == ["w"]
-    assert [(p.found, p.reason) for p in answer.problems] == [("v", "video given twice")]
+    assert [(p.found, p.kind, p.reason) for p in answer.problems] == [("v", "contradiction", "video given twice")]
+
+
+def test_every_listed_video_is_an_entry():
+    answer = read(_file(annotations=[], subset="testing", duration=12, fps=25), CONTEXT)
+    assert answer.entries == (Entry("good", "train", 9.5, None), Entry("v", "test", 12.0, 25.0))
+    assert read(json.dumps({"v": {"subset": "testing", "annotations": []}}).encode(), CONTEXT).table.num_rows == 0
+
+
+def test_a_subset_is_read_alone():
+    answer = read(_file(subset="Test"), Context("thumos", "f", subset="test", split="val", vocabulary=CONTEXT.vocabulary))
+    assert [(row["video_id"], row["split"]) for row in answer.table.to_pylist()] == [("v", "val")] and len(answer.entries) == 1
+    with pytest.raises(AnnotationError, match="subset: found 'Tset'; expected: a subset of the file: Test, training"):
+        read(_file(subset="Test"), Context("thumos", "f", subset="Tset"))
+
+
+def test_vocabularies():
+    numbered = [{"label": "run", "segment": [0, 1], "label_id": 0}, {"label": "jump", "segment": [0, 1], "label_id": 1}]
+    assert vocabulary(_file(annotations=numbered).replace(b"[1, 2.5]", b'[1, 2.5], "label_id": 0'), "f", "label").names == ("run", "jump")
+    assert vocabulary(_file({"label": "jump", "segment": [0, 1]}), "f", "label").names == ("jump", "run")
+    assert vocabulary(b"action\nrun\njump\n", "f.csv", "label").names == ("run", "jump")
+    with pytest.raises(AnnotationError, match="one id for each label"):
+        vocabulary(_file({**GOOD, "label_id": 3}), "f", "label")
+    with pytest.raises(AnnotationError, match="no label"):
+        vocabulary(json.dumps({"v": {"annotations": []}}).encode(), "f", "label")
+
+
+def test_a_csv_of_subsets_gives_entries():
+    text = "video,numFrame,seconds,fps,subset\nv_a,1,9.5,30,training\nv_b,1,0,30,validation\nv_c,1\nv_d,1,2,25,trian\n,1,2,25,testing\n"
+    answer = read(text.encode(), CONTEXT)
+    assert answer.entries == (Entry("v_a", "train", 9.5, 30.0),) and answer.table.num_rows == 0
+    assert [(p.line, p.field, p.kind) for p in answer.problems] == [
+        (3, "duration", "value"), (4, "(line)", "columns"), (5, "subset", "unknown_split"), (6, "video", "empty"),
+    ]  # fmt: skip
+
+
+def test_sniffing():
+    assert sniff("a.json", _file()) and sniff("i.csv", b"video,seconds,subset\n")
+    assert not any(sniff("f", data) for data in (b"", b"\xff\xfe", b"{}", b'{"results": {"v": []}}', b"video,label\n"))
+
+
+def test_what_is_written_reads_back():
+    first = read(_file(subset="validation", fps=25), CONTEXT)
+    again = read(write(first.table, first.entries), CONTEXT)
+    assert again.table.drop(["source"]) == first.table.drop(["source"]) and again.entries == first.entries and not again.problems
+    assert json.loads(write(first.table))["database"]["v"]["annotations"] == [{"label": "run", "segment": [1.0, 2.5], "label_id": 1}]
+
+
+def test_results_are_the_challenges_file_and_never_hold_what_it_misreads():
+    row = {"video_id": "v", "label": "run", "start_s": 1.0, "end_s": 2.0, "score": 0.5}
+    content = json.loads(write_results(pa.Table.from_pylist([row, {**row, "score": 0.75}, {**row, "video_id": "w"}])))
+    assert list(content) == ["version", "results", "external_data"] and set(content["results"]) == {"v", "w"}
+    assert content["results"]["v"] == [{"label": "run", "score": score, "segment": [1.0, 2.0]} for score in (0.75, 0.5)]
+    for wrong in ({"end_s": 1.0}, {"end_s": float("nan")}, {"score": float("nan")}, {"start_s": -1.0}):
+        with pytest.raises(ValueError, match="of a segment of v"):
+            write_results(pa.Table.from_pylist([{**row, **wrong}]))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +156,9 @@ def test_a_video_given_twice_is_a_problem_not_the_last_of_both():
         (b"[1, 2]", "list"),
         (b'{"results": {"v": []}}', "keys results"),
         (b'{"database": {}}', "keys database"),
-        (_file({"label": "no", "segment": [1, 2]}, annotations=[]).replace(b"run", b"fly"), "no good row"),
+        (b'{"database": {"v": {"annotations": 3}}}', "no good row"),
+        (_file()[:-20], "a.json:1: column"),
+        (_file().decode().encode("utf-16"), "UTF-8 text"),
         ('{"é": 1}'.encode("latin1"), "UTF-8 text"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a": "\\ud800"}', "half a surrogate pair"),
@@ -98,20 +173,24 @@ def test_a_file_that_cannot_be_used_is_named(data: bytes, says: str):
 
 def test_official_thumos(shared):
     data = (shared / "annotations/thumos14_bbformer/data/thumos/annotations/thumos14.json").read_bytes()
-    answer = read(data, Context("thumos14", "thumos14.json"))
-    assert answer.table.num_rows == 6365 and not answer.problems
-    assert answer.table.group_by("split").aggregate([("video_id", "count_distinct")]).to_pydict() == {
-        "split": ["test", "val"], "video_id_count_distinct": [212, 200],
-    }  # fmt: skip
-    assert len(set(answer.table["label"].to_pylist())) == 20
+    words = vocabulary(data, "thumos14.json", "label")
+    assert len(words.names) == 20 and words.id_of["CricketBowling"] == 5
+    expected = configs.dataset("thumos14").expected
+    for subset, split, videos, rows in (("Validation", "train", 200, 3007), ("Test", "val", 212, 3358)):
+        answer = read(data, Context("thumos14", "thumos14.json", subset=subset, split=split, vocabulary=words))
+        assert (len(answer.entries), answer.table.num_rows, answer.problems) == (videos, rows, [])
+        assert (expected[f"segments.{split}.videos"], expected[f"segments.{split}.rows"]) == (videos, rows)
+        assert answer.table["video_id"].unique().to_pylist() == [entry.video_id for entry in answer.entries]
+        assert {entry.fps for entry in answer.entries} <= {24.0, 25.0, 29.97, 30.0} and len(answer.table["label"].unique()) == 20
 
 
 def test_official_activitynet(shared):
     folder = shared / "annotations/activitynet1.3_bsn/data/activitynet_annotations"
-    labels = shared / "annotations/mmaction2/activitynet_label_map.txt"
-    words = parse(labels.read_bytes(), labels.name, own_ids=False)
-    data = (folder / "anet_anno_action.json").read_bytes()
-    answer = read(data, Context("anet", "anet.json", split="train", vocabulary=words))
-    assert len(words.names) == 200
-    bad = [p.reason for p in answer.problems if p.field == "segment"]
-    assert answer.table.num_rows + len(answer.problems) == 22152 and bad == ["end is not after start"] * 12
+    words = vocabulary((folder / "action_name.csv").read_bytes(), "action_name.csv", "label")
+    assert len(words.names) == 200 and words.names[0] == "Applying sunscreen"
+    videos = read((folder / "video_info_new.csv").read_bytes(), Context("anet", "video_info_new.csv"))
+    splits = {entry.video_id: entry.split for entry in videos.entries}
+    assert [list(splits.values()).count(split) for split in ("train", "val", "test")] == [9649, 4728, 4851] and not videos.problems
+    answer = read((folder / "anet_anno_action.json").read_bytes(), Context("anet", "anet.json", splits=splits, vocabulary=words))
+    assert [p.kind for p in answer.problems] == ["end_before_start"] * 12 and len(answer.entries) == 19228
+    assert answer.table.num_rows == 22140 and len(answer.table["label"].unique()) == 200

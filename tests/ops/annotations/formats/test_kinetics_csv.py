@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ops.annotations.kinetics_csv import read
+from ops.annotations.formats.kinetics_csv import EXPECTED, FOLDER, TABLE, read, sniff, write
 from ops.annotations.rows import Context
 from ops.annotations.vocabulary import AnnotationError, from_names, parse
 
@@ -16,8 +16,8 @@ def test_good_rows_become_clips():
     text = HEADER + 'dancing,abc,3,13,train\n"running, fast",_x-1,0.5,10,validate\n\n'
     rows = read(text.encode(), CONTEXT).table.to_pylist()
     assert rows[0] == {
-        "clip_id": "abc@3-13", "video_id": "abc", "dataset": "kinetics", "split": "train", "label": "dancing", "label_id": 0,
-        "start_s": 3.0, "end_s": 13.0, "source": "train.csv:2",
+        "clip_id": "abc@3-13", "video_id": "abc", "dataset": "kinetics", "split": "train", "target": "label", "label": "dancing",
+        "label_id": 0, "start_s": 3.0, "end_s": 13.0, "source": "train.csv:2",
     }  # fmt: skip
     assert (rows[1]["label_id"], rows[1]["split"], rows[1]["start_s"], rows[1]["source"]) == (1, "val", 0.5, "train.csv:3")
 
@@ -27,7 +27,8 @@ def test_a_template_with_times_means_a_file_for_each_clip():
     answer = read((HEADER + "dancing,abc,3,13.0,train\ndancing,abc,3.5,13,train\n").encode(), context)
     row = answer.table.to_pylist()[0]
     assert (row["clip_id"], row["start_s"], row["end_s"]) == ("trimmed/abc_000003_000013", None, None)
-    assert [(p.line, p.field, p.found) for p in answer.problems] == [(3, "time_start", "3.5")]
+    assert [(p.line, p.field, p.kind) for p in answer.problems] == [(3, "video", "value")]
+    assert "template does not take this row's values" in answer.problems[0].reason
 
 
 def test_byte_order_mark_other_newlines_column_order_and_further_columns():
@@ -39,7 +40,7 @@ def test_byte_order_mark_other_newlines_column_order_and_further_columns():
 def test_unlabelled_rows_belong_to_the_test_split_only():
     answer = read(b"youtube_id,time_start,time_end,split\nv,1,2,test\nw,1,2,val\n", CONTEXT)
     assert [(row["label"], row["label_id"]) for row in answer.table.to_pylist()] == [(None, None)]
-    assert [(p.line, p.field, p.reason) for p in answer.problems] == [(3, "label", "no label in the val split")]
+    assert [(p.line, p.field, p.kind, p.reason) for p in answer.problems] == [(3, "label", "empty", "no label in the val split")]
 
 
 def test_the_configs_split_overrides_the_files():
@@ -49,35 +50,72 @@ def test_the_configs_split_overrides_the_files():
 
 
 @pytest.mark.parametrize(
-    "row, field, reason",
+    "row, field, kind, reason",
     [
-        ("dancing,v,1,2", "(line)", "wrong number of columns"),
-        ("dancing,v,1,2,train,extra", "(line)", "wrong number of columns"),
-        ("dancing,v,nan,2,train", "time_start", "not a finite number"),
-        ("dancing,v,1,inf,train", "time_end", "not a finite number"),
-        ("dancing,v,1_0,20,train", "time_start", "not a finite number"),
-        ("dancing,v,,20,train", "time_start", "not a finite number"),
-        ("dancing,v,1,1e999,train", "time_end", "not a finite number"),
-        ("dancing,v,-1,2,train", "time_start", "negative time"),
-        ("dancing,v,5,2,train", "time_end", "end is not after start"),
-        ("dancing,v,5,5,train", "time_end", "end is not after start"),
-        ("dancing,,1,2,train", "youtube_id", "empty"),
-        ("swimming,v,1,2,train", "label", "unknown label"),
-        ("Dancing,v,1,2,train", "label", "unknown label"),
-        ("dancing,v,1,2,trian", "split", "unknown split; known: train, val (validate), test"),
-        ('"dancing,v,1,2,train', "(line)", "broken quotes: unexpected end of data"),
+        ("dancing,v,1,2", "(line)", "columns", "wrong number of columns"),
+        ("dancing,v,1,2,train,extra", "(line)", "columns", "wrong number of columns"),
+        ("dancing,v,nan,2,train", "time_start", "value", "not a finite number"),
+        ("dancing,v,1,inf,train", "time_end", "value", "not a finite number"),
+        ("dancing,v,1_0,20,train", "time_start", "value", "not a finite number"),
+        ("dancing,v,,20,train", "time_start", "value", "not a finite number"),
+        ("dancing,v,1,1e999,train", "time_end", "value", "not a finite number"),
+        ("dancing,v,-1,2,train", "time_start", "negative_time", "negative time"),
+        ("dancing,v,5,2,train", "time_end", "end_before_start", "end is not after start"),
+        ("dancing,v,5,5,train", "time_end", "end_before_start", "end is not after start"),
+        ("dancing,,1,2,train", "youtube_id", "empty", "empty"),
+        ("swimming,v,1,2,train", "label", "unknown_label", "unknown label"),
+        ("Dancing,v,1,2,train", "label", "unknown_label", "unknown label"),
+        ("dancing,v,1,2,trian", "split", "unknown_split", "unknown split; known: train, val (validate), test"),
+        ('"dancing,v,1,2,train', "(line)", "text", "broken quotes: unexpected end of data"),
     ],
 )
-def test_a_bad_row_is_a_problem_and_the_next_row_is_read(row: str, field: str, reason: str):
+def test_a_bad_row_is_a_problem_and_the_next_row_is_read(row: str, field: str, kind: str, reason: str):
     answer = read(f"{HEADER}{row}\ndancing,good,1,2,train\n".encode(), CONTEXT)
-    assert [(p.file, p.line, p.field, p.reason) for p in answer.problems] == [("train.csv", 2, field, reason)]
+    assert [(p.file, p.line, p.field, p.kind, p.reason) for p in answer.problems] == [("train.csv", 2, field, kind, reason)]
     assert answer.table["video_id"].to_pylist() == ["good"]
+
+
+def test_all_problems_of_a_file_come_together_with_their_lines():
+    bad = "swimming,v,1,2,train\ndancing,v,2,1,train\ndancing,v,-1,1,train\nx\ndancing,v,1,2,never\n"
+    answer = read((HEADER + "dancing,good,1,2,train\n" + bad).encode(), CONTEXT)
+    kinds = [(3, "unknown_label"), (4, "end_before_start"), (5, "negative_time"), (6, "columns"), (7, "unknown_split")]
+    assert [(p.line, p.kind) for p in answer.problems] == kinds
+
+
+def test_the_edition_of_2020_writes_times_with_a_point_and_quotes_its_header():
+    text = '"label","youtube_id","time_start","time_end","split"\n"running, fast",abc,3.0,13.0,"validate"\n'
+    context = Context("k", "f.csv", video="{youtube_id}_{time_start:06d}_{time_end:06d}", vocabulary=CONTEXT.vocabulary)
+    row = read(text.encode(), context).table.to_pylist()[0]
+    assert (row["video_id"], row["label_id"], row["split"], row["start_s"]) == ("abc_000003_000013", 1, "val", None)
+
+
+def test_the_target_of_the_config_is_on_every_row():
+    context = Context("k", "f.csv", video="{youtube_id}", target="sport", vocabulary=CONTEXT.vocabulary)
+    assert read((HEADER + "dancing,v,1,2,train\n").encode(), context).table["target"].to_pylist() == ["sport"]
+
+
+def test_lists_are_recognised_by_their_header():
+    assert (TABLE, FOLDER) == ("clips", False) and "youtube_id" in EXPECTED
+    assert sniff("val.csv", HEADER.encode()) and sniff("x", b"\xef\xbb\xbf" + b'"youtube_id","time_start","time_end","split"\n')
+    assert not sniff("val.csv", b"video,1,2\n") and not sniff("val.csv", b"") and not sniff("x", b"\xff\x00")
+
+
+def test_what_is_written_reads_back():
+    text = HEADER + 'dancing,abc,3,13,train\n"running, fast",_x-1,0.5,10,val\n'
+    table = read(text.encode(), CONTEXT).table
+    assert write(table) == text.encode()
+    cut = Context("k", "f.csv", video="clips/{youtube_id}_{time_start:06d}_{time_end:06d}")
+    tests = b"label,youtube_id,time_start,time_end,split\n,a_b,1,11,test\n"
+    assert write(read(tests, cut).table) == tests
+    whole = Context("k", "f.csv", video="{youtube_id}{time_start:d}")
+    with pytest.raises(ValueError, match="'abc3' has neither"):
+        write(read((HEADER + "dancing,abc,3,13,train\n").encode(), whole).table)
 
 
 def test_wrong_bytes_and_an_endless_line_do_not_stop_the_reader():
     data = HEADER.encode() + b"d\xe9j\xe0,v,1,2,train\n" + b"x" * 3_000_000 + b"\ndancing,good,1,2,train"
     answer = read(data, CONTEXT)
-    assert [(p.line, p.reason) for p in answer.problems] == [(2, "not UTF-8 text"), (3, "line longer than 1000000 bytes")]
+    assert [(p.line, p.kind) for p in answer.problems] == [(2, "text"), (3, "long_line")]
     assert answer.problems[1].found == "3000001 bytes" and answer.problems[0].found.startswith("d\\xe9j")
     assert answer.table["source"].to_pylist() == ["train.csv:4"]
 

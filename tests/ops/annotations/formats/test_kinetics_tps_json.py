@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ops.annotations.kinetics_tps import read
-from ops.annotations.rows import Context
+from ops.annotations.formats.kinetics_tps_json import read, sniff, words, write
+from ops.annotations.rows import Context, Entry
 from ops.annotations.vocabulary import AnnotationError, from_names
 
 CONTEXT = Context("tps", "parts", split="train", vocabulary=from_names(["run"]))
@@ -32,47 +32,73 @@ def test_frames_become_rows_of_parts():
 
 
 @pytest.mark.parametrize(
-    "path, data, field",
+    "path, data, field, kind",
     [
-        ("readme.txt", b"{}", "(name)"),
-        ("run/v/00001.json", b"{}", "(name)"),
-        ("run/v/img_00000.json", b"{}", "(name)"),
-        ("run/v/deep/img_00001.json", b"{}", "(name)"),
-        ("run/v/img_00001.json", None, "(whole file)"),
-        ("run/v/img_00001.json", b"", "(whole file)"),
-        ("run/v/img_00001.json", b'{"humans": [}', "column 13"),
-        ("run/v/img_00001.json", b"\xff\xfe", "encoding"),
-        ("run/v/img_00001.json", b"[]", "humans"),
-        ("run/v/img_00001.json", b'{"humans": [], "humans": []}', "(whole file)"),
-        ("fly/v/img_00001.json", b'{"humans": []}', "label"),
+        ("readme.txt", b"{}", "(name)", "structure"),
+        ("run/v/00001.json", b"{}", "(name)", "structure"),
+        ("run/v/img_00000.json", b"{}", "(name)", "structure"),
+        ("run/v/deep/img_00001.json", b"{}", "(name)", "structure"),
+        ("run/v/img_00001.json", None, "(whole file)", "long_line"),
+        ("run/v/img_00001.json", b"", "(whole file)", "structure"),
+        ("run/v/img_00001.json", b'{"humans": [}', "column 13", "structure"),
+        ("run/v/img_00001.json", b'{"humans": [{"box": [1', "column 23", "structure"),
+        ("run/v/img_00001.json", b"\xff\xfe", "encoding", "text"),
+        ("run/v/img_00001.json", b"[]", "humans", "structure"),
+        ("run/v/img_00001.json", b'{"humans": [], "humans": []}', "(whole file)", "contradiction"),
+        ("fly/v/img_00001.json", b'{"humans": []}', "label", "unknown_label"),
     ],
 )
-def test_a_bad_frame_is_a_problem_and_the_others_are_read(path: str, data: bytes | None, field: str):
+def test_a_bad_frame_is_a_problem_and_the_others_are_read(path: str, data: bytes | None, field: str, kind: str):
     answer = read([(path, data), GOOD], CONTEXT)
-    assert [(p.file, p.line, p.field) for p in answer.problems] == [(f"parts/{path}", 0, field)]
+    assert [(p.file, p.line, p.field, p.kind) for p in answer.problems] == [(f"parts/{path}", 0, field, kind)]
     assert answer.table["video_id"].to_pylist() == ["good"]
 
 
 @pytest.mark.parametrize(
-    "human, field, reason",
+    "human, field, kind, reason",
     [
-        (3, "humans", "not a mapping with box and parts"),
-        ({"parts": {}}, "box", "a box is [x1, y1, x2, y2]"),
-        ({**HUMAN, "box": [0, 0, float("nan"), 1]}, "box", "a coordinate is not a finite number"),
-        ({**HUMAN, "box": [5, 0, 1, 1]}, "box", "inverted box"),
-        ({**HUMAN, "box": [-5, 0, 1, 1]}, "box", "box outside the image"),
-        ({**HUMAN, "box": [0, 0, 1e300, 1]}, "box", "box outside the image"),
-        ({**HUMAN, "parts": []}, "parts", "not a mapping from part to box and verb"),
-        ({**HUMAN, "parts": {"head": 1}}, "part", "not a mapping with box and verb"),
-        ({**HUMAN, "parts": {"head": {**HEAD, "box": [1, 2, 3]}}}, "part", "a box is [x1, y1, x2, y2]"),
-        ({**HUMAN, "parts": {"head": {**HEAD, "verb": ["turn"]}}}, "verb", "not the name of a state"),
+        (3, "humans", "structure", "not a mapping with box and parts"),
+        ({"parts": {}}, "box", "value", "a box is [x1, y1, x2, y2]"),
+        ({**HUMAN, "box": [0, 0, float("nan"), 1]}, "box", "value", "a coordinate is not a finite number"),
+        ({**HUMAN, "box": [5, 0, 1, 1]}, "box", "box_inverted", "inverted box"),
+        ({**HUMAN, "box": [-5, 0, 1, 1]}, "box", "box_outside", "box outside the image"),
+        ({**HUMAN, "box": [0, 0, 1e300, 1]}, "box", "box_outside", "box outside the image"),
+        ({**HUMAN, "parts": []}, "parts", "structure", "not a mapping from part to box and verb"),
+        ({**HUMAN, "parts": {"head": 1}}, "part", "structure", "not a mapping with box and verb"),
+        ({**HUMAN, "parts": {"head": {**HEAD, "box": [1, 2, 3]}}}, "part", "value", "a box is [x1, y1, x2, y2]"),
+        ({**HUMAN, "parts": {"head": {**HEAD, "box": [1, 2, float("inf"), 3]}}}, "part", "value", "a coordinate is not a finite number"),
+        ({**HUMAN, "parts": {"head": {**HEAD, "verb": ["turn"]}}}, "verb", "value", "not the name of a state"),
     ],
 )
-def test_a_bad_person_or_part_is_a_problem(human: object, field: str, reason: str):
+def test_a_bad_person_or_part_is_a_problem(human: object, field: str, kind: str, reason: str):
     answer = read(_one([human]), CONTEXT)
-    assert [(p.file, p.field, p.reason) for p in answer.problems] == [("parts/run/v/img_00006.json", field, reason)]
+    assert [(p.file, p.field, p.kind, p.reason) for p in answer.problems] == [("parts/run/v/img_00006.json", field, kind, reason)]
     assert answer.problems[0].found.startswith("humans[0]")
     assert answer.table["video_id"].to_pylist() == ["good"]
+
+
+def test_a_frame_without_a_split_is_a_problem():
+    answer = read(_one([HUMAN]), Context("tps", "parts", splits={"v": "val"}, vocabulary=CONTEXT.vocabulary))
+    assert [(p.file, p.kind) for p in answer.problems] == [("parts/run/good/img_00001.json", "unknown_split")]
+
+
+def test_videos_are_entries_and_the_words_are_those_of_the_files():
+    files = [("run/empty/img_00001.json", b'{"humans": []}'), *_one([HUMAN, {**HUMAN, "parts": {"hip": {**HEAD, "verb": "bend"}}}])]
+    answer = read(files, CONTEXT)
+    assert answer.entries == (Entry("empty", "train"), Entry("v", "train"), Entry("good", "train"))
+    assert words(answer.table) == (("head", "hip"), ("bend", "turn"))
+
+
+def test_sniffing():
+    assert sniff("run/v/img_00001.json", b'{"humans"') and not sniff("a.json", b"{") and not sniff("img_00001.json", b"\xff")
+
+
+def test_what_is_written_is_the_evaluators_ground_truth():
+    content = json.loads(write(read(_one([{**HUMAN, "parts": {}}, HUMAN]), CONTEXT).table))
+    assert list(content["v"]) == ["img_00006.json"]
+    bare, full = content["v"]["img_00006.json"]["humans"]
+    assert bare["parts"] == {} and full["box"] == [0.0, 0.0, 10.5, 20.0]
+    assert full["parts"] == {"head": {"box": [1.0, 2.0, 3.0, 4.0], "verb": "turn", "name": "head"}}
 
 
 def test_a_bad_part_leaves_the_others_of_its_person():

@@ -1,0 +1,177 @@
+"""Everything that is wrong with a dataset's files, at once, before or after ingest; writes nothing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import yaml
+from pydantic import ValidationError
+
+from configs.schema import BUCKETS, ConfigError, Dataset, ProblemKind, TableName
+from ops.annotations.join import Videos, named_videos, videos_of
+from ops.annotations.read import Joined, Reading, join, read_files
+from ops.annotations.report import refusal
+from ops.annotations.vocabulary import AnnotationError
+from ops.media.buckets import stem_of
+from ops.store.files import FileInfo, exists, list_files
+from ops.store.layout import Layout
+from ops.store.tables import VIDEOS, read_tables
+
+NAMES_COMPARED = 2_000  # of the files, with each row name that finds none
+# What a person can do about each kind of problem.
+ADVICE: dict[ProblemKind, str] = {
+    "columns": "each line needs the columns of the form; look for a stray separator or a line break inside a field",
+    "text": "save the file as UTF-8, and close every quote on its line",
+    "long_line": "a line end is missing, or the file is of another form",
+    "empty": "fill the field or remove the row",
+    "value": "write a plain finite number",
+    "negative_time": "times and frames begin at 0",
+    "end_before_start": "swap or correct the two ends",
+    "box_outside": "coordinates are fractions of the image where the form says so, else pixels inside it",
+    "box_inverted": "the order is x1, y1, x2, y2, with the smaller corner first",
+    "box_empty": "a box needs a width and a height",
+    "unknown_label": "add the label to the vocabulary file, or correct its spelling",
+    "unknown_split": "name the split in the config ('split'), or write train, val or test",
+    "duplicate": "remove the copies; the first one counts",
+    "contradiction": "keep the true one; a clip that may have several labels needs 'multi_label: true'",
+    "missing_video": "put the video in the folder, correct the 'video' template, or remove the row",
+    "past_end": "correct the time; a shortened or wrong copy of the video shows like this too",
+    "structure": "compare the place with the form of the file",
+    "unannotated_video": "nothing, if these are meant to be without labels",
+    "count": "compare your files with the publisher's; a partial copy shows like this",
+}
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """How many videos that a table's rows name have a file; for those that have none, examples with the nearest file names."""
+
+    table: TableName
+    named: int
+    met: int
+    examples: tuple[tuple[str, str], ...]
+    hint: str
+
+
+@dataclass(frozen=True)
+class Examination:
+    """All that `check` can tell of a dataset. `error` is what `annotate` would say; None where it would go through."""
+
+    dataset: Dataset
+    root: str
+    root_exists: bool
+    videos_folder: str
+    num_files: int
+    ingested: bool
+    reading: Reading
+    joined: Joined
+    meetings: tuple[Meeting, ...]
+    error: AnnotationError | None
+
+    @property
+    def good(self) -> bool:
+        """Whether annotations and folders are fit for use."""
+        return self.error is None and (self.num_files > 0 or self.dataset.videos is None)
+
+
+def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = lambda path: None) -> Examination:
+    """Reads every annotation file and lists the videos folder. `on_file` is told what is read now. Raises StorageError."""
+    root, folder = layout.dataset_root(dataset), "" if dataset.videos is None else layout.videos_folder(dataset)
+    on_file(f"{dataset.videos}/")
+    listing = list_files(folder) if folder else []
+    reading = read_files(dataset, layout, on_file=on_file)
+    on_file("videos and annotations side by side")
+    probed = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS)
+    if listing:
+        videos = listed_videos(dataset, listing, probed)
+    else:  # no video is there yet: then the files are judged by themselves
+        videos = named_videos(dataset, reading.tables, reading.entries)
+    joined = join(dataset, reading, videos)
+    error = refusal(dataset, joined.errors, joined.problems, joined.leave)
+    meetings = tuple(meeting(kind, table, videos) for kind, table in reading.tables.items()) if listing else ()
+    return Examination(
+        dataset, root, exists(root), folder, len(listing), probed.num_rows > 0, reading, joined, meetings, error
+    )  # fmt: skip
+
+
+def yaml_errors(error: ConfigError, name: str) -> list[str]:
+    """All mistakes of the dataset YAML that the error names, one a line; the error itself where they cannot be told apart."""
+    try:
+        value = yaml.safe_load(Path(error.where).read_text(encoding="utf-8"))
+        Dataset.model_validate({**value, "name": name})
+    except ValidationError as found:
+        return [_mistake(item) for item in found.errors()]
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        return [str(error)]
+    return [str(error)]
+
+
+def _mistake(item: Mapping[str, Any]) -> str:
+    field = ".".join(map(str, item["loc"])) or "(whole)"
+    given = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f": found {item['input']!r}"
+    return f"{field}{given}: {item['msg'].removeprefix('Value error, ')}"
+
+
+def listed_videos(dataset: Dataset, listing: Iterable[FileInfo], probed: pa.Table) -> Videos:
+    """The files of the folder as videos, with what ingest has found out about those that it knows already."""
+    known = {row["uri"]: row for row in probed.to_pylist()}
+    found = {}
+    for info in listing:
+        row = known.get(info.uri)
+        found[row["video_id"] if row else stem_of(info.path_below)] = info.uri
+    return videos_of(dataset, _rows(found, known))
+
+
+def _rows(uris: Mapping[str, str], known: Mapping[str, Mapping[str, object]]) -> pa.Table:
+    """A video table of these ids; what is not known is null, and every file counts as usable until it is probed."""
+    names = list(uris)
+    rows = [known.get(uris[name], {}) for name in names]
+    columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in VIDEOS}
+    columns["video_id"] = pa.array(names, pa.string())
+    columns["status"] = pa.array([row.get("status", "ok") for row in rows], pa.string())
+    return pa.table(columns, schema=VIDEOS)
+
+
+def meeting(kind: TableName, table: pa.Table, videos: Videos) -> Meeting:
+    """How a table's rows and the files find each other."""
+    names = table["video_id"].unique().to_pylist()
+    missing = [name for name in names if name not in videos.row_of]
+    files = list(videos.row_of)
+    cutoff = 0.0 if len(missing) == len(names) else 0.8  # where others do find theirs, only a near miss is worth a look
+    examples = tuple((name, nearest(name, files, cutoff)) for name in missing[:3])
+    return Meeting(kind, len(names), len(names) - len(missing), examples, hint(missing[:200], files) if missing else "")
+
+
+def nearest(name: str, files: list[str], cutoff: float = 0.0) -> str:
+    """The file name that is most like this one; empty where none is as like as the cutoff (0 to 1)."""
+    last = name.rpartition("/")[2].lower()
+    holding = [file for file in files if last in file.lower()]
+    if holding:
+        return min(holding, key=len)
+    close = difflib.get_close_matches(name, files[:NAMES_COMPARED], n=1, cutoff=cutoff)
+    return close[0] if close else ""
+
+
+def hint(missing: list[str], files: list[str]) -> str:
+    """What the names have in common that a change of the video template would mend; empty where nothing shows."""
+    by_last, lower = {file.rpartition("/")[2]: file for file in files}, {file.lower(): file for file in files}
+    for name in missing:
+        last = name.rpartition("/")[2]
+        if last in by_last:
+            folder, own = by_last[last].removesuffix(last), name.removesuffix(last)
+            return f"the files lie in {folder!r}, the rows say {own!r}: change what stands before the name in the 'video' template"
+        if name.lower() in lower:
+            return f"upper and lower case differ: {name!r} and {lower[name.lower()]!r}"
+        stem = name.rpartition(".")[0]
+        if stem and (stem in by_last or stem in lower.values()):
+            return f"the rows keep a file ending, video ids have none: {name!r}"
+    for name in missing[:20]:
+        longer = next((file for file in files[: NAMES_COMPARED * 10] if file.startswith(name) and file != name), None)
+        if longer is not None:
+            return f"the files' names go on where the rows' end ({name!r}, {longer!r}): add the rest to the 'video' template"
+    return ""
