@@ -29,9 +29,7 @@ class FramesRun(dg.Config):
         "The numbers of a materialization are those of its run, over all buckets that the run covers."
     ),
 )
-def frames(
-    context: dg.AssetExecutionContext, config: FramesRun, settings: dg.ResourceParam[configs.Settings]
-) -> dg.MaterializeResult:
+def frames(context: dg.AssetExecutionContext, config: FramesRun, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Decode the videos whose content, decode configuration or code has changed; leave the others alone."""
     from ops.media.materialize import materialize
     from ops.progress import progress_bar
@@ -41,8 +39,14 @@ def frames(
     reasons: dict[str, int] = {}
     for name, buckets in buckets_by_dataset(context).items():
         with reported(context), progress_bar("frames", "videos") as progress:
-            layout, again = Layout(settings.storage), config.retry_quarantined
-            report = materialize(configs.dataset(name), layout, buckets, progress=progress, retry_quarantined=again)
+            report = materialize(
+                configs.dataset(name),
+                Layout(settings.storage),
+                buckets,
+                progress=progress,
+                retry_quarantined=config.retry_quarantined,
+                ray_address=settings.ray_address,
+            )
         for field in ("done", "reused", "quarantined", "frames", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)

@@ -75,7 +75,8 @@ def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
     reasons: dict[str, int] = {}
     for name, buckets in buckets_by_dataset(context).items():
         with reported(context), progress_bar("videos", "files") as progress:
-            report = ingest(configs.dataset(name), Layout(settings.storage), buckets, progress)
+            layout = Layout(settings.storage)
+            report = ingest(configs.dataset(name), layout, buckets, progress, ray_address=settings.ray_address)
         for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)

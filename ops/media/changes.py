@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from configs.schema import BUCKETS, Dataset, content_hash
 from ops.media.buckets import bucket_of_file
+from ops.media.ingest import DatasetError
+from ops.media.plan import plan_bucket
 from ops.store.files import list_files
 from ops.store.layout import Layout
-from ops.store.manifest import frames_key
 from ops.store.tables import read_table
 
-Listed = tuple[str, int, str]  # uri, bytes, modified
+COLUMNS = ["uri", "bytes", "modified"]
+LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -25,26 +30,34 @@ class Change:
 
 def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
     """Buckets whose files are not those of the video table. A folder that is missing or empty changes nothing."""
-    folder = layout.videos_folder(dataset)
-    now: dict[int, set[Listed]] = {bucket: set() for bucket in range(BUCKETS)}
-    for info in list_files(folder):
-        now[bucket_of_file(info.path_below)].add((info.uri, info.bytes, info.modified))
-    if not any(now.values()):
+    files = list_files(layout.videos_folder(dataset))
+    if not files:
         return {}
+    now = pa.table({name: [getattr(info, name) for info in files] for name in COLUMNS}, schema=LISTED)
+    buckets = pa.array([bucket_of_file(info.path_below) for info in files], pa.int32())
     changes: dict[int, Change] = {}
-    for bucket, listed in now.items():
-        if different := listed ^ _ingested(layout.video_table(dataset.name, bucket)):
-            files = {uri for uri, _, _ in different}
-            changes[bucket] = Change(len(files), content_hash(sorted(different)))
+    for bucket in range(BUCKETS):
+        here = now.filter(pc.equal(buckets, bucket))
+        before = _ingested(layout.video_table(dataset.name, bucket))
+        different = sorted({tuple(row.values()) for table, other in ((here, before), (before, here)) for row in _without(table, other)})
+        if different:
+            changes[bucket] = Change(len({uri for uri, *_ in different}), content_hash(different))
     return changes
 
 
-def _ingested(uri: str) -> set[Listed]:
+def _without(table: pa.Table, other: pa.Table) -> list[dict]:
+    """Rows of one table that the other does not have."""
+    place = pc.index_in(table["uri"].combine_chunks(), value_set=other["uri"].combine_chunks())
+    match = other.take(place)
+    same = [pc.equal(table[name].combine_chunks(), match[name].combine_chunks()) for name in ("bytes", "modified")]
+    return table.filter(pc.invert(pc.fill_null(pc.and_(*same), False))).to_pylist()
+
+
+def _ingested(uri: str) -> pa.Table:
     try:
-        table = read_table(uri)
+        return read_table(uri).select(COLUMNS)
     except FileNotFoundError:
-        return set()
-    return set(zip(*(table[column].to_pylist() for column in ("uri", "bytes", "modified")), strict=True))
+        return LISTED.empty_table()
 
 
 def unstored_videos(dataset: Dataset, layout: Layout, buckets: Iterable[int]) -> int:
@@ -52,14 +65,7 @@ def unstored_videos(dataset: Dataset, layout: Layout, buckets: Iterable[int]) ->
     lacking = 0
     for bucket in buckets:
         try:
-            videos = read_table(layout.video_table(dataset.name, bucket)).select(["video_id", "sha256", "status"]).to_pylist()
-        except FileNotFoundError:
+            lacking += len(plan_bucket(dataset, layout, bucket).wanted)
+        except DatasetError:  # not ingested
             continue
-        try:
-            ledger = read_table(layout.manifest(dataset.name, dataset.frames.key(), bucket))
-            stored = dict(zip(ledger["video_id"].to_pylist(), ledger["key"].to_pylist(), strict=True))
-        except FileNotFoundError:
-            stored = {}
-        usable = [video for video in videos if video["status"] == "ok"]
-        lacking += sum(stored.get(video["video_id"]) != frames_key(video["sha256"], dataset) for video in usable)
     return lacking

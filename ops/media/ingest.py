@@ -5,23 +5,29 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.media.buckets import bucket_of_file, stem_of
-from ops.media.pool import Job, quiet_stderr, run_jobs
-from ops.store.files import FileInfo, StorageError, exists, list_files, local_copy, sha256_of
+from ops.media.engine import Engine, run_anywhere
+from ops.media.pool import Job, quiet_stderr
+from ops.store.files import FileInfo, StorageError, exists, list_files, local_copy, remove, sha256_of
 from ops.store.layout import Layout
-from ops.store.tables import VIDEOS, from_rows, read_table, write_table
+from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
+from ops.store.patience import patient
+from ops.store.tables import VIDEOS, read_table, write_table
 
 Progress = Callable[[int, int], None]
 DUPLICATE, UNREADABLE = "duplicate video_id", "not readable"
 MIN_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 2e6
+COMMIT_EVERY_S = 2.0
 
 
 class DatasetError(ValueError):
@@ -43,31 +49,40 @@ class IngestReport:
 
 
 def ingest(
-    dataset: Dataset, layout: Layout, buckets: Iterable[int] | None = None, progress: Progress | None = None, workers: int | None = None
+    dataset: Dataset,
+    layout: Layout,
+    buckets: Iterable[int] | None = None,
+    progress: Progress | None = None,
+    workers: int | None = None,
+    *,
+    engine: Engine = "auto",
+    ray_address: str | None = None,
 ) -> IngestReport:
     """Brings the video tables of `buckets` (None: all) up to date; only new and changed files are hashed and probed.
 
     A video's id is its path below the videos folder without the ending. Of several usable files with one id the first by path keeps
     it; the others, and unusable files beside a usable one, get their full path as id. A file's bucket is that of its path without
-    the ending. Raises DatasetError for a folder without files, or, over all buckets, without a usable video; StorageError.
+    the ending. What was probed is kept as it comes, so that a run cut short costs the files under way. `engine` and `ray_address` are
+    `ops.media.engine.run_anywhere`'s. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
+    lease.Busy where another run probes files of one of the buckets; StorageError.
     """
     start = time.monotonic()
     wanted = sorted(set(range(BUCKETS) if buckets is None else buckets))
     folder = layout.videos_folder(dataset)
-    files = _scan(dataset, folder, wanted)
     report = IngestReport()
-    open_buckets = {bucket: _open(layout.video_table(dataset.name, bucket), files[bucket]) for bucket in wanted}
-    for bucket in open_buckets.values():
-        report.reused += len(bucket.rows)
-        if not bucket.new:
-            _close(bucket, folder, report)
-    new = [info for bucket in open_buckets.values() for info in bucket.new]
-    for row in _probe_all(dataset, new, workers, progress):
-        report.probed += 1
-        bucket = open_buckets[bucket_of_file(_below(row["uri"], folder))]
-        bucket.rows.append(row)
-        if len(bucket.rows) == bucket.num_files:  # written as soon as it is complete, so that a run cut short keeps it
-            _close(bucket, folder, report)
+    unfinished: dict[int, Bucket] = {}
+    for number, files in _scan(dataset, folder, wanted).items():
+        bucket = Bucket(layout.video_table(dataset.name, number), folder, files)
+        report.reused += len(files) - len(bucket.new)
+        if bucket.new:
+            unfinished[number] = bucket
+        else:
+            bucket.finish(report)
+    try:
+        _probe_all(dataset, unfinished, lambda jobs: run_anywhere(probe_file, jobs, workers, engine, ray_address), progress, report)
+    finally:
+        for bucket in unfinished.values():
+            bucket.leave()
     report.seconds = time.monotonic() - start
     if len(wanted) == BUCKETS and report.ok == 0:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in list(report.reasons.items())[:5])
@@ -75,19 +90,8 @@ def ingest(
     return report
 
 
-@dataclass
-class Bucket:
-    """One bucket's table while it is made: what it was, the rows so far, and the files that are new or changed."""
-
-    table: str
-    before: pa.Table | None
-    rows: list[dict[str, Any]]
-    new: list[FileInfo]
-    num_files: int
-
-
 def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> dict[int, list[FileInfo]]:
-    """Files of the wanted buckets. Raises DatasetError for a folder without any file."""
+    """Files of the wanted buckets, from one listing. Raises DatasetError for a folder without any file."""
     files = list_files(folder)
     if not files:
         what = "is empty" if exists(folder) else "does not exist"
@@ -99,29 +103,72 @@ def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> dict[int, list[Fi
     return by_bucket
 
 
-def _open(uri: str, files: list[FileInfo]) -> Bucket:
-    before = _known(uri)
-    known = {row["uri"]: row for row in before.to_pylist()} if before is not None else {}
-    rows, new = [], []
-    for info in files:
-        row = _reusable(info, known.get(info.uri))
-        if row is None:
-            new.append(info)
-        else:
-            rows.append(row)
-    return Bucket(uri, before, rows, new, len(files))
+class Bucket:
+    """One bucket's table while it is made: what can stay of it, the files that are `new` or changed, and what was probed of them.
 
+    Rows of probed files go to a ledger beside the table, by uri, until the bucket is complete; the next run finds them there.
+    """
 
-def _close(bucket: Bucket, folder: str, report: IngestReport) -> None:
-    _name(bucket.rows, folder)
-    _count(bucket.rows, report)
-    table = from_rows(sorted(bucket.rows, key=lambda row: row["uri"]), VIDEOS)
-    if bucket.before is None or not table.equals(bucket.before):
-        write_table(bucket.table, table)
+    def __init__(self, table: str, folder: str, files: list[FileInfo]) -> None:
+        self.table, self.folder = table, folder
+        self.probed = Ledger(f"{table.removesuffix('.parquet')}.probed.parquet", VIDEOS)
+        self.before = _known(table)
+        known, self._leftover = self._all_known()
+        place, stays = _reusable(files, known)
+        self.kept = known.take(place.filter(stays))
+        self.new = [info for info, stay in zip(files, stays.to_pylist(), strict=True) if not stay]
+        self.num_files, self.left = len(files), len(self.new)
+        self.same = self.before is not None and not self.new and len(self.before) == len(files) == len(self.kept)
 
+    def _all_known(self) -> tuple[pa.Table, bool]:
+        """Rows that may be used again, those of an unfinished run first, and whether there are such."""
+        try:
+            probed = read_ledger(self.probed.uri, VIDEOS)
+        except LedgerError:  # of another version: what it saves is only time
+            probed = VIDEOS.empty_table()
+            self._forget_probed()
+        before = VIDEOS.empty_table() if self.before is None else self.before
+        return pa.concat_tables([probed, before]), bool(len(probed))
 
-def _below(uri: str, folder: str) -> str:
-    return uri[len(folder.rstrip("/")) + 1 :]
+    def take(self, row: dict[str, Any]) -> None:
+        """Takes in a probed file."""
+        self.probed.put([{**row, "video_id": row["uri"]}])
+        self.left -= 1
+
+    def commit(self) -> None:
+        """Keeps what was probed so far."""
+        patient(self.table, self.probed.commit)
+
+    def finish(self, report: IngestReport) -> None:
+        """Writes the table, unless it is as it was, and counts it."""
+        if self.same and self.before is not None:
+            _count(self.before, report)
+            return
+        if self.new or self._leftover:
+            self.probed.open()
+        fresh = self.probed.table() if self.new else VIDEOS.empty_table()
+        fresh = fresh.filter(pc.is_in(fresh["uri"], value_set=pa.array([info.uri for info in self.new], pa.string())))
+        table = _named(pa.concat_tables([self.kept, fresh]).sort_by("uri"), self.folder)
+        if len(table) != self.num_files:
+            raise StorageError(self.table, f"{len(table)} rows for {self.num_files} files; did another process write there?")
+        if self.before is None or not table.equals(self.before):
+            patient(self.table, lambda: write_table(self.table, table))
+        _count(table, report)
+        if self.probed.held:
+            self._forget_probed()
+            self.probed.abandon()
+
+    def leave(self) -> None:
+        """Gives the ledger of probed files back, with what it holds, for the next run."""
+        if self.probed.held:
+            with suppress(StorageError):
+                self.probed.commit()
+            with suppress(StorageError):
+                self.probed.abandon()
+
+    def _forget_probed(self) -> None:
+        remove(parts_uri(self.probed.uri))
+        remove(self.probed.uri)
 
 
 def _known(uri: str) -> pa.Table | None:
@@ -132,28 +179,47 @@ def _known(uri: str) -> pa.Table | None:
     return table if table.schema.equals(VIDEOS) else None
 
 
-def _reusable(info: FileInfo, row: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The file's row as it was probed, where bytes, time and code are the same."""
-    if row is None or (row["bytes"], row["modified"], row["code_version"]) != (info.bytes, info.modified, INGEST):
-        return None
-    if row["reason"].startswith(UNREADABLE):
-        return None
-    if row["reason"].startswith(DUPLICATE):  # whether it still is one is seen anew
-        return {**row, "status": "ok", "reason": ""}
-    return row
+def _reusable(files: list[FileInfo], known: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """Of every file: the place of its row in `known`, and whether that still holds: bytes, time and code are the same."""
+    place = pc.index_in(pa.array([info.uri for info in files], pa.string()), value_set=known["uri"].combine_chunks())
+    row = known.select(["bytes", "modified", "code_version", "reason"]).take(place)
+    same = pc.and_(
+        pc.equal(row["bytes"].combine_chunks(), pa.array([info.bytes for info in files], pa.int64())),
+        pc.equal(row["modified"].combine_chunks(), pa.array([info.modified for info in files], pa.string())),
+    )
+    same = pc.and_(same, pc.equal(row["code_version"].combine_chunks(), INGEST))
+    return place, pc.fill_null(pc.and_not(same, pc.starts_with(row["reason"].combine_chunks(), UNREADABLE)), False)
 
 
-def _probe_all(dataset: Dataset, files: list[FileInfo], workers: int | None, progress: Progress | None) -> Iterator[dict[str, Any]]:
-    jobs = [Job(info.uri, info, max(MIN_DEADLINE_S, info.bytes / SLOWEST_BYTES_PER_S)) for info in files]
-    done = 0
-    for outcome in run_jobs(probe_file, jobs, workers):
-        if outcome is None:
-            continue
-        info = outcome.job.payload
-        yield _row(dataset, info, outcome.value or {"reason": (outcome.failure or "").replace("decoder", "probe", 1)})
-        done += 1
-        if progress is not None:
-            progress(done, len(jobs))
+def _probe_all(dataset: Dataset, buckets: dict[int, Bucket], run: Callable, progress: Progress | None, report: IngestReport) -> None:
+    total = sum(bucket.left for bucket in buckets.values())
+    if not total:
+        return
+    committed = time.monotonic()
+    for bucket in buckets.values():
+        bucket.probed.open()
+    with closing(run(_jobs(buckets))) as outcomes:
+        for outcome in outcomes:
+            if outcome is not None:
+                bucket = buckets[outcome.job.key[0]]
+                value = outcome.value or {"reason": (outcome.failure or "").replace("decoder", "probe", 1)}
+                bucket.take(_row(dataset, outcome.job.payload, value))
+                report.probed += 1
+                if not bucket.left:
+                    bucket.finish(report)
+                if progress is not None:
+                    progress(report.probed, total)
+            if time.monotonic() - committed >= COMMIT_EVERY_S:
+                for bucket in buckets.values():
+                    if bucket.left:
+                        bucket.commit()
+                committed = time.monotonic()
+
+
+def _jobs(buckets: dict[int, Bucket]) -> Iterator[Job]:
+    for number, bucket in buckets.items():
+        for info in bucket.new:
+            yield Job((number, info.uri), info, max(MIN_DEADLINE_S, info.bytes / SLOWEST_BYTES_PER_S))
 
 
 def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
@@ -193,22 +259,31 @@ def _row(dataset: Dataset, info: FileInfo, probed: dict[str, Any]) -> dict[str, 
     return {**blank, **listed, **probed, "status": "quarantined" if probed["reason"] else "ok"}
 
 
-def _name(rows: list[dict[str, Any]], folder: str) -> None:
-    """Gives every row of a bucket its video_id, unique, and quarantines the second usable file of an id."""
+def _named(table: pa.Table, folder: str) -> pa.Table:
+    """The bucket's rows with their video_id, unique; of usable files with one id the second and further ones are quarantined."""
+    below = [uri[len(folder.rstrip("/")) + 1 :] for uri in table["uri"].to_pylist()]
+    reasons = [
+        "" if reason.startswith(DUPLICATE) else reason for reason in table["reason"].to_pylist()
+    ]  # whether it still is one is seen anew
+    ids = list(below)
     holders: dict[str, str] = {}
-    for row in sorted(rows, key=lambda row: (row["status"] != "ok", row["uri"])):
-        below = _below(row["uri"], folder)
-        stem = stem_of(below)
-        row["video_id"] = below if stem in holders else stem
-        if stem in holders and row["status"] == "ok":
-            row |= {"status": "quarantined", "reason": f"{DUPLICATE} '{stem}': {holders[stem]} has it"}
-        holders.setdefault(stem, below)
+    for place in sorted(range(len(below)), key=lambda place: (bool(reasons[place]), place)):
+        stem = stem_of(below[place])
+        if stem not in holders:
+            holders[stem], ids[place] = below[place], stem
+        elif not reasons[place]:
+            reasons[place] = f"{DUPLICATE} '{stem}': {holders[stem]} has it"
+    texts = {"video_id": ids, "reason": reasons, "status": ["quarantined" if reason else "ok" for reason in reasons]}
+    for name, values in texts.items():
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+    return table
 
 
-def _count(rows: list[dict[str, Any]], report: IngestReport) -> None:
-    report.found += len(rows)
-    report.bytes += sum(row["bytes"] for row in rows)
-    report.ok += sum(row["status"] == "ok" for row in rows)
-    refused = [row["reason"] for row in rows if row["status"] != "ok"]
-    report.quarantined += len(refused)
-    report.reasons = dict(Counter(report.reasons) + Counter(refused))
+def _count(table: pa.Table, report: IngestReport) -> None:
+    bad = table.filter(pc.not_equal(table["status"], "ok"))["reason"].value_counts().to_pylist()
+    refused = Counter({entry["values"]: entry["counts"] for entry in bad})
+    report.found += len(table)
+    report.bytes += pc.sum(table["bytes"]).as_py() or 0
+    report.quarantined += refused.total()
+    report.ok += len(table) - refused.total()
+    report.reasons = dict(Counter(report.reasons) + refused)

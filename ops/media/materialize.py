@@ -5,25 +5,24 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+
+import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset
-from ops.media.ingest import DatasetError
-from ops.media.pool import Job, Outcome, run_jobs
-from ops.media.store_video import StoreJob, store_video
-from ops.store.files import StorageError, remove
+from ops.media.bucket_work import BucketWork
+from ops.media.engine import Engine, run_anywhere
+from ops.media.plan import Plan, plan_bucket, plan_buckets
+from ops.media.pool import Outcome
+from ops.media.store_video import store_video
+from ops.store.files import StorageError, list_files
 from ops.store.layout import Layout
-from ops.store.manifest import clear_journal, frames_key, journal_uri, open_journal
-from ops.store.tables import MANIFEST, from_rows, read_table, write_table
+from ops.store.lease import Busy
 
 MIN_DEADLINE_S = 30.0
 COMMIT_EVERY_S = 2.0
 COMMIT_EVERY_VIDEOS = 32
-SLOWEST_FRAME_S = 0.25  # a 720p frame on a machine that has too much else to do
-USUAL_PIXELS = 1280 * 720
-Row = dict[str, Any]
 Progress = Callable[[int, int], None]
 
 
@@ -42,29 +41,6 @@ class FramesReport:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class Bucket:
-    """The ledger of one bucket while it is worked on. `rows` is by video_id; `doomed` arrays go after the next commit."""
-
-    number: int
-    manifest: str
-    journal: str
-    rows: dict[str, Row]
-    doomed: list[str] = field(default_factory=list)
-    arrays: list[str] = field(default_factory=list)
-    uncommitted: int = 0
-
-    def commit(self) -> None:
-        """Writes the ledger, then removes the arrays that it no longer names."""
-        write_table(self.manifest, from_rows((self.rows[key] for key in sorted(self.rows)), MANIFEST))
-        named = {row["uri"] for row in self.rows.values()}
-        for uri in self.doomed:
-            if uri not in named:
-                remove(uri)
-        self.doomed.clear()
-        self.uncommitted = 0
-
-
 def materialize(
     dataset: Dataset,
     layout: Layout,
@@ -74,155 +50,118 @@ def materialize(
     *,
     min_deadline_s: float = MIN_DEADLINE_S,
     retry_quarantined: bool = False,
+    engine: Engine = "auto",
+    ray_address: str | None = None,
 ) -> FramesReport:
     """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets what they no longer name.
 
     A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times its duration; more for many or
     large frames) is tried once more and then quarantined; the others go on. A quarantined video stays so until its content, the frames
-    configuration or the code changes, or `retry_quarantined`. Raises DatasetError where ingest has not run, and StorageError for
-    a store that fails; what was finished is kept.
+    configuration or the code changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
+    `ray_address` are `ops.media.engine.run_anywhere`'s. Raises DatasetError where ingest has not run, lease.Busy where another run
+    works on one of the buckets, and StorageError for a store that goes on failing; what was finished is kept.
     """
     start = time.monotonic()
-    report = FramesReport()
-    jobs: list[Job] = []
-    open_buckets: dict[int, Bucket] = {}
-    for number in sorted(set(range(BUCKETS) if buckets is None else buckets)):
-        bucket = _open_bucket(dataset, layout, number)
-        wanted = _plan(dataset, layout, bucket, report, retry_quarantined)
-        jobs += [_job(dataset, layout, bucket, row, min_deadline_s) for row in wanted]
-        open_buckets[number] = bucket
-    for bucket in open_buckets.values():
-        if bucket.arrays or bucket.doomed:
-            open_journal(bucket.journal, [*bucket.arrays, *bucket.doomed])
-        if bucket.uncommitted or bucket.doomed:
-            bucket.commit()
-    _work(dataset, jobs, open_buckets, workers, progress, report)
-    for bucket in open_buckets.values():
-        refused = [row["reason"] for row in bucket.rows.values() if row["status"] != "ok"]
-        report.quarantined += len(refused)
-        report.reasons = dict(Counter(report.reasons) + Counter(refused))
+    chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))
+    run = _Run(dataset, layout, min_deadline_s, progress)
+    try:
+        plans = run.open(plan_buckets(dataset, layout, chosen, retry_quarantined), retry_quarantined)
+        run.work(workers, engine, ray_address)
+        run.close()
+    except BaseException:  # a store that fails, or Ctrl-C: what is finished stays, what is half done goes
+        run.give_up()
+        raise
+    report = run.report
+    for plan in plans:
+        reasons = _reasons(plan) if plan.number in run.buckets else plan.reasons
+        report.reasons = dict(Counter(report.reasons) + reasons)
+        report.reused += plan.reused
+        report.planned += len(plan.wanted)
+    report.quarantined = sum(report.reasons.values())
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
     return report
 
 
-def _open_bucket(dataset: Dataset, layout: Layout, number: int) -> Bucket:
-    manifest = layout.manifest(dataset.name, dataset.frames.key(), number)
-    try:
-        rows = {row["video_id"]: row for row in read_table(manifest).to_pylist()}
-    except FileNotFoundError:
-        rows = {}
-    journal = journal_uri(layout, dataset, number)
-    clear_journal(journal, {row["uri"] for row in rows.values()})
-    return Bucket(number, manifest, journal, rows)
+def _reasons(plan: Plan) -> Counter[str]:
+    table = plan.ledger.read(["video_id", "status", "reason"])
+    bad = table.filter(pc.not_equal(table["status"], "ok"))["reason"].value_counts().to_pylist()
+    return Counter({entry["values"]: entry["counts"] for entry in bad})
 
 
-def _plan(dataset: Dataset, layout: Layout, bucket: Bucket, report: FramesReport, retry_quarantined: bool) -> list[Row]:
-    """Settles all rows that need no decoding, and returns the video-table rows that do."""
-    table = layout.video_table(dataset.name, bucket.number)
-    try:
-        videos = {row["video_id"]: row for row in read_table(table).to_pylist()}
-    except FileNotFoundError as error:
-        raise DatasetError(f"dataset '{dataset.name}': no video table at {table}; ingest the dataset first") from error
-    for video_id in sorted(set(bucket.rows) - set(videos)):
-        _replace(bucket, video_id, None)
-        bucket.uncommitted += 1
-    wanted = []
-    for video_id, video in sorted(videos.items()):
-        old = bucket.rows.get(video_id)
-        key = _key(video, dataset)
-        if old is not None and old["key"] == key and not (retry_quarantined and old["status"] != "ok" and video["status"] == "ok"):
-            report.reused += 1
-        elif video["status"] != "ok":
-            _replace(bucket, video_id, _refused(dataset, video, key, video["reason"], 0.0))
-            bucket.uncommitted += 1
-        else:
-            wanted.append(video)
-    report.planned += len(wanted)
-    return wanted
+class _Run:
+    """One call of `materialize`: the buckets it holds, the videos that are under way, and what it has counted."""
 
+    def __init__(self, dataset: Dataset, layout: Layout, min_deadline_s: float, progress: Progress | None) -> None:
+        self.dataset, self.layout, self.min_deadline_s, self.progress = dataset, layout, min_deadline_s, progress
+        self.report = FramesReport()
+        self.buckets: dict[int, BucketWork] = {}
+        self._committed = time.monotonic()
+        self._done = self._total = 0
 
-def _key(video: Row, dataset: Dataset) -> str:
-    """Ledger key; that of a file that ingest refused has the reason in it, so that a new verdict is a new row."""
-    return frames_key(video["sha256"] if video["status"] == "ok" else f"{video['sha256']}: {video['reason']}", dataset)
+    def open(self, plans: list[Plan], retry_quarantined: bool) -> list[Plan]:
+        """Takes the buckets where there is something to do, and settles what needs no decoding. Returns the plans as they hold now."""
+        left_over = self._left_over()
+        for place, plan in enumerate(plans):
+            if plan.empty and plan.number not in left_over:
+                continue
+            try:
+                plan.ledger.open()
+            except Busy:
+                if plan.empty:  # another run is at work there, and we have nothing to add
+                    continue
+                raise
+            bucket = self.buckets[plan.number] = BucketWork(self.dataset, self.layout, plan, self.min_deadline_s)
+            if plan.ledger.moved:  # another run has worked on it between the look and the lease
+                bucket.plan = plans[place] = plan_bucket(self.dataset, self.layout, plan.number, retry_quarantined, plan.ledger)
+            bucket.settle_known()
+        self._total = sum(len(bucket.plan.wanted) for bucket in self.buckets.values())
+        return plans
 
+    def _left_over(self) -> set[int]:
+        """Buckets where more lies than a ledger in its compact form: a run was cut short, or is at work."""
+        folder = self.layout.manifest(self.dataset.name, self.dataset.frames.key(), 0).rsplit("/", 1)[0]
+        names = (info.path_below for info in list_files(folder))
+        return {int(name[:4]) for name in names if name[:4].isdigit() and ("/" in name or not name.endswith(".parquet"))}
 
-def _replace(bucket: Bucket, video_id: str, row: Row | None) -> None:
-    old = bucket.rows.pop(video_id, None)
-    if old is not None and old["uri"]:
-        bucket.doomed.append(old["uri"])
-    if row is not None:
-        bucket.rows[video_id] = row
-
-
-def _job(dataset: Dataset, layout: Layout, bucket: Bucket, video: Row, min_deadline_s: float) -> Job:
-    key = frames_key(video["sha256"], dataset)
-    uri = layout.frames(dataset.name, dataset.frames.key(), video["video_id"], key)
-    bucket.arrays.append(uri)
-    old = bucket.rows.get(video["video_id"])
-    if old is not None and old["uri"]:
-        bucket.arrays.append(old["uri"])
-    size = max(1.0, video["width"] * video["height"] / USUAL_PIXELS)
-    deadline_s = max(min_deadline_s, 4 * video["duration_s"], SLOWEST_FRAME_S * video["num_frames_packets"] * size)
-    payload = (StoreJob(video["video_id"], video["uri"], video["sha256"], uri, dataset.frames, 1), bucket.number, video)
-    return Job((bucket.number, video["video_id"]), payload, deadline_s)
-
-
-def _work(
-    dataset: Dataset, jobs: list[Job], buckets: dict[int, Bucket], workers: int | None, progress: Progress | None, report: FramesReport
-) -> None:
-    last, done = time.monotonic(), 0
-    try:
-        with closing(run_jobs(store_video, jobs, workers)) as outcomes:
+    def work(self, workers: int | None, engine: Engine, ray_address: str | None) -> None:
+        """Decodes what is wanted."""
+        if not self._total:
+            return
+        jobs = (job for bucket in self.buckets.values() for job in bucket.jobs())
+        with closing(run_anywhere(store_video, jobs, workers, engine, ray_address)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    _settle(dataset, outcome, buckets, report)
-                    done += 1
-                    if progress is not None:
-                        progress(done, len(jobs))
-                waiting = sum(bucket.uncommitted for bucket in buckets.values())
-                if waiting >= COMMIT_EVERY_VIDEOS or (waiting and time.monotonic() - last >= COMMIT_EVERY_S):
-                    _commit(buckets)
-                    last = time.monotonic()
-        _commit(buckets)
-        _sweep(buckets)
-    except BaseException:  # a store that fails, or Ctrl-C: what is finished stays, what is half done goes
-        with suppress(StorageError):
-            _sweep(buckets)
-            _commit(buckets)
-        raise
+                    self._take(outcome)
+                self._commit_now_and_then()
 
+    def _take(self, outcome: Outcome) -> None:
+        row = self.buckets[outcome.job.key[0]].settle(outcome)
+        if row["status"] == "ok":
+            self.report.done += 1
+            self.report.frames += row["num_frames"]
+            self.report.bytes += row["bytes"]
+        self._done += 1
+        if self.progress is not None:
+            self.progress(self._done, self._total)
 
-def _sweep(buckets: dict[int, Bucket]) -> None:
-    for bucket in buckets.values():
-        clear_journal(bucket.journal, {row["uri"] for row in bucket.rows.values()})
+    def _commit_now_and_then(self) -> None:
+        waiting = sum(bucket.uncommitted for bucket in self.buckets.values())
+        if waiting >= COMMIT_EVERY_VIDEOS or (waiting and time.monotonic() - self._committed >= COMMIT_EVERY_S):
+            for bucket in self.buckets.values():
+                bucket.commit()
+            self._committed = time.monotonic()
 
+    def close(self) -> None:
+        """Commits the rest, brings the ledgers into their compact form and gives the buckets back."""
+        for bucket in self.buckets.values():
+            bucket.close()
 
-def _commit(buckets: dict[int, Bucket]) -> None:
-    for bucket in buckets.values():
-        if bucket.uncommitted:
-            bucket.commit()
-
-
-def _settle(dataset: Dataset, outcome: Outcome, buckets: dict[int, Bucket], report: FramesReport) -> None:
-    job, number, video = outcome.job.payload
-    bucket = buckets[number]
-    key = frames_key(video["sha256"], dataset)
-    value = outcome.value or {"reason": outcome.failure, "seconds": 0.0}
-    if outcome.failure:
-        remove(job.uri)  # what the worker had written when it died
-    if "num_frames" in value:
-        row = {"video_id": video["video_id"], "dataset": dataset.name, "sha256": video["sha256"], "key": key, "uri": job.uri, **value}
-        report.done += 1
-        report.frames += row["num_frames"]
-        report.bytes += row["bytes"]
-    else:
-        row = _refused(dataset, video, key, value["reason"], value["seconds"])
-    _replace(bucket, video["video_id"], row)
-    bucket.uncommitted += 1
-
-
-def _refused(dataset: Dataset, video: Row, key: str, reason: str, seconds: float) -> Row:
-    numbers = {"num_frames": 0, "height": 0, "width": 0, "fps": 0.0, "bytes": 0, "seconds": seconds}
-    texts = {"uri": "", "decoder": "", "decoder_version": "", "status": "quarantined", "reason": reason}
-    return {"video_id": video["video_id"], "dataset": dataset.name, "sha256": video["sha256"], "key": key, **numbers, **texts}
+    def give_up(self) -> None:
+        """Keeps what is finished, removes what is half done, gives the buckets back; a store that is away is not asked twice."""
+        away = False
+        for bucket in self.buckets.values():
+            try:
+                bucket.plan.ledger.forget() if away else bucket.give_up()
+            except StorageError as error:
+                away = error.transient

@@ -1,4 +1,4 @@
-"""Jobs in processes that can be killed: each with a deadline, a second try after a crash, and a true reason when both fail."""
+"""Jobs in processes that can be killed: each with a deadline, a memory ceiling, a second try, and a true reason when both fail."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
+from multiprocessing.connection import Connection
 from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from ops.media.watch import CEILING_MB, MemoryWatch, enrol
+
 REBUILDS = 3  # pools that may break as a whole (all workers killed while idle) before the run gives up
 TASKS_PER_WORKER = 256  # decord is said to leak slowly; a new worker now and then costs milliseconds
 # What the fork server imports once, so that a new worker starts in milliseconds. None of these starts a thread or an event loop.
-PRELOAD = ["__main__", "decord", "ops.media.decode", "ops.media.ingest", "ops.media.materialize", "ops.media.audit", "ops.store.frames"]
+PRELOAD = ["__main__", "ops.media.decord_reader", "ops.media.pyav_reader", "ops.media.audit", "ops.media.store_video", "ops.store.frames"]
 
 
 @dataclass(frozen=True)
 class Job:
-    """`function(payload, attempt)` runs in a worker; `attempt` is how the try before ended: "", "deadline" or "signal 11"."""
+    """`function(payload, attempt)` runs in a worker; `attempt` is how the try before ended: "", "deadline", "memory", "signal 11"."""
 
     key: Any
     payload: Any
@@ -42,10 +45,15 @@ class Outcome:
 
 
 def run_jobs(
-    function: Callable[[Any, str], Any], jobs: Iterable[Job], workers: int | None = None, wake_s: float = 0.5
+    function: Callable[[Any, str], Any],
+    jobs: Iterable[Job],
+    workers: int | None = None,
+    wake_s: float = 0.5,
+    ceiling_mb: int = CEILING_MB,
 ) -> Generator[Outcome | None, None, None]:
     """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller can do other things.
 
+    A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its job is tried once more.
     An exception of `function` ends the run and is raised here.
     """
     waiting = list(jobs)[::-1]
@@ -54,21 +62,23 @@ def run_jobs(
     workers = max(1, min(workers or os.cpu_count() or 1, len(waiting)))
     again: list[tuple[Job, str]] = []  # jobs whose worker died with the pool
     for _ in range(REBUILDS):
-        broken = yield from _run(function, waiting, again, workers, wake_s)
+        broken = yield from _run(function, waiting, again, workers, wake_s, ceiling_mb)
         if not broken:
             return
     raise RuntimeError(f"the worker pool broke {REBUILDS} times; is the machine out of memory?")
 
 
 def _run(
-    function: Callable, waiting: list[Job], again: list[tuple[Job, str]], workers: int, wake_s: float
+    function: Callable, waiting: list[Job], again: list[tuple[Job, str]], workers: int, wake_s: float, ceiling_mb: int
 ) -> Generator[Outcome | None, None, bool]:
     """Works until nothing is left (False) or the pool breaks (True; what was under way is in `again`)."""
     done: queue.Queue[tuple[Job, str, Future]] = queue.Queue()
     running: dict[Any, tuple[Job, str]] = {}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    pool = ProcessPool(workers, max_tasks=TASKS_PER_WORKER, initializer=start_worker, initargs=(inherited(),), context=context)
+    watch = MemoryWatch(ceiling_mb, context)
+    arguments = (inherited(), watch.sender, ceiling_mb)
+    pool = ProcessPool(workers, max_tasks=TASKS_PER_WORKER, initializer=start_worker, initargs=arguments, context=context)
 
     def start(job: Job, attempt: str) -> None:
         running[job.key] = (job, attempt)
@@ -76,6 +86,7 @@ def _run(
         future.add_done_callback(lambda finished: done.put((job, attempt, finished)))
 
     try:
+        watch.start()
         while waiting or again or running:
             while (waiting or again) and len(running) < 2 * workers:
                 start(*(again.pop() if again else (waiting.pop(), "")))
@@ -84,12 +95,12 @@ def _run(
             except queue.Empty:
                 yield None
                 continue
-            ended = _ending(future)
+            ended = _ending(future, watch.killed)
             del running[job.key]
             if ended is None:
                 yield Outcome(job, future.result())
             elif attempt:
-                yield Outcome(job, failure=_reason(ended, job))
+                yield Outcome(job, failure=_reason(ended, job, ceiling_mb))
             else:
                 again.append((job, ended))
         return False
@@ -101,21 +112,31 @@ def _run(
     finally:
         pool.stop()
         pool.join()
+        watch.stop()
 
 
-def _ending(future: Future) -> str | None:
-    """How a try was cut short; None when the function returned. Raises what the function raised."""
+def _ending(future: Future, overfull: set[int]) -> str | None:
+    """How a try was cut short; None when the function returned. `overfull` workers were killed for their memory.
+
+    Raises what the function raised.
+    """
     error = future.exception()
     if error is None:
         return None
+    if isinstance(error, MemoryError):  # the kernel refused it more
+        return "memory"
     if isinstance(error, ProcessExpired):
+        if error.pid in overfull:
+            return "memory"
         return f"signal {-error.exitcode}" if (error.exitcode or 0) < 0 else f"exit code {error.exitcode}"
     if isinstance(error, TimeoutError) and error.args and error.args[0] == "Task timeout":
         return "deadline"
     raise error
 
 
-def _reason(ended: str, job: Job) -> str:
+def _reason(ended: str, job: Job, ceiling_mb: int) -> str:
+    if ended == "memory":
+        return f"decoder used more than {ceiling_mb} MB"
     if ended == "deadline":
         return f"decoder did not finish within {job.deadline_s:.0f} s"
     return f"decoder process died ({ended})"
@@ -126,8 +147,9 @@ def inherited() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KINOGRAPH_"))}
 
 
-def start_worker(environment: Mapping[str, str]) -> None:
-    """Prepares a worker: environment, no reaction to Ctrl-C (the parent's), and an end when the parent ends."""
+def start_worker(environment: Mapping[str, str], watch: Connection, ceiling_mb: int) -> None:
+    """Prepares a worker: environment, no reaction to Ctrl-C (the parent's), a memory ceiling, and an end when the parent ends."""
+    enrol(watch, os.getpid(), ceiling_mb)
     for name in inherited():
         del os.environ[name]
     os.environ.update(environment)
@@ -143,14 +165,25 @@ def _end_with(sentinel: int) -> None:
     os._exit(1)
 
 
+class Stderr:
+    """What C libraries wrote to file descriptor 2 while it was caught."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+
+    def text(self) -> str:
+        """The first kilobytes of it."""
+        return os.pread(self._file, 4096, 0).decode(errors="replace")
+
+
 @contextmanager
-def quiet_stderr() -> Iterator[None]:
-    """Silences what C libraries write to file descriptor 2. For worker processes: it affects the whole process."""
-    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
+def quiet_stderr() -> Iterator[Stderr]:
+    """Catches what C libraries write to file descriptor 2, for good. For worker processes: it affects the whole process."""
+    kept, file = os.dup(2), os.memfd_create("stderr")
+    os.dup2(file, 2)
     try:
-        yield
+        yield Stderr(file)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        os.close(null)
+        os.close(file)

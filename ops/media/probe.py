@@ -13,21 +13,32 @@ from typing import Any
 import av
 import numpy as np
 
+from ops.media.headers import HEAD_BYTES, Headers
+
 av.logging.set_level(None)
 # Containers whose header holds the duration, so that an early end can be seen.
 WITH_DURATION = ("matroska", "webm", "avi", "flv")
 PACKETS_TO_FIRST_FRAME = 300
-# ITU-T H.273 matrix coefficients and ranges, by FFmpeg's numbers
-SPACES = {0: "rgb", 1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc"}
+# More pixels than any camera's 8K: such a frame alone takes hundreds of megabytes in a decoder.
+MAX_PIXELS = 8192 * 4608
+# a playlist inside a media file must not lead to other files or hosts
+OPTIONS = {"protocol_whitelist": "file"}
+# ITU-T H.273 matrix coefficients, primaries, transfer functions and ranges, and field orders, by FFmpeg's numbers
+SPACES = {0: "rgb", 1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc", 10: "bt2020c"}
+PRIMARIES = {1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte432"}
+TRANSFERS = {1: "bt709", 2: "unspecified", 6: "smpte170m", 13: "srgb", 14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
 RANGES = {1: "limited", 2: "full"}
+FIELD_ORDERS = {1: "progressive", 2: "top first", 3: "bottom first", 4: "bottom first", 5: "top first"}
 
 
 @dataclass
 class Facts:
     """What the container says. `problem` is the reason why the file cannot be used, None when nothing speaks against it.
 
-    `width` and `height` are as coded, before `rotation` (degrees clockwise that make it upright). `times_s` are the times of the
-    packets that show a frame, ascending, from the start of the container. `leading` counts frames that a cut has made undecodable.
+    `width` and `height` are as coded, before `rotation` (degrees clockwise that make it upright) and whatever `pixel_aspect` (width to
+    height of a pixel) says. `times_s` are the times of the packets that show a frame, ascending, from the start of the container, and
+    `keys_s` those of the key frames among them. `leading` counts frames that a cut has made undecodable, `hidden` packets that an edit
+    list hides, `num_videos` the video streams. `parameters_change` is True where key packets bring another frame size or format.
     """
 
     container: str = ""
@@ -41,14 +52,28 @@ class Facts:
     pixel_format: str = ""
     colour_space: str = ""
     colour_range: str = ""
+    primaries: str = ""
+    transfer: str = ""
+    bits: int = 8
+    field_order: str = "progressive"
+    pixel_aspect: Fraction = field(default_factory=lambda: Fraction(1))
+    num_videos: int = 1
     times_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    keys_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
     leading: int = 0
+    hidden: int = 0
+    parameters_change: bool = False
     problem: str | None = None
 
     @property
     def num_frames(self) -> int:
         """Packets that show a frame."""
         return len(self.times_s)
+
+    @property
+    def interlaced(self) -> bool:
+        """Frames of two fields; they are decoded as woven."""
+        return self.field_order != "progressive"
 
 
 def inspect(path: Path) -> Facts:
@@ -58,9 +83,12 @@ def inspect(path: Path) -> Facts:
         return Facts(problem=problem)
     broken = broken_boxes(path)
     try:
-        # a playlist inside a media file must not lead to other files or hosts
-        with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+        with av.open(str(path), options=OPTIONS) as container:
             facts = _inspect(container, broken)
+        if facts.problem is None:
+            _first_frame(path, facts)
+    except MemoryError:
+        raise
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         return Facts(problem=f"truncated: {broken}" if broken else f"not a video file ({reason})")
@@ -121,16 +149,19 @@ def _inspect(container: Any, broken: str | None) -> Facts:
         facts.problem = "no decoder for its codec"
         return facts
     facts.codec, facts.width, facts.height = context.codec.canonical_name, context.width, context.height
-    facts.pixel_format = context.pix_fmt or ""
+    facts.pixel_format, facts.num_videos = context.pix_fmt or "", sum(not _is_picture(one) for one in container.streams.video)
+    facts.bits = max((component.bits for component in context.format.components), default=8) if context.format else 8
+    facts.field_order = FIELD_ORDERS.get(int(context.field_order), "progressive")
+    facts.pixel_aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or Fraction(1)
     facts.fps = stream.average_rate or stream.guessed_rate or stream.base_rate or Fraction(0)
     facts.num_frames_declared = stream.frames
     start = (container.start_time or 0) / av.time_base
     end, error = _read_packets(container, stream, facts, start)
     length = container.duration / av.time_base if container.duration else None
-    facts.duration_s = float(stream.duration * stream.time_base) if stream.duration else (length or max(end, 0.0))
-    facts.problem = _problem(facts, broken, error, length, end)
-    if facts.problem is None:
-        _first_frame(container, stream, facts)
+    # a header's duration may count from zero where the times start later
+    span = None if length is None else length - start if _duration_in_header(facts) and 0 < start < length else length
+    facts.duration_s = float(stream.duration * stream.time_base) if stream.duration else (span or max(end, 0.0))
+    facts.problem = _problem(facts, broken, error, span, end)
     return facts
 
 
@@ -142,26 +173,35 @@ def _problem(facts: Facts, broken: str | None, error: str | None, length: float 
         return f"corrupt: reading stops after {facts.num_frames} frames ({error})"
     if facts.num_frames == 0:
         return "no frames in the video stream"
-    header_knows = any(name in WITH_DURATION for name in facts.container.split(","))
-    if header_knows and length and end < length - max(0.5, 0.05 * length):
+    if _duration_in_header(facts) and length and end < length - max(0.5, 0.05 * length):
         return f"truncated: the data end at {end:.2f} s of {length:.2f} s"
     if facts.width <= 0 or facts.height <= 0:
         return "no frame size in the video stream"
+    if facts.width * facts.height > MAX_PIXELS:
+        return f"a frame of {facts.width}x{facts.height} is too large (at most {MAX_PIXELS / 1e6:.0f} million pixels)"
     return None
+
+
+def _duration_in_header(facts: Facts) -> bool:
+    return any(name in WITH_DURATION for name in facts.container.split(","))
 
 
 def video_stream(container: Any) -> Any:
     """The stream a viewer would see, the same one in all our decoders; None where there is only sound or a cover picture."""
     best = container.streams.best("video")
-    if best is None or "attached_pic" in str(best.disposition).lower() or int(best.disposition) & 0x400:
-        return None
-    return best
+    return None if best is None or _is_picture(best) else best
+
+
+def _is_picture(stream: Any) -> bool:
+    return "attached_pic" in str(stream.disposition).lower() or bool(int(stream.disposition) & 0x400)
 
 
 def _read_packets(container: Any, stream: Any, facts: Facts, start: float) -> tuple[float, str | None]:
-    """Fills `times_s` and `leading`; returns the end of the last packet of any stream (seconds from the start), and an error."""
+    """Fills what packets tell; returns the end of the last packet of any stream (seconds from the start), and an error."""
     times: list[float] = []
-    end, first_key, error = 0.0, None, None
+    keys: list[float] = []
+    headers = Headers(facts.codec, stream.codec_context.extradata)
+    end, error = 0.0, None
     try:
         for packet in container.demux():
             if packet.size == 0 or packet.is_corrupt:
@@ -170,36 +210,57 @@ def _read_packets(container: Any, stream: Any, facts: Facts, start: float) -> tu
             time = float(stamp * packet.time_base) - start if stamp is not None else None
             if time is not None:
                 end = max(end, time + float((packet.duration or 0) * packet.time_base))
-            if packet.stream_index != stream.index or packet.is_discard:
+            if packet.stream_index != stream.index:
+                continue
+            if packet.is_keyframe and not headers.changed:
+                headers.changed = packet.has_sidedata("new_extradata")
+                headers.see(bytes(memoryview(packet)[:HEAD_BYTES]))
+            if packet.is_discard:
+                facts.hidden += 1
                 continue
             if time is None:
                 time = times[-1] + float(1 / facts.fps) if times and facts.fps else 0.0
-            if packet.is_keyframe and first_key is None:
-                first_key = time
+            if packet.is_keyframe:
+                keys.append(time)
             times.append(time)
     except av.error.FFmpegError as problem:
         error = problem.strerror or str(problem)
-    facts.times_s = np.sort(np.array(times))
-    if first_key is not None:
-        facts.leading = int((facts.times_s < first_key - 1e-6).sum())
+    facts.times_s, facts.keys_s, facts.parameters_change = np.sort(np.array(times)), np.sort(np.array(keys)), headers.changed
+    if keys:
+        facts.leading = int((facts.times_s < keys[0] - 1e-6).sum())
     return end, error
 
 
-def _first_frame(container: Any, stream: Any, facts: Facts) -> None:
-    """Rotation and colour stand with the first decoded frame."""
-    try:
-        container.seek(stream.start_time or 0, stream=stream)
-    except av.error.FFmpegError:  # a container without an index; the decoder finds out more
-        return
-    for count, packet in enumerate(container.demux(stream)):
+def _first_frame(path: Path, facts: Facts) -> None:
+    """Rotation, colour and fields stand with the first decoded frame. The file is opened anew: not every container seeks back."""
+    with av.open(str(path), options=OPTIONS) as container:
+        stream = video_stream(container)
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         try:
-            frames = packet.decode()
-        except av.error.FFmpegError:
-            frames = []
-        for frame in frames:
-            facts.rotation = -round(frame.rotation / 90) * 90 % 360
-            facts.colour_space = SPACES.get(int(frame.colorspace), str(int(frame.colorspace)))
-            facts.colour_range = RANGES.get(int(frame.color_range), "unspecified")
+            for count, packet in enumerate(container.demux(stream)):
+                for frame in _decoded(packet):
+                    _describe(frame, facts)
+                    return
+                if count > PACKETS_TO_FIRST_FRAME:
+                    return
+        except av.error.FFmpegError:  # the decoder finds out more
             return
-        if count > PACKETS_TO_FIRST_FRAME:
-            return
+
+
+def _decoded(packet: Any) -> list[Any]:
+    try:
+        return packet.decode()
+    except MemoryError:
+        raise
+    except av.error.FFmpegError:
+        return []
+
+
+def _describe(frame: Any, facts: Facts) -> None:
+    facts.rotation = -round(frame.rotation / 90) * 90 % 360
+    facts.colour_space = SPACES.get(int(frame.colorspace), str(int(frame.colorspace)))
+    facts.colour_range = RANGES.get(int(frame.color_range), "unspecified")
+    facts.primaries = PRIMARIES.get(int(frame.color_primaries), str(int(frame.color_primaries)))
+    facts.transfer = TRANSFERS.get(int(frame.color_trc), str(int(frame.color_trc)))
+    if frame.interlaced_frame and not facts.interlaced:
+        facts.field_order = "interlaced"

@@ -1,16 +1,18 @@
-"""Decoding and storing one video, inside a worker process that can be killed."""
+"""Decoding, storing and confirming one video, inside a worker process that can be killed."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from configs.schema import Frames
-from ops.media.pool import quiet_stderr
+from ops.media.pool import Stderr, quiet_stderr
 from ops.store.files import local_copy, sha256_of
 
 Row = dict[str, Any]
+FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about the decoder
 
 
 @dataclass(frozen=True)
@@ -26,48 +28,40 @@ class StoreJob:
 
 
 def store_video(payload: tuple[StoreJob, int, Row], attempt: str) -> Row:
-    """Decodes and stores one video; returns the ledger's fields, or a reason. Raises StorageError when the store fails."""
+    """Decodes and stores one video; returns the ledger's fields, or a reason.
+
+    `attempt` is how the try before this one ended; after a hang, a crash or too much memory only the second decoder is tried.
+    Raises StorageError when the store fails, MemoryError when the kernel refuses memory.
+    """
     job, start = payload[0], time.monotonic()
     try:
-        with local_copy(job.source) as path, quiet_stderr():
+        with local_copy(job.source) as path, quiet_stderr() as errors:
             if sha256_of(path) != job.sha256:
                 return {"reason": "the file changed after it was ingested; ingest again", "seconds": time.monotonic() - start}
-            stored = _store(path, job, attempt)
+            stored = _store(path, job, attempt, errors)
     except FileNotFoundError:
         return {"reason": "the file vanished after it was ingested; ingest again", "seconds": time.monotonic() - start}
-    except MemoryError:
-        return {"reason": "not enough memory to decode it", "seconds": time.monotonic() - start}
+    except MemoryError:  # PyAV's own kind does not travel between processes
+        raise MemoryError("the kernel refuses the decoder more memory") from None
     return {**stored, "seconds": time.monotonic() - start}
 
 
-def _store(path: Any, job: StoreJob, attempt: str) -> Row:
-    from ops.media.decode import DecodeError, attributes, decode, decoders_for, mean_fps, resized
+def _store(path: Path, job: StoreJob, attempt: str, errors: Stderr) -> Row:
+    from ops.media.decode import DecodeError, decoders_for
     from ops.media.probe import inspect
-    from ops.store.frames import write_frames
+    from ops.media.recording import Recording
 
     facts = inspect(path)
-    decoders = decoders_for(facts) if facts.problem is None else ["pyav"]
-    if attempt and attempt not in ("signal 9", "signal 15"):  # the first decoder hung or crashed by itself; those two come from outside
-        decoders = decoders[-1:]
-    reason = ""
+    if facts.problem is not None:
+        return {"reason": facts.problem}
+    decoders = decoders_for(facts, job.frames.short_side)
+    before: DecodeError | None = None
+    if attempt and attempt not in FROM_OUTSIDE and len(decoders) > 1:
+        decoders, before = decoders[-1:], DecodeError(f"decord: it ended by {attempt}")
     for decoder in decoders:
+        recording = Recording(path, facts, decoder, job, errors, before)
         try:
-            decoding = decode(path, facts, decoder, job.threads)
-            pieces = resized(decoding.pieces, job.frames.short_side)
-            about = lambda done=decoding: attributes(facts, done, job.frames, job.source, job.sha256)  # noqa: E731
-            stored = write_frames(job.uri, pieces, job.frames, about)
+            return recording.run()
         except DecodeError as error:
-            reason = str(error)
-            continue
-        return {
-            "num_frames": stored.num_frames,
-            "height": stored.height,
-            "width": stored.width,
-            "fps": mean_fps(facts, decoding.timestamps_s),
-            "status": "ok",
-            "reason": "",
-            "decoder": decoding.decoder,
-            "decoder_version": decoding.decoder_version,
-            "bytes": stored.bytes,
-        }
-    return {"reason": reason}
+            before = error
+    return {"reason": str(before)}

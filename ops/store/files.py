@@ -190,19 +190,24 @@ def list_files(uri: str) -> list[FileInfo]:
 
 def _walk(root: Path, uri: str) -> Iterator[FileInfo]:
     seen: set[str] = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
+    waiting = [(str(root), "")]  # no pathlib from here on: a million files pass
+    while waiting:
+        folder, below = waiting.pop()
         real = os.path.realpath(folder)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        for name in names:
-            path = Path(folder) / name
-            if not path.is_file():  # a dangling link, a socket
-                continue
-            below = path.relative_to(root).as_posix()
-            stat = path.stat()
-            yield FileInfo(f"{uri}/{below}", below, stat.st_size, str(stat.st_mtime_ns))
+        try:
+            entries = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):  # missing, or gone since its parent was read
+            continue
+        for entry in entries:
+            path_below = f"{below}{entry.name}"
+            if entry.is_dir():
+                waiting.append((entry.path, f"{path_below}/"))
+            elif entry.is_file():  # not a dangling link, not a socket
+                stat = entry.stat()
+                yield FileInfo(f"{uri}/{path_below}", path_below, stat.st_size, str(stat.st_mtime_ns))
 
 
 def _s3_info(name: str, entry: dict[str, Any], path: str) -> FileInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.schema import Dataset, TableName
+from configs.schema import ConfigError, Dataset, TableName
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,10 @@ class Layout:
         return dataset.root.format(storage=self.root).rstrip("/")
 
     def videos_folder(self, dataset: Dataset) -> str:
-        """Folder that ingest scans."""
+        """Folder that ingest scans. Raises ConfigError for a dataset without video files."""
+        if dataset.videos is None:
+            allowed = "a folder below the root: it has features only, nothing to decode"
+            raise ConfigError(f"dataset '{dataset.name}'", "videos", None, allowed)
         return f"{self.dataset_root(dataset)}/{dataset.videos}".rstrip("/")
 
     def video_table(self, dataset: str, bucket: int) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,12 +17,15 @@ import numpy as np
 from ops.store.files import StorageError, is_local, local_path, read_bytes, retry
 from ops.store.manifest import read_manifest
 from ops.store.shards import index_bytes, parse_index, without_checksum
+from ops.store.threads import side_by_side
 
 __all__ = ["FrameReadError", "FrameReader", "read_manifest"]
 
-LOCAL_GAP = 64 * 1024  # reading over a gap of this many bytes costs less than another system call
+LOCAL_GAP = 64 * 1024  # a disk reads over a gap of this many bytes faster than it starts again
 MAX_REQUESTS = 8  # S3 requests in flight
+MAX_OPEN = 64  # files at a time
 Decode = Callable[[memoryview, np.ndarray], None]
+Take = Callable[[int, memoryview], None]  # what is done with a frame's number and its stored chunk
 T = TypeVar("T")
 
 
@@ -69,7 +73,8 @@ class FrameReader:
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """The frames at `indices`, in their order, repeats allowed (decoded once): uint8 [len(indices), H, W, 3].
 
-        Raises IndexError for an index outside [0, T), FrameReadError for a frame that is missing or damaged, StorageError.
+        They are decoded straight into the result, on the threads of `ops.store.threads`. Raises IndexError for an index outside
+        [0, T), FrameReadError for a frame that is missing or damaged, StorageError.
         """
         self._open()
         wanted = np.asarray(indices, np.int64).reshape(-1)
@@ -83,8 +88,11 @@ class FrameReader:
         shards: dict[int, list[int]] = {}
         for frame in sorted(places):
             shards.setdefault(frame // self._per_shard, []).append(frame)
-        for frame, chunk in self._fetch(shards):
+
+        def take(frame: int, chunk: memoryview) -> None:
             self._decode_into(frame, chunk, frames[places[frame]])
+
+        (self._read_local if is_local(self.uri) else self._read_remote)(shards, take)
         for place, frame in enumerate(wanted.tolist()):
             if places[frame] != place:
                 frames[place] = frames[places[frame]]
@@ -135,56 +143,65 @@ class FrameReader:
 
     # ------------------------------------------------------------------------------------------------ fetching
 
-    def _fetch(self, shards: dict[int, list[int]]) -> list[tuple[int, memoryview]]:
-        """(frame, stored chunk) of all frames asked for, by shard."""
-        if is_local(self.uri):
-            return [pair for shard, frames in shards.items() for pair in self._fetch_shard(shard, frames)]
-        if len(shards) == 1:
-            return self._fetch_shard(*next(iter(shards.items())))
-        with ThreadPoolExecutor(min(len(shards), MAX_REQUESTS)) as threads:
-            return [pair for pairs in threads.map(self._fetch_shard, shards, shards.values()) for pair in pairs]
+    def _read_local(self, shards: dict[int, list[int]], take: Take) -> None:
+        """Read and decode frame by frame on all threads: a chunk is decoded while it is still in the CPU's cache."""
+        todo = list(shards.items())
+        for first in range(0, len(todo), MAX_OPEN):
+            with ExitStack() as stack:
+                parts: list[tuple[int, int, int, int]] = []
+                for shard, frames in todo[first : first + MAX_OPEN]:
+                    starts, sizes = self._located(shard, frames)
+                    try:
+                        handle = os.open(local_path(self._key(shard)), os.O_RDONLY)
+                    except FileNotFoundError as error:
+                        raise self._error(frames[0], error) from error
+                    stack.callback(os.close, handle)
+                    _announce(handle, starts, sizes)
+                    parts += zip(frames, [handle] * len(frames), starts, sizes, strict=True)
 
-    def _fetch_shard(self, shard: int, frames: list[int]) -> list[tuple[int, memoryview]]:
+                def one(number: int, parts: list[tuple[int, int, int, int]] = parts) -> None:
+                    frame, handle, start, size = parts[number]
+                    data = os.pread(handle, size, start)
+                    if len(data) != size:
+                        raise self._error(frame, "its shard is cut short")
+                    take(frame, memoryview(data))
+
+                side_by_side(one, len(parts))
+
+    def _read_remote(self, shards: dict[int, list[int]], take: Take) -> None:
+        """One request per shard, all of them side by side, then decode on all threads."""
+        if len(shards) == 1:
+            stored = self._fetch(*next(iter(shards.items())))
+        else:
+            with ThreadPoolExecutor(min(len(shards), MAX_REQUESTS)) as threads:
+                stored = [pair for pairs in threads.map(self._fetch, shards, shards.values()) for pair in pairs]
+        side_by_side(lambda number: take(*stored[number]), len(stored))
+
+    def _fetch(self, shard: int, frames: list[int]) -> list[tuple[int, memoryview]]:
+        """(frame, stored chunk) of frames of one shard on S3."""
+        import obstore
+
+        starts, sizes = self._located(shard, frames)
+        uri = self._key(shard)
+        try:
+            chunks = _request(uri, lambda store, key: obstore.get_ranges(store, key, starts=starts, lengths=sizes))
+        except FileNotFoundError as error:
+            raise self._error(frames[0], error) from error
+        for frame, chunk, size in zip(frames, chunks, sizes, strict=True):
+            if len(chunk) != size:
+                raise self._error(frame, "its shard is cut short")
+        return [(frame, memoryview(chunk)) for frame, chunk in zip(frames, chunks, strict=True)]
+
+    def _located(self, shard: int, frames: list[int]) -> tuple[list[int], list[int]]:
+        """Offsets and sizes in bytes of frames of one shard."""
         index = self._index(shard)[[frame - shard * self._per_shard for frame in frames]]
         for frame, nbytes in zip(frames, index[:, 1].tolist(), strict=True):
             if nbytes < 0:
                 raise self._error(frame, "it was never written")
-        starts, ends = index[:, 0].tolist(), (index[:, 0] + index[:, 1]).tolist()
-        get = self._get_local if is_local(self.uri) else self._get_remote
-        try:
-            chunks = get(self._key(shard), starts, ends)
-        except (FileNotFoundError, EOFError) as error:
-            raise self._error(frames[0], error) from error
-        return list(zip(frames, chunks, strict=True))
+        return index[:, 0].tolist(), index[:, 1].tolist()
 
     def _key(self, shard: int) -> str:
         return f"{self.uri}/c/{shard}/0/0/0"
-
-    def _get_local(self, uri: str, starts: list[int], ends: list[int]) -> list[memoryview]:
-        handle = os.open(local_path(uri), os.O_RDONLY)
-        try:
-            chunks: list[memoryview] = []
-            first = 0
-            for last in range(len(starts)):
-                if last + 1 < len(starts) and starts[last + 1] - ends[last] <= LOCAL_GAP:
-                    continue
-                begin, length = starts[first], ends[last] - starts[first]
-                data = memoryview(os.pread(handle, length, begin))
-                if len(data) != length:
-                    raise EOFError("its shard is cut short")
-                chunks += [data[starts[i] - begin : ends[i] - begin] for i in range(first, last + 1)]
-                first = last + 1
-            return chunks
-        finally:
-            os.close(handle)
-
-    def _get_remote(self, uri: str, starts: list[int], ends: list[int]) -> list[memoryview]:
-        import obstore
-
-        chunks = _request(uri, lambda store, key: obstore.get_ranges(store, key, starts=starts, ends=ends))
-        if [len(chunk) for chunk in chunks] != [end - start for start, end in zip(starts, ends, strict=True)]:
-            raise EOFError("its shard is cut short")
-        return [memoryview(chunk) for chunk in chunks]
 
     def _get_tail(self, shard: int, length: int) -> bytes:
         uri = self._key(shard)
@@ -209,6 +226,18 @@ class FrameReader:
             self._decode(chunk, out)
         except (ValueError, RuntimeError) as error:
             raise self._error(frame, f"the stored data is damaged ({error})") from error
+
+
+def _announce(handle: int, starts: list[int], sizes: list[int]) -> None:
+    """Tell the system what will be read, so that a cold file comes in few large reads while its first frames are decoded."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    first = 0
+    for last in range(len(starts)):
+        end = starts[last] + sizes[last]
+        if last + 1 == len(starts) or starts[last + 1] - end > LOCAL_GAP:
+            os.posix_fadvise(handle, starts[first], end - starts[first], os.POSIX_FADV_WILLNEED)
+            first = last + 1
 
 
 def _request(uri: str, action: Callable[[Any, str], T]) -> T:

@@ -1,13 +1,17 @@
-"""A run that is killed outright, and a disk that is full."""
+"""Drivers and servers that are killed outright, and a disk that is full: what was finished stays, the rest comes again, nothing is half."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -16,40 +20,61 @@ import pytest
 from configs.schema import Dataset, Frames
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
-from ops.store.files import StorageError, list_files
+from ops.store.files import StorageError, list_files, read_bytes
+from ops.store.integrity import verify
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
+from ops.store.stores import stores
 
-SCRIPT = """
+VIDEOS, WORKERS = 12, 2
+IN_FLIGHT = 2 * WORKERS + 1  # under way in the pool, and one whose row waits for its commit
+SCRIPT = f"""
 import sys
+import ops.media.materialize as materializing
 from configs.schema import Dataset
-from ops.media.materialize import materialize
 from ops.store.layout import Layout
 
 if __name__ == "__main__":
-    materialize(Dataset.model_validate_json(sys.argv[1]), Layout(sys.argv[2]), workers=2)
+    materializing.COMMIT_EVERY_VIDEOS = 1
+    materializing.materialize(Dataset.model_validate_json(sys.argv[1]), Layout(sys.argv[2]), workers={WORKERS})
 """
+SERVER = Path(__file__).parent.parent / "s3_on_disk.py"
 
 
 @pytest.fixture
 def world(tmp_path, videos, make_video) -> Dataset:
-    for index in range(8):
-        make_video(videos / f"v{index}.mp4", 40 + index, size=(120, 160))
-    return Dataset(
-        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=Frames(codec="lossless", frames_per_shard=4)
-    )
+    for index in range(VIDEOS):
+        make_video(videos / f"v{index:02d}.mp4", 40 + index, size=(120, 160))
+    frames = Frames(codec="lossless", frames_per_shard=4)
+    return Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames)
 
 
-def contents(dataset: Dataset, layout: Layout) -> dict[str, bytes]:
-    """Every file of the frames, by its path below the storage root."""
-    return {
-        info.path_below: Path(info.uri).read_bytes() for info in list_files(f"{layout.root}/frames") if ".parquet" not in info.path_below
-    }
+@pytest.fixture
+def script(tmp_path) -> Path:
+    path = tmp_path / "run.py"
+    path.write_text(SCRIPT)
+    return path
+
+
+def contents(layout: Layout) -> dict[str, bytes]:
+    """Every file of the arrays, by its path below the storage root."""
+    arrays = [info for info in list_files(f"{layout.root}/frames") if "/arrays/" in info.path_below]
+    return {info.path_below: read_bytes(info.uri) for info in arrays}
 
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
-    keep = ("video_id", "key", "num_frames", "status", "reason", "decoder", "bytes")
-    return [{name: row[name] for name in keep} for row in read_manifest(layout, dataset).to_pylist()]
+    """Its rows, without the times and the place of this one store."""
+    return [{name: row[name] for name in row if name not in ("seconds", "uri")} for row in read_manifest(layout, dataset).to_pylist()]
+
+
+def assert_equal_stores(dataset: Dataset, one: Layout, other: Layout) -> None:
+    assert ledger(dataset, one) == ledger(dataset, other)
+    assert contents(one) == contents(other)
+    for layout in (one, other):
+        (store,) = stores(layout, dataset.name, {dataset.frames.key()})
+        assert verify(store, decode=True).damaged == []
+        assert {info.path_below.split("/")[0] for info in list_files(store.folder)} == {"arrays", "manifest"}
+        assert not [info for info in list_files(f"{store.folder}/manifest") if not info.path_below.endswith(".parquet")]
 
 
 def assert_readers_see_whole_videos_only(dataset: Dataset, layout: Layout) -> int:
@@ -59,8 +84,8 @@ def assert_readers_see_whole_videos_only(dataset: Dataset, layout: Layout) -> in
     return len(rows)
 
 
-def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> None:
-    """Starts a run and kills its main process without notice once so many arrays are begun."""
+def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> int:
+    """Starts a run and kills its main process without notice once so many arrays are begun; returns how many were begun by then."""
     run = subprocess.Popen([sys.executable, str(script), dataset.model_dump_json(), layout.root])
     folder = Path(layout.root) / "frames" / dataset.name / dataset.frames.key() / "arrays"
     deadline = time.monotonic() + 120
@@ -72,23 +97,140 @@ def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> 
     run.wait()
     gone, alive = psutil.wait_procs(workers, timeout=20)
     assert not alive, "workers outlive their parent"
+    return len(list(folder.glob("*/*.zarr")))
 
 
-@pytest.mark.slow  # five runs of the pool, two of them in processes of their own
-def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layout, tmp_path):
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
-    ingest(world, layout)
+@pytest.mark.slow  # runs of the pool, two of them in processes of their own
+def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layout, tmp_path, script):
     undisturbed = Layout(str(tmp_path / "undisturbed"))
-    ingest(world, undisturbed)
-    materialize(world, undisturbed, workers=2)
-    for arrays in (2, 5):
-        interrupted(world, layout, script, arrays)
-        assert_readers_see_whole_videos_only(world, layout)
-    materialize(world, layout, workers=2)
-    assert assert_readers_see_whole_videos_only(world, layout) == 8
-    assert ledger(world, layout) == ledger(world, undisturbed)
-    assert contents(world, layout) == contents(world, undisturbed)
+    for each in (layout, undisturbed):
+        ingest(world, each, workers=WORKERS)
+    materialize(world, undisturbed, workers=WORKERS)
+    for arrays in (4, 9):
+        begun = interrupted(world, layout, script, arrays)
+        kept = assert_readers_see_whole_videos_only(world, layout)
+        assert begun - kept <= IN_FLIGHT
+    report = materialize(world, layout, workers=WORKERS)
+    assert (report.reused, report.planned, report.done) == (kept, VIDEOS - kept, VIDEOS - kept)
+    assert_equal_stores(world, layout, undisturbed)
+
+
+# ------------------------------------------------------------------------------------------------- an S3 server that dies
+
+
+class DiskServer:
+    """The server of `s3_on_disk.py` in a process of its own; what it holds outlives it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "data").mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([sys.executable, str(SERVER), str(self.folder), str(self.port)])
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise AssertionError("the server does not answer")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def put(self, end: str) -> Counter[str]:
+        """Keys that end so, and how often each was put."""
+        return Counter(line for line in (self.folder / "log").read_text().splitlines() if line.endswith(end))
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch) -> Iterator[DiskServer]:
+    running = DiskServer(tmp_path / "server")
+    names = {"AWS_ENDPOINT_URL": running.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def remote(world, server, videos) -> Dataset:
+    """The same videos on the server."""
+    from ops.store.files import write_bytes
+
+    for path in videos.iterdir():
+        write_bytes(f"s3://data/world/videos/{path.name}", path.read_bytes())
+    return world.model_copy(update={"root": "s3://data/world"})
+
+
+def once(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
+    def wait() -> None:
+        until = time.monotonic() + 120
+        while not condition() and time.monotonic() < until:
+            time.sleep(0.005)
+        act()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def on_server(remote: Dataset) -> tuple[Layout, Layout]:
+    layouts = Layout("s3://data/disturbed"), Layout("s3://data/undisturbed")
+    for each in layouts:
+        ingest(remote, each, workers=WORKERS)
+    materialize(remote, layouts[1], workers=WORKERS)
+    return layouts
+
+
+@pytest.mark.slow  # a server in a process of its own
+def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, server, monkeypatch):
+    monkeypatch.setattr("ops.media.materialize.COMMIT_EVERY_VIDEOS", 1)
+    layout, undisturbed = on_server(remote)
+
+    def restart() -> None:
+        server.kill()
+        time.sleep(4)
+        server.start()
+
+    def begun() -> int:
+        return sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json"))
+
+    thread = once(lambda: begun() >= 4, restart)
+    report = materialize(remote, layout, workers=WORKERS)
+    thread.join()
+    assert (report.planned, report.done, report.quarantined) == (VIDEOS, VIDEOS, 0)
+    assert_equal_stores(remote, layout, undisturbed)
+    repeated = sum(server.put("/c/0/0/0/0")[key] - 1 for key in server.put("/c/0/0/0/0") if key.startswith("disturbed/"))
+    assert repeated <= IN_FLIGHT
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, server, monkeypatch):
+    monkeypatch.setattr("ops.media.materialize.COMMIT_EVERY_VIDEOS", 1)
+    monkeypatch.setattr("ops.store.patience.PATIENCE_S", 3.0)
+    layout, undisturbed = on_server(remote)
+    thread = once(lambda: sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json")) >= 4, server.kill)
+    start = time.monotonic()
+    with pytest.raises(StorageError, match="failed 3 times") as caught:
+        materialize(remote, layout, workers=WORKERS)
+    thread.join()
+    assert caught.value.transient and time.monotonic() - start < 90
+    server.start()
+    kept = assert_readers_see_whole_videos_only(remote, layout)
+    assert 1 <= kept < VIDEOS
+    report = materialize(remote, layout, workers=WORKERS)
+    assert (report.reused, report.done) == (kept, VIDEOS - kept)
+    assert_equal_stores(remote, layout, undisturbed)
+
+
+# ------------------------------------------------------------------------------------------------- a full disk
 
 
 @pytest.fixture
@@ -104,20 +246,21 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow  # it mounts a disk, and needs root for that
-def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path):
-    layout = Layout(str(small_disk / "storage"))
-    ingest(world, layout)
+def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path, script):
+    layout, undisturbed = Layout(str(small_disk / "storage")), Layout(str(tmp_path / "undisturbed"))
+    for each in (layout, undisturbed):
+        ingest(world, each)
+    materialize(world, undisturbed, workers=WORKERS)
     with pytest.raises(StorageError, match=f"{layout.root}.*No space left on device") as caught:
-        materialize(world, layout, workers=2)
+        materialize(world, layout, workers=WORKERS)
     assert caught.value.errno == errno.ENOSPC
     stored = assert_readers_see_whole_videos_only(world, layout)
-    assert stored < 8
+    assert stored < VIDEOS
     named = {row["uri"] for row in read_manifest(layout, world).to_pylist()}
     assert {info.uri.split(".zarr/")[0] + ".zarr" for info in list_files(f"{layout.root}/frames/world") if ".zarr/" in info.uri} == named
-    script = tmp_path / "run.py"
-    script.write_text(SCRIPT)
     run = subprocess.run([sys.executable, str(script), world.model_dump_json(), layout.root], capture_output=True, text=True)
     assert run.returncode != 0 and "No space left on device" in run.stderr.splitlines()[-1]
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
-    materialize(world, layout, workers=2)
-    assert assert_readers_see_whole_videos_only(world, layout) == 8
+    stored = len(read_manifest(layout, world))
+    assert materialize(world, layout, workers=WORKERS).reused == stored
+    assert_equal_stores(world, layout, undisturbed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,9 +11,10 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from configs.schema import Frames
-from ops.media.decode import DecodeError, attributes, count_frames, decode, decoders_for, mean_fps, resized
+from ops.media.decode import DecodeError, attributes, count_frames, decode, decoders_for, mean_fps
 from ops.media.probe import inspect
 
 FASTSTART = {"movflags": "faststart"}
@@ -53,6 +55,7 @@ def test_a_cut_with_an_edit_list_goes_to_pyav(make_video, cut, tmp_path):
     path = cut(whole, tmp_path / "cut.mp4", 10)
     facts = inspect(path)
     assert (facts.problem, facts.num_frames, facts.num_frames_declared) == (None, 50, 60)
+    assert decoders_for(facts) == ["pyav"]
     with pytest.raises(DecodeError, match="decord: 60 frames where the container shows 50"):
         decode(path, facts, "decord")
     frames, _ = pixels(path, "pyav")
@@ -78,7 +81,52 @@ def test_variable_rate_keeps_its_times(tmp_path):
 def test_decord_only_gets_what_would_fit_into_memory(make_video, tmp_path):
     facts = inspect(make_video(tmp_path / "a.mp4", 5))
     assert decoders_for(facts) == ["decord", "pyav"]
-    assert decoders_for(replace(facts, width=1920, height=1080, times_s=np.arange(90.0))) == ["pyav"]
+    long = replace(facts, width=1920, height=1080, times_s=np.arange(90.0))
+    assert decoders_for(long) == ["pyav"] and decoders_for(long, 256) == ["decord", "pyav"]
+    assert decoders_for(replace(long, times_s=np.arange(9000.0)), 256) == ["pyav"]
+
+
+def test_decord_only_gets_what_it_is_known_to_do_right(make_video, tmp_path):
+    facts = inspect(make_video(tmp_path / "a.mp4", 5))
+    others = [
+        {"codec": "vp9"}, {"hidden": 1}, {"leading": 2}, {"num_videos": 2}, {"parameters_change": True}, {"field_order": "top first"},
+        {"pixel_format": "yuv420p10le"}, {"width": 7680, "height": 4320},
+    ]  # fmt: skip
+    for other in others:
+        assert decoders_for(replace(facts, **other)) == ["pyav"], other
+    assert decoders_for(replace(facts, rotation=90)) == ["decord", "pyav"] and decoders_for(replace(facts, rotation=90), 32) == ["pyav"]
+
+
+@pytest.mark.parametrize("matrix, number", [("bt709", 1), ("smpte170m", 6), ("bt2020nc", 9)])
+@pytest.mark.parametrize("value_range", ["tv", "pc"])
+def test_colours_follow_the_matrix_and_range_of_the_file(matrix, number, value_range, tmp_path):
+    """Both decoders give the colours that went in, whichever way they were coded."""
+    full = value_range == "pc"
+    colours = np.array([[200, 30, 40], [40, 190, 60], [50, 40, 210], [120, 120, 120]], np.float64)
+    kr, kb = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593)}[matrix]
+    y = (colours @ [kr, 1 - kr - kb, kb])[:, None] / 255
+    planes = np.concatenate([y, (colours[:, 2:] / 255 - y) / (2 - 2 * kb), (colours[:, :1] / 255 - y) / (2 - 2 * kr)], 1)
+    coded = np.round(planes * (255 if full else [219, 224, 224]) + [0 if full else 16, 128, 128]).astype(np.uint8)
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25, options={"qp": "1", "bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = 64, 128, "yuvj420p" if full else "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = number, 2 if full else 1
+        for _ in range(4):
+            stripes = [np.repeat(np.tile(coded[:, plane], (64 >> (plane > 0), 1)), 32 >> (plane > 0), 1) for plane in range(3)]
+            image = np.concatenate([stripe.ravel() for stripe in stripes]).reshape(96, 128)
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format=stream.pix_fmt)))
+        output.mux(stream.encode())
+    facts = inspect(path)
+    assert (facts.colour_space, facts.colour_range) == (matrix, "full" if full else "limited")
+    for decoder in ("decord", "pyav"):
+        for short_side in (None, 32):
+            frames = np.concatenate(list(decode(path, facts, decoder, short_side=short_side)))
+            width = frames.shape[2]
+            seen = frames[0, 8, [width // 8 + width // 4 * stripe for stripe in range(4)]]
+            assert np.abs(seen - colours).max() < 5, (decoder, short_side, seen)
+    said = attributes(facts, decode(path, facts, "pyav"), Frames(), "", "")["colour"]
+    assert (said["matrix"], said["range"]) == (matrix, "full" if full else "limited")
 
 
 def test_mpeg_ts_never_meets_decord(make_video, tmp_path):
@@ -87,6 +135,15 @@ def test_mpeg_ts_never_meets_decord(make_video, tmp_path):
     assert facts.problem is None and decoders_for(facts) == ["pyav"]
     frames, decoding = pixels(path)
     assert len(frames) == 30 and decoding.timestamps_s[0] == pytest.approx(0, abs=0.05)
+
+
+def test_a_header_that_asks_for_gigabytes_is_refused_by_its_size(make_video, tmp_path):
+    path = make_video(tmp_path / "a.avi", 5, codec="ffv1")
+    data = bytearray(path.read_bytes())
+    place = data.index(b"strf") + 8
+    data[place + 4 : place + 12] = struct.pack("<ii", 16000, 16000)
+    path.write_bytes(data)
+    assert inspect(path).problem == "a frame of 16000x16000 is too large (at most 38 million pixels)"
 
 
 def test_damage_has_a_true_reason(make_video, tmp_path):
@@ -152,11 +209,14 @@ def test_sound_and_pictures_are_no_videos(tmp_path):
 
 def test_resizing_keeps_the_aspect_and_the_short_side(make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4", 5, size=(90, 160))
-    small = list(resized(decode(path).pieces, 48))
-    assert small[0].shape == (5, 48, 85, 3)
-    same = list(resized(decode(path).pieces, None))
-    assert same[0].shape == (5, 90, 160, 3)
-    assert list(resized(decode(path).pieces, 180))[0].shape == (5, 180, 320, 3)
+    whole = pixels(path)[0]
+    for decoder in ("decord", "pyav"):
+        small = np.concatenate(list(decode(path, None, decoder, short_side=48)))
+        assert small.shape == (5, 48, 85, 3)
+        pillow = np.stack([np.asarray(Image.fromarray(frame).resize((85, 48), Image.Resampling.BILINEAR)) for frame in whole])
+        assert np.abs(small.astype(int) - pillow).mean() < 3
+        assert list(decode(path, None, decoder, short_side=180))[0].shape == (5, 180, 320, 3)
+    assert list(decode(path))[0].shape == (5, 90, 160, 3)
 
 
 def test_attributes_say_where_frames_come_from(make_video, tmp_path):

@@ -8,6 +8,9 @@ import ops.media.ingest as ingesting
 from configs.schema import BUCKETS, Dataset
 from ops.media.buckets import bucket_of_file
 from ops.media.ingest import DatasetError, ingest
+from ops.media.pool import Outcome
+from ops.store.files import StorageError, list_files
+from ops.store.lease import Busy
 from ops.store.tables import VIDEOS, read_tables
 
 
@@ -103,9 +106,53 @@ def test_an_unreadable_file_is_one_row_and_looked_at_again(dataset, layout, vide
     make_video(videos / "a.mp4", 5)
     row = ingesting.probe_file(ingesting.FileInfo(str(videos / "gone.mp4"), "gone.mp4", 1, "1"), "")
     assert row == {"reason": "not readable: it vanished while it was read"}
-    info = ingesting.list_files(str(videos))[0]
-    bad = ingesting._row(dataset, info, row)
-    assert ingesting._reusable(info, bad) is None and bad["status"] == "quarantined"
+    real = ingesting.probe_file
+    monkeypatch.setattr(ingesting, "run_anywhere", in_process)
+    monkeypatch.setattr(ingesting, "probe_file", lambda info, attempt: row)
+    with pytest.raises(DatasetError, match="1 x not readable: it vanished"):
+        ingest(dataset, layout)
+    monkeypatch.setattr(ingesting, "probe_file", real)
+    assert ingest(dataset, layout).probed == 1 and table(dataset, layout)["a"]["status"] == "ok"
+
+
+def in_process(function, jobs, *others):
+    """The engine's place, in this process."""
+    for job in jobs:
+        yield Outcome(job, function(job.payload, ""))
+
+
+def test_a_run_cut_short_keeps_what_was_probed(dataset, layout, videos, make_video, monkeypatch):
+    for index in range(6):
+        make_video(videos / f"v{index}.mp4", 5)
+    probed = []
+    real = ingesting.probe_file
+
+    def probe(info, attempt):
+        if len(probed) == 4:
+            raise StorageError(info.uri, "gone", transient=True)
+        probed.append(info.uri)
+        return real(info, attempt)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting, "run_anywhere", in_process)
+        patch.setattr(ingesting, "probe_file", probe)
+        with pytest.raises(StorageError, match="gone"):
+            ingest(dataset, layout)
+    report = ingest(dataset, layout)
+    assert (report.probed, report.reused, report.ok) == (2, 4, 6)
+    folder = f"{layout.root}/tables/world/videos"
+    assert {info.path_below for info in list_files(folder)} == {f"{bucket:04d}.parquet" for bucket in range(BUCKETS)}
+    assert (ingest(dataset, layout).probed, set(table(dataset, layout))) == (0, {f"v{index}" for index in range(6)})
+
+
+def test_two_runs_at_once_are_refused(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 5)
+    other = ingesting.Bucket(layout.video_table("world", bucket_of_file("a.mp4")), str(videos), list_files(str(videos)))
+    other.probed.open()
+    with pytest.raises(Busy, match="is writing there"):
+        ingest(dataset, layout, workers=1)
+    other.leave()
+    assert ingest(dataset, layout, workers=1).ok == 1
 
 
 def test_videos_on_s3(s3, layout, make_video, tmp_path):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -18,8 +19,12 @@ from ops.media.buckets import bucket_of_file
 from ops.media.decode import decode
 from ops.media.ingest import DatasetError, ingest
 from ops.media.materialize import materialize
-from ops.store.files import list_files, remove
+from ops.media.pool import Outcome
+from ops.store.files import StorageError, list_files, remove, write_bytes
+from ops.store.lease import Busy
+from ops.store.ledger import Ledger, lease_uri
 from ops.store.reader import FrameReader, read_manifest
+from ops.store.tables import MANIFEST
 
 
 def rows(dataset, layout):
@@ -63,7 +68,7 @@ def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, 
     materialize(dataset, layout, workers=2)
     before = rows(dataset, layout)
     with monkeypatch.context() as patch:
-        patch.setattr(materializing, "run_jobs", no_jobs)
+        patch.setattr(materializing, "run_anywhere", no_jobs)
         report = materialize(dataset, layout)
     assert (report.planned, report.reused, report.done) == (0, 4, 0) and rows(dataset, layout) == before
     make_video(videos / "b.mp4", 14)
@@ -76,10 +81,9 @@ def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, 
     assert arrays(dataset, layout) == {after["a"]["uri"], after["b"]["uri"]}  # those of old contents are gone
 
 
-def no_jobs(function, jobs, workers):
-    """Stands where jobs are run, and fails when there are any."""
-    assert not jobs
-    yield from ()
+def no_jobs(*arguments):
+    """Stands where jobs are run, and fails when it is called."""
+    raise AssertionError("there is something to do")
 
 
 def test_another_size_codec_or_code_version_is_another_store(dataset, layout, videos, make_video, monkeypatch):
@@ -219,3 +223,53 @@ def test_everything_on_s3(s3, make_video, tmp_path):
     row = rows(dataset, layout)["a"]
     assert row["uri"].startswith(s3.bucket) and FrameReader(row["uri"]).read([0, 19]).shape == (2, 64, 96, 3)
     assert len(read_manifest(layout, dataset, [bucket])) == 1
+
+
+def test_what_a_dead_run_has_left_goes_even_where_nothing_is_to_do(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 5)
+    ingest(dataset, layout, workers=1)
+    materialize(dataset, layout, workers=1)
+    before, number = rows(dataset, layout), bucket_of_file("a.mp4")
+    manifest = layout.manifest("world", dataset.frames.key(), number)
+    half = layout.frames("world", dataset.frames.key(), "b", "k")
+    write_bytes(f"{half}/c/0/0/0/0", b"half")
+    ledger.journal_of(manifest).open([half, before["a"]["uri"]])
+    gone = {"token": "x", "machine": "another", "beat": 1, "time": 0.0, "pid": 1}
+    write_bytes(lease_uri(manifest), json.dumps(gone).encode())
+    assert materialize(dataset, layout).reused == 1
+    assert rows(dataset, layout) == before and arrays(dataset, layout) == {before["a"]["uri"]}
+    folder = f"{layout.root}/frames/world/{dataset.frames.key()}/manifest"
+    assert {info.path_below for info in list_files(folder)} == {f"{number:04d}.parquet"}
+
+
+def test_two_runs_of_a_bucket_are_refused_where_both_have_work(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 5)
+    ingest(dataset, layout, workers=1)
+    other = Ledger(layout.manifest("world", dataset.frames.key(), bucket_of_file("a.mp4")), MANIFEST)
+    other.open()
+    with pytest.raises(Busy, match="is writing there"):
+        materialize(dataset, layout, workers=1)
+    assert arrays(dataset, layout) == set()
+    other.close()
+    materialize(dataset, layout, workers=1)
+    other.open()
+    assert materialize(dataset, layout, workers=1).reused == 1  # it has nothing to add
+    other.close()
+
+
+def test_a_worker_that_does_not_see_our_disk_is_a_mistake_and_not_a_bad_video(dataset, layout, videos, make_video, monkeypatch):
+    make_video(videos / "a.mp4", 5)
+    ingest(dataset, layout, workers=1)
+    stored = {"num_frames": 5, "height": 64, "width": 96, "fps": 25.0, "bytes": 9, "status": "ok", "reason": "", "seconds": 0.0}
+    for value in (
+        {**stored, "decoder": "d", "decoder_version": "1"},
+        {"reason": "the file vanished after it was ingested", "seconds": 0.0},
+    ):
+
+        def elsewhere(function, jobs, *others, value=value):
+            yield from (Outcome(job, value) for job in jobs)
+
+        monkeypatch.setattr(materializing, "run_anywhere", elsewhere)
+        with pytest.raises(StorageError, match="a worker on another machine does not see it"):
+            materialize(dataset, layout)
+        assert rows(dataset, layout) == {}

@@ -8,9 +8,13 @@ import time
 import pytest
 
 from ops.media.pool import Job, Outcome, run_jobs
+from ops.media.watch import CEILING_MB
 
 FUNCTION = """
-import os, time
+import ctypes, os, time
+
+C = ctypes.PyDLL(None)  # its functions keep the interpreter's lock: nothing else runs in this process meanwhile
+C.malloc.restype, C.memset.argtypes = ctypes.c_void_p, (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
 
 def act(payload, attempt):
     kind, value = payload
@@ -18,6 +22,13 @@ def act(payload, attempt):
         os.kill(os.getpid(), value)
     if kind == "hang":
         time.sleep(60)
+    if kind == "hang in C":
+        C.sleep(60)
+    if kind == "fill in C" or (kind == "fill once" and not attempt):
+        C.memset(C.malloc(value << 20), 1, value << 20)
+        C.sleep(60)
+    if kind == "fill":
+        bytearray(value << 20)
     if kind == "raise":
         raise KeyError(value)
     return os.environ.get(value) if kind == "environment" else attempt
@@ -33,10 +44,10 @@ def act(tmp_path, monkeypatch):
     sys.modules.pop("pool_test_function", None)
 
 
-def outcomes(*payloads, deadline_s=30.0, workers=2) -> dict[str, Outcome]:
+def outcomes(*payloads, deadline_s=30.0, workers=2, ceiling_mb=CEILING_MB) -> dict[str, Outcome]:
     act = importlib.import_module("pool_test_function").act
     jobs = [Job(kind, (kind, value), deadline_s) for kind, value in payloads]
-    return {outcome.job.key: outcome for outcome in run_jobs(act, jobs, workers) if outcome is not None}
+    return {outcome.job.key: outcome for outcome in run_jobs(act, jobs, workers, ceiling_mb=ceiling_mb) if outcome is not None}
 
 
 def test_a_dead_worker_costs_its_job_only_and_after_a_second_try():
@@ -51,6 +62,25 @@ def test_a_hung_worker_is_ended_at_its_deadline():
     found = outcomes(("hang", 0), ("fine", 0), deadline_s=1.0)
     assert found["hang"].failure == "decoder did not finish within 1 s" and found["fine"].failure is None
     assert time.monotonic() - start < 25
+
+
+def test_a_worker_that_sleeps_in_c_is_ended_at_its_deadline():
+    found = outcomes(("hang in C", 0), ("fine", 0), deadline_s=1.0)
+    assert found["hang in C"].failure == "decoder did not finish within 1 s" and found["fine"].failure is None
+
+
+def test_a_worker_that_allocates_in_c_is_ended_at_the_ceiling():
+    start = time.monotonic()
+    found = outcomes(("fill in C", 500), ("fill once", 500), ("fine", 0), ceiling_mb=300)
+    assert found["fill in C"].failure == "decoder used more than 300 MB"
+    assert (found["fill once"].failure, found["fill once"].value) == (None, "memory")
+    assert found["fine"].failure is None
+    assert time.monotonic() - start < 25
+
+
+def test_more_than_any_decoder_may_take_is_refused_by_the_kernel():
+    found = outcomes(("fill", 4000), ("fine", 0), ceiling_mb=300)
+    assert found["fill"].failure == "decoder used more than 300 MB" and found["fine"].failure is None
 
 
 def test_what_the_function_raises_ends_the_run():

@@ -1,0 +1,47 @@
+"""A decode under way, whichever decoder does it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+PIECE_BYTES = 32 * 2**20  # decoded frames in memory at a time
+PIECE_FRAMES = 32
+Size = tuple[int, int]  # height, width
+
+
+class DecodeError(ValueError):
+    """A video that cannot be decoded whole; the message is the reason, fit for a table."""
+
+
+@dataclass
+class Decoding:
+    """A decode under way. Iterating yields uint8 [n, H, W, 3] upright RGB; the other fields are complete after the last piece."""
+
+    decoder: str
+    decoder_version: str
+    pieces: Iterator[np.ndarray]
+    timestamps_s: list[float] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.pieces
+
+    @property
+    def num_frames(self) -> int:
+        """Frames decoded so far."""
+        return len(self.timestamps_s)
+
+
+def scaled_size(size: Size, short_side: int | None) -> Size:
+    """(height, width) with the shorter one at `short_side` pixels, aspect kept; None changes nothing."""
+    if short_side is None or min(size) == short_side:
+        return size
+    scale = short_side / min(size)
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def piece_frames(size: Size) -> int:
+    """How many frames of this size make one piece."""
+    return max(1, min(PIECE_FRAMES, PIECE_BYTES // max(1, size[0] * size[1] * 3)))

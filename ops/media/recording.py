@@ -1,0 +1,77 @@
+"""One decoder's frames of one video on their way into the store, and the other decoder's verdict on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ops.media.confirm import Disagreement, Sample, Verdict, confirm, first_difference, sample_of
+from ops.media.decode import attributes, decode, mean_fps
+from ops.media.decoding import DecodeError, Decoding
+from ops.media.pool import Stderr
+from ops.media.probe import Facts
+from ops.store.frames import write_frames
+
+if TYPE_CHECKING:
+    from ops.media.store_video import StoreJob
+
+
+class NotConfirmed(Disagreement):
+    """PyAV does not confirm what decord gave: a whole decode by PyAV decides. Holds decord's sample for that."""
+
+    def __init__(self, wrong: str, sample: Sample) -> None:
+        super().__init__(wrong)
+        self.sample = sample
+
+
+class Recording:
+    """Stores a video with one decoder. `before` is why the decoder before this one was given up, None for the first."""
+
+    def __init__(self, path: Path, facts: Facts, decoder: str, job: StoreJob, errors: Stderr, before: DecodeError | None) -> None:
+        self.path, self.facts, self.decoder, self.job, self.errors, self.before = path, facts, decoder, job, errors, before
+        self.sample = Sample(before.sample.places) if isinstance(before, NotConfirmed) else sample_of(facts, decoder)
+        self.verdict = Verdict("")
+
+    def run(self) -> dict[str, Any]:
+        """The ledger's fields. Raises DecodeError; nothing is left in the store then."""
+        job, short_side, said = self.job, self.job.frames.short_side, len(self.errors.text())
+        decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, report_damage=True)
+
+        def about() -> dict[str, Any]:
+            self._heed_damage(said)
+            self.verdict = self._judge(decoding)
+            own = attributes(self.facts, decoding, job.frames, job.source, job.sha256)
+            return {**own, "audit": self.verdict.attribute()}
+
+        stored = write_frames(job.uri, self.sample.tap(decoding.pieces), job.frames, about)
+        return {
+            "num_frames": stored.num_frames,
+            "height": stored.height,
+            "width": stored.width,
+            "fps": mean_fps(self.facts, decoding.timestamps_s),
+            "status": "ok",
+            "reason": "",
+            "decoder": decoding.decoder,
+            "decoder_version": decoding.decoder_version,
+            "audit": self.verdict.text,
+            "bytes": stored.bytes,
+        }
+
+    def _heed_damage(self, said: int) -> None:
+        """decord conceals damaged pictures; what its FFmpeg wrote meanwhile is the only sign."""
+        if self.decoder == "decord" and (damage := self.errors.text()[said:].strip()):
+            raise DecodeError(f"decord: damage is reported ({damage.splitlines()[0][:120]})")
+
+    def _judge(self, decoding: Decoding) -> Verdict:
+        """The verdict to store. Raises NotConfirmed where PyAV shows other frames than decord."""
+        if isinstance(self.before, NotConfirmed):
+            wrong = first_difference(self.before.sample.kept, self.sample.kept)
+            if not wrong and decoding.num_frames == self.facts.num_frames:
+                return Verdict("ok: full", "decord", tuple(sorted(self.sample.kept)))
+            return Verdict(f"corrected: decord gave {wrong or self.before}, pyav stored", "decord", tuple(sorted(self.sample.kept)))
+        if self.before is not None:
+            return Verdict(f"unconfirmed: {self.before}")
+        verdict = confirm(self.path, self.facts, decoding, self.sample, self.job.frames.short_side)
+        if verdict.wrong and self.decoder == "decord":
+            raise NotConfirmed(verdict.wrong, self.sample)
+        return verdict

