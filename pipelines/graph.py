@@ -8,11 +8,11 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
-from assets import annotations, checks, evaluation, frames, registry, training, videos  # noqa: E402
+from assets import annotations, checks, evaluation, features, frames, registry, training, videos  # noqa: E402
 from pipelines.resources import resources  # noqa: E402
 
 graph = dg.Definitions(
-    assets=dg.load_assets_from_modules([videos, annotations, frames, training, evaluation, registry]),
+    assets=dg.load_assets_from_modules([videos, annotations, frames, training, evaluation, registry, features]),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     resources=resources(),
 )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 import configs
+from pipelines import check_command, features_command, store_command
 from pipelines.home import prepare_home
 
 
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--model", default="models:/figures-recognition@champion", help="default: %(default)s")
     predict.add_argument("--top", default="5", help="how many labels (default: 5)")
     predict.set_defaults(command=_predict)
+    check_command.add_parser(commands)
+    features_command.add_parser(commands)
+    store_command.add_parser(commands)
     listing = commands.add_parser("recipes", help="list datasets and recipes")
     listing.set_defaults(command=_recipes)
     return parser

@@ -1,0 +1,80 @@
+"""Features: a sliding window of a model over untrimmed videos, or published files, as one array [T, C] per video."""
+
+import dagster as dg
+
+import configs
+from assets.annotations import annotations
+from assets.failures import reported
+from assets.frames import frames
+from assets.metadata import counts
+from assets.partitions import recipe_partitions
+from assets.registry import promotion
+from configs import versions
+
+features_partitions = dg.StaticPartitionsDefinition(configs.features_names())
+
+
+def features_by_dataset() -> dict[str, set[str]]:
+    """The features of each dataset."""
+    found = [configs.features(name) for name in configs.features_names()]
+    return {dataset: {one.name for one in found if one.dataset == dataset} for dataset in configs.datasets()}
+
+
+def features_by_recipe() -> dict[str, set[str]]:
+    """The features that each recipe's registered model makes."""
+    found = [configs.features(name) for name in configs.features_names()]
+    named = {one.name: {extraction.model.removeprefix("models:/").partition("@")[0] for extraction in one.extract} for one in found}
+    models = {name: configs.load(name).gate.registered_model for name in recipe_partitions.get_partition_keys()}
+    return {recipe: {name for name, wanted in named.items() if model in wanted} for recipe, model in models.items()}
+
+
+class FeaturesRun(dg.Config):
+    """How one run treats what an earlier one refused, and where it computes."""
+
+    retry_quarantined: bool = False
+    ray: bool = False  # on Ray actors; a cluster in the settings is used in any case
+
+
+@dg.asset(
+    group_name="features",
+    deps=[
+        dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(features_by_dataset())),
+        dg.AssetDep(promotion, partition_mapping=dg.StaticPartitionMapping(features_by_recipe())),
+    ],
+    partitions_def=features_partitions,
+    kinds={"pytorch", "zarr"},
+    owners=["team:models"],
+    code_version=versions.FEATURES,
+    description=(
+        "One Zarr array [T, C] per annotated video, extracted by a model or imported from published files; what has not changed is left "
+        "alone, and a newly promoted champion makes its features anew."
+    ),
+)
+def features(context: dg.AssetExecutionContext, config: FeaturesRun, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+    """Make the partition's features, as far as source, configuration, weights or code have changed."""
+    from ops.features.materialize import make_features
+    from ops.progress import progress_bar
+    from ops.store.layout import Layout
+
+    chosen = configs.features(context.partition_key)
+    with reported(context), progress_bar("features", "videos") as progress:
+        report = make_features(
+            chosen,
+            Layout(settings.storage),
+            settings,
+            engine="ray" if config.ray else None,
+            progress=progress,
+            retry_quarantined=config.retry_quarantined,
+        )
+    names = ("annotated", "usable", "quarantined", "done", "reused", "removed", "steps", "bytes")
+    return dg.MaterializeResult(
+        metadata={
+            **{name: getattr(report, name) for name in names},
+            "coverage": round(report.coverage, 4),
+            "seconds": round(report.seconds, 2),
+            "videos_per_s": round(report.videos_per_s, 2),
+            "quarantine": counts(report.reasons, ("reason", "videos")),
+            **{f"weights of {model}": sha256 for model, sha256 in report.models.items()},
+        }
+    )

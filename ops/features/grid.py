@@ -1,0 +1,84 @@
+"""The time grid of features, as in ActionFormer (Zhang et al., ECCV 2022): steps of `stride` frames, windows of `num_frames`.
+
+Step i covers the frames [i * stride, i * stride + num_frames) on a clock of `fps` that starts at the video's time zero; its time is the
+window's middle. A place on the grid is a real number, and one a little below zero is allowed: it lies before the first window's middle.
+
+Only windows that lie inside the video count, as the lengths of the published features have it (T steps stand for
+(T - 1) * stride + num_frames frames): up to stride - 1 frames of the tail are covered by no window of their own. A video that is
+shorter than one window gives one step, whose missing frames repeat the last one.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+Number = TypeVar("Number", float, np.ndarray)
+
+
+def to_grid(seconds: Number, fps: float, stride: float, num_frames: float) -> Number:
+    """Time in seconds -> place on the grid, in steps: seconds * fps / stride - 0.5 * num_frames / stride."""
+    return seconds * fps / stride - 0.5 * num_frames / stride
+
+
+def to_seconds(grid: Number, fps: float, stride: float, num_frames: float) -> Number:
+    """Place on the grid -> time in seconds: (grid * stride + 0.5 * num_frames) / fps. Clamping to the video is the caller's."""
+    return (grid * stride + 0.5 * num_frames) / fps
+
+
+def num_steps(video_frames: int, stride: int, num_frames: int) -> int:
+    """Steps of a video of so many frames, at least one. Raises ValueError for an empty video."""
+    if video_frames < 1:
+        raise ValueError(f"a video needs at least one frame, found {video_frames}")
+    return max(0, video_frames - num_frames) // stride + 1
+
+
+def covered_frames(steps: int, stride: int, num_frames: int) -> int:
+    """Frames from the start of the first window to the end of the last one."""
+    return (steps - 1) * stride + num_frames
+
+
+def end_of(timestamps_s: np.ndarray, alone_s: float) -> float:
+    """When the last frame ends, in seconds: it lasts as long as the median frame, a single one `alone_s`.
+
+    Raises ValueError for no frames.
+    """
+    times = np.asarray(timestamps_s, np.float64)
+    if times.size == 0:
+        raise ValueError("a video needs at least one frame, found 0")
+    return float(times[-1] + (np.median(np.diff(times)) if times.size > 1 else alone_s))
+
+
+def clock(timestamps_s: np.ndarray, fps: float) -> np.ndarray:
+    """For every tick of a clock of `fps`, the stored frame that is nearest in time: int64 [ticks], ascending.
+
+    `timestamps_s` ascends and starts at or after the video's time zero, as does the clock: tick k is at k / fps. The clock runs to the
+    end of the last frame (`end_of`); of two frames equally near, the earlier is taken. On the video's own
+    constant rate every tick is its own frame. Raises ValueError for no frames.
+    """
+    times = np.asarray(timestamps_s, np.float64)
+    ticks = max(1, int(end_of(times, 1.0 / fps) * fps + 0.5))
+    middles = (times[1:] + times[:-1]) / 2
+    # a tick that rounding puts behind a middle by less than a microsecond is on it
+    return np.searchsorted(middles, np.arange(ticks) / fps - 1e-6).astype(np.int64)
+
+
+def sampled(num_frames: int, frames: int) -> np.ndarray:
+    """Which `frames` of a window's `num_frames` a model sees: the middle of each equal share, int64 [frames].
+
+    All of them when the numbers are equal; the rule of TSN's test samples. Raises ValueError for more than there are.
+    """
+    if not 1 <= frames <= num_frames:
+        raise ValueError(f"frames of a window: found {frames}; allowed: 1..{num_frames}")
+    return ((np.arange(frames) + 0.5) * num_frames / frames).astype(np.int64)
+
+
+def window_frames(ticks: np.ndarray, stride: int, num_frames: int, frames: int) -> np.ndarray:
+    """The stored frames that a model sees of every window: int64 [steps, frames].
+
+    `ticks` are the stored frames of the clock (`clock`, or 0..N-1 where frames are counted as they are).
+    """
+    steps = num_steps(len(ticks), stride, num_frames)
+    places = np.arange(steps)[:, None] * stride + sampled(num_frames, frames)
+    return ticks[np.minimum(places, len(ticks) - 1)]

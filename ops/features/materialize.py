@@ -1,0 +1,185 @@
+"""Features of every video that a dataset annotates, extracted or imported, kept up to date by a ledger.
+
+The ledger's key of a video is made of what its features come from (the stored frames, or the content of the imported files), of the
+features' configuration, of the models' weights and of the code version. So an unchanged video costs nothing, and a newly promoted
+champion costs all of its features anew.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import configs
+from configs.schema import BUCKETS, Dataset, Features
+from configs.settings import Settings
+from ops.features.bucket import Bucket, Row, open_buckets
+from ops.features.jobs import Job, Outcome
+from ops.features.wanted import STRANGER, Wanted, from_files, from_frames
+from ops.store.files import StorageError
+from ops.store.layout import Layout
+from ops.store.ledger import read_ledgers
+from ops.store.tables import FEATURES
+
+COMMIT_EVERY_S = 2.0
+COMMIT_EVERY_VIDEOS = 32
+Engine = Literal["local", "ray"]
+Progress = Callable[[int, int], None]
+
+
+class FeaturesError(ValueError):
+    """Features that cannot be made at all: names them, and what to do."""
+
+
+@dataclass
+class FeaturesReport:
+    """What one run planned and did, and what there is now.
+
+    `done`, `steps` and `bytes` count what was stored now. Over all videos: `annotated` should have features, `usable` have them,
+    `quarantined` were refused, files that belong to no annotated video among them. `models` is the weights' sha256 by model.
+    """
+
+    name: str
+    planned: int = 0
+    done: int = 0
+    reused: int = 0
+    removed: int = 0
+    quarantined: int = 0
+    annotated: int = 0
+    usable: int = 0
+    steps: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+    videos_per_s: float = 0.0
+    reasons: dict[str, int] = field(default_factory=dict)
+    models: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def coverage(self) -> float:
+        """Share of the annotated videos that have features, 0 where there are none."""
+        return self.usable / self.annotated if self.annotated else 0.0
+
+
+def make_features(
+    features: Features,
+    layout: Layout,
+    settings: Settings,
+    *,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+    retry_quarantined: bool = False,
+) -> FeaturesReport:
+    """Stores the features that the ledger lacks, and forgets those of videos that are no longer asked for.
+
+    Extraction goes through Ray actors with engine 'ray' (None: where the settings name a cluster), otherwise through this process. A
+    refused video stays so until its source, the configuration, the weights or the code changes, or `retry_quarantined`. Raises
+    FeaturesError, ConfigError for a model that is not there, StorageError for a store that fails; what was finished is kept.
+    """
+    start = time.monotonic()
+    dataset = configs.dataset(features.dataset)
+    report = FeaturesReport(features.name)
+    wanted, sources = _wanted(features, dataset, layout, settings, report)
+    buckets: dict[int, Bucket] = {}
+    with ExitStack() as stack:
+        for bucket in open_buckets(features, layout, wanted, retry_quarantined):
+            stack.enter_context(bucket)
+            if bucket.look():
+                bucket.begin()
+            buckets[bucket.number] = bucket
+            report.reused += bucket.plan.reused
+            report.removed += len(bucket.plan.drop)
+        jobs = [job for bucket in buckets.values() for job in bucket.plan.jobs]
+        report.planned = len(jobs)
+        _work(_run(jobs, sources, settings, engine), len(jobs), buckets, progress, report)
+    rows = [row for bucket in buckets.values() for row in bucket.rows.values()]
+    refused = [row["reason"] for row in rows if row["status"] != "ok"]
+    report.quarantined, report.usable, report.reasons = len(refused), len(rows) - len(refused), dict(Counter(refused))
+    report.annotated = sum(one.reason != STRANGER for one in wanted)
+    report.seconds = time.monotonic() - start
+    report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
+    return report
+
+
+def read_rows(features: Features, layout: Layout) -> list[Row]:
+    """The features' ledger, stored and refused videos, sorted within each bucket."""
+    uris = (layout.features_manifest(features.dataset, features.key(), number) for number in range(BUCKETS))
+    return read_ledgers(uris, FEATURES).to_pylist()
+
+
+def _wanted(
+    features: Features, dataset: Dataset, layout: Layout, settings: Settings, report: FeaturesReport
+) -> tuple[list[Wanted], Sequence[Any]]:
+    if features.extract:
+        from ops.features.network import resolve
+
+        sources = [resolve(extraction, features.num_frames, settings) for extraction in features.extract]
+        report.models = {source.reference: source.sha256 for source in sources}
+        wanted = from_frames(features, dataset, layout, [source.key for source in sources])
+        if not any(one.frames_uri for one in wanted):
+            raise FeaturesError(f"features '{features.name}': no stored frames of dataset '{dataset.name}'; bring its videos in first")
+        return wanted, sources
+    wanted = from_files(features, dataset, layout)
+    if not any(one.streams and not one.reason for one in wanted):
+        where = ", ".join(stream.path for stream in features.files)
+        raise FeaturesError(f"features '{features.name}': no video has its files ({where}) below {layout.dataset_root(dataset)}")
+    return wanted, ()
+
+
+def _run(jobs: list[Job], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Iterator[tuple[Job, Outcome]]:
+    if not jobs:
+        return iter(())
+    chosen: Any = jobs
+    if not sources:
+        from ops.features.imported import import_all
+
+        return import_all(chosen)
+    if engine == "ray" or (engine is None and settings.ray_address):
+        from ops.features.actors import extract_on_ray
+
+        return extract_on_ray(sources, chosen, settings)
+    from ops.features.extract import extract_here
+
+    return extract_here(sources, chosen)
+
+
+def _work(
+    outcomes: Iterator[tuple[Job, Outcome]], total: int, buckets: dict[int, Bucket], progress: Progress | None, report: FeaturesReport
+) -> None:
+    last, waiting, done = time.monotonic(), 0, 0
+    by_video = {job.video_id: bucket for bucket in buckets.values() for job in bucket.plan.jobs}
+    try:
+        for job, outcome in outcomes:
+            by_video[job.video_id].settle(job, outcome)
+            done, waiting = done + 1, waiting + 1
+            if outcome.unchanged:
+                report.reused += 1
+            elif not outcome.reason:
+                report.done += 1
+                report.steps += outcome.num_steps
+                report.bytes += outcome.bytes
+            if progress is not None:
+                progress(done, total)
+            if waiting >= COMMIT_EVERY_VIDEOS or time.monotonic() - last >= COMMIT_EVERY_S:
+                _commit(buckets.values())
+                last, waiting = time.monotonic(), 0
+    except BaseException:  # a store that fails, or Ctrl-C: what is finished stays
+        try:
+            _commit(buckets.values())
+        except StorageError:
+            pass  # the first error is the one to tell
+        raise
+    finally:
+        close = getattr(outcomes, "close", None)
+        if close is not None:
+            close()
+    for bucket in buckets.values():
+        bucket.finish()
+
+
+def _commit(buckets: Iterable[Bucket]) -> None:
+    for bucket in buckets:
+        bucket.commit()
