@@ -14,7 +14,7 @@ from configs.schema import RecognitionRecipe
 from configs.settings import Settings
 from ops.annotations.read import labels as dataset_labels
 from ops.evaluation.recognizer import Recognizer, load_weights
-from ops.media.decode import DecodeError, decode, decoders_for, resized
+from ops.media.decode import DecodeError, decode, decoders_for
 from ops.media.probe import Facts, inspect
 from ops.store.files import StorageError, local_copy, read_bytes
 from ops.store.layout import Layout
@@ -59,12 +59,14 @@ def sampled_frames(recognizer: Recognizer, path: Path) -> np.ndarray:
         raise DecodeError(facts.problem)
     short_side = configs.dataset(recognizer.recipe.dataset).frames.short_side  # what training saw
     last: DecodeError | None = None
-    for decoder in decoders_for(facts):
+    for decoder in decoders_for(facts, short_side):
         try:
-            indices = recognizer.indices(facts.num_frames)
+            times = _timestamps(path, facts, decoder) if recognizer.needs_times else []
+            expected = len(times) or facts.num_frames
+            indices = recognizer.indices(expected, times)
             kept, found = _keep(_pieces(path, facts, decoder, short_side), indices)
-            if found != facts.num_frames:
-                indices = recognizer.indices(found)
+            if found != expected:
+                indices = recognizer.indices(found, times)
                 kept, _ = _keep(_pieces(path, facts, decoder, short_side), indices)
             return np.stack([kept[index] for index in indices.tolist()])
         except DecodeError as error:
@@ -73,7 +75,15 @@ def sampled_frames(recognizer: Recognizer, path: Path) -> np.ndarray:
 
 
 def _pieces(path: Path, facts: Facts, decoder: str, short_side: int | None) -> Iterator[np.ndarray]:
-    return resized(decode(path, facts, decoder).pieces, short_side)
+    return decode(path, facts, decoder, short_side=short_side).pieces
+
+
+def _timestamps(path: Path, facts: Facts, decoder: str) -> list[float]:
+    """Every frame's time: a pass over the video of its own, since the places on a clock have to be known before frames are kept."""
+    decoding = decode(path, facts, decoder)
+    for _ in decoding:
+        continue
+    return decoding.timestamps_s
 
 
 def _keep(pieces: Iterator[np.ndarray], indices: np.ndarray) -> tuple[dict[int, np.ndarray], int]:
@@ -110,7 +120,8 @@ def _from_run(folder: str, settings: Settings) -> Recognizer:
             network = load_weights(recipe, weights)
     except FileNotFoundError as error:
         raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
-    return Recognizer(network, recipe, dataset_labels(configs.dataset(recipe.dataset), "clips", Layout(settings.storage)))
+    labels = dataset_labels(configs.dataset(recipe.dataset), "clips", Layout(settings.storage), recipe.target)
+    return Recognizer(network, recipe, labels)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

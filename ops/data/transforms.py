@@ -1,84 +1,100 @@
 """Pixels from the store to the model: uint8 frames [T, H, W, 3] RGB to normalised float32 [3, T, H, W].
 
-Work stays in uint8 until the last step, where one table per channel does brightness, contrast and normalisation at once.
-Every random number comes from the generator that the caller passes, so that a clip depends on nothing but its seed.
-Resizing is bilinear without antialiasing, as in the originals (OpenCV's).
+A crop is cut first and resized once; work stays in uint8 until the last step. Every kind of randomness (window, flip, colour,
+RandAugment, erasing) has its own generator, spawned from the one that the caller passes: to change one option of a recipe leaves the
+draws of the others as they were. Resizing is bilinear or bicubic (a = -0.75) without antialiasing, as OpenCV's in the originals.
 """
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
 from configs.schema import ConfigError, Transforms
+from ops.data.augment import Colour, erase, rand_augment, random_colour, shift_hue
+from ops.data.crops import Window, fixed_windows, short_side_size, training_window
 
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
-MULTI_SCALES = (1.0, 0.875, 0.75, 0.66)  # of the short side (TSN)
-ASPECT = (3 / 4, 4 / 3)
-ATTEMPTS = 10
-
-
-class Window(NamedTuple):
-    """A rectangle in pixels, origin at the top left."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
-def resize(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Bilinear resize of uint8 [T, H, W, 3]; the same array when the size is already right."""
-    if frames.shape[1:3] == (height, width):
-        return frames
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # channels-last memory, no copy
-    return interpolate(images, (height, width), mode="bilinear", align_corners=False).permute(0, 2, 3, 1).numpy()
-
-
-def resize_short_side(frames: np.ndarray, short_side: int) -> np.ndarray:
-    """Resize so that the shorter side has `short_side` pixels; the longer one is rounded to the nearest pixel."""
-    height, width = frames.shape[1:3]
-    scale = short_side / min(height, width)
-    return resize(frames, max(short_side, round(height * scale)), max(short_side, round(width * scale)))
 
 
 def random_view(frames: np.ndarray, config: Transforms, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """One random view: float32 [3, T, crop, crop] and whether it is mirrored (the label may have to change with it)."""
-    check(config)
-    if config.train_crop == "random_resized":  # the share of the area is what counts: no need for a first resize
-        window = random_resized(frames.shape[1], frames.shape[2], config.area, rng)
-    else:
-        frames = resize_short_side(frames, config.short_side)
-        choose = random_window if config.train_crop == "random" else multi_scale
-        window = choose(frames.shape[1], frames.shape[2], config.crop, rng)
-    view = resize(cut(frames, window), config.crop, config.crop)
-    mirrored = bool(rng.random() < config.flip)
-    factors = jitter_factors(config, rng)
-    return normalise(view[:, :, ::-1] if mirrored else view, config, *factors), mirrored
+    """One random view: float32 [3, T, crop, crop] and whether it is mirrored (the label may have to change with it).
 
-
-def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int) -> np.ndarray:
-    """The fixed views of testing: float32 [num_crops, 3, T, crop, crop].
-
-    1: centre. 3: left, right, middle (top, bottom, middle of an upright video). 10: four corners and centre, each
-    followed by its mirror image.
+    RandAugment comes first, on frames of `short_side`, as in the recipes that have it; then crop, flip, colour, and erasing last,
+    after normalisation. Raises ConfigError for sizes that do not fit.
     """
     check(config)
-    frames = resize_short_side(frames, config.short_side)
+    places, sides, colours, operations, holes = rng.spawn(5)
+    if config.randaugment is not None:
+        frames = resize_short_side(frames, config.short_side, config.interpolation)
+        fill = (round(config.mean[0]), round(config.mean[1]), round(config.mean[2]))
+        frames = rand_augment(frames, config.randaugment, operations, fill, config.interpolation)
+    window = training_window(frames.shape[1], frames.shape[2], config, places)
+    view = resize(cut(frames, window), config.crop, config.crop, config.interpolation)
+    mirrored = bool(sides.random() < config.flip)
+    if mirrored:
+        view = view[:, :, ::-1]
+    colour = random_colour(config, colours)
+    if colour.hue:
+        view = shift_hue(view, colour.hue)
+    pixels = normalise(view, config, colour.brightness, colour.contrast, colour.saturation)
+    if config.erasing is not None:
+        erase(pixels, config.erasing, holes)
+    return pixels, mirrored
+
+
+def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int = 1, full: bool = False, num_clips: int = 1) -> np.ndarray:
+    """The fixed views of testing: float32 [num_crops * num_clips, 3, T, crop, crop], with `full` [num_clips, 3, T, H, W]: no crop.
+
+    The frames are those of `num_clips` clips of T frames, one after another; all clips of the first crop come first. 1 crop:
+    centre. 3: left, right, middle (top, bottom, middle of an upright video). 5: four corners and centre. 10: these, each followed
+    by its mirror image. Raises ConfigError for sizes that do not fit.
+    """
+    if full and num_crops != 1:
+        raise ConfigError("recipe", "views.num_crops", num_crops, "1 with views.full")
+    if not full:
+        check(config)
+    frames = resize_short_side(frames, config.short_side, config.interpolation)
+    height, width = frames.shape[1:3]
+    windows = [Window(0, 0, width, height)] if full else fixed_windows(height, width, config.crop, num_crops)
     views = []
-    for window in fixed_windows(frames.shape[1], frames.shape[2], config.crop, num_crops):
+    for window in windows:
         view = cut(frames, window)
         views += [view, view[:, :, ::-1]] if num_crops == 10 else [view]
-    return np.stack([normalise(view, config) for view in views])
+    clips = [clip for view in views for clip in np.split(view, num_clips)]
+    pixels = np.empty((len(clips), 3, *clips[0].shape[:3]), np.float32)
+    for place, clip in zip(pixels, clips, strict=True):
+        normalise(clip, config, out=place)
+    return pixels
 
 
 def check(config: Transforms) -> None:
-    """Raise ConfigError when a crop cannot be cut from a resized frame."""
+    """Raise ConfigError when a crop cannot be cut from a resized frame, or a range runs backwards."""
     if config.crop > config.short_side:
         raise ConfigError("recipe", "transforms.crop", config.crop, f"at most transforms.short_side = {config.short_side}")
+    sides = config.short_side_range
+    if sides is not None and not config.crop <= sides[0] <= sides[1]:
+        raise ConfigError("recipe", "transforms.short_side_range", sides, f"two ascending sizes of at least crop = {config.crop}")
+    if config.train_crop == "multi_scale" and not (config.scales and 0 < min(config.scales) and max(config.scales) <= 1):
+        raise ConfigError("recipe", "transforms.scales", config.scales, "shares of the shorter side, above 0 and at most 1")
+    if not 0 < config.area[0] <= config.area[1] <= 1:
+        raise ConfigError("recipe", "transforms.area", config.area, "two ascending shares, above 0 and at most 1")
+    if not 0 < config.aspect[0] <= config.aspect[1]:
+        raise ConfigError("recipe", "transforms.aspect", config.aspect, "two ascending ratios above 0")
+
+
+def resize(frames: np.ndarray, height: int, width: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Resize of uint8 [T, H, W, 3], 'bilinear' or 'bicubic'; the same array when the size is already right."""
+    if frames.shape[1:3] == (height, width):
+        return frames
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # channels-last memory, no copy
+    return interpolate(images, (height, width), mode=interpolation, align_corners=False).permute(0, 2, 3, 1).numpy()
+
+
+def resize_short_side(frames: np.ndarray, short_side: int, interpolation: str = "bilinear") -> np.ndarray:
+    """Resize so that the shorter side has `short_side` pixels; the longer one is rounded to the nearest pixel."""
+    return resize(frames, *short_side_size(frames.shape[1], frames.shape[2], short_side), interpolation)
 
 
 def cut(frames: np.ndarray, window: Window) -> np.ndarray:
@@ -86,80 +102,54 @@ def cut(frames: np.ndarray, window: Window) -> np.ndarray:
     return frames[:, window.y : window.y + window.height, window.x : window.x + window.width]
 
 
-def random_window(height: int, width: int, size: int, rng: np.random.Generator) -> Window:
-    """A square anywhere in the frame."""
-    return Window(int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1)), size, size)
-
-
-def random_resized(height: int, width: int, area: tuple[float, float], rng: np.random.Generator) -> Window:
-    """A rectangle of random area and aspect (Inception crop); the centred square when ten tries find none that fits."""
-    aspects = np.exp(rng.uniform(np.log(ASPECT[0]), np.log(ASPECT[1]), ATTEMPTS))
-    areas = rng.uniform(*area, ATTEMPTS) * height * width
-    widths = np.round(np.sqrt(areas * aspects)).astype(int)
-    heights = np.round(np.sqrt(areas / aspects)).astype(int)
-    for w, h in zip(widths, heights, strict=True):
-        if 0 < w <= width and 0 < h <= height:
-            return Window(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), int(w), int(h))
-    side = min(height, width)
-    return Window((width - side) // 2, (height - side) // 2, side, side)
-
-
-def multi_scale(height: int, width: int, crop: int, rng: np.random.Generator) -> Window:
-    """One of TSN's fixed sizes (sides at most one scale apart) at one of its 13 fixed places."""
-    sides = [int(min(height, width) * scale) for scale in MULTI_SCALES]
-    sides = [crop if abs(side - crop) < 3 else side for side in sides]
-    pairs = [(sides[i], sides[j]) for i in range(len(sides)) for j in range(len(sides)) if abs(i - j) <= 1]
-    w, h = pairs[rng.integers(len(pairs))]
-    x_step, y_step = (width - w) // 4, (height - h) // 4
-    corners_and_edges = [(x, y) for x in (0, 2, 4) for y in (0, 2, 4)]
-    x, y = [*corners_and_edges, (1, 1), (3, 1), (1, 3), (3, 3)][rng.integers(13)]
-    return Window(x * x_step, y * y_step, w, h)
-
-
-def fixed_windows(height: int, width: int, crop: int, num_crops: int) -> list[Window]:
-    """Windows of `fixed_views`, before mirroring."""
-    if num_crops == 1:
-        return [Window((width - crop) // 2, (height - crop) // 2, crop, crop)]
-    if num_crops == 3:
-        x, y = (width - crop) // 2, (height - crop) // 2
-        if width >= height:
-            return [Window(at, y, crop, crop) for at in (0, 2 * x, x)]
-        return [Window(x, at, crop, crop) for at in (0, 2 * y, y)]
-    x, y = (width - crop) // 4, (height - crop) // 4
-    return [Window(i * x, j * y, crop, crop) for i, j in ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2))]
-
-
-def jitter_factors(config: Transforms, rng: np.random.Generator) -> tuple[float, float, float]:
-    """Brightness, contrast and saturation factors, each uniform around 1; one draw for the whole clip."""
-    amounts = (config.brightness, config.contrast, config.saturation)
-    brightness, contrast, saturation = (float(rng.uniform(max(0.0, 1 - amount), 1 + amount)) for amount in amounts)
-    return brightness, contrast, saturation
-
-
 def normalise(
-    frames: np.ndarray, config: Transforms, brightness: float = 1.0, contrast: float = 1.0, saturation: float = 1.0
+    frames: np.ndarray,
+    config: Transforms,
+    brightness: float = 1.0,
+    contrast: float = 1.0,
+    saturation: float = 1.0,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: uint8 [T, H, W, 3] to float32 [3, T, H, W].
 
-    Contrast turns around the clip's mean grey, taken from every second row and column. Values stay within 0..255 after
-    each step.
+    Contrast turns around the clip's mean grey, taken from every fourth row and column. Values stay within 0..255 after each step.
+    `out` takes the result where it is given.
     """
-    mean, std = np.asarray(config.mean, np.float32), np.asarray(config.std, np.float32)
-    table = np.clip(np.arange(256, dtype=np.float32) * brightness, 0, 255)
-    if contrast != 1.0:
-        some = frames[:, ::2, ::2]  # a quarter of the pixels tells the mean as well
-        grey = float(table[some].mean(axis=(0, 1, 2)) @ GRAY)
-        table = np.clip(contrast * table + (1 - contrast) * grey, 0, 255)
-    if saturation != 1.0:
-        return _saturate(table[frames], saturation, mean, std)
-    out = np.empty((3, *frames.shape[:3]), np.float32)
-    for channel in range(3):
-        levels = ((table - mean[channel]) / std[channel]).astype(np.float32)
-        np.take(levels, frames[..., channel], out=out[channel], mode="clip")  # "clip" lets numpy write straight into out
-    return out
+    pixels = np.empty((3, *frames.shape[:3]), np.float32) if out is None else out
+    mean, scale = np.asarray(config.mean, np.float32), (1 / np.asarray(config.std)).astype(np.float32)
+    jitter = Colour(brightness, contrast, saturation)
+    plain, grey = jitter == Colour(), _mean_grey(frames, brightness) if contrast != 1.0 else 0.0
+    for t, frame in enumerate(frames):  # frame by frame and plane by plane: what is read twice is still in the cache
+        planes = pixels[:, t]
+        for channel in range(3):
+            planes[channel] = frame[..., channel]
+        if not plain:
+            _jitter(planes, jitter, grey)
+        for channel in range(3):
+            planes[channel] -= mean[channel]
+            planes[channel] *= scale[channel]
+    return pixels
 
 
-def _saturate(frames: np.ndarray, saturation: float, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    grey = (frames @ GRAY)[..., None]
-    pixels = np.clip(saturation * frames + (1 - saturation) * grey, 0, 255)
-    return np.ascontiguousarray(((pixels - mean) / std).transpose(3, 0, 1, 2), dtype=np.float32)
+def _mean_grey(frames: np.ndarray, brightness: float) -> float:
+    some = frames[:, ::4, ::4].astype(np.float32)  # a sixteenth of the pixels tells the mean as well
+    return float(np.minimum(some * np.float32(brightness), 255).mean(axis=(0, 1, 2)) @ GRAY)
+
+
+def _jitter(planes: np.ndarray, jitter: Colour, grey: float) -> None:
+    """Brightness, contrast around a grey level, and saturation of one frame's float32 planes [3, H, W] of 0..255, in place."""
+    brightness, contrast, saturation, _ = map(np.float32, jitter)
+    for plane in planes:
+        if brightness != 1:
+            plane *= brightness
+            np.minimum(plane, 255, out=plane)
+        if contrast != 1:
+            plane *= contrast
+            plane += (1 - contrast) * np.float32(grey)
+            np.clip(plane, 0, 255, out=plane)
+    if saturation != 1:
+        own_grey = (1 - saturation) * (GRAY[0] * planes[0] + GRAY[1] * planes[1] + GRAY[2] * planes[2])
+        for plane in planes:
+            plane *= saturation
+            plane += own_grey
+            np.clip(plane, 0, 255, out=plane)

@@ -17,6 +17,7 @@ from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from configs.versions import EVALUATION
 from ops.annotations.read import labels as dataset_labels
 from ops.data.clips import Clip
+from ops.data.clock import timeline
 from ops.data.loading import Loader
 from ops.evaluation import pictures
 from ops.evaluation.recognizer import load_weights
@@ -27,6 +28,7 @@ from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.store.tables import read_table, write_table
 from ops.tasks.recognition import Recognition
+from ops.training.loop import to_device
 
 VIEWS_PER_BATCH = 32
 SHEET_CLIPS, SHEET_FRAMES = 8, 8
@@ -84,7 +86,7 @@ def evaluate(
     dataset = dataset or configs.dataset(recipe.dataset)
     task = Recognition(recipe, layout, dataset)
     clips = task.samples(split, "test").clips
-    labels = dataset_labels(dataset, "clips", layout)
+    labels = dataset_labels(dataset, "clips", layout, recipe.target)
     if len(labels) != recipe.num_classes:
         raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
     pairs = read_pairs(layout, dataset, labels)
@@ -104,22 +106,22 @@ def evaluate(
 
 def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> str:
     """Hash of an evaluation set: clips with content and label, the vocabulary, and how they are scored."""
-    return content_hash([sorted([clip.clip_id, clip.key, clip.label] for clip in clips), list(labels), pairs, EVALUATION])
+    return content_hash([sorted([clip.clip_id, clip.key, clip.label, *clip.place] for clip in clips), list(labels), pairs, EVALUATION])
 
 
 def _predict(
     task: Recognition, model: torch.nn.Module, split: str, device: str, progress: Callable[[int, int], None] | None
 ) -> list[dict[str, Any]]:
     """Prediction rows of all clips, in the order of the clips."""
-    samples, views = task.samples(split, "test"), task.recipe.views
-    size = max(1, VIEWS_PER_BATCH // (views.num_clips * views.num_crops))
+    samples = task.samples(split, "test")
+    size = max(1, VIEWS_PER_BATCH // (len(samples.frozen) if samples.frozen else 1))
     batches = [range(start, min(start + size, len(samples))) for start in range(0, len(samples), size)]
     loader = Loader(samples, task.collate, task.recipe.scale.loader_workers)
     rows: list[dict[str, Any]] = []
     try:
         with torch.inference_mode():
             for batch in loader.epoch(batches):
-                rows += task.predict(model, {**batch, "frames": batch["frames"].to(device)})
+                rows += task.predict(model, to_device(batch, torch.device(device)))
                 if progress is not None:
                     progress(len(rows), len(samples))
     finally:
@@ -204,6 +206,8 @@ def _contact_sheet(table: pa.Table, clips: Sequence[Clip]) -> bytes:
     shown = []
     for row in wrong[:SHEET_CLIPS]:
         clip = by_id[row["clip_id"]]
-        frames = FrameReader(clip.uri).read(np.linspace(0, clip.num_frames - 1, SHEET_FRAMES).round().astype(int))
+        reader = FrameReader(clip.uri)
+        line = timeline(clip.num_frames, reader.attributes, start_s=clip.start_s, end_s=clip.end_s)
+        frames = reader.read(line[np.linspace(0, len(line) - 1, SHEET_FRAMES).round().astype(int)])
         shown.append(pictures.Clip(clip.clip_id, row["label"], row["predicted"], row["probability"], row["true_probability"], frames))
     return pictures.worst_clips(shown, len(wrong), table.num_rows, SHEET_FRAMES)

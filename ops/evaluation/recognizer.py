@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,8 @@ from torch import nn
 
 import models
 from configs.schema import ConfigError, RecognitionRecipe
-from ops.data.samplers import fixed_indices
-from ops.data.transforms import fixed_views
+from ops.data.clock import timeline
+from ops.data.frozen import FrozenViews
 from ops.metrics.recognition import probabilities
 from ops.tasks.views import view_scores
 
@@ -38,14 +39,25 @@ class Recognizer:
             raise ConfigError(str(labels), "(whole file)", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
         return cls(load_weights(loaded, weights), loaded, names)
 
+    @cached_property
+    def frozen(self) -> FrozenViews:
+        """The recipe's test views."""
+        return FrozenViews(self.recipe.sampling, self.recipe.transforms, self.recipe.views)
+
     @property
     def num_frames(self) -> int:
         """Frames of all test views of one video: num_clips * T."""
-        return self.recipe.views.num_clips * self.recipe.sampling.num_frames
+        return self.frozen.num_frames
 
-    def indices(self, num_frames: int) -> np.ndarray:
+    @property
+    def needs_times(self) -> bool:
+        """Whether the recipe samples on a clock, so that `indices` takes timestamps."""
+        return self.recipe.sampling.fps is not None
+
+    def indices(self, num_frames: int, timestamps_s: Sequence[float] = ()) -> np.ndarray:
         """Frame indices int64 [num_clips * T] of the recipe's test views of a video of `num_frames` frames, view by view."""
-        return fixed_indices(self.recipe.sampling, num_frames, self.recipe.views.num_clips).reshape(-1)
+        line = timeline(num_frames, {"timestamps_s": timestamps_s}, fps=self.recipe.sampling.fps)
+        return line[self.frozen.indices(len(line))]
 
     @torch.inference_mode()
     def probabilities(self, frames: np.ndarray) -> np.ndarray:
@@ -55,11 +67,9 @@ class Recognizer:
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != self.num_frames or frames.shape[3] != 3:
             raise ValueError(f"frames: found {frames.dtype} {list(frames.shape)}; allowed: uint8 [{self.num_frames}, H, W, 3]")
-        recipe = self.recipe
-        clips = frames.reshape(recipe.views.num_clips, -1, *frames.shape[1:])
-        views = torch.from_numpy(np.concatenate([fixed_views(clip, recipe.transforms, recipe.views.num_crops) for clip in clips]))
-        scores = view_scores(self.model, views, len(views), recipe.views.average)
-        return probabilities(scores, recipe.views.average)[0].astype(np.float32)
+        views, average = torch.from_numpy(self.frozen.pixels(frames)), self.recipe.views.average
+        scores = view_scores(self.model, views, len(views), average)
+        return probabilities(scores, average)[0].astype(np.float32)
 
 
 def load_weights(recipe: RecognitionRecipe, weights: Path) -> nn.Module:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
+from inspect import signature
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
 
 import models
 from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe, Views, content_hash
+from ops.data.buffers import stacked
 from ops.data.clips import Clip, ClipDataset, ClipTable, DataError, load_clips
+from ops.data.frozen import FrozenViews
+from ops.data.mixing import batch_generator, mix, soft_labels
 from ops.metrics.recognition import RecognitionMetric
 from ops.store.layout import Layout
 from ops.tasks.initial import load_initial
@@ -32,23 +37,33 @@ class Recognition:
     @cached_property
     def table(self) -> ClipTable:
         """Usable clips, coverage and labels of the dataset, read once."""
-        return load_clips(self.layout, self.dataset)
+        return load_clips(self.layout, self.dataset, self.recipe.target)
 
     def check(self) -> None:
-        """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong flip label."""
+        """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong setting."""
+        self._check_views()
         for split in SPLITS:
             for clip in self._clips(split):
                 if not 0 <= clip.label_id < self.recipe.num_classes:
                     allowed = f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
                     raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
         self.mirrored_ids()
+
+    def _check_views(self) -> None:
+        where, sampling, views = f"recipe '{self.recipe.name}'", self.recipe.sampling, self.recipe.views
+        if sampling.kind in ("key_frame", "sliding"):
+            allowed = "segments, dense, uniform, dense_sample or pan: a labelled clip is seen as a whole"
+            raise ConfigError(where, "sampling.kind", sampling.kind, allowed)
+        FrozenViews(sampling, self.recipe.transforms, views)
+        fixed = self.recipe.model.get("num_segments")
+        if views.num_segments not in (None, sampling.num_segments) and fixed not in (None, views.num_segments):
+            raise ConfigError(where, "views.num_segments", views.num_segments, f"{fixed}, which this family is built for, or null")
         if self.recipe.views.average == "feature" and not hasattr(self.model_class(), "classify"):
-            allowed = f"prob or score for family '{self.recipe.family}'"
-            raise ConfigError(f"recipe '{self.recipe.name}'", "views.average", "feature", allowed)
+            raise ConfigError(where, "views.average", "feature", f"prob or score for family '{self.recipe.family}'")
 
     def data_version(self) -> str:
-        """Hash of every clip's split, id, content key and label."""
-        return content_hash([[split, c.clip_id, c.key, c.label, c.label_id] for split in SPLITS for c in self._clips(split)])
+        """Hash of every clip's split, id, content key, label and place in its video."""
+        return content_hash([[split, c.clip_id, c.key, c.label, c.label_id, *c.place] for split in SPLITS for c in self._clips(split)])
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable clips and the usable share, by split."""
@@ -58,36 +73,51 @@ class Recognition:
         return numbers
 
     def mirrored_ids(self) -> dict[int, int]:
-        """Label id -> label id in a mirror image. Raises ConfigError for a label that the data does not have."""
-        known = self.table.label_ids
+        """Label id -> label id in a mirror image, by the recipe's own pairs, else the dataset's.
+
+        Raises ConfigError for a label that the data does not have.
+        """
+        known, own = self.table.label_ids, self.recipe.transforms.flip_labels
+        where, field = f"recipe '{self.recipe.name}'", "transforms.flip_labels"
+        if not own:
+            where, field = f"dataset '{self.dataset.name}'", "flip_labels"
         pairs: dict[int, int] = {}
-        for one, other in self.recipe.transforms.flip_labels.items():
+        for one, other in (own or self.dataset.flip_labels).items():
             for label in (one, other):
                 if label not in known:
-                    where = f"recipe '{self.recipe.name}'"
-                    raise ConfigError(where, "transforms.flip_labels", label, ", ".join(sorted(known)))
+                    raise ConfigError(where, field, label, ", ".join(sorted(known)))
             pairs |= {known[one]: known[other], known[other]: known[one]}
         return pairs
 
     def samples(self, split: str, mode: Mode) -> ClipDataset:
         """The split's clips: one random view ('train'), one fixed view ('validate') or the recipe's views ('test')."""
         views = {"train": None, "validate": Views(average=self.recipe.views.average), "test": self.recipe.views}[mode]
+        one_view = {"num_positions": 1} if mode == "validate" else {}
         return ClipDataset(
             self._clips(split),
-            self.recipe.sampling,
+            self.recipe.sampling.model_copy(update=one_view),
             self.recipe.transforms,
             views=views,
             seed=self.recipe.training.seed,
+            copies=self.recipe.training.repeated_augmentation,
             mirrored_ids=self.mirrored_ids(),
         )
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """`frames` float32 (B, V, 3, T, S, S), `label_ids` int64 (B,), `clip_ids` and `video_ids` lists."""
+        """`frames` float32 (B, V, 3, T, S, S), `label_ids` int64 (B,), `clip_ids` and `video_ids` lists, `epoch`, `first_index`.
+
+        With repeated augmentation V are the copies of a training clip, and `label_ids` are (B, V). Without a crop the frames of
+        a batch may differ in size; then `frames` is a list of B tensors (V, 3, T, H, W).
+        """
+        frames: list[np.ndarray] = [item["frames"] for item in items]
+        alike = len({clip.shape for clip in frames}) == 1
         return {
-            "frames": torch.from_numpy(np.stack([item["frames"] for item in items])),
-            "label_ids": torch.tensor([item["label_id"] for item in items]),
+            "frames": stacked(frames) if alike else [torch.from_numpy(clip) for clip in frames],
+            "label_ids": torch.from_numpy(np.array([item["label_id"] for item in items], np.int64)),
             "clip_ids": [item["clip_id"] for item in items],
             "video_ids": [item["video_id"] for item in items],
+            "epoch": items[0]["epoch"],
+            "first_index": items[0]["index"],
         }
 
     def model(self) -> nn.Module:
@@ -102,16 +132,31 @@ class Recognition:
             return type(models.build(self.recipe))
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Cross entropy with label smoothing, and the share of right answers on the augmented clips."""
-        logits = model(batch["frames"].flatten(0, 1)).float()
-        labels = batch["label_ids"]
-        loss = cross_entropy(logits, labels, label_smoothing=self.recipe.training.label_smoothing)
-        return {"loss": loss, "train_top1": (logits.detach().argmax(1) == labels).float().mean()}
+        """Cross entropy with label smoothing, and the share of right answers on the augmented clips.
+
+        With mixing the batch is mixed here, by the generator of its seed, epoch and first clip, and the label with the larger
+        share is the right answer.
+        """
+        frames, labels = batch["frames"].flatten(0, 1), batch["label_ids"].flatten()
+        training, mixing = self.recipe.training, self.recipe.mixing
+        if mixing is None:
+            heads = _heads(model, frames)
+            losses = [weight * cross_entropy(logits, labels, label_smoothing=training.label_smoothing) for logits, weight in heads]
+        else:
+            soft = soft_labels(labels, self.recipe.num_classes, training.label_smoothing)
+            rng = batch_generator(training.seed, batch["epoch"], batch["first_index"])
+            frames, soft = mix(frames, soft, mixing, rng)
+            heads, labels = _heads(model, frames), soft.argmax(1)
+            losses = [weight * cross_entropy(logits, soft) for logits, weight in heads]
+        return {"loss": torch.stack(losses).sum(), "train_top1": (heads[0][0].detach().argmax(1) == labels).float().mean()}
 
     def predict(self, model: nn.Module, batch: dict[str, Any]) -> list[Row]:
         """Rows clip_id, video_id, label_id and `scores` float32 [classes], averaged over the views as the recipe says."""
-        frames = batch["frames"]
-        scores = view_scores(model, frames.flatten(0, 1), frames.shape[1], self.recipe.views.average)
+        frames, average = batch["frames"], self.recipe.views.average
+        if isinstance(frames, list):
+            scores = np.concatenate([view_scores(model, clip, len(clip), average) for clip in frames])
+        else:
+            scores = view_scores(model, frames.flatten(0, 1), frames.shape[1], average)
         columns = zip(batch["clip_ids"], batch["video_ids"], batch["label_ids"].tolist(), scores, strict=True)
         return [{"clip_id": clip, "video_id": video, "label_id": label, "scores": row} for clip, video, label, row in columns]
 
@@ -134,6 +179,14 @@ class Recognition:
             state = f"{found.annotated} annotated clips, none with stored frames" if found else f"no clip; its splits: {splits}"
             raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store its frames first")
         return clips
+
+
+def _heads(model: nn.Module, frames: Tensor) -> list[tuple[Tensor, float]]:
+    """Float logits of all heads of a network with the weights of their losses, the one that answers first."""
+    network = model.module if isinstance(model, DistributedDataParallel) else model
+    if "every_head" not in signature(network.forward).parameters:
+        return [(model(frames).float(), 1.0)]
+    return [(logits.float(), weight) for logits, weight in model(frames, every_head=True)]
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Recognition:

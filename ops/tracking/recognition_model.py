@@ -14,11 +14,12 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import Schema, TensorSpec
 
 from configs.schema import RecognitionRecipe
+from ops.data.frozen import FrozenViews
 
 
 def interface(recipe: RecognitionRecipe) -> tuple[ModelSignature, np.ndarray]:
     """Signature and input example: uint8 RGB frames [N, num_clips * T, H, W, 3], view by view, to float32 [N, classes]."""
-    frames = recipe.views.num_clips * recipe.sampling.num_frames
+    frames = FrozenViews(recipe.sampling, recipe.transforms, recipe.views).num_frames
     inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, frames, -1, -1, 3), name=None)])
     outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, recipe.num_classes), name=None)])
     # Tiny: MLflow stores it twice, as JSON. Real frames are larger; the model resizes whatever comes.

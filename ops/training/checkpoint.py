@@ -1,4 +1,4 @@
-"""The state of a training between two epochs, in one file of tensors and plain values."""
+"""The state of a training between two optimizer steps, in one file of tensors and plain values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 FILE = "state.pt"
-FORMAT = 1
+FORMAT = 2
 # A damaged zip or pickle stream fails in any of these ways.
 DAMAGE = (
     RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, IndexError, TypeError, ValueError,
@@ -27,10 +27,10 @@ class CheckpointError(RuntimeError):
 
 @dataclass
 class State:
-    """Everything that the next epoch depends on.
+    """Everything that the next step depends on.
 
-    There is no random state: every epoch seeds all generators from (seed, epoch, rank), so that an epoch gives the same
-    weights whoever runs it, and however often. The order of the samples follows from (seed, epoch) too.
+    There is no random state: every step seeds all generators from (seed, epoch, rank, step), so that it gives the same weights
+    whoever runs it, and however often. The order of the samples follows from (seed, epoch) too.
     """
 
     epoch: int  # finished epochs
@@ -44,6 +44,8 @@ class State:
     best: float | None = None
     run_id: str | None = None
     history: list[dict[str, float]] = field(default_factory=list)  # metrics of every finished epoch, in order
+    step_in_epoch: int = 0  # optimizer steps done of the epoch after `epoch`
+    tallies: list[dict[str, Any]] = field(default_factory=list)  # sums over these steps, by rank
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ import ops
 from configs.schema import ConfigError, Scale
 from configs.settings import Settings
 
+KNOCK_S = 10.0  # Ray itself takes minutes to find that nobody is there
 OBJECT_STORE_BYTES = 256 * 2**20  # trainings pass nothing large through it
 PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")  # no secret among them: nodes have their own
 ENVIRONMENT = {
@@ -73,7 +75,19 @@ def _temporary_folder() -> str:
     return str(Path(tempfile.gettempdir(), f"kino-ray-{os.getuid()}"))
 
 
+def _knock(address: str) -> None:
+    """Raises ConfigError for an address of host and port where nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto" and the like
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+    except OSError as error:
+        raise ConfigError("environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({error})") from error
+
+
 def _join(address: str) -> None:
+    _knock(address)
     environment: dict[str, Any] = {
         "py_modules": [str(Path(package.__file__ or "").parent) for package in (configs, models, ops)],
         "env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ},

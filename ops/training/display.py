@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from ops.training.protocols import Display, EpochReport, StepReport
 
+DATA_BOUND = 0.2  # share of waiting from which the data, not the computing, is what to make faster
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -19,6 +21,14 @@ def epoch_line(title: str, report: EpochReport) -> str:
     scores = "".join(f"  {name} {m[name]:.3f}" for name in ("top1", "mean_ap") if name in m)
     speed = f"{m['samples_per_s']:.0f} clips/s  {m['data_wait_share']:.0%} waiting for data  {m['seconds']:.1f} s"
     return f"{title}: epoch {report.epoch}/{report.epochs}  loss {m['loss']:.3f}  lr {m['lr']:.2g}{scores}  {speed}"
+
+
+def advice_line(title: str, report: EpochReport) -> str | None:
+    """What to do when the training waits for its data, None when it computes most of the time."""
+    share = report.metrics["data_wait_share"]
+    if share < DATA_BOUND:
+        return None
+    return f"{title}: waits for data {share:.0%} of the time: raise scale.loader_workers, or give the training more CPUs"
 
 
 @contextmanager
@@ -45,6 +55,8 @@ class _Lines:
 
     def epoch(self, report: EpochReport) -> None:
         print(epoch_line(self.title, report), flush=True)
+        if advice := advice_line(self.title, report):
+            print(advice, flush=True)
 
     def note(self, text: str) -> None:
         print(f"{self.title}: {text}", flush=True)
@@ -63,6 +75,8 @@ class _Bar:
 
     def epoch(self, report: EpochReport) -> None:
         self.bars.console.print(epoch_line(self.title, report), highlight=False)
+        if advice := advice_line(self.title, report):
+            self.bars.console.print(advice, highlight=False)
 
     def note(self, text: str) -> None:
         self.bars.console.print(f"{self.title}: {text}", highlight=False)

@@ -1,7 +1,8 @@
 """The training loop in plain torch: one process, or one of several that `torch.distributed` already joins.
 
-An epoch depends on the state before it, the recipe and the data, and on nothing else: all random generators are seeded from
-(seed, epoch, rank), so that a training that was killed and resumed ends in the same bits (on CPU), and an epoch may be repeated.
+An optimizer step depends on the state before it, the recipe and the data, and on nothing else: all random generators are seeded
+from (seed, epoch, step, rank), so that a training that was killed anywhere and resumed ends in the same bits (on CPU), and steps
+may be repeated.
 """
 
 from __future__ import annotations
@@ -22,13 +23,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from configs.schema import ConfigError, Recipe, Scale
-from ops.data.loading import Loader
-from ops.tasks.protocol import Mode, Row, Task
+from ops.data.loading import Loader, WorkerPool
+from ops.tasks.protocol import Mode, Row, Samples, Task
 from ops.training.checkpoint import State, save_state
 from ops.training.ema import WeightAverage
 from ops.training.optim import LearningRate, build_optimizer
 from ops.training.plan import BatchPlan, evaluation_batches
-from ops.training.protocols import EpochReport, OnEpoch, OnStep, StepReport, TrainingError
+from ops.training.protocols import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
+from ops.training.tally import Tally
+from ops.training.variants import recomputing, settle_norms, synchronised
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -44,17 +47,19 @@ def fit(
     run_id: str | None = None,
     on_epoch: OnEpoch | None = None,
     on_step: OnStep | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
 ) -> State:
     """Train the task's recipe from `start` (or from scratch) to its last epoch and return the final state.
 
     Every rank calls it; batches, gradients and evaluation are shared among `world_size` ranks so that the result is that of
     one rank with the whole batch (statistics of batch norm aside, which are each rank's own). `on_epoch` is called on every
-    rank after every epoch, `on_step` on rank 0 after every optimizer step. Raises ConfigError for what cannot work,
-    SampleError for an unreadable sample, TrainingError when the loss is no longer finite.
+    rank after every epoch, `on_checkpoint` on every rank within an epoch, every `scale.checkpoint_every_steps` steps, `on_step`
+    on rank 0 after every optimizer step. Raises ConfigError for what cannot work, SampleError for an unreadable sample,
+    LoaderError when a loader process died, TrainingError when the loss is no longer finite.
     """
     run = _Run(task, scale, Place(rank, world_size, torch.device(device)), start, run_id)
     try:
-        return run.train(on_epoch, on_step)
+        return run.train(on_epoch, on_step, on_checkpoint)
     finally:
         run.close()
 
@@ -84,9 +89,12 @@ class _Run:
         self.run_id = run_id
         self.samples = task.samples("train", "train")
         self.plan = BatchPlan(self.recipe, len(self.samples), self.rank, self.world_size)
-        self.loader = Loader(self.samples, task.collate, scale.loader_workers, pin_memory=device.type == "cuda")
-        _seed(self.recipe.training.seed, 0, 0)  # the same fresh weights on every rank
-        self.model = task.model().to(device)
+        self.pool = WorkerPool(scale.loader_workers) if scale.loader_workers else 0
+        self.loader = self._loader(self.samples)
+        self.validation: tuple[Samples, Loader] | None = None
+        _seed(self.recipe.training.seed, 0, 0, 0)  # the same fresh weights on every rank
+        self.model = synchronised(task.model().to(device), self.recipe, self.world_size, device)
+        settle_norms(self.model, self.recipe)
         self.rate = LearningRate(self.recipe, self.plan.steps)
         self.optimizer = build_optimizer(self.model, self.recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.training.amp == "fp16")
@@ -94,9 +102,14 @@ class _Run:
         self.average = WeightAverage(self.model, decay) if decay else None
         self.epochs_done, self.step, self.best = 0, 0, None if start is None else start.best
         self.history: list[dict[str, float]] = []
+        self.tally, self.tallies = Tally(), list[dict[str, Any]]()
         if start is not None:
             self._restore(start)
+        recomputing(self.model, self.recipe)
         self.wrapped = self._wrap()
+
+    def _loader(self, samples: Samples) -> Loader:
+        return Loader(samples, self.task.collate, self.pool, pin_memory=self.device.type == "cuda")
 
     # ---------------------------------------------------------------------------------------------------- state
 
@@ -116,9 +129,10 @@ class _Run:
         self.task.load_state_dict(start.task)
         self.epochs_done, self.step = start.epoch, start.step
         self.history = [dict(row) for row in start.history]
+        self.tally = Tally.restored(start.step_in_epoch, start.tallies, self.rank, self.world_size)
 
     def state(self) -> State:
-        """The state after the last finished epoch; its tensors are the live ones."""
+        """The state after the last finished epoch, or at the step of `on_checkpoint`; its tensors are the live ones."""
         return State(
             epoch=self.epochs_done,
             step=self.step,
@@ -131,6 +145,8 @@ class _Run:
             best=self.best,
             run_id=self.run_id,
             history=self.history,
+            step_in_epoch=self.tally.steps if self.tallies else 0,
+            tallies=self.tallies,
         )
 
     def save(self, folder: Path) -> None:
@@ -140,16 +156,17 @@ class _Run:
 
     def close(self) -> None:
         """End the loader processes."""
-        self.loader.close()
+        if isinstance(self.pool, WorkerPool):
+            self.pool.close()
 
     # ---------------------------------------------------------------------------------------------------- training
 
-    def train(self, on_epoch: OnEpoch | None, on_step: OnStep | None) -> State:
+    def train(self, on_epoch: OnEpoch | None, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None) -> State:
         """Run the epochs that are left."""
         training = self.recipe.training
         for epoch in range(self.epochs_done + 1, training.epochs + 1):
-            began = time.perf_counter()
-            metrics = self._epoch(epoch, on_step)
+            began = time.perf_counter() - self.tally.seconds
+            metrics = self._epoch(epoch, on_step, on_checkpoint)
             if epoch % training.evaluate_every == 0 or epoch == training.epochs:
                 metrics |= self._validate()
             metrics["seconds"] = time.perf_counter() - began
@@ -159,27 +176,42 @@ class _Run:
                 on_epoch(EpochReport(epoch, training.epochs, metrics), self.save)
         return self.state()
 
-    def _epoch(self, epoch: int, on_step: OnStep | None) -> dict[str, float]:
-        _seed(self.recipe.training.seed, epoch, self.rank)
+    def _epoch(self, epoch: int, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None) -> dict[str, float]:
+        """Run the steps of an epoch that are left, and return the metrics of all of them."""
         self.samples.set_epoch(epoch)
         self.wrapped.train()
-        plan = self.plan.epoch(epoch)
-        batches = _Timed(self.loader.epoch([micro for step in plan for micro in step]))
-        totals: dict[str, Tensor] = {}
-        began, rate, seen = time.perf_counter(), 0.0, 0
-        for index, step in enumerate(plan):
+        settle_norms(self.model, self.recipe)
+        plan, tally = self.plan.epoch(epoch), self.tally
+        batches = _Timed(self.loader.epoch([micro for step in plan[tally.steps :] for micro in step]), tally.waited)
+        began, rate, every = time.perf_counter() - tally.seconds, 0.0, self.scale.checkpoint_every_steps
+        for index, step in list(enumerate(plan, 1))[tally.steps :]:
+            _seed(self.recipe.training.seed, epoch, self.rank, index)
             rate = self.rate.apply(self.optimizer, self.step)
-            self._step(step, batches, totals)
+            self._step(step, batches, tally.totals)
             self.step += 1
-            seen += sum(map(len, step))
-            if on_step is not None and self.rank == 0:
-                on_step(StepReport(epoch, self.recipe.training.epochs, index + 1, len(plan), float(totals["loss"]) / seen))
-        seconds = time.perf_counter() - began
-        metrics = self._means(totals, self.plan.steps * self.plan.batch_size)
-        if not math.isfinite(metrics["loss"]):
-            raise TrainingError(f"epoch {epoch}: the loss is {metrics['loss']}; lower optimizer.lr or set optimizer.clip_grad_norm")
-        speed = self.plan.steps * self.plan.batch_size / seconds
-        return {**metrics, "lr": rate, "samples_per_s": speed, "data_wait_share": batches.waited / seconds}
+            tally.add(sum(map(len, step)), time.perf_counter() - began, batches.waited)
+            report = StepReport(epoch, self.recipe.training.epochs, index, len(plan), tally.loss) if on_step or on_checkpoint else None
+            if on_step is not None and report is not None and self.rank == 0:
+                on_step(report)
+            if on_checkpoint is not None and report is not None and every and index % every == 0 and index < len(plan):
+                self._within(report, on_checkpoint)
+        count = self.plan.steps * self.plan.batch_size
+        metrics = self._means(tally.totals, count)
+        _check_loss(epoch, metrics["loss"])
+        self.tally = Tally()
+        return {
+            **metrics,
+            "lr": rate,
+            "samples_per_s": count * self.plan.copies / tally.seconds,
+            "data_wait_share": tally.waited / tally.seconds,
+        }
+
+    def _within(self, report: StepReport, on_checkpoint: OnCheckpoint) -> None:
+        """Offer a checkpoint in the middle of an epoch: each rank's sums go into rank 0's file."""
+        self.tallies = self._gathered(self.tally.state_dict())
+        _check_loss(report.epoch, sum(own["totals"]["loss"] for own in self.tallies))  # on all ranks alike
+        on_checkpoint(report, self.save)
+        self.tallies = []
 
     def _step(self, step: list[list[int]], batches: _Timed, totals: dict[str, Tensor]) -> None:
         """One optimizer step: the mean over the global batch, whatever its split into micro-batches and ranks."""
@@ -228,9 +260,12 @@ class _Run:
         if self.world_size > 1:
             for buffer in model.buffers():  # each rank has its own batch-norm statistics; rank 0's are the ones that are kept
                 dist.broadcast(buffer, 0)
-        rows = predict(self.task, model, "val", "validate", place=self.place, workers=self.scale.loader_workers)
+        if self.validation is None:
+            samples = self.task.samples("val", "validate")
+            self.validation = samples, self._loader(samples)
+        rows = _predictions(self.task, model, *self.validation, self.place)
         metric = self.task.metric("val")
-        metric.update(self._gather(rows))
+        metric.update([row for part in self._gathered(rows) for row in part])
         metrics = metric.compute()
         watched = self.recipe.gate.metric
         if watched in metrics:
@@ -238,12 +273,12 @@ class _Run:
             metrics[f"best_{watched}"] = self.best
         return metrics
 
-    def _gather(self, rows: list[Row]) -> list[Row]:
-        if self.world_size == 1:
-            return rows
-        parts: list[Any] = [None] * self.world_size
-        dist.all_gather_object(parts, rows)
-        return [row for part in parts for row in part]
+    def _gathered(self, own: Any) -> list[Any]:
+        """Every rank's value, by rank."""
+        parts: list[Any] = [own] * self.world_size
+        if self.world_size > 1:
+            dist.all_gather_object(parts, own)
+        return parts
 
 
 def predict(
@@ -253,30 +288,36 @@ def predict(
     mode: Mode = "test",
     *,
     place: Place = ALONE,
-    workers: int = 0,
+    workers: int | WorkerPool = 0,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
     """Prediction rows of this rank's share of a split, in the precision of the recipe; the model is left in eval mode.
 
     `on_batch(done, total)` is told of every batch. Raises SampleError.
     """
+    samples = task.samples(split, mode)
+    loader = Loader(samples, task.collate, workers, pin_memory=place.device.type == "cuda")
+    try:
+        return _predictions(task, model, samples, loader, place, on_batch)
+    finally:
+        loader.close()
+
+
+def _predictions(
+    task: Task, model: nn.Module, samples: Samples, loader: Loader, place: Place, on_batch: Callable[[int, int], None] | None = None
+) -> list[Row]:
     training = task.recipe.training
     rank, world_size, device = place
-    samples = task.samples(split, mode)
     size = max(1, training.batch_size // (training.accumulate * world_size))
     batches = evaluation_batches(len(samples), size, rank, world_size)
-    loader = Loader(samples, task.collate, workers, pin_memory=device.type == "cuda")
     amp = nullcontext() if training.amp == "off" else torch.autocast(device.type, AMP[training.amp])
     model.eval()
     rows: list[Row] = []
-    try:
-        with torch.inference_mode(), amp:
-            for index, batch in enumerate(loader.epoch(batches)):
-                rows += task.predict(model, to_device(batch, device))
-                if on_batch is not None:
-                    on_batch(index + 1, len(batches))
-    finally:
-        loader.close()
+    with torch.inference_mode(), amp:
+        for index, batch in enumerate(loader.epoch(batches)):
+            rows += task.predict(model, to_device(batch, device))
+            if on_batch is not None:
+                on_batch(index + 1, len(batches))
     return rows
 
 
@@ -294,9 +335,9 @@ def to_device(value: Any, device: torch.device) -> Any:
 class _Timed:
     """An iterator that adds up the time its consumer waits."""
 
-    def __init__(self, source: Iterator[Any]) -> None:
+    def __init__(self, source: Iterator[Any], waited: float) -> None:
         self._source = source
-        self.waited = 0.0
+        self.waited = waited
 
     def __next__(self) -> Any:
         began = time.perf_counter()
@@ -306,12 +347,17 @@ class _Timed:
             self.waited += time.perf_counter() - began
 
 
-def _seed(seed: int, epoch: int, rank: int) -> None:
-    """Seed python, numpy and torch (all devices) from one number that no other epoch or rank has."""
-    value = int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+def _seed(seed: int, epoch: int, rank: int, step: int) -> None:
+    """Seed python, numpy and torch (all devices) from one number that no other epoch, rank or step has."""
+    value = int(np.random.SeedSequence((seed, epoch, rank, step)).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)
     torch.manual_seed(value)
+
+
+def _check_loss(epoch: int, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(f"epoch {epoch}: the loss is {loss}; lower optimizer.lr or set optimizer.clip_grad_norm")
 
 
 def check_recipe(task: Task, scale: Scale) -> None:

@@ -41,6 +41,7 @@ class StepReport:
 Save = Callable[[Path], None]  # writes a checkpoint into a folder; a no-op on ranks other than 0
 OnEpoch = Callable[[EpochReport, Save], None]
 OnStep = Callable[[StepReport], None]
+OnCheckpoint = Callable[[StepReport, Save], None]
 
 
 class EpochLogger(Protocol):

@@ -28,6 +28,7 @@ from models.errors import ModelConfigError
 from ops.data.clips import DataError
 from ops.store.files import exists, list_files, local_copy, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
+from ops.store.threads import set_decode_threads
 from ops.tasks.protocol import build
 from ops.training.checkpoint import FILE, CheckpointError, State, load_state
 from ops.training.cluster import connect, interrupt_handler_kept
@@ -215,6 +216,7 @@ def _train_and_publish(job: Job) -> dict[str, Any]:
     rank, recipe = context.get_world_rank(), job.recipe
     if not recipe.scale.use_gpu:
         torch.set_num_threads(max(1, int(recipe.scale.cpus_per_worker)))  # fixed, as sums depend on it in their last bits
+    set_decode_threads(max(1, int(recipe.scale.cpus_per_worker)))
     task = build(recipe, job.layout, job.dataset)
     if task.data_version() != job.plan.data_version:
         raise TrainingError(f"dataset '{job.dataset.name}' changed while its training was starting; start it again")
@@ -232,6 +234,7 @@ def _train_and_publish(job: Job) -> dict[str, Any]:
             run_id=job.logger.run_id if job.logger else None,
             on_epoch=reporter.epoch,
             on_step=reporter.step,
+            on_checkpoint=reporter.checkpoint,
         )
     if rank == 0:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
@@ -273,9 +276,15 @@ class _Reporter:
             self.progress.epoch(report)
         if report.epoch % self.job.recipe.scale.checkpoint_every and not report.final:
             return
-        name = f"checkpoint_{report.epoch:06d}"
+        self._store(f"checkpoint_{report.epoch:06d}", save, {"epoch": report.epoch, **report.metrics})
+
+    def checkpoint(self, report: StepReport, save: Save) -> None:
+        """Store a checkpoint in the middle of an epoch. Called on every rank. Names sort by age: it stands after the epoch before."""
+        metrics = {"epoch": report.epoch - 1, "step_in_epoch": report.step, "loss": report.loss}
+        self._store(f"checkpoint_{report.epoch - 1:06d}_{report.step:09d}", save, metrics)
+
+    def _store(self, name: str, save: Save, metrics: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
             save(Path(folder))
             checkpoint = ray.train.Checkpoint.from_directory(folder) if self.rank == 0 else None
-            metrics = {"epoch": report.epoch, **report.metrics}
             ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=name, delete_local_checkpoint_after_upload=False)

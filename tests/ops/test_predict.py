@@ -22,7 +22,7 @@ from ops.tracking.model import log_model
 from ops.tracking.registry import register
 
 LABELS = [f"action {index}" for index in range(10)]
-NUM_FRAMES = 40
+NUM_FRAMES, FPS = 40, 10
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Forty frames, each a little brighter than the one before."""
     path = tmp_path_factory.mktemp("video") / "clip.mp4"
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for index in range(NUM_FRAMES):
             frame = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 5 * index, np.uint8), format="rgb24")
@@ -64,6 +64,15 @@ def test_the_frames_of_the_recipes_views_are_taken_from_the_stream(video: Path, 
     indices = recognizer.indices(NUM_FRAMES)
     assert frames.shape == (16, 64, 96, 3)
     assert np.abs(frames.mean((1, 2, 3)) - 5 * indices).max() < 4
+
+
+def test_a_recipe_on_a_clock_takes_the_frames_shown_at_its_ticks(video: Path, recipe: RecognitionRecipe) -> None:
+    sampling = recipe.sampling.model_copy(update={"fps": FPS / 2, "kind": "dense", "num_segments": 1, "clip_len": 4})
+    recognizer = Recognizer(models.build(recipe).eval(), recipe.model_copy(update={"sampling": sampling}), LABELS)
+    first = (NUM_FRAMES // 2 - 4) // 2 * 2  # every second frame: the middle four of these
+    assert recognizer.indices(NUM_FRAMES, [t / FPS for t in range(NUM_FRAMES)]).tolist() == [first, first + 2, first + 4, first + 6]
+    levels = sampled_frames(recognizer, video).mean((1, 2, 3))
+    assert np.abs(levels - 5 * np.array([first, first + 2, first + 4, first + 6])).max() < 4
 
 
 def test_run_folder_registry_and_command_line_agree(

@@ -8,19 +8,7 @@ import numpy as np
 import pytest
 
 from configs.schema import ConfigError, Transforms
-from ops.data.transforms import (
-    MULTI_SCALES,
-    Window,
-    fixed_views,
-    fixed_windows,
-    multi_scale,
-    normalise,
-    random_resized,
-    random_view,
-    random_window,
-    resize,
-    resize_short_side,
-)
+from ops.data.transforms import fixed_views, normalise, random_view, resize, resize_short_side
 
 PLAIN: dict[str, Any] = dict(short_side=32, crop=24, train_crop="random", flip=0.0, mean=(0, 0, 0), std=(1, 1, 1))
 
@@ -53,10 +41,6 @@ def test_fixed_views_cut_the_documented_places() -> None:
     assert np.array_equal(ten[0, 2, :, 0, 0], [0, 1, 2])  # time stays time
 
 
-def test_three_crops_of_an_upright_video_go_down() -> None:
-    assert [(w.x, w.y) for w in fixed_windows(40, 32, 32, 3)] == [(0, 0), (0, 8), (0, 4)]
-
-
 def test_normalise_is_exact() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), dtype=np.uint8)
     found = normalise(frames, config(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)))
@@ -70,18 +54,23 @@ def test_jitter_known_answers() -> None:
     bright = normalise(frames, config(), brightness=1.5)
     assert bright[0, 0].tolist() == [[255.0, 150.0], [150.0, 150.0]]  # held within 0..255
     flat = normalise(frames, config(), contrast=0.0)
-    np.testing.assert_allclose(flat, 200.0, atol=1e-3)  # the mean grey of every second row and column: here of one pixel
-    even = np.tile(np.array([[[[90], [110]], [[70], [130]]]], np.uint8).repeat(2, 1).repeat(2, 2), (1, 1, 1, 3))
-    np.testing.assert_allclose(normalise(even, config(), contrast=0.0), 100.0, atol=1e-3)
+    np.testing.assert_allclose(flat, 200.0, atol=1e-3)  # the mean grey of every fourth row and column: here of one pixel
+    both = normalise(frames, config(), brightness=1.5, contrast=0.5)
+    np.testing.assert_allclose(both[0, 0], [[255, 202.5], [202.5, 202.5]], atol=1e-3)  # around 255, what is left of 300
     colours = np.zeros((1, 1, 1, 3), np.uint8)
     colours[..., 0] = 100
     np.testing.assert_allclose(normalise(colours, config(), saturation=0.0).reshape(-1), 29.9, atol=1e-3)
+    np.testing.assert_allclose(normalise(colours, config(), saturation=2.0).reshape(-1), [170.1, 0, 0], atol=1e-3)
 
 
-def test_saturation_and_table_paths_agree() -> None:
+def test_jitter_agrees_with_its_formulas() -> None:
     frames = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
-    near = normalise(frames, config(), 1.1, 0.9, 1.0 + 1e-9)
-    np.testing.assert_allclose(near, normalise(frames, config(), 1.1, 0.9, 1.0), atol=1e-3)
+    weights = np.array([0.299, 0.587, 0.114])
+    x = np.clip(frames * 1.2, 0, 255)
+    x = np.clip(0.7 * x + 0.3 * (x[:, ::4, ::4].mean((0, 1, 2)) @ weights), 0, 255)
+    x = np.clip(1.4 * x - 0.4 * (x @ weights)[..., None], 0, 255)
+    found = normalise(frames, config(mean=(1, 2, 3), std=(4, 5, 6)), 1.2, 0.7, 1.4)
+    np.testing.assert_allclose(found, ((x - [1, 2, 3]) / [4, 5, 6]).transpose(3, 0, 1, 2), atol=1e-3)
 
 
 def test_a_random_view_is_one_window_and_one_jitter_for_all_frames() -> None:
@@ -106,38 +95,6 @@ def test_flip_mirrors_the_columns_and_says_so() -> None:
     assert 0.2 < share < 0.4
 
 
-def test_windows_stay_inside_and_vary() -> None:
-    rng = np.random.default_rng(5)
-    windows = {kind: {make(32, 40, rng) for _ in range(400)} for kind, make in _MAKERS.items()}
-    for kind, found in windows.items():
-        assert len(found) > 20, kind
-        for x, y, width, height in found:
-            assert 0 <= x <= 40 - width and 0 <= y <= 32 - height and width > 0 and height > 0
-
-
-_MAKERS = {
-    "random": lambda h, w, rng: random_window(h, w, 24, rng),
-    "random_resized": lambda h, w, rng: random_resized(h, w, (0.08, 1.0), rng),
-    "multi_scale": lambda h, w, rng: multi_scale(h, w, 24, rng),
-}
-
-
-def test_random_resized_areas_and_fallback() -> None:
-    rng = np.random.default_rng(6)
-    areas = [w.width * w.height / (320 * 256) for w in (random_resized(256, 320, (0.25, 0.5), rng) for _ in range(300))]
-    assert 0.24 < min(areas) < 0.3 and 0.45 < max(areas) < 0.51
-    assert random_resized(10, 1000, (0.9, 1.0), rng) == Window(495, 0, 10, 10)  # no such rectangle fits
-
-
-def test_multi_scale_sizes_are_the_originals() -> None:
-    rng = np.random.default_rng(8)
-    sides = [int(256 * scale) for scale in MULTI_SCALES]
-    assert sides == [256, 224, 192, 168]
-    for window in (multi_scale(256, 340, 224, rng) for _ in range(300)):
-        i, j = sides.index(window.width), sides.index(window.height)
-        assert abs(i - j) <= 1
-
-
 def test_resize_keeps_what_fits_and_scales_the_rest() -> None:
     frames = clip(2, 32, 40)
     assert resize(frames, 32, 40) is frames
@@ -147,6 +104,88 @@ def test_resize_keeps_what_fits_and_scales_the_rest() -> None:
     assert np.abs(half.astype(int) - frames).max() <= 1
 
 
-def test_a_crop_beyond_the_frame_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"transforms\.crop.*found 40.*short_side = 32"):
-        fixed_views(clip(), config(crop=40), 1)
+def test_bicubic_is_another_filter_with_the_same_geometry() -> None:
+    frames = np.random.default_rng(4).integers(0, 256, (2, 16, 20, 3), dtype=np.uint8)
+    linear, cubic = (resize(frames, 24, 30, kind) for kind in ("bilinear", "bicubic"))
+    assert not np.array_equal(linear, cubic) and np.abs(linear.astype(int) - cubic).mean() < 16
+    flat = np.full((1, 9, 9, 3), 77, np.uint8)
+    assert (resize(flat, 24, 24, "bicubic") == 77).all()
+    edge = np.zeros((1, 2, 2, 3), np.uint8)
+    edge[:, :, 1] = 200
+    # a = -0.75, by hand: -21.1 (cut off), 45.3, 154.7 and 221.1
+    assert resize(edge, 2, 4, "bicubic")[0, 0, :, 0].tolist() == [0, 45, 155, 221]
+    assert resize(edge, 2, 4)[0, 0, :, 0].tolist() == [0, 50, 150, 200]
+
+
+def test_a_view_is_cut_first_and_resized_once() -> None:
+    """Frames stored at twice the size give the view of the smaller ones, up to interpolation."""
+    small = clip(2, 32, 40)
+    large = np.repeat(np.repeat(small, 2, axis=1), 2, axis=2)
+    for kind in ("random", "multi_scale"):
+        one, two = (random_view(frames, config(train_crop=kind), np.random.default_rng(9))[0] for frames in (small, large))
+        assert np.abs(one - two).max() <= 1
+
+
+def test_options_do_not_shift_the_draws_of_others() -> None:
+    frames = np.random.default_rng(5).integers(0, 256, (2, 32, 40, 3), dtype=np.uint8)
+
+    def view(**changes: Any) -> tuple[np.ndarray, bool]:
+        return random_view(frames, config(flip=0.5, train_crop="multi_scale", **changes), np.random.default_rng(11))
+
+    plain, mirrored = view()
+    for changes in ({"brightness": 1e-7}, {"hue": 1e-7}, {"erasing": {"probability": 0}}, {"randaugment": {"probability": 0}}):
+        other, same = view(**changes)
+        assert same == mirrored
+        np.testing.assert_allclose(other, plain, atol=1e-3)
+    erased, same = view(erasing={"probability": 1, "mode": "constant", "area": (0.1, 0.2)})
+    changed = (erased != plain).any(axis=(0, 1))
+    assert same == mirrored and 0.05 < changed.mean() < 0.3
+
+
+def test_every_option_together_is_deterministic() -> None:
+    frames = np.random.default_rng(6).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
+    values = config(
+        train_crop="random_resized", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, randaugment={}, erasing={"probability": 1}
+    )
+    one, two, three = (random_view(frames, values, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+    assert np.array_equal(one, two) and not np.array_equal(one, three)
+    assert one.shape == (3, 3, 24, 24) and one.dtype == np.float32 and np.isfinite(one).all()
+
+
+def test_test_views_of_five_crops_and_of_no_crop() -> None:
+    five = fixed_views(clip(), config(), 5)
+    assert [corner(view) for view in five] == [(0, 0), (16, 0), (0, 8), (16, 8), (8, 4)]
+    whole = fixed_views(clip(2, 64, 80), config(crop=200), full=True)
+    assert whole.shape == (1, 3, 2, 32, 40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": 40}, r"transforms\.crop.*found 40.*short_side = 32"),
+        ({"short_side_range": (20, 40)}, r"transforms\.short_side_range.*at least crop = 24"),
+        ({"short_side_range": (40, 30)}, r"transforms\.short_side_range.*ascending"),
+        ({"train_crop": "multi_scale", "scales": (1.2, 1.0)}, r"transforms\.scales.*at most 1"),
+        ({"area": (0.5, 0.2)}, r"transforms\.area.*ascending"),
+        ({"aspect": (0.0, 1.0)}, r"transforms\.aspect.*above 0"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        fixed_views(clip(), config(**changes), 1)
+    with pytest.raises(ConfigError, match=message):
+        random_view(clip(), config(**changes), np.random.default_rng(0))
+
+
+def test_all_clips_of_a_crop_come_before_the_next_crop() -> None:
+    frames = clip(6)
+    views = fixed_views(frames, config(), 3, num_clips=2)
+    assert views.shape == (6, 3, 3, 24, 24)
+    assert [corner(view) for view in views] == [(0, 4), (0, 4), (16, 4), (16, 4), (8, 4), (8, 4)]
+    assert [view[2, :, 0, 0].tolist() for view in views] == [[0, 1, 2], [3, 4, 5]] * 3
+    assert np.array_equal(views[2:4].swapaxes(1, 2).reshape(-1, 3, 24, 24), fixed_views(frames, config(), 3)[1].swapaxes(0, 1))
+
+
+def test_no_crop_has_one_view() -> None:
+    with pytest.raises(ConfigError, match=r"views\.num_crops.*found 3.*1 with views\.full"):
+        fixed_views(clip(), config(), 3, full=True)

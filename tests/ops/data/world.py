@@ -42,18 +42,18 @@ def build_world(layout: Layout, num_train: int = 24, num_val: int = 9) -> Datase
             video_id, label_id = f"{split}/{index:03d}", index % len(LABELS)
             sha256 = f"{index:03d}{split}".ljust(64, "0")
             clips.append(
-                dict(clip_id=f"clip-{video_id}", video_id=video_id, dataset=dataset.name, split=split, label=LABELS[label_id],
-                     label_id=label_id, start_s=10.0, end_s=20.0, source=f"clips.csv:{index + 2}")
+                dict(clip_id=f"clip-{video_id}", video_id=video_id, dataset=dataset.name, split=split, target="label",
+                     label=LABELS[label_id], label_id=label_id, start_s=None, end_s=None, source=f"clips.csv:{index + 2}")
             )  # fmt: skip
             stored = index < count
             uri = layout.frames(dataset.name, dataset.frames.key(), video_id, sha256)
             frames = video(label_id, seed=1000 * (split == "val") + index)
             if stored:
-                write_frames(uri, frames, dataset.frames, {"fps": 10.0})
+                write_frames(uri, frames, dataset.frames, {"fps": 10.0, "timestamps_s": [t / 10 for t in range(len(frames))]})
             ledger.append(
                 dict(video_id=video_id, dataset=dataset.name, sha256=sha256, key=frames_key(sha256, dataset), uri=uri if stored else "",
                      num_frames=len(frames), height=32, width=40, fps=10.0, status="ok" if stored else "quarantined",
-                     reason="" if stored else "not a video file", decoder="none", decoder_version="0", bytes=0, seconds=0.0)
+                     reason="" if stored else "not a video file", decoder="none", decoder_version="0", audit="", bytes=0, seconds=0.0)
             )  # fmt: skip
     write_table(layout.annotation_table(dataset.name, "clips"), from_rows(clips, CLIPS))
     for bucket in range(2):
@@ -88,5 +88,5 @@ def recipe(**changes: Any) -> RecognitionRecipe:
         "gate": {"metric": "top1", "floor": 0.5, "registered_model": "tiny"},
     }
     for key, value in changes.items():
-        values[key] = {**values[key], **value} if isinstance(value, dict) and key != "model" else value
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) and key != "model" else value
     return RecognitionRecipe.model_validate(values)

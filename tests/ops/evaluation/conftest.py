@@ -62,12 +62,12 @@ def world(tmp_path: Path, layout: Layout) -> World:
         written = write_frames(uri, frames_of(label, index), dataset.frames, {})
         clips.append(
             {"clip_id": video, "video_id": video, "dataset": "discs", "split": "train" if index < 4 else "val", "label": label}
-            | {"label_id": LABELS.index(label), "start_s": None, "end_s": None, "source": f"clips.csv:{index + 2}"}
+            | {"target": "label", "label_id": LABELS.index(label), "start_s": None, "end_s": None, "source": f"clips.csv:{index + 2}"}
         )
         stored.append(
             {"video_id": video, "dataset": "discs", "sha256": sha256, "key": frames_key(sha256, dataset), "uri": uri}
             | {"num_frames": NUM_FRAMES, "height": HEIGHT, "width": WIDTH, "fps": 12.0, "status": "ok", "reason": "", "decoder": "none"}
-            | {"decoder_version": "0", "bytes": written.bytes, "seconds": 0.0}
+            | {"decoder_version": "0", "audit": "", "bytes": written.bytes, "seconds": 0.0}
         )
     write_table(layout.annotation_table("discs", "clips"), from_rows(clips, CLIPS))
     write_table(layout.manifest("discs", dataset.frames.key(), 0), from_rows(stored, MANIFEST))

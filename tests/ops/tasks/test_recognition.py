@@ -112,6 +112,130 @@ def test_modes_have_their_views(world, stored: Layout) -> None:
     assert shapes == {"train": 1, "validate": 1, "test": 6}
 
 
+def model_of(task) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return task.model().eval()
+
+
+def training_batch(task, indices: list[int], epoch: int = 1) -> dict:
+    samples = task.samples("train", "train")
+    samples.set_epoch(epoch)
+    return task.collate([samples[index] for index in indices])
+
+
+def test_mixing_is_the_batchs_own_and_repeats(world, stored: Layout) -> None:
+    mixing = {"mixup_alpha": 0.8, "cutmix_alpha": 1.0}
+    task = build(world.recipe(mixing=mixing, training={"label_smoothing": 0.1}), stored, world.DATASET)
+    plain = build(world.recipe(training={"label_smoothing": 0.1}), stored, world.DATASET)
+    model = model_of(task)
+    batch = training_batch(task, [3, 1, 2, 0])
+    first, again = (task.losses(model, batch) for _ in range(2))
+    assert torch.equal(first["loss"], again["loss"]) and 0 <= first["train_top1"] <= 1
+    assert not torch.equal(first["loss"], plain.losses(model, batch)["loss"])
+    seeds = [{"epoch": 2}, {"first_index": 1}]
+    assert len({task.losses(model, {**batch, **seed})["loss"].item() for seed in [{}, *seeds]}) == 3
+    first["loss"].backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_mixing_without_effect_is_label_smoothing(world, stored: Layout) -> None:
+    changes = {"training": {"label_smoothing": 0.1}}
+    task = build(world.recipe(mixing={"mixup_alpha": 1.0, "probability": 0.0}, **changes), stored, world.DATASET)
+    plain = build(world.recipe(**changes), stored, world.DATASET)
+    model, batch = model_of(task), training_batch(task, [0, 1, 2, 3])
+    for name, value in plain.losses(model, batch).items():
+        torch.testing.assert_close(task.losses(model, batch)[name], value)
+
+
+def test_repeated_augmentation_trains_on_every_copy(world, stored: Layout) -> None:
+    task = build(world.recipe(training={"repeated_augmentation": 3}), stored, world.DATASET)
+    model, batch = model_of(task), training_batch(task, [4, 5])
+    assert batch["frames"].shape == (2, 3, 3, 4, 24, 24) and batch["label_ids"].shape == (2, 3)
+    whole = task.losses(model, batch)
+    copies = [task.losses(model, {**batch, "frames": batch["frames"][:, [c]], "label_ids": batch["label_ids"][:, c]}) for c in range(3)]
+    for name, value in whole.items():
+        torch.testing.assert_close(value, torch.stack([losses[name] for losses in copies]).mean())
+    assert task.samples("val", "test")[0]["frames"].shape[0] == 1
+
+
+def test_frames_of_many_sizes_are_predicted_one_by_one(world, stored: Layout) -> None:
+    task = build(world.recipe(views={"full": True}), stored, world.DATASET)
+    task.check()
+    model, samples = model_of(task), task.samples("val", "test")
+    items = [samples[index] for index in range(3)]
+    items[1]["frames"] = np.ascontiguousarray(items[1]["frames"][..., :32])
+    with torch.inference_mode():
+        rows = task.predict(model, task.collate(items))
+        alone = [task.predict(model, task.collate([item]))[0] for item in items]
+    assert isinstance(task.collate(items)["frames"], list)
+    for row, own in zip(rows, alone, strict=True):
+        assert row["clip_id"] == own["clip_id"]
+        np.testing.assert_allclose(row["scores"], own["scores"], atol=1e-5)
+
+
+def test_flip_labels_are_the_datasets_where_the_recipe_has_none(world, stored: Layout) -> None:
+    dataset = world.DATASET.model_copy(update={"flip_labels": {"right": "left"}})
+    recipe = world.recipe(transforms={"flip_labels": {}})
+    assert build(recipe, stored, dataset).mirrored_ids() == {0: 1, 1: 0}
+    assert build(recipe, stored, world.DATASET).mirrored_ids() == {}
+    own = world.recipe(transforms={"flip_labels": {"left": "still"}})
+    assert build(own, stored, dataset).mirrored_ids() == {1: 2, 2: 1}
+    wrong = world.DATASET.model_copy(update={"flip_labels": {"right": "wrong"}})
+    with pytest.raises(ConfigError, match=r"dataset 'tiny': field 'flip_labels': found 'wrong'"):
+        build(recipe, stored, wrong).check()
+
+
+def test_a_place_in_the_video_changes_the_data_version(world, copied: Layout) -> None:
+    first = build(world.recipe(), copied, world.DATASET).data_version()
+    change(copied, lambda rows: [{**row, "start_s": 0.2, "end_s": 0.9} if row["clip_id"] == "clip-train/000" else row for row in rows])
+    task = build(world.recipe(), copied, world.DATASET)
+    assert task.data_version() != first
+    assert task.samples("train", "train").clips[0].place == [0.2, 0.9]
+
+
+def test_another_target_is_learnt(world, copied: Layout) -> None:
+    verbs = ("go", "go", "stay")
+    more = lambda rows: [{**row, "target": "verb", "label": verbs[row["label_id"]], "label_id": row["label_id"] // 2} for row in rows]  # noqa: E731
+    change(copied, lambda rows: rows + more(rows))
+    task = build(world.recipe(target="verb", num_classes=2, transforms={"flip_labels": {}}), copied, world.DATASET)
+    task.check()
+    assert [task.samples("val", "test")[index]["label_id"] for index in range(3)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampling": {"kind": "sliding", "num_segments": 1}}, r"sampling\.kind.*found 'sliding'; allowed: segments, dense"),
+        ({"sampling": {"kind": "key_frame", "num_segments": 1}}, r"sampling\.kind.*found 'key_frame'"),
+        ({"sampling": {"kind": "dense"}}, r"sampling\.num_segments.*found 4.*1 with kind 'dense'"),
+        ({"views": {"num_segments": 25}}, r"views\.num_segments.*found 25; allowed: 4, which this family is built for, or null"),
+        ({"views": {"num_clips": 2, "twice": True}}, r"views\.num_clips.*1 with views\.twice"),
+        ({"views": {"crop": 64}}, r"transforms\.crop.*found 64"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(world, stored: Layout, changes: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        build(world.recipe(**changes), stored, world.DATASET).check()
+
+
+def test_a_tsn_may_test_with_more_segments(world, stored: Layout) -> None:
+    changes = {"family": "tsn", "model": {"depth": 10, "width": 8}, "views": {"num_segments": 9, "average": "feature", "num_crops": 3}}
+    task = build(world.recipe(**changes), stored, world.DATASET)
+    task.check()
+    batch = task.collate([task.samples("val", "test")[0]])
+    assert batch["frames"].shape == (1, 3, 3, 9, 24, 24)
+    with torch.inference_mode():
+        assert task.predict(model_of(task), batch)[0]["scores"].shape == (3,)
+    assert task.samples("val", "validate")[0]["frames"].shape == (1, 3, 4, 24, 24)
+
+
+def test_validation_takes_one_window_of_many(world, stored: Layout) -> None:
+    task = build(world.recipe(sampling={"kind": "dense_sample", "sample_range": 8, "num_positions": 5}), stored, world.DATASET)
+    task.check()
+    counts = [task.samples("val", mode)[0]["frames"].shape[0] for mode in ("train", "validate", "test")]
+    assert counts == [1, 1, 5]
+
+
 def test_losses_are_means_and_learnable(world, stored: Layout) -> None:
     task = build(world.recipe(training={"label_smoothing": 0.1}), stored, world.DATASET)
     torch.manual_seed(0)

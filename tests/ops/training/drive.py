@@ -38,7 +38,7 @@ def main(root: str, world_file: str, epochs: int, log: str) -> None:
     world = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(world)
     settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(log).parent, ray_address=None)
-    recipe = world.recipe(training={"epochs": epochs})
+    recipe = world.recipe(training={"epochs": epochs}, scale={"checkpoint_every_steps": 2})  # of the three of an epoch
     result = train(recipe, Layout(root), settings, FileLogger(log), dataset=world.DATASET)
     print(json.dumps(asdict(result)), flush=True)
 

@@ -26,6 +26,8 @@ def state() -> State:
         best=0.75,
         run_id="abc",
         history=[{"epoch": 1.0, "loss": 2.0}],
+        step_in_epoch=7,
+        tallies=[{"samples": 56, "totals": {"loss": 1.5}, "seconds": 3.0, "waited": 0.5}] * 2,
     )
 
 
@@ -34,6 +36,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     assert save_state(saved, tmp_path / "new" / "folder").name == FILE
     found = load_state(tmp_path / "new" / "folder", "key")
     assert (found.epoch, found.step, found.best, found.run_id, found.history) == (4, 120, 0.75, "abc", [{"epoch": 1.0, "loss": 2.0}])
+    assert (found.step_in_epoch, found.tallies) == (7, saved.tallies)
     assert torch.equal(found.model["a"], saved.model["a"]) and found.model["n"] == 3
     assert torch.equal(found.optimizer["state"][0]["momentum_buffer"], saved.optimizer["state"][0]["momentum_buffer"])
     assert found.task["normaliser"] == 12.5

@@ -53,6 +53,20 @@ def test_micro_batches_are_shares_of_the_batch(world) -> None:
     assert [[len(micro) for micro in step] for step in plan.epoch(1)] == [[2, 2], [2, 2]]
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_copies_of_a_sample_count_in_the_batch_size(world, accumulate: int) -> None:
+    """An index stands for all copies, which one item holds."""
+    plan = plans(world, 20, 2, batch_size=16, repeated_augmentation=2, accumulate=accumulate)[0]
+    assert (plan.batch_size, plan.copies, plan.steps) == (8, 2, 2)
+    alone = batches(world, 20, 1, batch_size=16, repeated_augmentation=2, accumulate=accumulate)
+    assert batches(world, 20, 2, batch_size=16, repeated_augmentation=2, accumulate=accumulate) == alone
+    assert [len(batch) for batch in alone] == [8, 8] and len(set().union(*alone)) == 16
+    with pytest.raises(
+        ConfigError, match=r"found '8 over 3 copies, 1 accumulation steps and 1 workers'; allowed: .*repeated_augmentation x"
+    ):
+        plans(world, 20, 1, batch_size=8, repeated_augmentation=3)
+
+
 def test_evaluation_takes_every_sample_once() -> None:
     found = [evaluation_batches(11, 4, rank, 3) for rank in range(3)]
     assert sorted(index for batches in found for batch in batches for index in batch) == list(range(11))

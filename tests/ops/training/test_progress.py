@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ops.training.display import epoch_line, training_display
+from ops.training.display import advice_line, epoch_line, training_display
 from ops.training.progress import FILE, ProgressFile, followed
 from ops.training.protocols import EpochReport, StepReport
 
@@ -72,4 +72,10 @@ def test_lines_say_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
         "name: training with 2 worker(s)",
         "name: epoch 1/2  loss 1.250  lr 0.01  top1 0.625  100 clips/s  3% waiting for data  4.0 s",
     ]
+    slow = EpochReport(2, 2, {**METRICS, "data_wait_share": 0.43})
+    assert advice_line("name", EpochReport(1, 2, METRICS)) is None
+    with training_display("name") as display:
+        display.epoch(slow)
+    advice = "name: waits for data 43% of the time: raise scale.loader_workers, or give the training more CPUs"
+    assert capsys.readouterr().out.splitlines()[1:] == [advice]
     assert "top1" not in epoch_line("name", EpochReport(1, 2, {key: value for key, value in METRICS.items() if key != "top1"}))

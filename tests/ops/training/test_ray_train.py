@@ -18,13 +18,13 @@ from safetensors.torch import save as to_safetensors
 
 from configs.settings import Settings
 from ops.data.clips import load_clips
-from ops.store.files import exists, list_files, read_bytes, remove
+from ops.store.files import exists, list_files, local_copy, read_bytes, remove
 from ops.store.layout import Layout
 from ops.tasks import build
-from ops.training.checkpoint import FILE
+from ops.training.checkpoint import FILE, load_state
 from ops.training.loop import fit
 from ops.training.protocols import TrainingError
-from ops.training.ray_train import SNAPSHOT, TrainingInputError, train
+from ops.training.ray_train import SNAPSHOT, TrainingInputError, resume_point, train
 from ops.training.runs import finished, plan_run
 
 pytestmark = pytest.mark.slow  # Ray takes half a minute to come up on two busy cores
@@ -92,8 +92,13 @@ def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, storage: str, 
     driver.wait()
     assert finished(folder) is None
     psutil.wait_procs(helpers, timeout=30)  # Ray's processes follow their driver
+    newest = resume_point(folder, world.recipe(training={"epochs": EPOCHS}).key())
+    assert newest is not None
+    with local_copy(f"{newest}/{FILE}") as path:
+        held = load_state(path.parent, world.recipe(training={"epochs": EPOCHS}).key())
+    assert (held.step_in_epoch == 2) == newest.endswith("_000000002")  # in the middle of an epoch or at its end
     result = result_of(start(world, own, log))
-    assert 1 <= result["resumed_from"] < EPOCHS and result["epochs"] == EPOCHS and result["run_id"] == "run-1"
+    assert result["resumed_from"] == held.epoch < EPOCHS and result["epochs"] == EPOCHS and result["run_id"] == "run-1"
     assert read_bytes(f"{folder}/model.safetensors") == undisturbed(world, own)
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     losses: dict[int, float] = {}
@@ -119,7 +124,7 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(world, own: Layo
 
 def test_two_workers_train_once_and_mistakes_come_back_plainly(world, own: Layout, capfd: pytest.CaptureFixture[str]) -> None:
     settings = Settings(storage=own.root, tracking_uri="sqlite:///unused", home=Path(own.root), ray_address=None)
-    recipe = world.recipe(scale={"num_workers": 2})
+    recipe = world.recipe(scale={"num_workers": 2, "checkpoint_every_steps": 1})  # every rank has to report
     result = train(recipe, own, settings, dataset=world.DATASET)
     assert result.epochs == 3 and result.metrics["top1"] >= 0 and result.resumed_from is None
     assert set(load_file(result.weights_uri)) == set(build(recipe, own, world.DATASET).model().state_dict())

@@ -61,3 +61,14 @@ def test_a_snapshot_that_was_cut_short_is_replaced_by_the_newest_readable(run_di
     (run_dir / "checkpoint_000003" / FILE).write_bytes(b"half an upload")
     assert resume_point(str(run_dir), "key") == f"{run_dir}/checkpoint_000002"
     assert not (run_dir / SNAPSHOT).exists()
+
+
+def test_a_checkpoint_within_an_epoch_is_newer_than_the_epoch_before(run_dir: Path) -> None:
+    for name in ("checkpoint_000002_000000090", "checkpoint_000002_000000100", "checkpoint_000001_000000800"):
+        save_state(State(epoch=2, step=1, recipe_key="key", model={}, optimizer={}, step_in_epoch=1), run_dir / name)
+    (run_dir / "checkpoint_000002_000000110").mkdir()
+    (run_dir / "checkpoint_000002_000000110" / FILE).write_bytes(b"half an upload")
+    (run_dir / SNAPSHOT).write_text("")
+    assert resume_point(str(run_dir), "key") == f"{run_dir}/checkpoint_000002_000000100"
+    save_state(State(epoch=3, step=1, recipe_key="key", model={}, optimizer={}), run_dir / "checkpoint_000003")
+    assert resume_point(str(run_dir), "key") == f"{run_dir}/checkpoint_000003"
