@@ -63,7 +63,7 @@ def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run
         )
     result = done or _train(recipe, layout, settings, run)
     # Also after a finished training: the process may have been killed between its record and the model.
-    log_model(run, recipe, result.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout))
+    log_model(run, recipe, result.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout, recipe.target))
     if run.run().info.status == "RUNNING":
         run.finish()
     return Trained(result, run, trained_now=done is None)
@@ -91,7 +91,7 @@ def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evalu
 def register_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
     plan, run = _finished_run(recipe, layout, settings)
-    model = log_model(run, recipe, plan.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout))
+    model = log_model(run, recipe, plan.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout, recipe.target))
     return register(run, model, recipe, plan.run_key, plan.weights_uri, settings)
 
 
@@ -136,7 +136,8 @@ def _sources(dataset: configs.Dataset, layout: Layout) -> str:
     root = layout.dataset_root(dataset)
     paths = sorted({path for file in dataset.annotations for path in (file.path, file.labels, file.exclusions) if path})
     found = {path: _stamp(f"{root}/{path}") for path in paths}
-    return content_hash([[file.model_dump() for file in dataset.annotations], found, versions.ANNOTATIONS])
+    how = [[file.model_dump() for file in dataset.annotations], dataset.allow, dataset.expected]
+    return content_hash([how, found, versions.ANNOTATIONS])
 
 
 def _stamp(uri: str) -> str | None:
@@ -196,6 +197,8 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
     work = []
     if _read_sources(dataset, layout) != _sources(dataset, layout):
         work.append("read changed annotations")
+    if dataset.videos is None:
+        return work
     if changed := changed_buckets(dataset, layout):
         work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
     if unstored := unstored_videos(dataset, layout, range(BUCKETS)):

@@ -87,7 +87,7 @@ class Dataset(Strict):
     homepage: str | None = None
     prepare: str | None = Field(None, description="for people: what to download, and how the files lie below the root")
     root: str = Field(description="fsspec URI; '{storage}' stands for the storage root")
-    videos: str = Field("videos", description="folder of the video files below the root, scanned recursively")
+    videos: str | None = Field("videos", description="folder of the video files below the root, scanned recursively; null: features only")
     annotations: tuple[AnnotationFile, ...] = ()
     allow: tuple[ProblemKind, ...] = Field((), description="kinds of bad rows to leave out, in every file")
     expected: dict[str, int] = Field(

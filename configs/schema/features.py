@@ -20,9 +20,9 @@ class Extraction(Strict):
 
 
 class FeatureFiles(Strict):
-    """Published features: one file per video, or one archive."""
+    """Published features: one file, or folder of files, per video."""
 
-    path: str = Field(description="relative to the dataset's root, a template over {video}: 'i3d/{video}.npy'")
+    path: str = Field(description="relative to the dataset's root, a template over {video} and {name}, its last part: 'i3d/{name}.npy'")
     format: Literal["npy", "npz", "npy_folder", "csv", "pt"] = Field(description="npy_folder: one file per step, in the order of its name")
     key: str | None = Field(None, description="npz: the member; null takes the only one ('feats' in EPIC-Kitchens)")
     channels: int = Field(ge=1)

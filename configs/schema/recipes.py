@@ -113,6 +113,7 @@ class Recipe(Strict):
     origin: str | None = Field(None, description="file stem of the original configuration")
     published: Published | None = None
     dataset: str
+    target: str = Field("label", pattern=r"^[a-z_]+$", description="which of the dataset's label spaces is learnt")
     num_classes: int = Field(ge=1)
     model: dict[str, Any] = Field(description="arguments of the family's Config")
     optimizer: Optimizer
@@ -135,7 +136,6 @@ class RecognitionRecipe(Recipe):
     transforms: Transforms
     views: Views = Views()
     mixing: Mixing | None = None
-    target: str = Field("label", pattern=r"^[a-z_]+$", description="which of the dataset's label spaces is learnt")
 
     @field_validator("model")
     @classmethod

@@ -141,7 +141,11 @@ def test_a_configs_folder_that_is_none_is_named(tmp_path: Path, monkeypatch: pyt
         (DATASET + "frames: {qualty: 9}\n", "frames.qualty", "codec, frames_per_shard, quality, short_side"),
         (DATASET + "annotations: [{table: clips, format: csv, path: a}]\n", "annotations.0.format", "kinetics_csv"),
         (DATASET + "annotations: [{table: clips, format: kinetics_csv, file: a}]\n", "annotations.0.path", "a value"),
-        (DATASET + "annotations: [{table: clips, format: kinetics_csv, path: b, file: a}]\n", "annotations.0.file", "labels, multi_label, path, split"),
+        (
+            DATASET + "annotations: [{table: clips, format: kinetics_csv, path: b, file: a}]\n",
+            "annotations.0.file",
+            "labels, multi_label, path, split",
+        ),
         (DATASET + "name: yours\n", "name", "mine"),
         (DATASET.replace("licence: my own\n", ""), "licence", "a value"),
     ],

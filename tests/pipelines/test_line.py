@@ -86,6 +86,7 @@ def test_one_change_is_one_work(home, small, instance, write_video) -> None:
     small.video("train5").unlink()
     write_video(small.video("extra"), seed=55)
     small.write_rows("right,extra,0,0.5,train")
+    small.write_yaml(allow=["missing_video"])
     assert pending(NAME, ["small_tsn"], home.settings) == ["read changed annotations", "ingest 3 new, changed or removed files"]
     old, gone = array_of(home, "train3"), array_of(home, "train5")
     bring_in(instance)

@@ -52,7 +52,8 @@ def stored(home) -> list[str]:
 def test_an_unknown_recipe_or_dataset(home, small, refused) -> None:
     said = refused("run", "--dataset", NAME, "--recipe", "no_such")
     assert "found 'no_such'" in said and "small_tsn" in said
-    assert "found 'nowhere'; allowed: figures, kinetics400" in refused("run", "--dataset", "nowhere", "--recipe", "small_tsn")
+    said = refused("run", "--dataset", "nowhere", "--recipe", "small_tsn")
+    assert "found 'nowhere'; allowed: " in said and "figures, " in said and "kinetics400" in said
     assert "trains on dataset kinetics400" in refused("run", "--recipe", "small_tsn")
     assert stored(home) == []
 
@@ -88,6 +89,7 @@ def test_no_file_is_a_video(home, small, refused, tmp_path: Path) -> None:
 
 def test_bad_annotation_rows_are_kept_as_problems_and_a_bad_file_stops_the_run(home, small, refused, recipe_file) -> None:
     small.write_rows("left,nobody,0,0.5,train", "sideways,train1,0,0.5,train")
+    small.write_yaml(allow=["missing_video", "unknown_label"])
     with dg.DagsterInstance.ephemeral() as instance:
         for stage in stages(NAME, []):
             run_stage(stage, instance)
