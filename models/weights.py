@@ -6,6 +6,7 @@ How each family's tensors are called there is in `models.keymaps`, apart from th
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.blocks.resnet2d import ResNet2d
 from models.checkpoints import PublishedWeightsError, read_checkpoint
-from models.keymaps import resnet2d
+from models.keymaps.images import image_names
 
 __all__ = ["LoadReport", "PublishedWeightsError", "export_published", "load_imagenet", "load_published"]
 
 _COUNTER = "num_batches_tracked"
+# Classifiers of image networks, and what follows from their window sizes.
+_IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|(attn_mask|relative_position_index)$")
 _WRAPPERS = ("state_dict", "model_state")
 _LISTED = 12
 
@@ -59,14 +61,56 @@ def export_published(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
-    """Loads an ImageNet ResNet in torchvision's key names into `model.trunk`; its classifier (`fc.*`) is not used.
+    """Starts a model from an image network: torchvision's ResNet and DenseNet, timm's ViT and Swin, mmpretrain's MobileOne and
+    MobileNetV2, CLIP's image encoder, each for the families that are made of it.
 
-    Errors are those of `load_published`.
+    What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time, tables of distances repeated along
+    it, and a first convolution with other channels than RGB gets their mean. The image network's own classifier is not used.
+    Errors are those of `load_published`; also for a family that starts from no image network.
     """
-    trunk = getattr(model, "trunk", None)
-    if not isinstance(trunk, ResNet2d):
-        raise PublishedWeightsError(f"found a {type(model).__name__} without a ResNet2d trunk; ImageNet weights need one")
-    return _load(trunk, resnet2d.torchvision(trunk), source, ignore=("fc.weight", "fc.bias"))
+    names, state = image_names(model), model.state_dict()
+    if not names:
+        raise PublishedWeightsError(f"a {type(model).__name__} is made of no image network that ImageNet weights are known for")
+    where = str(source) if isinstance(source, (str, Path)) else "mapping"
+    found = _below(_unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
+    grown = {original: _grown(found[original], state[ours]) for ours, original in names.items() if original in found}
+    ours_of: dict[str, list[str]] = {}
+    for ours, original in names.items():
+        ours_of.setdefault(original, []).append(ours)
+    missing = [original for original in ours_of if original not in found and not original.endswith(_COUNTER)]
+    rest = [key for key in found if key not in ours_of]
+    unexpected = [key for key in rest if not _IMAGE_HEAD.search(key)]
+    misfits = [
+        problem for ours, original in names.items() if original in grown and (problem := _misfit(original, grown[original], state[ours]))
+    ]
+    if missing or unexpected or misfits:
+        raise PublishedWeightsError(_complaint(where, type(model).__name__, missing, unexpected, misfits))
+    model.load_state_dict(
+        {ours: grown[original] for original, owners in ours_of.items() if original in grown for ours in owners}, strict=False
+    )
+    defaulted = tuple(original for original in ours_of if original not in found)
+    return LoadReport(where, len(grown), tuple(rest), defaulted)
+
+
+def _below(found: dict[str, Any]) -> dict[str, Any]:
+    """Tensors below `backbone.` or `visual.` where the checkpoint has such, without that prefix."""
+    for prefix in ("backbone.", "visual."):
+        if any(key.startswith(prefix) for key in found):
+            return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
+    return found
+
+
+def _grown(image: Any, ours: Tensor) -> Any:
+    """An image network's tensor in the shape of ours where that is one of its extensions; else as it is."""
+    if not isinstance(image, Tensor):
+        return image
+    if image.ndim == 4 and ours.ndim == 5:  # a kernel over frames that are all alike does what the 2D one did
+        image = image[:, :, None].expand(-1, -1, ours.shape[2], -1, -1) / ours.shape[2]
+    if image.ndim == 4 and ours.ndim == 4 and image.shape[1] == 3 and ours.shape[1] != 3:
+        image = image.mean(1, keepdim=True).expand(-1, ours.shape[1], -1, -1)
+    if image.ndim == 2 and ours.ndim == 2 and image.shape[1] == ours.shape[1] and ours.shape[0] % image.shape[0] == 0:
+        image = image.repeat(ours.shape[0] // image.shape[0], 1)
+    return image
 
 
 def _original_names(model: nn.Module) -> dict[str, str]:

@@ -37,3 +37,18 @@ def _leaf(part: str, key: str) -> str:
         return _ATTENTION[key]
     layer, _, leaf = key.partition(".")
     return f"{_NETWORK[layer]}.{leaf}" if part == "mlp" else key
+
+
+def image_names(model: TimeSformer) -> dict[str, str]:
+    """Our key -> timm's key of an image transformer; attention along time starts as attention over the image does."""
+    divided = model.config.attention == "divided"
+    parts = {"norm1": ["space_norm", "time_norm"], "attn": ["space_attn", "time_attn"], "norm2": ["mlp_norm"], "mlp": ["mlp"]}
+    names = {"first": "cls_token", "positions": "pos_embed"}
+    for ours, original in (("embed", "patch_embed.proj"), ("norm", "norm")):
+        names |= {f"{ours}.{leaf}": f"{original}.{leaf}" for leaf in ("weight", "bias")}
+    for index, block in enumerate(model.blocks):
+        for original, own in parts.items():
+            for part in own if divided else [original]:
+                for key in block.get_submodule(part).state_dict():
+                    names[f"blocks.{index}.{part}.{key}"] = f"blocks.{index}.{original}.{key}"
+    return names

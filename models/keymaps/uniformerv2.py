@@ -24,3 +24,12 @@ def original_names(model: UniFormerV2) -> dict[str, str]:
     for ours, original in _PARTS.items():
         names |= {key: f"backbone.{original}{key.removeprefix(ours)}" for key in keys if key.startswith(ours)}
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
+
+
+def image_names(model: UniFormerV2) -> dict[str, str]:
+    """Our key -> key of CLIP's image encoder (below `visual.`)."""
+    return {
+        ours: original.removeprefix("backbone.")
+        for ours, original in original_names(model).items()
+        if ours in ("class_embedding", "positional_embedding") or ours.startswith(("embed.", "norm_first.", "blocks."))
+    }

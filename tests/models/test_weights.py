@@ -222,7 +222,10 @@ def test_imagenet_weights_fill_the_trunk(depth: int) -> None:
     del state["layer3.1.bn2.weight"]
     with pytest.raises(PublishedWeightsError, match="missing:\n    layer3.1.bn2.weight"):
         load_imagenet(model, state)
-    with pytest.raises(PublishedWeightsError, match="without a ResNet2d trunk"):
+    state = imagenet(TSM.build(TSM.Config(num_classes=3, depth=101 if depth == 50 else 34, width=4)))
+    with pytest.raises(PublishedWeightsError, match="unexpected:\n    layer"):
+        load_imagenet(model, state)
+    with pytest.raises(PublishedWeightsError, match="made of no image network"):
         load_imagenet(torch.nn.Linear(1, 1), state)
 
 
@@ -231,3 +234,90 @@ def test_round_trip_through_numpy(source: torch.nn.Module, tmp_path: Path) -> No
     with np.load(tmp_path / "weights.npz") as stored:
         load_published(model := TSM.build(TSM.TINY), dict(stored))
     assert same(model, source)
+
+
+def test_a_2d_kernel_is_spread_over_time() -> None:
+    i3d, tsn = models.family("recognition", "i3d"), models.family("recognition", "tsn")
+    torch.manual_seed(3)
+    donor, model = TSM.build(TSM.Config(num_classes=3, depth=50, width=4)), i3d.build(i3d.Config(num_classes=3, depth=50, width=4))
+    load_imagenet(model, imagenet(donor))
+    stem, image = model.trunk.stem.conv.weight, donor.trunk.stem.conv.weight
+    assert stem.shape[2] == 5 and torch.allclose(stem.sum(2), image, atol=1e-6) and torch.equal(stem[:, :, 0], stem[:, :, 4])
+    # A clip of one frame again and again: away from the ends of time the inflated stem answers what the image's does.
+    frame = torch.randn(1, 3, 32, 32)
+    still = torch.nn.functional.conv3d(frame[:, :, None].expand(-1, -1, 9, -1, -1), stem, padding=(2, 3, 3))
+    torch.testing.assert_close(still[:, :, 4], torch.nn.functional.conv2d(frame, image, padding=3), rtol=1e-4, atol=1e-4)
+    with pytest.raises(PublishedWeightsError, match="does not fit"):
+        load_imagenet(tsn.build(tsn.Config(num_classes=3, depth=50, width=8)), imagenet(donor))
+
+
+def test_pan_starts_from_the_mean_over_colours() -> None:
+    pan = models.family("recognition", "pan")
+    donor = TSM.build(TSM.Config(num_classes=3, depth=18, width=4))
+    model = pan.build(pan.Config(num_classes=3, depth=18, width=4, modality="lite"))
+    load_imagenet(model, imagenet(donor))
+    stem = model.branches["lite"].trunk.stem.conv.weight
+    torch.testing.assert_close(stem, donor.trunk.stem.conv.weight.mean(1, keepdim=True).expand_as(stem))
+
+
+def vit(width: int, depth: int, patch: int, places: int) -> dict[str, torch.Tensor]:
+    """An image transformer in timm's names."""
+    shapes = {
+        "cls_token": (1, 1, width), "pos_embed": (1, places + 1, width), "patch_embed.proj.weight": (width, 3, patch, patch),
+        "patch_embed.proj.bias": (width,), "norm.weight": (width,), "norm.bias": (width,), "head.weight": (10, width), "head.bias": (10,),
+    }  # fmt: skip
+    for index in range(depth):
+        for name, shape in (
+            ("norm1.weight", (width,)), ("norm1.bias", (width,)), ("attn.qkv.weight", (3 * width, width)), ("attn.qkv.bias", (3 * width,)),
+            ("attn.proj.weight", (width, width)), ("attn.proj.bias", (width,)), ("norm2.weight", (width,)), ("norm2.bias", (width,)),
+            ("mlp.fc1.weight", (4 * width, width)), ("mlp.fc1.bias", (4 * width,)), ("mlp.fc2.weight", (width, 4 * width)),
+            ("mlp.fc2.bias", (width,)),
+        ):  # fmt: skip
+            shapes[f"blocks.{index}.{name}"] = shape
+    return {key: torch.randn(shape) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("attention", ["divided", "joint", "space_only"])
+def test_timesformer_starts_from_an_image_transformer(attention: str) -> None:
+    module = models.family("recognition", "timesformer")
+    model = module.build(module.Config(num_classes=3, attention=attention, width=16, depth=2, heads=2, num_frames=4, size=32))
+    state = vit(16, 2, 16, 4)
+    report = load_imagenet(model, state)
+    assert report.ignored == ("head.weight", "head.bias") and torch.equal(model.positions, state["pos_embed"])
+    if attention == "divided":
+        assert torch.equal(model.blocks[1].time_attn.qkv.weight, model.blocks[1].space_attn.qkv.weight)
+        assert torch.equal(model.blocks[1].time_attn.qkv.weight, state["blocks.1.attn.qkv.weight"])
+
+
+def test_video_swin_starts_from_the_image_swin() -> None:
+    module = models.family("recognition", "videoswin")
+    model = module.build(module.TINY)
+    state = {}
+    for key, value in export_published(model).items():
+        key = key.removeprefix("backbone.")
+        key = key.replace("norm1.", "norm.") if key.startswith("norm1.") else key
+        if key.endswith("bias_table"):
+            value = torch.randn(value.shape[0] // 3, value.shape[1])  # windows of one frame have a third of the distances of two
+        if key == "patch_embed.proj.weight":
+            value = torch.randn(value[:, :, 0].shape)
+        state[key] = value
+    load_imagenet(model, state)
+    table, image = model.swin.stages[0][0].attn.relative_position_bias_table, state["layers.0.blocks.0.attn.relative_position_bias_table"]
+    assert torch.equal(table[:25], image) and torch.equal(table[25:50], image)
+    torch.testing.assert_close(model.embed.weight.sum(2), state["patch_embed.proj.weight"])
+
+
+def test_uniformerv2_starts_from_clip() -> None:
+    module = models.family("recognition", "uniformerv2")
+    torch.manual_seed(4)
+    donor, model = module.build(module.TINY), module.build(module.TINY)
+    state = {f"visual.{key.removeprefix('backbone.')}": value for key, value in export_published(donor).items() if "resblocks" in key}
+    state |= {
+        "visual.class_embedding": donor.class_embedding, "visual.positional_embedding": donor.positional_embedding,
+        "visual.conv1.weight": donor.embed.weight[:, :, 0], "visual.ln_pre.weight": donor.norm_first.weight,
+        "visual.ln_pre.bias": donor.norm_first.bias, "visual.ln_post.weight": torch.ones(16), "visual.proj": torch.ones(16, 8),
+        "text_projection": torch.ones(3),
+    }  # fmt: skip
+    report = load_imagenet(model, state)
+    assert set(report.ignored) == {"ln_post.weight", "proj"} and torch.equal(model.embed.weight, donor.embed.weight)
+    assert torch.equal(model.blocks[2].mlp.c_fc.weight, donor.blocks[2].mlp.c_fc.weight)
