@@ -42,8 +42,8 @@ class NonLocalBlock(nn.Module):
         queries = self.query(x).flatten(2).transpose(1, 2)
         keys = self.pool(self.key(x)).flatten(2).transpose(1, 2)
         values = self.pool(self.value(x)).flatten(2).transpose(1, 2)
-        if self.kind == "dot_product":  # without a softmax the product may be bracketed the cheap way
-            mixed = queries @ (keys.transpose(1, 2) @ values / keys.shape[1])
+        if self.kind == "dot_product":
+            mixed = (queries @ keys.transpose(1, 2) / keys.shape[1]) @ values
         else:
             # A softmax does not see what all keys share. Without it the products are small, and exact where nothing scales them.
             keys = keys - keys.mean(1, keepdim=True)

@@ -100,31 +100,14 @@ class PooledAttention(nn.Module):
         return self.proj(out.transpose(1, 2).flatten(2)), of_queries
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Triple, of_keys: Triple) -> Tensor:
-        """Softmax(q k / root + biases) v. The biases are a sum over the three axes, so they fit into the product itself: a query
-        carries its bias for each coordinate, a key a one at its own coordinates, and no matrix of biases is ever made."""
+        """Softmax(q k / root + biases) v; the biases are a sum over the three axes, and none for the class token."""
         places = q[:, :, 1:].unflatten(2, of_queries)
-        along = [
-            torch.einsum("bnthwc,tkc->bnthwk", places, distances(self.rel_pos_t, of_queries[0], of_keys[0])),
-            torch.einsum("bnthwc,hkc->bnthwk", places, distances(self.rel_pos_h, of_queries[1], of_keys[1])),
-            torch.einsum("bnthwc,wkc->bnthwk", places, distances(self.rel_pos_w, of_queries[2], of_keys[2])),
-        ]
-        biases = F.pad(torch.cat(along, -1).flatten(2, 4), (0, 0, 1, 0))
-        ones = F.pad(_coordinates(of_keys, k), (0, 0, 1, 0)).expand(*k.shape[:2], -1, -1)
-        width, more = q.shape[-1], biases.shape[-1]
-        q = torch.cat([q * width**-0.5, biases], -1)
-        k = torch.cat([k, ones], -1)
-        return F.scaled_dot_product_attention(q, k, F.pad(v, (0, more)), scale=1.0)[..., :width]
-
-
-def _coordinates(size: Triple, like: Tensor) -> Tensor:
-    """(T * H * W, T + H + W): a one at each place's own time, row and column."""
-    parts = [torch.eye(length, dtype=like.dtype, device=like.device) for length in size]
-    t, h, w = size
-    return torch.cat([
-        parts[0][:, None, None].expand(t, h, w, t),
-        parts[1][None, :, None].expand(t, h, w, h),
-        parts[2][None, None].expand(t, h, w, w),
-    ], -1).flatten(0, 2)  # fmt: skip
+        along_t = torch.einsum("bnthwc,tkc->bnthwk", places, distances(self.rel_pos_t, of_queries[0], of_keys[0]))
+        along_h = torch.einsum("bnthwc,hkc->bnthwk", places, distances(self.rel_pos_h, of_queries[1], of_keys[1]))
+        along_w = torch.einsum("bnthwc,wkc->bnthwk", places, distances(self.rel_pos_w, of_queries[2], of_keys[2]))
+        over_image = along_h[..., :, None] + along_w[..., None, :]
+        biases = (along_t[..., :, None, None] + over_image[..., None, :, :]).flatten(5).flatten(2, 4)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=F.pad(biases, (1, 0, 1, 0)))
 
 
 def _pool(channels: int, stride: int) -> nn.Conv3d:
