@@ -1,0 +1,208 @@
+"""Non-maximum suppression of segments on a line: hard, Gaussian soft (Bodla et al., ICCV 2017), and boundary voting.
+
+Segments are (N, 2) start and end in one unit of time. Survivors come in falling order of score, so that classes are merged as they
+go: nothing is suppressed that no one asks for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+METHODS = ("soft", "hard", "none")
+_AREA = np.float32(1e-6)  # added to every length, as the published results have it
+_NOTHING = (np.inf, -np.inf, 0.0, -np.inf)  # an empty cell: overlaps nothing, is never the best
+_PAIRS = 4_000_000  # pairs of segments that voting holds at a time
+
+Survivor = tuple[float, int]  # its score, and its place in the input
+
+
+class Kept(NamedTuple):
+    """Survivors in falling order of score: segments (K, 2), scores (K,), labels (K,), and their places in the input (K,)."""
+
+    segments: Tensor
+    scores: Tensor
+    labels: Tensor
+    places: Tensor
+
+
+def suppress(
+    segments: Tensor, scores: Tensor, labels: Tensor, *, method: str = "soft", multiclass: bool = True, iou_threshold: float = 0.1,
+    sigma: float = 0.5, min_score: float = 0.001, max_segments: int = 200, voting_threshold: float = 0.0,
+) -> Kept:  # fmt: skip
+    """The at most `max_segments` best survivors (0: all) of (N, 2) segments with (N,) scores and integer labels, on the CPU.
+
+    `multiclass` suppresses within each label alone. `soft` multiplies every remaining score by exp(-IoU^2 / sigma) and drops those
+    below `min_score` (the overlap has no threshold there); `hard` takes scores above `min_score` and drops what overlaps a better one
+    by `iou_threshold` or more; `none` only sorts. Where `voting_threshold` is above 0 and all labels are one group, survivors move to
+    the mean of the candidates that overlap them by it or more, weighted by score times IoU. Raises ValueError for another method.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method: found {method!r}; allowed: {', '.join(METHODS)}")
+    spans, values, names = (given.detach().cpu().numpy() for given in (segments, scores, labels))
+    spans, values = spans.astype(np.float32, copy=False), values.astype(np.float32, copy=False)
+    groups = _groups(names) if multiclass else [np.arange(len(values))]
+    most = max_segments if max_segments > 0 else len(values)
+    if method == "soft":
+        final, index = soft(spans, values, groups, sigma, min_score, most)
+    else:
+        passes = [_survivors(spans, values, group, method, iou_threshold, min_score) for group in groups]
+        # Scores never rise within a pass, so the merge of passes is the sorted whole, and it may stop early.
+        found = list(islice(heapq.merge(*passes, key=lambda survivor: -survivor[0]), most))
+        final = np.array([score for score, _ in found], dtype=np.float32)
+        index = np.array([place for _, place in found], dtype=np.int64)
+    kept = spans[index]
+    if method != "none" and not multiclass and voting_threshold > 0 and len(index):
+        kept = vote(kept, spans, values, voting_threshold)
+    return Kept(torch.from_numpy(kept), torch.from_numpy(final), labels.detach().cpu()[torch.from_numpy(index)], torch.from_numpy(index))
+
+
+def _groups(names: np.ndarray) -> list[np.ndarray]:
+    """Places of each label, in rising order of the labels."""
+    order = np.argsort(names, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(names[order])) + 1)
+
+
+def _survivors(
+    spans: np.ndarray, values: np.ndarray, group: np.ndarray, method: str, iou_threshold: float, min_score: float
+) -> Iterator[Survivor]:
+    order = group[np.argsort(-values[group], kind="stable")]
+    if method == "none":
+        return ((float(values[place]), int(place)) for place in order)
+    return hard(spans, values, order[values[order] > min_score], iou_threshold)
+
+
+def hard(spans: np.ndarray, values: np.ndarray, order: np.ndarray, iou_threshold: float) -> Iterator[Survivor]:
+    """Greedy suppression of `order`, places in falling order of score; spans and values are float32."""
+    start, end = spans[order, 0], spans[order, 1]
+    length = end - start + _AREA
+    while len(order):
+        yield float(values[order[0]]), int(order[0])
+        inside = np.maximum(np.minimum(end, end[0]) - np.maximum(start, start[0]), np.float32(0))
+        apart = inside / (length[0] + length - inside) < np.float32(iou_threshold)
+        apart[0] = False
+        order, start, end, length = order[apart], start[apart], end[apart], length[apart]
+
+
+def soft(
+    spans: np.ndarray, values: np.ndarray, groups: list[np.ndarray], sigma: float, min_score: float, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian suppression within each group of places: the `most` best scores and their places; spans and values are float32.
+
+    All groups take a step at a time, as rows of one table; those of like size share one, and a group ends as soon as it can add
+    nothing to the `most` best.
+    """
+    scores, places, order = [np.empty(0, np.float32)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    ranked = sorted((at for at in range(len(groups)) if len(groups[at])), key=lambda at: -len(groups[at]))
+    while ranked:
+        some = [at for at in ranked if 4 * len(groups[at]) >= len(groups[ranked[0]])]
+        ranked = ranked[len(some) :]
+        table = _Table(spans, values, [groups[at] for at in some], sigma, min_score)
+        for step in itertools.count():
+            if step % 4 == 0 and (pool := np.concatenate(scores)).size >= most:
+                table.drop_below(np.partition(pool, -most)[-most])
+            if not len(table.rows):
+                break
+            rows, score, place = table.step()
+            scores.append(score)
+            places.append(place)
+            order.append(np.array(some)[rows])
+    final, index = np.concatenate(scores), np.concatenate(places)
+    best = np.lexsort((np.concatenate(order), -final))[:most]  # equal scores: by group, then as they were taken
+    return final[best], index[best]
+
+
+class _Table:
+    """Groups under suppression, one per row: what is left of a row stands in its columns `first` to `counts`.
+
+    Of equal scores the one that stands first is taken. The columns stand where the usual in-place form has them (the best swapped
+    to the front, a dropped one replaced by the last), so that equal scores fall the same way.
+    """
+
+    def __init__(self, spans: np.ndarray, values: np.ndarray, groups: list[np.ndarray], sigma: float, min_score: float) -> None:
+        self.counts = np.array([len(group) for group in groups])
+        self.rows = np.arange(len(groups))
+        self.cells = np.empty((4, len(groups), self.counts.max()), np.float32)  # start, end, length, score
+        self.cells[:] = np.array(_NOTHING, np.float32)[:, None, None]
+        self.places = np.zeros(self.cells.shape[1:], np.int64)
+        for row, group in enumerate(groups):
+            start, end = spans[group, 0], spans[group, 1]
+            self.cells[:, row, : len(group)] = start, end, end - start + _AREA, values[group]
+            self.places[row, : len(group)] = group
+        self.first, self.floor, self.width = 0, np.float32(min_score), np.float32(-sigma)
+        self.marks = np.zeros(self.places.shape, bool)
+
+    def drop_below(self, score: np.float32) -> None:
+        """Ends the rows whose best score is lower."""
+        self._keep(self.cells[3, :, self.first :].max(1, initial=-np.inf) >= score)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        if not rows.all():
+            self.counts, self.rows, self.marks = self.counts[rows], self.rows[rows], self.marks[rows]
+            width = self.counts.max(initial=0)
+            self.cells, self.places = self.cells[:, rows, :width], self.places[rows, :width]
+
+    def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Takes the best of every row and fades the rest: rows, scores and places of what was taken."""
+        every, end = np.arange(len(self.rows)), self.counts.max()
+        best = self.cells[3, :, self.first : end].argmax(1) + self.first
+        low, high, length, top = self.cells[:, every, best]
+        taken = self.rows, top, self.places[every, best]
+        self.cells[:, every, best], self.places[every, best] = self.cells[:, :, self.first], self.places[:, self.first]
+        self.first += 1
+        inside = np.minimum(self.cells[1, :, self.first : end], high[:, None])
+        inside -= np.maximum(self.cells[0, :, self.first : end], low[:, None])
+        row, column = np.divmod(np.flatnonzero(inside > 0), max(end - self.first, 1))  # all others keep their scores
+        overlap = inside[row, column]
+        column += self.first
+        overlap /= length[row] + self.cells[2, row, column] - overlap
+        # The exponential in double precision, rounded once: what a correctly rounded one in single precision gives.
+        faded = self.cells[3, row, column] * np.exp(overlap * overlap / self.width, dtype=np.float64).astype(np.float32)
+        self.cells[3, row, column] = faded
+        if self.first == 1:  # the one time that scores fall below which nothing has faded
+            row, column = np.nonzero((self.cells[3] < self.floor) & (np.arange(end) >= 1) & (np.arange(end) < self.counts[:, None]))
+        else:
+            gone = faded < self.floor
+            row, column = row[gone], column[gone]
+        if len(row):
+            self._remove(row, column)
+        self._keep(self.counts > self.first)
+        return taken
+
+    def _remove(self, row: np.ndarray, column: np.ndarray) -> None:
+        """Fills the gaps from the left with what stays, taken from the right; given row by row, in rising order of columns."""
+        lost = np.bincount(row, minlength=len(self.rows))
+        after = self.counts - lost
+        tail_row = np.repeat(np.arange(len(self.rows)), lost)
+        tail = self.counts[tail_row] - 1 - (np.arange(len(row)) - np.repeat(np.cumsum(lost) - lost, lost))
+        self.marks[row, column] = True
+        stays = ~self.marks[tail_row, tail]
+        self.marks[row, column] = False
+        gap = column < after[row]
+        to, source = (row[gap], column[gap]), (tail_row[stays], tail[stays])
+        self.cells[:, to[0], to[1]], self.places[to] = self.cells[:, source[0], source[1]], self.places[source]
+        self.cells[:, tail_row, tail] = np.array(_NOTHING, np.float32)[:, None]
+        self.counts = after
+
+
+def vote(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
+    """(K, 2) kept segments moved to the mean of the (N, 2) candidates with an IoU of `threshold` or more, weighted by score times IoU."""
+    rows = max(1, _PAIRS // max(1, len(spans)))
+    return np.concatenate([_voted(kept[at : at + rows], spans, values, threshold) for at in range(0, len(kept), rows)] or [kept])
+
+
+def _voted(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
+    inside = np.minimum(kept[:, None, 1], spans[None, :, 1]) - np.maximum(kept[:, None, 0], spans[None, :, 0])
+    np.maximum(inside, 0, out=inside)
+    overlap = inside / ((kept[:, 1] - kept[:, 0])[:, None] + (spans[:, 1] - spans[:, 0])[None] - inside)
+    weight = np.where(overlap >= np.float32(threshold), overlap * values[None], np.float32(0))
+    total = weight.sum(1, keepdims=True)
+    # A segment without length overlaps nothing, not even itself, and stays where it is.
+    return np.where(total > 0, weight @ spans / np.where(total > 0, total, 1), kept).astype(np.float32)

@@ -1,0 +1,117 @@
+"""From a pyramid to segments: selection before suppression, and the fusion with scores of whole videos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from models.blocks.nms1d import METHODS, suppress
+from models.errors import ModelConfigError, require_int, require_one_of, require_rate
+
+if TYPE_CHECKING:
+    from models.localization.actionformer import Pyramid
+
+
+class Candidates(NamedTuple):
+    """Scored segments of one video: segments (N, 2) float32, scores (N,) float32, labels (N,) int64.
+
+    `decode` and `suppress_candidates` keep the unit of the feature grid; `in_seconds` leaves it.
+    """
+
+    segments: Tensor
+    scores: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How segments are chosen; the defaults are those of THUMOS14. Raises ModelConfigError.
+
+    Before suppression, on every level: scores above `min_probability`, of these the `max_candidates` best, longer than `min_length`
+    (units of the grid). Then `models.blocks.nms1d.suppress` with the rest. Voting needs `multiclass` off.
+    """
+
+    min_probability: float = 0.001
+    max_candidates: int = 2000
+    min_length: float = 0.05
+    method: str = "soft"
+    multiclass: bool = True
+    iou_threshold: float = 0.1
+    sigma: float = 0.5
+    min_score: float = 0.001
+    max_segments: int = 200
+    voting_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("min_probability", "iou_threshold", "min_score", "voting_threshold"):
+            require_rate("actionformer", field, getattr(self, field))
+        for field in ("max_candidates", "max_segments"):
+            require_int("actionformer", field, getattr(self, field), 1)
+        require_one_of("actionformer", "method", self.method, METHODS)
+        require_one_of("actionformer", "multiclass", self.multiclass, (True, False))
+        for field, ok in (("min_length", lambda value: value >= 0), ("sigma", lambda value: value > 0)):
+            _require_number(field, getattr(self, field), ok)
+
+
+def _require_number(field: str, value: object, fits: Callable[[float], bool]) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
+        raise ModelConfigError("actionformer", field, value, "a number of at least 0" if field == "min_length" else "a positive number")
+
+
+def decode(pyramid: Pyramid, decoding: Decoding) -> list[Candidates]:
+    """Per video the candidates before suppression, on the feature grid and on the pyramid's device, level by level."""
+    found = []
+    for video in range(len(pyramid.valid[0])):
+        levels = zip(pyramid.logits, pyramid.offsets, pyramid.valid, strict=True)
+        parts = [_level(logits[video], offsets[video], valid[video], 2**at, decoding) for at, (logits, offsets, valid) in enumerate(levels)]
+        found.append(Candidates(*(torch.cat(part) for part in zip(*parts, strict=True))))
+    return found
+
+
+def _level(logits: Tensor, offsets: Tensor, valid: Tensor, stride: int, decoding: Decoding) -> Candidates:
+    scores = (logits.detach().float().sigmoid() * valid[:, None]).flatten()
+    where = (scores > decoding.min_probability).nonzero()[:, 0]
+    scores = scores[where]
+    if len(scores) > decoding.max_candidates:  # the tail is left out before the sort; ties at the cut stay in
+        tail = scores.topk(decoding.max_candidates, sorted=False).values.min()
+        where, scores = where[scores >= tail], scores[scores >= tail]
+    scores, order = scores.sort(descending=True, stable=True)
+    scores, where = scores[: decoding.max_candidates], where[order[: decoding.max_candidates]]
+    point, label = where // logits.shape[1], where % logits.shape[1]
+    place = point.to(torch.float32) * stride
+    reach = offsets.detach().float()[point] * stride
+    segments = torch.stack([place - reach[:, 0], place + reach[:, 1]], 1)
+    long = segments[:, 1] - segments[:, 0] > decoding.min_length
+    return Candidates(segments[long], scores[long], label[long])
+
+
+def suppress_candidates(candidates: Candidates, decoding: Decoding) -> Candidates:
+    """The survivors in falling order of score, on the CPU."""
+    kept = suppress(
+        *candidates, method=decoding.method, multiclass=decoding.multiclass, iou_threshold=decoding.iou_threshold, sigma=decoding.sigma,
+        min_score=decoding.min_score, max_segments=decoding.max_segments, voting_threshold=decoding.voting_threshold,
+    )  # fmt: skip
+    return Candidates(kept.segments, kept.scores, kept.labels)
+
+
+def in_seconds(candidates: Candidates, *, stride: float, window: float, fps: float, duration_s: float) -> Candidates:
+    """Segments in seconds, cut to the video: a feature stands for `window` frames and the next one begins `stride` frames later."""
+    seconds = (candidates.segments * stride + 0.5 * window) / fps
+    return candidates._replace(segments=seconds.clamp(min=0.0, max=duration_s))
+
+
+def fuse_scores(candidates: Candidates, class_scores: Tensor, *, max_proposals: int = 200, top: int = 2) -> Candidates:
+    """Proposals without a class, with the classes of their whole video: each of the `max_proposals` best gets each of the `top` classes.
+
+    `class_scores` (C,) are the video's, in the order of the labels. The score is the geometric mean of the two.
+    """
+    order = candidates.scores.sort(descending=True, stable=True).indices[:max_proposals]
+    best, labels = class_scores.sort(descending=True, stable=True)
+    best, labels = best[:top], labels[:top]
+    scores = (best[:, None] * candidates.scores[order][None]).sqrt().flatten()
+    segments = candidates.segments[order].repeat(len(labels), 1)
+    return Candidates(segments, scores, labels.repeat_interleave(len(order)))
