@@ -31,11 +31,15 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=bias == "qkv")
         self.proj = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor) -> Tensor:
+        """(B, N, C) -> queries, keys and values side by side (B, N, 3C)."""
         if self.bias == "qkv":
-            return self.proj(attend(self.qkv(x), self.heads))
+            return self.qkv(x)
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        return self.proj(attend(F.linear(x, self.qkv.weight, bias), self.heads))
+        return F.linear(x, self.qkv.weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(attend(self.project(x), self.heads))
 
 
 class Mlp(nn.Module):
