@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +13,20 @@ class ConvMaker(Protocol):
     """A slot: makes the convolutions of a trunk."""
 
     def __call__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Module: ...
+
+
+def conv_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d, x: Tensor) -> Tensor:
+    """`norm(conv(x))` of a convolution without bias.
+
+    Settled statistics are a scale of the weights and a bias: in evaluation, and where the normalisation is frozen in training, no pass
+    over the maps is spent on them. Gradients reach the parameters of both.
+    """
+    if norm.training:
+        return norm(conv(x))
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
+    return conv._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
 
 
 class ConvNorm(nn.Module):
@@ -25,7 +40,7 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
+        x = conv_norm(self.conv, self.bn, x)
         # In place: batch normalisation keeps its input, not its output, for the backward pass.
         return F.relu_(x) if self.relu else x
 
@@ -61,8 +76,16 @@ class ConvNorm3d(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
+        x = conv_norm(self.conv, self.bn, x)
         return F.relu_(x) if self.relu else x
+
+
+def channels_last(clip: Tensor) -> Tensor:
+    """(B, C, T, H, W), the same values in channels-last memory, which 3D convolutions, above all channel-wise ones, are fastest on.
+
+    A clip that already lies as (B, T, H, W, C) in memory, as decoded frames do, is not copied.
+    """
+    return clip.contiguous(memory_format=torch.channels_last_3d)
 
 
 def fold_frames(clip: Tensor) -> Tensor:

@@ -65,12 +65,14 @@ def three_by_three(slots: Slots, place: Place) -> nn.Module:
 @dataclass(frozen=True)
 class Slots:
     """What a family may put into the trunk. `conv` makes the convolutions; `middle` that in the middle of a bottleneck; `stem` is the
-    way to a quarter of the size. For a block's place, `temporal` makes the operation on the input of that block's first
-    convolution (the shortcut does not see it), `between` the one on its output, `after` the one behind the block."""
+    way to a quarter of the size; `strides` are the steps of the four stages. For a block's place, `temporal` makes the operation on the
+    input of that block's first convolution (the shortcut does not see it), `between` the one on its output, `after` the one behind
+    the block."""
 
     conv: ConvMaker = ConvNorm
     middle: Callable[[Slots, Place], nn.Module] = three_by_three
     stem: Stem = STEMS["pool"]
+    strides: tuple[int, int, int, int] = (1, 2, 2, 2)
     temporal: Callable[[Place], nn.Module] = nothing
     between: Callable[[Place], nn.Module] = nothing
     after: Callable[[Place], nn.Module] = nothing
@@ -138,7 +140,7 @@ class ResNet2d(nn.Module):
             narrow = width * 2 ** (stage - 1)
             blocks: list[nn.Module] = []
             for index in range(num_blocks):
-                stride = 2 if stage > 1 and index == 0 else 1
+                stride = slots.strides[stage - 1] if index == 0 else 1
                 place = Place(stage, index, channels, wider * narrow, block.expansion * narrow, stride)
                 blocks.append(block(place, slots))
                 channels = place.out_channels
@@ -152,3 +154,11 @@ class ResNet2d(nn.Module):
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return x
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(N, in_channels, H, W) -> what each of the four stages gives."""
+        x, found = F.relu_(self.pool(self.stem(x))), []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = stage(x)
+            found.append(x)
+        return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import ConvMaker3d, ConvNorm3d, Triple
+from models.blocks.conv import ConvMaker3d, ConvNorm3d, Triple, channels_last
 from models.blocks.resnet2d import BLOCKS
 
 
@@ -156,7 +156,7 @@ class ResNet3d(nn.Module):
 
     def enter(self, x: Tensor) -> Tensor:
         """Stem and first pooling. ReLU commutes with a maximum, bit for bit, and sees a quarter of the pixels behind it."""
-        return F.relu_(self.pool(self.stem(x)))
+        return F.relu_(self.pool(self.stem(channels_last(x))))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.second_pool(self.layer1(self.enter(x)))

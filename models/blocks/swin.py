@@ -177,6 +177,15 @@ class Swin(nn.Module):
             x = merge(stage(x))
         return self.norm(x)
 
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(B, T, H, W, width) -> what each stage gives before the merging behind it, the last one normalised."""
+        found = []
+        for stage, merge in zip(self.stages, self.merges, strict=True):
+            x = stage(x)
+            found.append(x)
+            x = merge(x)
+        return [*found[:-1], self.norm(x)]
+
 
 class SwinFrames(nn.Module):
     """Swin on single frames: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32)."""
@@ -190,3 +199,9 @@ class SwinFrames(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         places = self.embed_norm(self.embed(x).permute(0, 2, 3, 1))
         return self.swin(places[:, None])[:, 0].permute(0, 3, 1, 2)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """(N, 3, H, W) -> a map (N, C, h, w) of each stage, at strides 4, 8, 16, 32; sides that 4 does not divide are padded."""
+        x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
+        places = self.embed_norm(self.embed(x).permute(0, 2, 3, 1))
+        return [found[:, 0].permute(0, 3, 1, 2) for found in self.swin.maps(places[:, None])]

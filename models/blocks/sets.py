@@ -1,0 +1,55 @@
+"""Sets of predictions against sets of truths of other sizes: all decoder layers and images at once, but for the assignment itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.blocks.matching import assign
+
+
+class Matches(NamedTuple):
+    """The pairs of all layers and images, int64 (M,) each, in the order of layer, image, query."""
+
+    layer: Tensor
+    image: Tensor
+    query: Tensor
+    target: Tensor
+
+
+def side_by_side(rows: Sequence[Tensor]) -> Tensor:
+    """Tensors (G_b, ...) of B images -> (B, max G, ...), filled up with zeros."""
+    most = max((len(row) for row in rows), default=0)
+    out = rows[0].new_zeros((len(rows), most, *rows[0].shape[1:]))
+    for image, row in enumerate(rows):
+        out[image, : len(row)] = row
+    return out
+
+
+@torch.no_grad()
+def match(cost: Tensor, numbers: Sequence[int]) -> Matches:
+    """The cheapest one-to-one pairs for each layer and image of `cost` (L, B, Q, max G), of which image b has `numbers[b]` targets.
+
+    One transfer to the CPU for all of them. Raises ValueError for a cost that is not finite.
+    """
+    layers, images = cost.shape[:2]
+    matrices = cost.float().cpu().numpy()
+    found = []
+    for layer in range(layers):
+        for image in range(images):
+            queries, targets = assign(matrices[layer, image, :, : numbers[image]])
+            pair = np.empty((4, len(queries)), np.int64)
+            pair[0], pair[1], pair[2], pair[3] = layer, image, queries, targets
+            found.append(pair)
+    joined = np.concatenate(found, 1) if found else np.empty((4, 0), np.int64)
+    layer_, image_, query, target = torch.from_numpy(joined).to(cost.device)
+    return Matches(layer_, image_, query, target)
+
+
+def per_layer(values: Tensor, matches: Matches, layers: int) -> Tensor:
+    """Sums (layers,) of the values (M,) of the matches."""
+    return values.new_zeros(layers).index_add(0, matches.layer, values)

@@ -1,0 +1,242 @@
+"""APCT: action parsing with a cascaded transformer (Zhang et al., third place of the Kinetics-TPS track, DeeperAction at ECCV 2022).
+
+A DETR whose queries are persons with K part boxes and K part states each. In the cascade each decoder layer answers with offsets to the
+answers of the one before it, and is told them; the refinement reads the predicted boxes and says the states again. No code of
+the authors is public. What their report leaves open is chosen here:
+
+- references: a person's box is the sigmoid of a sum of offsets, so that zeros are the middle of the image; a part's centre is the
+  person's plus an offset in units of the person's size, its size the person's times twice a sigmoid, so that zeros are the whole
+  person. No gradient goes through a reference. Without the cascade every layer answers from zeros, with the same heads.
+- conditioning: a layer's query position is the query's own vector plus a projection of the reference boxes, persons' written in the
+  waves that the keys' positions are made of.
+- heads: each layer of the cascade has its own; those behind the first start with offsets of zero.
+- states: one vocabulary of S states for all parts. The refinement adds to the decoder's states; it sees the last layer's
+  predicted boxes in training as in use, of all queries.
+- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `load_detr`).
+
+Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B images, Q queries, K parts, S states.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks.boxes import to_corners
+from models.blocks.positions import box_waves
+from models.blocks.resnet2d import BLOCKS, ResNet2d
+from models.blocks.scene import NORMS, STRIDES, Scene, require_heads, require_images, resnet
+from models.blocks.swin import SwinFrames
+from models.blocks.transformer import MLP, Decoder
+from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
+from models.parsing._apct_criterion import Criterion, Losses, Parsed, People, Weights, totals
+from models.parsing._refinement import Refinement
+from models.parsing._start import Start, load_detr
+
+__all__ = [
+    "APCT", "LADDER", "TINY", "Config", "Criterion", "Losses", "Parsed", "People", "Persons", "Start", "Weights", "build", "decode",
+    "load_detr", "totals",
+]  # fmt: skip
+TRUNKS = ("resnet", "swin_base")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.scene.resnet`).
+
+    `refine_layers` 0 leaves the refinement out. Raises ModelConfigError with field, found and allowed.
+    """
+
+    num_classes: int
+    num_parts: int = 10
+    trunk: str = "resnet"
+    depth: int = 50
+    width: int = 64
+    norm: str = "frozen"
+    stride: int = 32
+    channels: int = 256
+    heads: int = 8
+    hidden: int = 2048
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    queries: int = 100
+    dropout: float = 0.1
+    cascade: bool = True
+    refine_layers: int = 2
+
+    def __post_init__(self) -> None:
+        for field in ("num_classes", "num_parts", "width", "hidden", "encoder_layers", "decoder_layers", "queries"):
+            require_int("apct", field, getattr(self, field), 1)
+        require_one_of("apct", "trunk", self.trunk, TRUNKS)
+        require_one_of("apct", "depth", self.depth, BLOCKS)
+        require_one_of("apct", "norm", self.norm, NORMS)
+        require_one_of("apct", "stride", self.stride, STRIDES)
+        if self.trunk == "swin_base" and self.stride != 32:
+            raise ModelConfigError("apct", "stride", self.stride, "32 with trunk swin_base")
+        require_heads("apct", self.channels, self.heads)
+        require_rate("apct", "dropout", self.dropout)
+        require_one_of("apct", "cascade", self.cascade, (False, True))
+        require_int("apct", "refine_layers", self.refine_layers, 0)
+
+
+LADDER: dict[str, dict[str, Any]] = {
+    "baseline": {"cascade": False, "refine_layers": 0},
+    "cascade": {"refine_layers": 0},
+    "refinement": {},
+    "swin_base": {"trunk": "swin_base"},
+}
+"""The rows of the report's table 2 as model sections, each one step above the one before. The last row, 2x, is a schedule."""
+
+TINY = Config(num_classes=5, num_parts=3, depth=10, width=8, norm="batch", stride=16, channels=32, heads=2, hidden=64, queries=6,
+              encoder_layers=1, decoder_layers=2, refine_layers=1, dropout=0.0)  # fmt: skip
+
+
+class Persons(NamedTuple):
+    """One image's persons, best first; P is at most the number asked for.
+
+    scores: (P,). boxes: (P, 4) and parts: (P, K, 4) xyxy in pixels, inside the image. states: (P, K, N) int64 and state_scores:
+    (P, K, N): the N best states of each part, best first, each a proposal with that part's box.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    parts: Tensor
+    states: Tensor
+    state_scores: Tensor
+
+
+class Heads(nn.Module):
+    """A decoder layer's answer (B, Q, C) -> person logits (B, Q), offsets (B, Q, 4) and (B, Q, K, 4), state logits (B, Q, K, S)."""
+
+    def __init__(self, channels: int, parts: int, states: int, still: bool) -> None:
+        super().__init__()
+        self.shape = (parts, states)
+        self.person = nn.Linear(channels, 1)
+        self.box, self.part = MLP(channels, channels, 4, 3), MLP(channels, channels, 4 * parts, 3)
+        self.state = MLP(channels, channels, parts * states, 2)
+        nn.init.constant_(self.state.last().bias, -math.log(states))  # each state as likely as the others
+        for head in (self.box, self.part) if still else ():
+            nn.init.zeros_(head.last().weight)
+            nn.init.zeros_(head.last().bias)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        parts, states = self.shape
+        return self.person(x)[..., 0], self.box(x), self.part(x).unflatten(-1, (parts, 4)), self.state(x).unflatten(-1, (parts, states))
+
+
+class Condition(nn.Module):
+    """The reference boxes (B, Q, 4) and (B, Q, K, 4), as offsets from zeros -> what to add to the queries' positions, (B, Q, C)."""
+
+    def __init__(self, channels: int, parts: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.box, self.part = MLP(2 * channels, channels, channels, 2), nn.Linear(4 * parts, channels)
+        for last in (self.box.last(), self.part):  # it starts as if there were no references
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, box: Tensor, part: Tensor) -> Tensor:
+        return self.box(box_waves(box.sigmoid(), self.channels).to(box.dtype)) + self.part(part.flatten(-2))
+
+
+class APCT(nn.Module):
+    """A scene, a decoder with heads, what tells a layer of the one before, and the refinement; see the module.
+
+    `idle` cannot reach the answer: the decoder starts from zeros, and attention has nothing to choose from in them.
+    """
+
+    idle = ("decoder.layers.0.self_attn.in_proj_weight",)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        channels, parts, states = config.channels, config.num_parts, config.num_classes
+        layer = (channels, config.heads, config.hidden, config.dropout)
+        trunk = SwinFrames() if config.trunk == "swin_base" else resnet(config.depth, config.width, config.norm, config.stride)
+        self.scene = Scene(trunk, config.encoder_layers, *layer)
+        self.queries = nn.Embedding(config.queries, channels)
+        self.decoder = Decoder(config.decoder_layers, *layer)
+        number = config.decoder_layers if config.cascade else 1
+        self.heads = nn.ModuleList([Heads(channels, parts, states, still=index > 0) for index in range(number)])
+        self.condition = Condition(channels, parts) if config.cascade else None
+        finer = _second_stage(trunk)
+        self.refinement = Refinement(config.refine_layers, *layer, finer, parts, states) if config.refine_layers else None
+
+    def forward(self, images: Tensor, padding: Tensor | None = None) -> Parsed:
+        """images: (B, 3, H, W) float, normalised RGB; padding: (B, H, W) bool, True where there is no image, or None.
+
+        Raises ModelInputError.
+        """
+        require_images("apct", images, padding)
+        memory = self.scene(images, padding)
+        own = self.queries.weight[None].expand(images.shape[0], -1, -1)
+        x, zeros = torch.zeros_like(own), memory.tokens.new_zeros(())
+        box, part = zeros.expand(*own.shape[:2], 4), zeros.expand(*own.shape[:2], self.config.num_parts, 4)
+        said: list[tuple[Tensor, ...]] = []
+        for index, layer in enumerate(self.decoder.layers):
+            where = own if self.condition is None else own + self.condition(box, part)
+            x = layer(x, where, memory.tokens, memory.keys, memory.bias)
+            answer = self.decoder.norm(x)
+            person, box_offset, part_offset, state = self.heads[index if self.condition is not None else 0](answer)
+            new_box, new_part = box + box_offset, part + part_offset
+            said.append((person, *_boxes(new_box, new_part), state))
+            if self.condition is not None:
+                box, part = new_box.detach(), new_part.detach()
+        persons, boxes, parts, states = (torch.stack(column) for column in zip(*said, strict=True))
+        refined = states[-1].detach()
+        if self.refinement is not None:
+            refined = refined + self.refinement(memory, answer, boxes[-1], parts[-1])
+        return Parsed(persons, boxes, parts, states, refined)
+
+
+def _boxes(box: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed offsets -> persons and parts, cxcywh fractions of the image."""
+    persons = box.sigmoid()
+    person = persons.detach()[..., None, :]
+    centre, size = person[..., :2] + part[..., :2] * person[..., 2:], person[..., 2:] * 2 * part[..., 2:].sigmoid()
+    return persons, torch.cat([centre, size], -1)
+
+
+def _second_stage(trunk: ResNet2d | SwinFrames) -> int:
+    """Channels of the map with cells of 8 pixels."""
+    return trunk.out_channels // 4
+
+
+def decode(
+    parsed: Parsed, sizes: Tensor, *, persons: int = 10, proposals: int = 1, min_score: float = 0.0, allowed: Tensor | None = None
+) -> list[Persons]:
+    """Each image's best persons: at most `persons`, with a score of at least `min_score`.
+
+    sizes: (B, 2), height and width in pixels that the boxes are wanted in. proposals: states named for each part; Acc^p divides the
+    credit of a part by their number, so that one is best where scores can be trusted. allowed: (K, S) bool, the states that a part can
+    have; at least `proposals` for each. Raises ModelInputError for sizes or allowed states that do not fit.
+    """
+    _, images, queries, parts, states = parsed.states.shape
+    if tuple(sizes.shape) != (images, 2):
+        raise ModelInputError(f"apct: sizes: found {tuple(sizes.shape)}; expected ({images}, 2), height and width")
+    if not 1 <= proposals <= states:
+        raise ModelInputError(f"apct: proposals: found {proposals}; expected 1 to {states}, the number of states")
+    if allowed is not None and (tuple(allowed.shape) != (parts, states) or int(allowed.sum(1).min()) < proposals):
+        raise ModelInputError(f"apct: allowed: found {tuple(allowed.shape)}; expected ({parts}, {states}) with {proposals} or more a part")
+    chances = parsed.refined.float().sigmoid()
+    if allowed is not None:
+        chances = chances.masked_fill(~allowed.to(chances.device), -1.0)
+    best, order = parsed.persons[-1].float().sigmoid().sort(dim=-1, descending=True, stable=True)
+    limit = sizes.to(parsed.boxes.device).flip(1).repeat(1, 2).float()
+    found = []
+    for image in range(images):
+        kept = order[image, :persons][best[image, :persons] >= min_score]
+        scores = best[image, : len(kept)]
+        boxes, part_boxes = (to_corners(of[-1][image, kept].float()).clamp(0, 1) * limit[image] for of in (parsed.boxes, parsed.parts))
+        state_scores, named = chances[image, kept].topk(proposals, -1)
+        found.append(Persons(scores, boxes, part_boxes, named, state_scores))
+    return found
+
+
+def build(config: Config) -> APCT:
+    """An APCT with fresh weights."""
+    return APCT(config)

@@ -1,0 +1,70 @@
+"""MobileOne in training and in use: the same function in two forms."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import models
+from models.blocks.mobileone import Branches, MobileOne, MobileOneBlock, Spot, nothing
+
+STAGES = ((16, 1, 0), (32, 2, 1))  # one stage without and one with channel weights, strides of 1 and 2
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """The model in eval mode, with statistics and weights of every norm that matter."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.2)
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_block_of_branches_is_one_convolution(kernel: int, stride: int, grouped: bool) -> None:
+    torch.manual_seed(0)
+    spot = Spot(16, 16, kernel, stride, 16 if grouped else 1, weighed=True)
+    trained = settled(MobileOneBlock(spot, False, nothing).double())
+    used = MobileOneBlock(spot, True, nothing).double().eval()
+    assert isinstance(trained.body, Branches) and isinstance(used.body, nn.Conv2d)
+    trained.body.merge(used.body)
+    used.weigh.load_state_dict(trained.weigh.state_dict())
+    frames = torch.randn(2, 16, 12, 12, dtype=torch.float64)
+    torch.testing.assert_close(used(frames), trained(frames), rtol=1e-12, atol=1e-12)
+
+
+def test_a_trunk_is_merged_block_by_block() -> None:
+    torch.manual_seed(1)
+    trained, used = settled(MobileOne(STAGES, stem=8).double()), MobileOne(STAGES, stem=8, merged=True).double().eval()
+    frames = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    before = used(frames)
+    used.merge_from(trained)  # type: ignore[arg-type]
+    torch.testing.assert_close(used(frames), trained(frames), rtol=1e-11, atol=1e-11)
+    assert not torch.allclose(before, used(frames))
+    assert sum(p.numel() for p in used.parameters()) < sum(p.numel() for p in trained.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "sizes"), [("tsn", {}), ("tsm", {"num_segments": 8})])
+def test_the_recipes_model_answers_the_same_when_merged(family: str, sizes: dict[str, int]) -> None:
+    module = models.family("recognition", family)
+    torch.manual_seed(2)
+    trained = module.build(module.Config(num_classes=7, trunk="mobileone_s4", **sizes))
+    used = module.build(module.Config(num_classes=7, trunk="mobileone_s4_merged", **sizes)).eval()
+    for norm in trained.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.uniform_(norm.weight, 0.5, 1.0)  # three branches add up: larger ones explode over 40 blocks
+            nn.init.normal_(norm.bias, std=0.1)
+    trained.eval()
+    used.trunk.merge_from(trained.trunk)
+    used.fc.load_state_dict(trained.fc.state_dict())
+    clip = torch.randn(1, 3, 8, 64, 64)
+    with torch.inference_mode():
+        expected, found = trained(clip), used(clip)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
