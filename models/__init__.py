@@ -36,7 +36,8 @@ def families(task: str) -> list[str]:
     tasks = [found.name for found in pkgutil.iter_modules(__path__) if found.ispkg and found.name not in ("blocks", "keymaps")]
     if task not in tasks:
         raise ModelConfigError("models", "task", task, ", ".join(tasks))
-    return sorted(found.name for found in pkgutil.iter_modules(importlib.import_module(f"models.{task}").__path__))
+    names = [found.name for found in pkgutil.iter_modules(importlib.import_module(f"models.{task}").__path__)]
+    return sorted(name for name in names if not name.startswith("_"))  # those are parts of a family
 
 
 def family(task: str, name: str) -> ModuleType:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,22 @@ _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
+_ENDINGS = (".pth", ".pt", ".pth.tar", ".pyth", ".bin", ".safetensors")
 _MAX_HEADER = 100 * 2**20
+
+
+class _Log:
+    """Stands in for the log that a training framework leaves in its checkpoints; takes anything and keeps nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        """Forget it."""
+
+
+# Plain values beside the weights of older files: numpy's arrays and numbers. None of these runs what a file says.
+_PLAIN: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "u1", "?"))]
+for _package in ("numpy.core.multiarray", "numpy._core.multiarray"):
+    _PLAIN += [(np.float64(0).__reduce__()[0], f"{_package}.scalar"), (np.zeros(1).__reduce__()[0], f"{_package}._reconstruct")]
+_PLAIN.append((_Log, "mmengine.logging.history_buffer.HistoryBuffer"))
 
 
 class PublishedWeightsError(ValueError):
@@ -24,14 +40,14 @@ class PublishedWeightsError(ValueError):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a `.pth`, `.pt` or `.safetensors` file holds, on the CPU.
+    """What a checkpoint file holds, on the CPU: `.safetensors`, or torch's under one of its usual endings.
 
     Raises FileNotFoundError, or PublishedWeightsError for a damaged file, one that holds more than tensors and plain values
     (pickled code is refused, never run), and for another kind of file.
     """
     path = Path(path)
-    if path.suffix not in (".pth", ".pt", ".safetensors"):
-        raise PublishedWeightsError(f"{path}: found a '{path.suffix}' file; allowed: .pth, .pt, .safetensors")
+    if not path.name.endswith(_ENDINGS):
+        raise PublishedWeightsError(f"{path}: found a '{path.suffix}' file; allowed: {', '.join(_ENDINGS)}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint file")
     value = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
@@ -42,7 +58,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_PLAIN):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error: ")[-1].splitlines()[0]
         raise PublishedWeightsError(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,15 @@ from torch import Tensor, nn
 from models.checkpoints import PublishedWeightsError, read_checkpoint
 from models.keymaps.images import image_names
 
-__all__ = ["LoadReport", "PublishedWeightsError", "export_published", "load_imagenet", "load_published"]
+__all__ = [
+    "LoadReport", "PublishedWeightsError", "below", "complaint", "export_published", "keymap", "load_imagenet", "load_published",
+    "misfit", "original_names", "unwrap",
+]  # fmt: skip
 
 _COUNTER = "num_batches_tracked"
 # Classifiers of image networks, and what follows from their window sizes.
 _IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|(attn_mask|relative_position_index)$")
-_WRAPPERS = ("state_dict", "model_state")
+_WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
 _LISTED = 12
 
 
@@ -47,33 +51,35 @@ class LoadReport:
 def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
     """Loads a checkpoint in the original key names; the model is unchanged unless everything fits.
 
-    `source` is a mapping of key to tensor (or numpy array), or a .pth, .pt or .safetensors file; `state_dict` or `model_state`
-    around it and `module.` before every key are taken off. Raises PublishedWeightsError with all missing, unexpected and misshapen keys,
-    and for unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have none.
+    `source` is a mapping of key to tensor (or numpy array), or a file that `read_checkpoint` takes; `state_dict`, `model_state`, `model`
+    or `module` around it and `module.` before every key are taken off. Raises PublishedWeightsError with all missing, unexpected and
+    misshapen keys, and for unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have none.
     """
-    return _load(model, _original_names(model), source, ignore=())
+    return _load(model, original_names(model), source, ignore=())
 
 
 def export_published(model: nn.Module) -> dict[str, Tensor]:
     """Copies of the model's tensors under their original names and in their order: the inverse of `load_published`."""
     state = model.state_dict()
-    return {original: state[ours].detach().clone() for ours, original in _original_names(model).items()}
+    return {original: state[ours].detach().clone() for ours, original in original_names(model).items()}
 
 
 def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
     """Starts a model from an image network: torchvision's ResNet and DenseNet, timm's ViT and Swin, mmpretrain's MobileOne and
     MobileNetV2, CLIP's image encoder, each for the families that are made of it.
 
-    What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time, tables of distances repeated along
-    it, and a first convolution with other channels than RGB gets their mean. The image network's own classifier is not used.
+    What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time (UniFormer's: put into the middle), tables
+    of distances repeated along it, and a first convolution with other channels than RGB gets their mean. The image network's own
+    classifier is not used.
     Errors are those of `load_published`; also for a family that starts from no image network.
     """
     names, state = image_names(model), model.state_dict()
     if not names:
         raise PublishedWeightsError(f"a {type(model).__name__} is made of no image network that ImageNet weights are known for")
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = _below(_unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
-    grown = {original: _grown(found[original], state[ours]) for ours, original in names.items() if original in found}
+    found = below(unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
+    centred = getattr(keymap(model), "IN_THE_MIDDLE", False)
+    grown = {original: _grown(found[original], state[ours], centred) for ours, original in names.items() if original in found}
     ours_of: dict[str, list[str]] = {}
     for ours, original in names.items():
         ours_of.setdefault(original, []).append(ours)
@@ -81,10 +87,10 @@ def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> L
     rest = [key for key in found if key not in ours_of]
     unexpected = [key for key in rest if not _IMAGE_HEAD.search(key)]
     misfits = [
-        problem for ours, original in names.items() if original in grown and (problem := _misfit(original, grown[original], state[ours]))
+        problem for ours, original in names.items() if original in grown and (problem := misfit(original, grown[original], state[ours]))
     ]
     if missing or unexpected or misfits:
-        raise PublishedWeightsError(_complaint(where, type(model).__name__, missing, unexpected, misfits))
+        raise PublishedWeightsError(complaint(where, type(model).__name__, missing, unexpected, misfits))
     model.load_state_dict(
         {ours: grown[original] for original, owners in ours_of.items() if original in grown for ours in owners}, strict=False
     )
@@ -92,7 +98,7 @@ def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> L
     return LoadReport(where, len(grown), tuple(rest), defaulted)
 
 
-def _below(found: dict[str, Any]) -> dict[str, Any]:
+def below(found: dict[str, Any]) -> dict[str, Any]:
     """Tensors below `backbone.` or `visual.` where the checkpoint has such, without that prefix."""
     for prefix in ("backbone.", "visual."):
         if any(key.startswith(prefix) for key in found):
@@ -100,12 +106,20 @@ def _below(found: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _grown(image: Any, ours: Tensor) -> Any:
-    """An image network's tensor in the shape of ours where that is one of its extensions; else as it is."""
+def _grown(image: Any, ours: Tensor, centred: bool) -> Any:
+    """An image network's tensor in the shape of ours where that is one of its extensions; else as it is.
+
+    `centred` puts a 2D kernel into the middle frame of ours instead of a share of it into every frame.
+    """
     if not isinstance(image, Tensor):
         return image
     if image.ndim == 4 and ours.ndim == 5:  # a kernel over frames that are all alike does what the 2D one did
-        image = image[:, :, None].expand(-1, -1, ours.shape[2], -1, -1) / ours.shape[2]
+        spread = image[:, :, None].expand(-1, -1, ours.shape[2], -1, -1)
+        if centred:
+            middle = torch.arange(ours.shape[2], device=image.device) == ours.shape[2] // 2
+            image = spread * middle[None, None, :, None, None]
+        else:
+            image = spread / ours.shape[2]
     if image.ndim == 4 and ours.ndim == 4 and image.shape[1] == 3 and ours.shape[1] != 3:
         image = image.mean(1, keepdim=True).expand(-1, ours.shape[1], -1, -1)
     if image.ndim == 2 and ours.ndim == 2 and image.shape[1] == ours.shape[1] and ours.shape[0] % image.shape[0] == 0:
@@ -113,19 +127,23 @@ def _grown(image: Any, ours: Tensor) -> Any:
     return image
 
 
-def _original_names(model: nn.Module) -> dict[str, str]:
-    """Our key -> original key, from `models.keymaps.<family>`; the family is the module that the model's class is in."""
+def original_names(model: nn.Module) -> dict[str, str]:
+    """Our key -> original key, in the original's order. Raises PublishedWeightsError for a model of no published family."""
+    return keymap(model).original_names(model)
+
+
+def keymap(model: nn.Module) -> ModuleType:
+    """`models.keymaps.<family>`; the family is the module that the model's class is in."""
     name = f"models.keymaps.{type(model).__module__.rpartition('.')[2]}"
     try:
-        keymap = importlib.import_module(name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise PublishedWeightsError(f"{type(model).__name__}: found no key map {name}; expected a published family's model") from error
-    return keymap.original_names(model)
 
 
 def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path, ignore: tuple[str, ...]) -> LoadReport:
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = _unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    found = unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
     state = model.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
         raise PublishedWeightsError(f"{where}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
@@ -135,15 +153,16 @@ def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | s
     missing = [original for original in names.values() if original not in found and original not in defaulted]
     unexpected = [key for key in found if key not in set(names.values()) and key not in ignored]
     present = {ours: original for ours, original in names.items() if original in found}
-    misfits = [problem for ours, original in present.items() if (problem := _misfit(original, found[original], state[ours]))]
+    misfits = [problem for ours, original in present.items() if (problem := misfit(original, found[original], state[ours]))]
     if missing or unexpected or misfits:
-        raise PublishedWeightsError(_complaint(where, type(model).__name__, missing, unexpected, misfits))
+        raise PublishedWeightsError(complaint(where, type(model).__name__, missing, unexpected, misfits))
     fresh = {ours: state[ours].new_zeros(()) for ours, original in names.items() if original in defaulted}
     model.load_state_dict({ours: found[original] for ours, original in present.items()} | fresh, strict=True)
     return LoadReport(where, len(present), ignored, defaulted)
 
 
-def _unwrap(found: Mapping[str, Any]) -> dict[str, Any]:
+def unwrap(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint's tensors by name, without what is around them and before every name."""
     for wrapper in _WRAPPERS:
         if isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -154,7 +173,7 @@ def _unwrap(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _misfit(key: str, found: Any, expected: Tensor) -> str | None:
+def misfit(key: str, found: Any, expected: Tensor) -> str | None:
     """What is wrong with one value, or None. Floats of another precision are converted; integers must be integers."""
     if not isinstance(found, Tensor):
         return f"{key}: found a {type(found).__name__}, expected a tensor of shape {tuple(expected.shape)}"
@@ -165,7 +184,8 @@ def _misfit(key: str, found: Any, expected: Tensor) -> str | None:
     return None
 
 
-def _complaint(where: str, model: str, missing: list[str], unexpected: list[str], misfits: list[str]) -> str:
+def complaint(where: str, model: str, missing: list[str], unexpected: list[str], misfits: list[str]) -> str:
+    """The message of what does not fit, a dozen keys of each kind."""
     lines = [f"{where} does not fit {model}:"]
     for title, keys in (("missing", missing), ("unexpected", unexpected), ("do not fit", misfits)):
         if keys:

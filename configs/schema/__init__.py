@@ -14,11 +14,15 @@ from configs.schema.datasets import (
     ProblemKind,
     TableName,
 )
+from configs.schema.detection import DetectionRecipe
 from configs.schema.features import Extraction, FeatureFiles, Features
+from configs.schema.localization import LocalizationRecipe
+from configs.schema.parsing import ParsingRecipe
 from configs.schema.recipes import (
     RECIPES,
     TASKS,
     Gate,
+    HeadLabels,
     Optimizer,
     Published,
     Recipe,
@@ -28,12 +32,18 @@ from configs.schema.recipes import (
     TaskName,
     Training,
 )
-from configs.schema.sampling import Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
+from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
 from configs.schema.strict import ConfigError, Strict, content_hash
 
 __all__ = [
     "BUCKETS", "PROBLEM_KINDS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "ConfigError", "Dataset",
-    "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "Mixing", "Optimizer", "ProblemKind", "Published",
-    "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",
+    "DetectionRecipe", "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images", "LocalizationRecipe", "Mixing",
+    "Optimizer",
+    "ProblemKind", "Published", "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",
     "TableName", "TaskName", "Training", "Transforms", "Views", "content_hash",
+    "ParsingRecipe",
 ]  # fmt: skip
+
+RECIPES["detection"] = DetectionRecipe
+RECIPES["localization"] = LocalizationRecipe
+RECIPES["parsing"] = ParsingRecipe

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.schema.sampling import Mixing, Sampling, Transforms, Views
+from configs.schema.sampling import Images, Mixing, Sampling, Transforms, Views
 from configs.schema.strict import Strict, content_hash
 
 TaskName = Literal["recognition", "localization", "detection", "parsing"]
@@ -22,6 +22,9 @@ class Published(Strict):
     top1: float | None = None
     top5: float | None = None
     mean_ap: float | None = None
+    map_at: dict[str, float] | None = Field(None, description="mean_ap by threshold")
+    recall_1x_at: dict[str, float] | None = Field(None, description="Recall@1x by threshold")
+    acc_p: float | None = Field(None, description="of part-level action parsing")
     gflops: float | None = None
     params_m: float | None = None
     note: str | None = Field(None, description="misprints and other things to know about the row")
@@ -38,22 +41,64 @@ class Optimizer(Strict):
     betas: tuple[float, float] = (0.9, 0.999)
     clip_grad_norm: float | None = Field(None, gt=0)
     base_batch_size: int | None = Field(None, ge=1, description="the LR is scaled by batch_size / base_batch_size")
-    lr_multipliers: dict[str, float] = Field(default_factory=dict, description="by parameter-name prefix")
+    lr_multipliers: dict[str, float] = Field(
+        default_factory=dict, description="by parameter-name prefix, or by a pattern (* and ?) of whole names; the longest that fits counts"
+    )
     layer_decay: float | None = Field(None, gt=0, le=1, description="each block's LR as a share of the next one's (transformers)")
     decay_all: bool | None = Field(None, description="decay norms and biases too; null: yes for sgd, no for adamw")
-    no_decay: tuple[str, ...] = Field((), description="parameter-name prefixes without weight decay")
+    no_decay: tuple[str, ...] = Field((), description="parameter-name prefixes or patterns without weight decay")
+    decay_only: tuple[Literal["conv", "linear", "embedding", "norm"], ...] = Field(
+        (), description="kinds of modules whose `weight` decays, and nothing else; empty: as decay_all says"
+    )
 
 
 class Schedule(Strict):
-    """Learning rate per optimizer step. Lengths are in epochs and may be fractions."""
+    """Learning rate per optimizer step. Lengths are in epochs and may be fractions.
+
+    `during_warmup` says what the curve (cosine, steps) does in that time. It waits and begins where the warm-up ends; or it runs from the
+    first step on, multiplied by the warm-up (mmengine's schedulers that begin together); or it runs, and the warm-up is a straight line
+    to where it is at the warm-up's end (PySlowFast). Milestones always count from the first step.
+    """
 
     kind: Literal["cosine", "multistep", "constant"]
     warmup_epochs: float = Field(0.0, ge=0)
     warmup_start: float = Field(0.1, ge=0, le=1, description="first learning rate as a share of the full one")
+    warmup_per: Literal["step", "epoch"] | None = Field(None, description="when the rate moves within the warm-up; null: as `per`")
+    warmup_peak: Literal["after", "last"] = Field(
+        "after", description="what first has the full rate: the step (epoch) after the warm-up, or the last one of it"
+    )
+    during_warmup: Literal["waits", "multiplied", "met"] = "waits"
     milestones: tuple[float, ...] = ()
     per: Literal["step", "epoch"] = Field("step", description="when the rate moves")
     gamma: float = 0.1
     min_lr: float = Field(0.0, ge=0)
+    cosine_epochs: float | None = Field(
+        None, gt=0, description="half a period of the cosine; null: what is left of the training. A longer one is cut off at its end"
+    )
+
+    @model_validator(mode="after")
+    def _of_a_cosine(self) -> Schedule:
+        if self.cosine_epochs is not None and self.kind != "cosine":
+            raise ValueError(f"cosine_epochs {self.cosine_epochs} is for kind cosine, not {self.kind}")
+        return self
+
+
+class HeadLabels(Strict):
+    """Which labels the classifier of a starting checkpoint tells apart, so that ours take the rows of theirs.
+
+    Either the labels of another dataset of the catalogue (read from its own files), or a file of labels, one a line, or a JSON list of
+    labels, or of one row number for each of our classes. Labels are the same when they differ in case and signs alone.
+    """
+
+    dataset: str | None = Field(None, description="name of the dataset that the checkpoint was trained on")
+    file: str | None = Field(None, description="URI of its labels: text, or JSON")
+    renamed: dict[str, str] = Field(default_factory=dict, description="our label -> what it is called there, where that differs")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> HeadLabels:
+        if (self.dataset is None) == (self.file is None):
+            raise ValueError("one of dataset and file has to be given")
+        return self
 
 
 class Training(Strict):
@@ -64,6 +109,7 @@ class Training(Strict):
     accumulate: int = Field(1, ge=1)
     amp: Literal["off", "bf16", "fp16"] = "off"
     ema_decay: float | None = Field(None, gt=0, lt=1)
+    ema_warmup: bool = Field(True, description="the average follows the first steps faster: its decay grows up to ema_decay")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     batch_norm: Literal["train", "partial", "frozen"] = Field(
         "train", description="partial: only the first layer's statistics move; frozen: none do, and no weights of these layers"
@@ -73,7 +119,9 @@ class Training(Strict):
     repeated_augmentation: int = Field(1, ge=1, description="differently augmented copies of each sample in a batch")
     seed: int = 0
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations on the validation split")
-    init_from: str | None = Field(None, description="URI of a checkpoint in the original authors' key names")
+    init_from: str | None = Field(None, description="URI of a checkpoint: of this network, its trunk, a pre-training or an image network")
+    init_head: HeadLabels | None = Field(None, description="labels of that checkpoint's classifier where it has others; null: fresh")
+    head_scale: float | None = Field(None, gt=0, description="the fresh classifier's weights are multiplied by it")
 
     @model_validator(mode="after")
     def _divides(self) -> Training:
@@ -136,6 +184,8 @@ class RecognitionRecipe(Recipe):
     transforms: Transforms
     views: Views = Views()
     mixing: Mixing | None = None
+    images: Images | None = None
+    fusion: tuple[str, ...] = Field((), description="recipes, trained apart, whose scores are averaged under the views of this one")
 
     @field_validator("model")
     @classmethod

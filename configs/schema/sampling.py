@@ -43,13 +43,16 @@ class RandAugment(Strict):
     magnitude_std: float = Field(0.5, ge=0, description="normal noise on the magnitude")
     probability: float = Field(0.5, ge=0, le=1, description="of each drawn operation")
     increasing: bool = Field(True, description="operations whose strength grows with the magnitude")
+    after_crop: bool = Field(False, description="on the cropped view, not on the whole frames of `short_side`")
 
 
 class RandomErasing(Strict):
     """Random erasing (Zhong et al., 2020): one rectangle at the same place in all frames."""
 
     probability: float = Field(0.25, ge=0, le=1)
-    mode: Literal["constant", "random", "pixel"] = Field("pixel", description="zeros, one random colour, or noise, after normalisation")
+    mode: Literal["constant", "random", "pixel", "bytes"] = Field(
+        "pixel", description="after normalisation: zeros, one random colour, or normal noise; bytes: uniform noise of 0..255 before it"
+    )
     area: tuple[float, float] = (0.02, 1 / 3)
     aspect: tuple[float, float] = (0.3, 10 / 3)
 
@@ -91,6 +94,14 @@ class Views(Strict):
     short_side: int | None = Field(None, ge=8)
     crop: int | None = Field(None, ge=8)
     full: bool = Field(False, description="no crop at all: the resized frame as it is")
+
+
+class Images(Strict):
+    """Single images as a second source of training, for networks with a branch for them."""
+
+    root: str = Field(description="fsspec URI of a folder of folders, one a class; '{storage}' stands for the storage root")
+    per_clip: int = Field(ge=1, description="images that come with every clip of a batch")
+    weight: float = Field(1.0, gt=0, description="of their loss beside that of the clips")
 
 
 class Mixing(Strict):

@@ -6,6 +6,13 @@ import re
 
 from models.recognition.uniformer import UniFormer
 
+IN_THE_MIDDLE = True  # of time is where a kernel of the image network goes
+
+
+def image_names(model: UniFormer) -> dict[str, str]:
+    """Our key -> key of the authors' image network of the same size."""
+    return {ours: key.removeprefix("backbone.") for ours, key in original_names(model).items() if not ours.startswith("fc.")}
+
 
 def original_names(model: UniFormer) -> dict[str, str]:
     """Our key -> original key, for every tensor of the model, in the original's order."""

@@ -20,3 +20,17 @@ def original_names(model: VideoMAE) -> dict[str, str]:
             part = next(part for part in _PARTS if key.startswith(part))
             names[key] = _PARTS[part] + key.removeprefix(part)
     return names
+
+
+def starting_names(model: VideoMAE) -> list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]:
+    """Our key -> key in the files of VideoMAE's authors, of fine-tuned networks and (below `encoder.`) of pre-trained ones.
+
+    These have no table of positions, which is computed, and pre-trained ones no norm behind the mean of the tokens.
+    """
+    parts = {"embed.": "patch_embed.proj.", "norm.": "fc_norm.", "fc.": "head."}
+    keys: dict[str, str] = {}
+    for key in model.state_dict():
+        if key not in _WHOLE:
+            part = next((part for part in parts if key.startswith(part)), "")
+            keys[key] = parts.get(part, "") + key.removeprefix(part)
+    return [("a network of the VideoMAE authors", keys, ("norm.",), ("", "encoder.", "backbone."))]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import channels_last
 from models.blocks.heads import classifier
 from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
 
@@ -79,7 +80,7 @@ class C3D(nn.Module):
         size = self.config.size
         if tuple(clip.shape[3:]) != (size, size):
             raise ModelInputError(f"c3d: input: found {clip.shape[3]}x{clip.shape[4]} pixels; expected {size}x{size}")
-        x = F.relu_(self.fc6(self.trunk(clip).flatten(1)))
+        x = F.relu_(self.fc6(self.trunk(channels_last(clip)).flatten(1)))
         return F.relu_(self.fc7(self.dropout(x)))
 
     def classify(self, features: Tensor) -> Tensor:

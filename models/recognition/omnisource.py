@@ -66,10 +66,15 @@ class OmniSource(nn.Module):
     def _classify_images(self, features: Tensor) -> Tensor:
         return self.image_fc(self.dropout(self.image_norm(features)))
 
-    def forward(self, clip: Tensor, every_head: bool = False) -> Tensor | list[tuple[Tensor, float]]:
-        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then those of images."""
+    def forward(self, clip: Tensor, every_head: bool = False, images: Tensor | None = None) -> Tensor | list[tuple[Tensor, float]]:
+        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then those of images.
+
+        With `images` (B, 3, 1, H, W) of their own the latter are theirs, and their loss counts.
+        """
         features = self.features(clip)
         logits = self.classify(features)
+        if images is not None:
+            return [(logits, 1.0), (self.forward_images(images), 1.0)]
         return [(logits, 1.0), (self._classify_images(features), 0.0)] if every_head else logits
 
 

@@ -55,7 +55,7 @@ class SeparateConv(nn.Module):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.along_time(F.relu_(self.between(self.over_image(x)))))
+        x = conv_norm(self.along_time, self.bn, F.relu_(conv_norm(self.over_image, self.between, x)))
         return F.relu_(x) if self.relu else x
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import ConvNorm3d
+from models.blocks.conv import ConvNorm3d, channels_last
 from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
 
 BASE_BLOCKS = (1, 2, 5, 3)
@@ -113,7 +113,7 @@ class X3D(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D): mean over all places."""
         require_clip("x3d", clip)
-        return self.last(self.stages(self.stem_time(self.stem_image(clip)))).mean((2, 3, 4))
+        return self.last(self.stages(self.stem_time(self.stem_image(channels_last(clip))))).mean((2, 3, 4))
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""

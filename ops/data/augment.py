@@ -19,6 +19,7 @@ from configs.schema import RandAugment, RandomErasing, Transforms
 Picture = Image.Image
 Operation = Callable[[Picture], Picture]
 Colours = tuple[int, int, int]
+Triple = tuple[float, float, float]
 MAGNITUDES = 10.0  # the full scale
 ATTEMPTS = 10
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -150,10 +151,13 @@ def _geometry(name: str, strength: float, size: tuple[int, int], fill: Colours, 
 # ---------------------------------------------------------------------------------------------- random erasing
 
 
-def erase(pixels: np.ndarray, config: RandomErasing, rng: np.random.Generator) -> None:
+def erase(
+    pixels: np.ndarray, config: RandomErasing, rng: np.random.Generator, mean: Triple = (127.5,) * 3, std: Triple = (127.5,) * 3
+) -> None:
     """Fill one rectangle of normalised float32 [3, T, H, W], at the same place in all frames, in place.
 
-    'constant' is 0, 'random' one colour of normal noise for the clip, 'pixel' noise of its own for every value.
+    'constant' is 0, 'random' one colour of normal noise for the clip, 'pixel' noise of its own for every value, 'bytes' uniform noise of
+    0..255, which `mean` and `std` normalise.
     """
     if rng.random() >= config.probability:
         return
@@ -162,7 +166,11 @@ def erase(pixels: np.ndarray, config: RandomErasing, rng: np.random.Generator) -
         return
     top, left, height, width = found
     hole = pixels[:, :, top : top + height, left : left + width]
-    if config.mode == "pixel":
+    if config.mode == "bytes":
+        noise = rng.integers(0, 256, hole.shape, np.uint8).astype(np.float32)
+        means, scales = (np.asarray(values, np.float32)[:, None, None, None] for values in (mean, std))
+        hole[...] = (noise - means) / scales
+    elif config.mode == "pixel":
         hole[...] = rng.standard_normal(hole.shape, np.float32)
     else:
         hole[...] = rng.standard_normal((3, 1, 1, 1), np.float32) if config.mode == "random" else 0.0

@@ -21,17 +21,19 @@ GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 def random_view(frames: np.ndarray, config: Transforms, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
     """One random view: float32 [3, T, crop, crop] and whether it is mirrored (the label may have to change with it).
 
-    RandAugment comes first, on frames of `short_side`, as in the recipes that have it; then crop, flip, colour, and erasing last,
+    RandAugment comes first, on frames of `short_side`, or where it says so behind the crop; then crop, flip, colour, and erasing last,
     after normalisation. Raises ConfigError for sizes that do not fit.
     """
     check(config)
     places, sides, colours, operations, holes = rng.spawn(5)
-    if config.randaugment is not None:
+    random, fill = config.randaugment, (round(config.mean[0]), round(config.mean[1]), round(config.mean[2]))
+    if random is not None and not random.after_crop:
         frames = resize_short_side(frames, config.short_side, config.interpolation)
-        fill = (round(config.mean[0]), round(config.mean[1]), round(config.mean[2]))
-        frames = rand_augment(frames, config.randaugment, operations, fill, config.interpolation)
+        frames = rand_augment(frames, random, operations, fill, config.interpolation)
     window = training_window(frames.shape[1], frames.shape[2], config, places)
     view = resize(cut(frames, window), config.crop, config.crop, config.interpolation)
+    if random is not None and random.after_crop:
+        view = rand_augment(view, random, operations, fill, config.interpolation)
     mirrored = bool(sides.random() < config.flip)
     if mirrored:
         view = view[:, :, ::-1]
@@ -40,7 +42,7 @@ def random_view(frames: np.ndarray, config: Transforms, rng: np.random.Generator
         view = shift_hue(view, colour.hue)
     pixels = normalise(view, config, colour.brightness, colour.contrast, colour.saturation)
     if config.erasing is not None:
-        erase(pixels, config.erasing, holes)
+        erase(pixels, config.erasing, holes, config.mean, config.std)
     return pixels, mirrored
 
 

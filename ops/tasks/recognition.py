@@ -15,14 +15,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 import models
 from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe, Views, content_hash
+from ops.annotations.read import labels
 from ops.data.buffers import stacked
 from ops.data.clips import Clip, ClipDataset, ClipTable, DataError, load_clips
 from ops.data.frozen import FrozenViews
+from ops.data.images import ClipsAndImages, ImageFolder, check_images, read_folder
 from ops.data.mixing import batch_generator, mix, soft_labels
 from ops.metrics.recognition import RecognitionMetric
 from ops.store.layout import Layout
-from ops.tasks.initial import load_initial
-from ops.tasks.protocol import Mode, Row
+from ops.tasks.initial import head_channels, load_initial, scale_head
+from ops.tasks.protocol import Mode, Row, Vocabulary
 from ops.tasks.views import view_scores
 
 SPLITS = ("train", "val")
@@ -39,9 +41,18 @@ class Recognition:
         """Usable clips, coverage and labels of the dataset, read once."""
         return load_clips(self.layout, self.dataset, self.recipe.target)
 
+    @cached_property
+    def images(self) -> ImageFolder | None:
+        """The recipe's images beside the clips, listed once."""
+        images = self.recipe.images
+        return None if images is None else read_folder(images.root.format(storage=self.layout.root).rstrip("/"))
+
     def check(self) -> None:
         """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong setting."""
         self._check_views()
+        if self.images is not None:
+            config = getattr(self._on_meta(), "config", None)
+            check_images(self.recipe.name, self.images, getattr(config, "image_classes", None))
         for split in SPLITS:
             for clip in self._clips(split):
                 if not 0 <= clip.label_id < self.recipe.num_classes:
@@ -62,8 +73,9 @@ class Recognition:
             raise ConfigError(where, "views.average", "feature", f"prob or score for family '{self.recipe.family}'")
 
     def data_version(self) -> str:
-        """Hash of every clip's split, id, content key, label and place in its video."""
-        return content_hash([[split, c.clip_id, c.key, c.label, c.label_id, *c.place] for split in SPLITS for c in self._clips(split)])
+        """Hash of every clip's split, id, content key, label and place in its video, and of the list of images where there is one."""
+        clips = [[split, c.clip_id, c.key, c.label, c.label_id, *c.place] for split in SPLITS for c in self._clips(split)]
+        return content_hash(clips if self.images is None else [clips, self.images.version])
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable clips and the usable share, by split."""
@@ -71,6 +83,10 @@ class Recognition:
         for split, found in sorted(self.table.coverage.items()):
             numbers |= {f"{split}_annotated": found.annotated, f"{split}_usable": found.usable, f"{split}_share": found.share}
         return numbers
+
+    def vocabulary(self) -> Vocabulary:
+        """The dataset's labels by id."""
+        return {"labels": labels(self.dataset, "clips", self.layout, self.recipe.target)}
 
     def mirrored_ids(self) -> dict[int, int]:
         """Label id -> label id in a mirror image, by the recipe's own pairs, else the dataset's.
@@ -90,28 +106,32 @@ class Recognition:
         return pairs
 
     def samples(self, split: str, mode: Mode) -> ClipDataset:
-        """The split's clips: one random view ('train'), one fixed view ('validate') or the recipe's views ('test')."""
+        """The split's clips: one random view ('train', with images where the recipe has them), one fixed view ('validate') or the
+        recipe's views ('test')."""
         views = {"train": None, "validate": Views(average=self.recipe.views.average), "test": self.recipe.views}[mode]
         one_view = {"num_positions": 1} if mode == "validate" else {}
-        return ClipDataset(
-            self._clips(split),
-            self.recipe.sampling.model_copy(update=one_view),
-            self.recipe.transforms,
-            views=views,
-            seed=self.recipe.training.seed,
-            copies=self.recipe.training.repeated_augmentation,
-            mirrored_ids=self.mirrored_ids(),
-        )
+        options: dict[str, Any] = {
+            "views": views,
+            "seed": self.recipe.training.seed,
+            "copies": self.recipe.training.repeated_augmentation,
+            "mirrored_ids": self.mirrored_ids(),
+        }
+        clips, sampling, transforms = self._clips(split), self.recipe.sampling.model_copy(update=one_view), self.recipe.transforms
+        if mode == "train" and self.images is not None and self.recipe.images is not None:
+            return ClipsAndImages(self.images, self.recipe.images, clips, sampling, transforms, **options)
+        return ClipDataset(clips, sampling, transforms, **options)
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`frames` float32 (B, V, 3, T, S, S), `label_ids` int64 (B,), `clip_ids` and `video_ids` lists, `epoch`, `first_index`.
 
         With repeated augmentation V are the copies of a training clip, and `label_ids` are (B, V). Without a crop the frames of
-        a batch may differ in size; then `frames` is a list of B tensors (V, 3, T, H, W).
+        a batch may differ in size; then `frames` is a list of B tensors (V, 3, T, H, W). Items with images give `images`
+        (B, K, 3, 1, S, S) and `image_ids` (B, K).
         """
         frames: list[np.ndarray] = [item["frames"] for item in items]
         alike = len({clip.shape for clip in frames}) == 1
-        return {
+        more = {name: stacked([item[name] for item in items]) for name in ("images", "image_ids") if name in items[0]}
+        return more | {
             "frames": stacked(frames) if alike else [torch.from_numpy(clip) for clip in frames],
             "label_ids": torch.from_numpy(np.array([item["label_id"] for item in items], np.int64)),
             "clip_ids": [item["clip_id"] for item in items],
@@ -121,33 +141,51 @@ class Recognition:
         }
 
     def model(self) -> nn.Module:
-        """The recipe's network, from published weights where it names some. Raises ModelConfigError, StorageError."""
-        model = models.build(self.recipe)
-        load_initial(model, self.recipe.training.init_from)
+        """The recipe's network, from published weights where it names some.
+
+        Raises ModelConfigError, ConfigError, StorageError, PublishedWeightsError.
+        """
+        model, training = models.build(self.recipe), self.recipe.training
+        if training.head_scale is not None:
+            scale_head(model, training.head_scale, self.recipe)
+        wanted = training.init_head if training.init_from else None
+        channels = None if wanted is None else head_channels(wanted, self.vocabulary()["labels"], self.layout, self.recipe)
+        load_initial(model, training.init_from, channels)
         return model
 
     def model_class(self) -> type[nn.Module]:
         """Class of the network, found without allocating one."""
+        return type(self._on_meta())
+
+    def _on_meta(self) -> nn.Module:
         with torch.device("meta"):
-            return type(models.build(self.recipe))
+            return models.build(self.recipe)
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """Cross entropy with label smoothing, and the share of right answers on the augmented clips.
 
-        With mixing the batch is mixed here, by the generator of its seed, epoch and first clip, and the label with the larger
-        share is the right answer.
+        With mixing the clips are mixed here, by the generator of the batch's seed, epoch and first clip, and the label with the larger
+        share is the right answer. Images have a loss of their own.
         """
         frames, labels = batch["frames"].flatten(0, 1), batch["label_ids"].flatten()
         training, mixing = self.recipe.training, self.recipe.mixing
-        if mixing is None:
-            heads = _heads(model, frames)
-            losses = [weight * cross_entropy(logits, labels, label_smoothing=training.label_smoothing) for logits, weight in heads]
-        else:
-            soft = soft_labels(labels, self.recipe.num_classes, training.label_smoothing)
+        targets, smoothing = labels, training.label_smoothing
+        if mixing is not None:
+            soft = soft_labels(labels, self.recipe.num_classes, smoothing)
             rng = batch_generator(training.seed, batch["epoch"], batch["first_index"])
-            frames, soft = mix(frames, soft, mixing, rng)
-            heads, labels = _heads(model, frames), soft.argmax(1)
-            losses = [weight * cross_entropy(logits, soft) for logits, weight in heads]
+            frames, targets = mix(frames, soft, mixing, rng)
+            labels, smoothing = targets.argmax(1), 0.0
+        images = batch["images"].flatten(0, 1) if "images" in batch else None
+        heads = _heads(model, frames, images)
+        if images is None or self.recipe.images is None:
+            losses = [
+                weight * cross_entropy(logits, targets, label_smoothing=smoothing) if weight else 0.0 * logits.sum()  # of other labels
+                for logits, weight in heads
+            ]
+        else:
+            (logits, _), (of_images, _) = heads
+            image_loss = cross_entropy(of_images, batch["image_ids"].flatten(), label_smoothing=training.label_smoothing)
+            losses = [cross_entropy(logits, targets, label_smoothing=smoothing), self.recipe.images.weight * image_loss]
         return {"loss": torch.stack(losses).sum(), "train_top1": (heads[0][0].detach().argmax(1) == labels).float().mean()}
 
     def predict(self, model: nn.Module, batch: dict[str, Any]) -> list[Row]:
@@ -181,9 +219,12 @@ class Recognition:
         return clips
 
 
-def _heads(model: nn.Module, frames: Tensor) -> list[tuple[Tensor, float]]:
-    """Float logits of all heads of a network with the weights of their losses, the one that answers first."""
+def _heads(model: nn.Module, frames: Tensor, images: Tensor | None = None) -> list[tuple[Tensor, float]]:
+    """Float logits of all heads of a network with the weights of their losses, the one that answers first; with images those of the
+    clips and those of the images."""
     network = model.module if isinstance(model, DistributedDataParallel) else model
+    if images is not None:
+        return [(logits.float(), weight) for logits, weight in model(frames, images=images)]
     if "every_head" not in signature(network.forward).parameters:
         return [(model(frames).float(), 1.0)]
     return [(logits.float(), weight) for logits, weight in model(frames, every_head=True)]

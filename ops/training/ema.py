@@ -11,11 +11,11 @@ from torch import Tensor, nn
 class WeightAverage:
     """Averages parameters and floating buffers after every optimizer step; other buffers follow the model.
 
-    The decay grows as (1 + n) / (10 + n) up to its full value, so that the first steps do not weigh on short trainings.
+    With `warmup` the decay grows as (1 + n) / (10 + n) up to its full value, so that the first steps do not weigh on short trainings.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, model: nn.Module, decay: float, warmup: bool = True) -> None:
+        self.decay, self.warmup = decay, warmup
         self.steps = 0
         self.weights: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
@@ -23,7 +23,7 @@ class WeightAverage:
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights."""
         self.steps += 1
-        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.warmup else self.decay
         state = model.state_dict()
         floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([self.weights[name] for name in floating], [state[name] for name in floating], 1 - decay)

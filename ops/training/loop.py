@@ -99,7 +99,7 @@ class _Run:
         self.optimizer = build_optimizer(self.model, self.recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.training.amp == "fp16")
         decay = self.recipe.training.ema_decay
-        self.average = WeightAverage(self.model, decay) if decay else None
+        self.average = WeightAverage(self.model, decay, self.recipe.training.ema_warmup) if decay else None
         self.epochs_done, self.step, self.best = 0, 0, None if start is None else start.best
         self.history: list[dict[str, float]] = []
         self.tally, self.tallies = Tally(), list[dict[str, Any]]()

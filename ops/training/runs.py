@@ -9,9 +9,9 @@ from configs import versions
 from configs.schema import Dataset, Recipe, content_hash
 from ops.store.files import exists, read_bytes, write_bytes
 from ops.store.layout import Layout
-from ops.tasks.protocol import Task, build
+from ops.tasks.protocol import Task, Vocabulary, build
 
-WEIGHTS, RECIPE, RECORD = "model.safetensors", "recipe.json", "complete.json"
+WEIGHTS, RECIPE, VOCABULARY, RECORD = "model.safetensors", "recipe.json", "vocabulary.json", "complete.json"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def finished(run_dir: str) -> TrainResult | None:
     return TrainResult(**{**record, "run_dir": run_dir, "weights_uri": f"{run_dir}/{WEIGHTS}"}) if exists(f"{run_dir}/{WEIGHTS}") else None
 
 
-def finish(result: TrainResult, recipe: Recipe) -> None:
-    """Write the recipe and then the record; the weights are there already."""
+def finish(result: TrainResult, recipe: Recipe, vocabulary: Vocabulary) -> None:
+    """Write recipe and vocabulary and then the record; the weights are there already."""
+    write_bytes(f"{result.run_dir}/{VOCABULARY}", json.dumps(vocabulary, ensure_ascii=False, indent=1).encode())
     write_bytes(f"{result.run_dir}/{RECIPE}", recipe.model_dump_json(indent=1).encode())
     write_bytes(f"{result.run_dir}/{RECORD}", json.dumps(asdict(result), indent=1).encode())

@@ -154,6 +154,15 @@ def test_modes_fill_with_their_noise() -> None:
     assert {len(values) for values in one} == {1} and len(np.unique(np.concatenate(one))) == len(one)
 
 
+def test_bytes_are_uniform_and_normalised() -> None:
+    pixels, config = np.full((3, 2, 200, 200), 7, np.float32), RandomErasing(probability=1.0, mode="bytes", area=(0.3, 0.33))
+    erase(pixels, config, np.random.default_rng(0), (100.0, 120.0, 140.0), (50.0, 60.0, 70.0))
+    for plane, mean, std in zip(pixels, (100, 120, 140), (50, 60, 70), strict=True):
+        values = plane[plane != 7] * std + mean
+        np.testing.assert_allclose(values, values.round(), atol=1e-3)
+        assert abs(values.mean() - 127.5) < 1 and abs(values.std() - 73.9) < 1 and values.min() < 1 and values.max() > 254
+
+
 def test_erasing_comes_with_its_probability() -> None:
     _, changed = holes(probability=0.25)
     assert 0.18 < changed.any((1, 2, 3, 4)).mean() < 0.32

@@ -41,6 +41,22 @@ def test_fixed_views_cut_the_documented_places() -> None:
     assert np.array_equal(ten[0, 2, :, 0, 0], [0, 1, 2])  # time stays time
 
 
+def test_randaugment_comes_before_or_behind_the_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def noted(frames: np.ndarray, *rest: Any) -> np.ndarray:
+        seen.append(frames.shape)
+        return 255 - frames
+
+    monkeypatch.setattr("ops.data.transforms.rand_augment", noted)
+    frames, draw = clip(), lambda **changes: random_view(clip(), config(**changes), np.random.default_rng(3))[0]
+    plain, before, behind = draw(), draw(randaugment={}), draw(randaugment={"after_crop": True})
+    assert seen == [frames.shape, (3, 24, 24, 3)]
+    np.testing.assert_array_equal(before, behind)  # what looks at each pixel alone does the same on either side
+    np.testing.assert_array_equal(behind, 255 - plain)
+    assert config(randaugment={}).model_dump(exclude_defaults=True)["randaugment"] == {}
+
+
 def test_normalise_is_exact() -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, 6, 3), dtype=np.uint8)
     found = normalise(frames, config(mean=(123.675, 116.28, 103.53), std=(58.395, 57.12, 57.375)))

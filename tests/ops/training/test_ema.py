@@ -38,3 +38,12 @@ def test_it_is_apart_from_the_model_and_comes_back() -> None:
     average.update(net)
     other.update(net)
     assert torch.equal(other.weights["weight"], average.weights["weight"])
+
+
+def test_without_warm_up_the_decay_is_full_from_the_first_step() -> None:
+    net = nn.Linear(1, 1)
+    nn.init.zeros_(net.weight)
+    average = WeightAverage(net, 0.999, warmup=False)
+    nn.init.ones_(net.weight)
+    average.update(net)
+    assert average.weights["weight"].item() == pytest.approx(0.001)

@@ -30,11 +30,12 @@ def test_a_plan_refuses_what_cannot_be_trained(world, stored: Layout) -> None:
 def test_a_record_counts_with_its_weights_wherever_it_lies(world, tmp_path: Path) -> None:
     run_dir = str(tmp_path / "run")
     result = TrainResult(run_dir, "key", f"{run_dir}/{WEIGHTS}", "id", "data", {"top1": 0.5}, 3, 1.5, None, [{"epoch": 1.0}])
-    finish(result, world.recipe())
+    finish(result, world.recipe(), {"labels": ["a", "b"]})
     assert finished(run_dir) is None  # no weights
     (tmp_path / "run" / WEIGHTS).write_bytes(b"x")
     assert finished(run_dir) == result
     assert json.loads((tmp_path / "run" / "recipe.json").read_text())["name"] == "tiny_tsm"
+    assert json.loads((tmp_path / "run" / "vocabulary.json").read_text()) == {"labels": ["a", "b"]}
     moved = tmp_path / "moved"
     (tmp_path / "run").rename(moved)
     found = finished(str(moved))
