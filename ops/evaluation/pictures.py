@@ -38,13 +38,13 @@ class Clip:
     frames: np.ndarray
 
 
-def _figure(width: float, height: float) -> Figure:
+def figure_of(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=110, facecolor=PAPER)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _png(figure: Figure, photos: bool = False) -> bytes:
+def png_of(figure: Figure, photos: bool = False) -> bytes:
     """The figure as PNG; drawings get a palette of 256 colours: a third of the size, and no difference that one sees."""
     full = io.BytesIO()
     figure.savefig(
@@ -64,20 +64,20 @@ def _png(figure: Figure, photos: bool = False) -> bytes:
     return small.getvalue()
 
 
-def _bare(axes: Axes, *keep: str) -> None:
+def bare(axes: Axes, *keep: str) -> None:
     for side, spine in axes.spines.items():
         spine.set_visible(side in keep)
         spine.set_color(LINE)
     axes.tick_params(colors=INK, length=0, labelsize=9)
 
 
-def _title(axes: Axes, title: str, below: str = "") -> None:
+def titled(axes: Axes, title: str, below: str = "") -> None:
     axes.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=28 if below else 12)
     if below:
         axes.annotate(below, (0, 1), xytext=(0, 10), xycoords="axes fraction", textcoords="offset points", fontsize=9.5, color=SOFT)
 
 
-def _spoken(label: str) -> str:
+def spoken(label: str) -> str:
     text = label.replace("_", " ")
     return text if len(text) <= 26 else text[:25] + "…"
 
@@ -89,24 +89,24 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> bytes:
     totals = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(totals, 1)
     cell = 0.62 if size <= 16 else 0.42 if size <= 26 else 0.3
-    figure = _figure(cell * size + 2.4, cell * size + 1.8)
+    figure = figure_of(cell * size + 2.4, cell * size + 1.8)
     axes = figure.add_subplot()
     axes.imshow(share, cmap=SHADES, vmin=0, vmax=1, aspect="equal")
-    names = [_spoken(label) for label in labels]
+    names = [spoken(label) for label in labels]
     axes.set_xticks(range(size), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(size), [f"{name}  ({int(total)})" for name, total in zip(names, totals[:, 0], strict=True)])
     axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
     axes.grid(which="minor", color=LINE, linewidth=0.8)
-    _bare(axes)
+    bare(axes)
     axes.tick_params(which="minor", length=0)
     axes.set_xlabel("predicted", color=SOFT, fontsize=10)
     axes.set_ylabel("true (clips)", color=SOFT, fontsize=10)
     if size <= 26:
         for row, column in zip(*np.nonzero(counts), strict=True):
             _cell_text(axes, int(row), int(column), float(share[row, column]), int(counts[row, column]), size)
-    _title(axes, "Confusion matrix", f"share of the true label's clips, and their number{note}")
-    return _png(figure)
+    titled(axes, "Confusion matrix", f"share of the true label's clips, and their number{note}")
+    return png_of(figure)
 
 
 def _cell_text(axes: Axes, row: int, column: int, share: float, count: int, size: int) -> None:
@@ -134,7 +134,7 @@ def class_bars(accuracy: Mapping[str, float], clips: Mapping[str, int], chance: 
     ordered = ordered[:MAX_CLASSES]
     values = np.array([accuracy[label] for label in ordered])
     mean = float(np.mean(list(accuracy.values()))) if accuracy else 0.0
-    figure = _figure(7.5, 0.36 * len(ordered) + 1.6)
+    figure = figure_of(7.5, 0.36 * len(ordered) + 1.6)
     axes = figure.add_subplot()
     axes.barh(range(len(ordered)), np.ones(len(ordered)), color="#f1f4f8", height=0.62)
     axes.barh(
@@ -146,13 +146,13 @@ def class_bars(accuracy: Mapping[str, float], clips: Mapping[str, int], chance: 
     axes.axvline(chance, color=SOFT, linewidth=1, linestyle=(0, (3, 3)))
     axes.annotate("chance", (chance, 0), xytext=(0, -14), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=8.5,
                   color=SOFT, ha="center")  # fmt: skip
-    axes.set_yticks(range(len(ordered)), [_spoken(label) for label in ordered])
+    axes.set_yticks(range(len(ordered)), [spoken(label) for label in ordered])
     axes.set_xticks([])
     axes.set_xlim(0, 1)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
-    _bare(axes)
-    _title(axes, "Accuracy per label", f"mean {mean:.0%}, chance {chance:.0%}{note}")
-    return _png(figure)
+    bare(axes)
+    titled(axes, "Accuracy per label", f"mean {mean:.0%}, chance {chance:.0%}{note}")
+    return png_of(figure)
 
 
 def worst_clips(clips: Sequence[Clip], num_mistakes: int, num_clips: int, num_frames: int = 8) -> bytes:
@@ -161,7 +161,7 @@ def worst_clips(clips: Sequence[Clip], num_mistakes: int, num_clips: int, num_fr
     strips = [_strip(clip.frames, num_frames) for clip in clips]
     width = 9.2
     row = width * max((strip.shape[0] / strip.shape[1] for strip in strips), default=0.1)
-    figure = _figure(width, 0.7 + (row + 0.42) * max(len(clips), 1))
+    figure = figure_of(width, 0.7 + (row + 0.42) * max(len(clips), 1))
     top = 1 - 0.6 / figure.get_figheight()
     title = "Worst clips" if clips else "Worst clips: none, every clip is right"
     figure.text(0.0, 1 - 0.2 / figure.get_figheight(), title, fontsize=13, fontweight="bold", color=INK, va="center")
@@ -174,11 +174,11 @@ def worst_clips(clips: Sequence[Clip], num_mistakes: int, num_clips: int, num_fr
         axes.imshow(strip, aspect="auto", interpolation="bilinear")
         axes.set_axis_off()
         line = bottom + height + 0.13 / figure.get_figheight()
-        figure.text(0.0, line, _spoken(clip.true), fontsize=10, fontweight="bold", color=TEAL, va="center")
-        wrong = f"taken for {_spoken(clip.predicted)}, {clip.probability:.0%} sure ({clip.true_probability:.0%} for the truth)"
+        figure.text(0.0, line, spoken(clip.true), fontsize=10, fontweight="bold", color=TEAL, va="center")
+        wrong = f"taken for {spoken(clip.predicted)}, {clip.probability:.0%} sure ({clip.true_probability:.0%} for the truth)"
         figure.text(0.25, line, wrong, fontsize=10, color=RED, va="center")
         figure.text(1.0, line, clip.name[-34:], fontsize=8, color=SOFT, va="center", ha="right")
-    return _png(figure, photos=True)
+    return png_of(figure, photos=True)
 
 
 def _strip(frames: np.ndarray, num_frames: int) -> np.ndarray:
@@ -204,12 +204,12 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], title: st
     shown = order[:MAX_PANELS]
     columns = min(3, max(len(shown), 1))
     rows = -(-max(len(shown), 1) // columns)
-    figure = _figure(4.1 * columns, 3.0 * rows + 0.5)
+    figure = figure_of(4.1 * columns, 3.0 * rows + 0.5)
     figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     for place, name in enumerate(shown):
         _panel(figure.add_subplot(rows, columns, place + 1), name, panels[name])
     figure.tight_layout(rect=(0, 0, 1, 0.99), h_pad=2.0, w_pad=2.0)
-    return _png(figure)
+    return png_of(figure)
 
 
 def _panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -219,7 +219,7 @@ def _panel(axes: Axes, name: str, series: Mapping[str, Sequence[tuple[int, float
         axes.plot(steps, values, color=color, linewidth=2, marker="o" if len(steps) <= 20 else None, markersize=3.5, label=label)
         last = f"{values[-1]:.1%}" if shares else f"{values[-1]:.3g}"
         axes.annotate(last, (steps[-1], values[-1]), xytext=(5, 0), textcoords="offset points", fontsize=8.5, color=color, va="center")
-    _bare(axes, "bottom")
+    bare(axes, "bottom")
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))

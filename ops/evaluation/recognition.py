@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,13 +18,13 @@ from ops.data.clips import Clip
 from ops.data.clock import timeline
 from ops.data.loading import Loader
 from ops.evaluation import pictures
+from ops.evaluation.kept import Evaluation, folder_of, keep, kept
 from ops.evaluation.recognizer import load_weights
 from ops.evaluation.scores import Pairs, class_accuracy, read_pairs, scores_of
 from ops.metrics.recognition import confusion_matrix, probabilities
-from ops.store.files import local_copy, read_bytes, remove, sha256_of, write_bytes
+from ops.store.files import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
-from ops.store.tables import read_table, write_table
 from ops.tasks.recognition import Recognition
 from ops.training.loop import to_device
 
@@ -47,24 +45,6 @@ PREDICTIONS = pa.schema(
         ("scores", pa.list_(pa.float32())),  # as the recipe averages its views: probabilities for 'prob', else logits
     ]
 )
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """One model on one evaluation set. `pictures` maps file names to URIs; all files lie in `folder`."""
-
-    metrics: dict[str, float]
-    per_class: dict[str, float]
-    eval_set: str
-    num_samples: int
-    predictions_uri: str
-    pictures: dict[str, str]
-    seconds: float
-    reused: bool = field(default=False, compare=False)
-
-    def rows(self) -> pa.Table:
-        """Predictions, one row per clip (schema PREDICTIONS)."""
-        return read_table(self.predictions_uri)
 
 
 def evaluate(
@@ -91,17 +71,16 @@ def evaluate(
         raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
     pairs = read_pairs(layout, dataset, labels)
     eval_set = eval_set_of(clips, labels, pairs)
-    folder = f"{weights_uri.rpartition('/')[0]}/evaluation/{eval_set}"
+    folder = folder_of(weights_uri, eval_set)
     with local_copy(weights_uri) as weights:
         identity = content_hash([recipe.key(), sha256_of(weights), split])
-        kept = _kept(folder, identity)
-        if kept is not None:
-            return kept
+        if (found := kept(folder, identity)) is not None:
+            return found
         model = load_weights(recipe, weights).to(device)
     start = time.monotonic()
-    rows = _predict(task, model, split, device, progress)
-    table = _table(rows, labels, recipe)
-    return _keep(folder, identity, table, clips, labels, pairs, eval_set, time.monotonic() - start)
+    rows = predict_clips(task, model, split, device, progress)
+    table = predictions_table(rows, labels, recipe)
+    return keep_scored(folder, identity, table, clips, labels, pairs, eval_set, time.monotonic() - start)
 
 
 def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> str:
@@ -109,7 +88,7 @@ def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> s
     return content_hash([sorted([clip.clip_id, clip.key, clip.label, *clip.place] for clip in clips), list(labels), pairs, EVALUATION])
 
 
-def _predict(
+def predict_clips(
     task: Recognition, model: torch.nn.Module, split: str, device: str, progress: Callable[[int, int], None] | None
 ) -> list[dict[str, Any]]:
     """Prediction rows of all clips, in the order of the clips."""
@@ -129,7 +108,8 @@ def _predict(
     return rows
 
 
-def _table(rows: Sequence[dict[str, Any]], labels: Sequence[str], recipe: RecognitionRecipe) -> pa.Table:
+def predictions_table(rows: Sequence[dict[str, Any]], labels: Sequence[str], recipe: RecognitionRecipe) -> pa.Table:
+    """The rows in the schema PREDICTIONS."""
     scores = np.stack([row["scores"] for row in rows]).astype(np.float32)
     shares = probabilities(scores, recipe.views.average)
     true = np.array([row["label_id"] for row in rows])
@@ -149,10 +129,10 @@ def _table(rows: Sequence[dict[str, Any]], labels: Sequence[str], recipe: Recogn
     return pa.table({name: pa.array(columns[name], PREDICTIONS.field(name).type) for name in PREDICTIONS.names}, schema=PREDICTIONS)
 
 
-def _keep(
+def keep_scored(
     folder: str, identity: str, table: pa.Table, clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs, eval_set: str, seconds: float
 ) -> Evaluation:
-    """Write predictions and pictures, and evaluation.json last: without it nothing counts."""
+    """Score a table of predictions, draw its pictures and keep all of it."""
     scores, true = np.array(table["scores"].to_pylist(), np.float32), table["label_id"].to_numpy()
     accuracy, counts = class_accuracy(scores, true, labels)
     metrics = scores_of(scores, true, labels, pairs)
@@ -161,41 +141,17 @@ def _keep(
         "accuracy_per_label.png": pictures.class_bars(accuracy, counts, metrics["chance"]),
         "worst_clips.png": _contact_sheet(table, clips),
     }
-    remove(f"{folder}/evaluation.json")  # of other weights
-    write_table(f"{folder}/predictions.parquet", table)
-    for name, data in drawn.items():
-        write_bytes(f"{folder}/{name}", data)
-    record = {
-        "identity": identity,
-        "eval_set": eval_set,
-        "num_samples": len(true),
-        "metrics": metrics,
-        "per_class": accuracy,
-        "pictures": sorted(drawn),
-        "seconds": round(seconds, 3),
-    }
-    write_bytes(f"{folder}/evaluation.json", json.dumps(record, indent=1).encode())
-    return _evaluation(folder, record, reused=False)
-
-
-def _kept(folder: str, identity: str) -> Evaluation | None:
-    try:
-        record = json.loads(read_bytes(f"{folder}/evaluation.json"))
-    except FileNotFoundError:
-        return None
-    return _evaluation(folder, record, reused=True) if record["identity"] == identity else None
-
-
-def _evaluation(folder: str, record: dict[str, Any], reused: bool) -> Evaluation:
-    return Evaluation(
-        metrics=record["metrics"],
-        per_class=record["per_class"],
-        eval_set=record["eval_set"],
-        num_samples=record["num_samples"],
-        predictions_uri=f"{folder}/predictions.parquet",
-        pictures={name: f"{folder}/{name}" for name in record["pictures"]},
-        seconds=record["seconds"],
-        reused=reused,
+    return keep(
+        folder,
+        identity,
+        eval_set=eval_set,
+        noun="clips",
+        num_samples=len(true),
+        metrics=metrics,
+        per_class=accuracy,
+        predictions=table,
+        pictures=drawn,
+        seconds=seconds,
     )
 
 

@@ -14,10 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+import configs
 import models
-from configs.schema import ConfigError, RecognitionRecipe
+from configs.schema import ConfigError, Recipe, RecognitionRecipe
+from configs.settings import Settings
 from ops.data.clock import timeline
 from ops.data.frozen import FrozenViews
+from ops.media.sampled import sampled_frames
 from ops.metrics.recognition import probabilities
 from ops.tasks.views import view_scores
 
@@ -30,14 +33,15 @@ class Recognizer:
     recipe: RecognitionRecipe
     labels: Sequence[str]
 
-    @classmethod
-    def from_files(cls, weights: Path, recipe: Path, labels: Path) -> Recognizer:
-        """Load model.safetensors, recipe.json and labels.json. Raises ConfigError where they do not belong together."""
-        loaded = RecognitionRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
-        names = json.loads(labels.read_text(encoding="utf-8"))
-        if len(names) != loaded.num_classes:
-            raise ConfigError(str(labels), "(whole file)", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
-        return cls(load_weights(loaded, weights), loaded, names)
+    def on_video(self, path: Path) -> list[tuple[str, float]]:
+        """All labels of a video file with their probabilities, best first. Raises DecodeError."""
+        short_side = configs.dataset(self.recipe.dataset).frames.short_side  # what training saw
+        shares = self.probabilities(sampled_frames(path, self.indices, short_side=short_side, on_clock=self.needs_times))
+        return [(self.labels[index], float(shares[index])) for index in np.argsort(-shares, kind="stable")]
+
+    def lines(self, found: Sequence[tuple[str, float]]) -> list[str]:
+        """A line per label, with a bar as long as its probability."""
+        return [f"{share:6.1%}  {'█' * round(share * 30):<30}  {label}" for label, share in found]
 
     @cached_property
     def frozen(self) -> FrozenViews:
@@ -72,7 +76,16 @@ class Recognizer:
         return probabilities(scores, average)[0].astype(np.float32)
 
 
-def load_weights(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
+def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Recognizer:
+    """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
+    loaded = RecognitionRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
+    names = json.loads(vocabulary.read_text(encoding="utf-8"))["labels"]
+    if len(names) != loaded.num_classes:
+        raise ConfigError(str(vocabulary), "labels", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
+    return Recognizer(load_weights(loaded, weights), loaded, names)
+
+
+def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
     """The recipe's model in evaluation mode with these safetensors weights, all of them and no others. Raises ConfigError."""
     model = models.build(recipe)
     try:

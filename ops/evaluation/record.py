@@ -22,6 +22,8 @@ class Evaluated(Protocol):
     def predictions_uri(self) -> str: ...
     @property
     def pictures(self) -> Mapping[str, str]: ...
+    @property
+    def files(self) -> Mapping[str, str]: ...
 
 
 def record(run: RunLogger, evaluation: Evaluated, title: str) -> bool:
@@ -31,7 +33,7 @@ def record(run: RunLogger, evaluation: Evaluated, title: str) -> bool:
     if run.run().data.tags.get(EVAL_SET) == evaluation.eval_set:
         return False
     run.log_metrics({f"eval/{name}": value for name, value in evaluation.metrics.items()})
-    for name, uri in evaluation.pictures.items():
+    for name, uri in {**evaluation.pictures, **evaluation.files}.items():
         run.log_bytes(read_bytes(uri), f"evaluation/{name}")
     run.log_bytes(read_bytes(evaluation.predictions_uri), "evaluation/predictions.parquet")
     if curves := run.curves():

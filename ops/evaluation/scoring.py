@@ -23,11 +23,13 @@ class Numbers(Protocol):
     def eval_set(self) -> str: ...
     @property
     def num_samples(self) -> int: ...
+    @property
+    def noun(self) -> str: ...
 
 
 def scored(evaluation: Numbers) -> Scored:
     """An evaluation as the gate takes it."""
-    return Scored(evaluation.metrics, evaluation.eval_set, evaluation.num_samples)
+    return Scored(evaluation.metrics, evaluation.eval_set, evaluation.num_samples, evaluation.noun)
 
 
 def read_recipe(uri: str) -> Recipe:

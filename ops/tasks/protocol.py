@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Mode = Literal["train", "validate", "test"]
 Row = dict[str, Any]
+Vocabulary = dict[str, list[str]]
 
 
 class Samples(Protocol):
@@ -50,6 +51,9 @@ class Task(Protocol):
 
     def coverage(self) -> dict[str, float]:
         """Numbers that say how much of the annotated data is usable, by name."""
+
+    def vocabulary(self) -> Vocabulary:
+        """Names of what the model tells apart, "labels" in the order of its classes: with weights and recipe all that it needs to speak."""
 
     def samples(self, split: str, mode: Mode) -> Samples:
         """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test views."""

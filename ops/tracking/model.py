@@ -6,7 +6,7 @@ import importlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -23,10 +23,11 @@ from mlflow.models import Model, ModelSignature
 from configs.schema import ConfigError, Recipe
 from configs.settings import Settings
 from ops.store.files import local_copy, sha256_of
+from ops.tasks.protocol import Vocabulary
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import RunLogger
 
-WEIGHTS, RECIPE, LABELS = "model.safetensors", "recipe.json", "labels.json"  # below artifacts/ of the model's folder
+WEIGHTS, RECIPE, VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"  # below artifacts/ of the model's folder
 WEIGHTS_SHA256 = "kinograph.weights_sha256"
 REQUIREMENTS = [f"kinograph=={version('kinograph')}"]  # given, or MLflow loads the model in a new process to guess them
 
@@ -47,27 +48,19 @@ class LoggedModel:
         return f"models:/{self.model_id}"
 
 
-def log_model(run: RunLogger, recipe: Recipe, weights_uri: str, labels: Sequence[str]) -> LoggedModel:
+def log_model(run: RunLogger, recipe: Recipe, weights_uri: str, vocabulary: Vocabulary) -> LoggedModel:
     """Log the weights as the run's model, once: the same weights give the same logged model again.
 
-    `weights_uri` is a safetensors file, `labels` the vocabulary in the order of the model's classes. The task's module
+    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its task gives them. The task's module
     `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the signature and a tiny input example.
-    Raises ConfigError for a task without one, or when the number of labels is not the recipe's.
+    Raises ConfigError when the number of labels is not the recipe's.
     """
-    if len(labels) != recipe.num_classes:
-        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the number of labels")
-    code = _code(recipe)
+    if (found := len(vocabulary["labels"])) != recipe.num_classes:
+        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{found}, the number of labels")
+    code = Path(__file__).with_name(f"{recipe.task}_model.py")
     with local_copy(weights_uri) as weights:
         sha256 = sha256_of(weights)
-        found = _existing(run, sha256)
-        return found or _upload(run, recipe, weights, sha256, labels, code)
-
-
-def _code(recipe: Recipe) -> Path:
-    path = Path(__file__).with_name(f"{recipe.task}_model.py")
-    if not path.is_file():
-        raise ConfigError(f"recipe {recipe.name}", "task", recipe.task, "a task whose models can be served: recognition")
-    return path
+        return _existing(run, sha256) or _upload(run, recipe, weights, sha256, vocabulary, code)
 
 
 def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
@@ -83,7 +76,7 @@ def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
     return None
 
 
-def _upload(run: RunLogger, recipe: Recipe, weights: Path, sha256: str, labels: Sequence[str], code: Path) -> LoggedModel:
+def _upload(run: RunLogger, recipe: Recipe, weights: Path, sha256: str, vocabulary: Vocabulary, code: Path) -> LoggedModel:
     """What `mlflow.pyfunc.log_model` does, without its global state, its trial prediction and its guessing of requirements."""
     store = client(run.tracking_uri)
     tags = {"kinograph.recipe": recipe.name, "kinograph.recipe_key": recipe.key(), WEIGHTS_SHA256: sha256}
@@ -93,7 +86,7 @@ def _upload(run: RunLogger, recipe: Recipe, weights: Path, sha256: str, labels: 
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch, "model")
             model = Model(artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run.run_id, model_id=made.model_id)
-            save_model(folder, recipe, weights, labels, code, model)
+            save_model(folder, recipe, weights, vocabulary, code, model)
             store.log_model_artifacts(made.model_id, str(folder))
         store.log_outputs(run.run_id, [LoggedModelOutput(made.model_id, step=0)])
         status = "READY"
@@ -102,18 +95,18 @@ def _upload(run: RunLogger, recipe: Recipe, weights: Path, sha256: str, labels: 
     return LoggedModel(made.model_id, created=True)
 
 
-def save_model(folder: Path, recipe: Recipe, weights: Path, labels: Sequence[str], code: Path, model: Model | None = None) -> None:
-    """Write the MLflow model folder: model.safetensors, recipe.json and labels.json below artifacts/, and the code."""
+def save_model(folder: Path, recipe: Recipe, weights: Path, vocabulary: Vocabulary, code: Path, model: Model | None = None) -> None:
+    """Write the MLflow model folder: model.safetensors, recipe.json and vocabulary.json below artifacts/, and the code."""
     signature, example = _interface(recipe)
     with tempfile.TemporaryDirectory() as scratch:
-        weights_file, recipe_file, labels_file = (Path(scratch, name) for name in (WEIGHTS, RECIPE, LABELS))
+        weights_file, recipe_file, vocabulary_file = (Path(scratch, name) for name in (WEIGHTS, RECIPE, VOCABULARY))
         shutil.copyfile(weights, weights_file)  # under the name that readers expect
         recipe_file.write_text(recipe.model_dump_json(indent=1))
-        labels_file.write_text(json.dumps(list(labels), ensure_ascii=False, indent=1))
+        vocabulary_file.write_text(json.dumps(vocabulary, ensure_ascii=False, indent=1))
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(code),
-            artifacts={"weights": str(weights_file), "recipe": str(recipe_file), "labels": str(labels_file)},
+            artifacts={"weights": str(weights_file), "recipe": str(recipe_file), "vocabulary": str(vocabulary_file)},
             signature=signature,
             input_example=example,
             pip_requirements=REQUIREMENTS,
@@ -127,7 +120,7 @@ def _interface(recipe: Recipe) -> tuple[ModelSignature, np.ndarray]:
 
 @contextmanager
 def downloaded(uri: str, settings: Settings) -> Iterator[Path]:
-    """A local folder with the files WEIGHTS, RECIPE and LABELS of a models:/ URI: name@alias, name/version or a model's id.
+    """A local folder with the files WEIGHTS, RECIPE and VOCABULARY of a models:/ URI: name@alias, name/version or a model's id.
 
     Goes by the given settings, whatever MLflow's global tracking store is. Raises MissingModelError, TrackingError.
     """

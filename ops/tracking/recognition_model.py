@@ -31,10 +31,10 @@ class RecognitionModel(PythonModel):
     """Probabilities [N, classes] of uint8 RGB frames [N, num_clips * T, H, W, 3]; the model resizes and crops them itself."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from ops.evaluation.recognizer import Recognizer
+        from ops.evaluation.recognizer import from_files
 
         artifacts = {name: Path(path) for name, path in context.artifacts.items()}
-        self.recognizer = Recognizer.from_files(artifacts["weights"], artifacts["recipe"], artifacts["labels"])
+        self.recognizer = from_files(artifacts["weights"], artifacts["recipe"], artifacts["vocabulary"])
 
     def predict(self, context: PythonModelContext, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         return np.stack([self.recognizer.probabilities(frames) for frames in model_input])

@@ -115,3 +115,23 @@ def settings(tmp_path: Path, empty_database: Path) -> Settings:
     home.mkdir()
     shutil.copy(empty_database, home / "mlflow.db")
     return Settings(storage=str(tmp_path / "storage"), tracking_uri=f"sqlite:///{home}/mlflow.db", home=home)
+
+
+@pytest.fixture(scope="session")
+def people() -> ModuleType:
+    """The module that makes the tiny dataset of people with parts, and its recipe."""
+    spec = importlib.util.spec_from_file_location("tiny_people", Path(__file__).with_name("data") / "people.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[spec.name])
+    return sys.modules[spec.name]
+
+
+@pytest.fixture(scope="session")
+def stored_people(people: ModuleType, tmp_path_factory: pytest.TempPathFactory):
+    """A layout that holds the people; tests only read it."""
+    from ops.store.layout import Layout
+
+    layout = Layout(str(tmp_path_factory.mktemp("people")))
+    people.build_people(layout)
+    return layout

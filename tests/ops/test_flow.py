@@ -27,6 +27,7 @@ from ops.flow import (
 from ops.store.files import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import PROBLEMS, from_rows, write_table
+from ops.tasks.protocol import build
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import find_run
 from ops.tracking.registry import CHAMPION, find_version
@@ -55,7 +56,7 @@ def have_trained(recipe, layout: Layout) -> TrainResult:
     weights = {name: tensor.contiguous() for name, tensor in models.build(recipe).state_dict().items()}
     write_bytes(f"{plan.run_dir}/{WEIGHTS}", to_safetensors(weights))
     result = TrainResult(plan.run_dir, plan.run_key, f"{plan.run_dir}/{WEIGHTS}", None, plan.data_version, {"top1": 0.3}, 3, 1.0)
-    finish(result, recipe)
+    finish(result, recipe, build(recipe, layout).vocabulary())
     return result
 
 

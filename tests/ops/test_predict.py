@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -15,8 +16,8 @@ from configs import Settings, load
 from configs.schema import RecognitionRecipe
 from ops import predict as module
 from ops.evaluation.recognizer import Recognizer
-from ops.predict import PredictionError, main, predict, recognize, sampled_frames
-from ops.store.files import write_bytes
+from ops.media.sampled import sampled_frames
+from ops.predict import PredictionError, main, on_video, predict
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import register
@@ -53,14 +54,14 @@ def run_folder(recipe: RecognitionRecipe, settings: Settings) -> str:
     torch.manual_seed(0)
     save_file(models.build(recipe).state_dict(), folder / "model.safetensors")
     (folder / "recipe.json").write_text(recipe.model_dump_json())
-    write_bytes(f"{settings.storage}/datasets/figures/annotations/labels.txt", "\n".join(LABELS).encode())
+    (folder / "vocabulary.json").write_text(json.dumps({"labels": LABELS}))
     return str(folder)
 
 
 def test_the_frames_of_the_recipes_views_are_taken_from_the_stream(video: Path, recipe: RecognitionRecipe) -> None:
     views = recipe.views.model_copy(update={"num_clips": 2})
     recognizer = Recognizer(models.build(recipe).eval(), recipe.model_copy(update={"views": views}), LABELS)
-    frames = sampled_frames(recognizer, video)
+    frames = sampled_frames(video, recognizer.indices)
     indices = recognizer.indices(NUM_FRAMES)
     assert frames.shape == (16, 64, 96, 3)
     assert np.abs(frames.mean((1, 2, 3)) - 5 * indices).max() < 4
@@ -71,24 +72,23 @@ def test_a_recipe_on_a_clock_takes_the_frames_shown_at_its_ticks(video: Path, re
     recognizer = Recognizer(models.build(recipe).eval(), recipe.model_copy(update={"sampling": sampling}), LABELS)
     first = (NUM_FRAMES // 2 - 4) // 2 * 2  # every second frame: the middle four of these
     assert recognizer.indices(NUM_FRAMES, [t / FPS for t in range(NUM_FRAMES)]).tolist() == [first, first + 2, first + 4, first + 6]
-    levels = sampled_frames(recognizer, video).mean((1, 2, 3))
+    levels = sampled_frames(video, recognizer.indices, on_clock=recognizer.needs_times).mean((1, 2, 3))
     assert np.abs(levels - 5 * np.array([first, first + 2, first + 4, first + 6])).max() < 4
 
 
 def test_run_folder_registry_and_command_line_agree(
     video: Path, recipe: RecognitionRecipe, settings: Settings, run_folder: str, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    found = predict(str(video), run_folder, top=3, settings=settings)
-    assert len(found) == 3 and found[0][1] >= found[1][1] >= found[2][1] > 0
-    everything = predict(str(video), run_folder, top=99, settings=settings)
-    assert sum(share for _, share in everything) == pytest.approx(1, abs=1e-5) and {label for label, _ in everything} == set(LABELS)
+    found = predict(str(video), run_folder, settings=settings)
+    assert found[0][1] >= found[1][1] >= found[2][1] > 0
+    assert sum(share for _, share in found) == pytest.approx(1, abs=1e-5) and {label for label, _ in found} == set(LABELS)
 
     run = open_run(recipe, "key", settings)
     weights = f"{run_folder}/model.safetensors"
-    logged = log_model(run, recipe, weights, LABELS)
+    logged = log_model(run, recipe, weights, {"labels": LABELS})
     version = register(run, logged, recipe, "key", weights, settings)
     for uri in (logged.uri, version.uri, "models:/figures-recognition@challenger"):
-        assert predict(str(video), uri, top=3, settings=settings) == found
+        assert predict(str(video), uri, settings=settings) == found
 
     monkeypatch.setattr(module.configs, "settings", lambda: settings)
     assert main([str(video), "--model", "models:/figures-recognition@challenger", "--top", "1"]) == 0
@@ -102,9 +102,9 @@ def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_p
     recognizer = module.load(run_folder, settings)
     (tmp_path / "notes.mp4").write_text("not a video")
     with pytest.raises(PredictionError, match="notes.mp4: .*not a video"):
-        recognize(recognizer, str(tmp_path / "notes.mp4"))
+        on_video(recognizer, str(tmp_path / "notes.mp4"))
     with pytest.raises(PredictionError, match="no such file"):
-        recognize(recognizer, str(tmp_path / "none.mp4"))
+        on_video(recognizer, str(tmp_path / "none.mp4"))
     with pytest.raises(PredictionError, match="not the folder of a finished training run"):
         predict("any.mp4", str(tmp_path), settings=settings)
     monkeypatch.setattr(module.configs, "settings", lambda: settings)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 import models
 from configs.schema import ConfigError
 from ops.data.transforms import fixed_views
-from ops.evaluation import recognition
+from ops.evaluation import kept, recognition
 from ops.evaluation.recognition import PREDICTIONS, evaluate
 from ops.evaluation.recognizer import Recognizer
 from ops.store.files import read_bytes
@@ -62,7 +62,7 @@ def test_every_view_counts_and_serving_gives_the_same_probabilities(world, plain
 def test_the_same_question_costs_nothing(world, plain, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(world)
     with monkeypatch.context() as patched:
-        patched.setattr(recognition, "_predict", lambda *_: pytest.fail("scored again"))
+        patched.setattr(recognition, "predict_clips", lambda *_: pytest.fail("scored again"))
         again = run(world)
     assert again.reused and again == first
     save_file({name: tensor + 0.01 for name, tensor in load_file(world.weights).items()}, world.weights)
@@ -86,7 +86,7 @@ def test_a_cut_short_evaluation_does_not_count(world, plain, monkeypatch: pytest
         raise OSError(28, "No space left on device", uri)
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
-        patched.setattr(recognition, "write_bytes", full_disk)
+        patched.setattr(kept, "write_bytes", full_disk)
         run(world)
     assert not run(world).reused
 

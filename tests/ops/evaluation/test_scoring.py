@@ -28,7 +28,7 @@ def trained(world, settings: Settings, key: str, change: float) -> tuple[Registe
     run = open_run(world.recipe, key, settings)
     for epoch in (1, 2):
         run.log_epoch(epoch, {"loss": 1.0 / epoch, "train_top1": 0.3 * epoch})
-    model = log_model(run, world.recipe, weights, ["grow", "shrink", "stay"])
+    model = log_model(run, world.recipe, weights, {"labels": ["grow", "shrink", "stay"]})
     evaluation = evaluate(world.recipe, weights, world.layout, dataset=world.dataset)
     assert record(run, evaluation, world.recipe.name) and not record(run, evaluation, world.recipe.name)
     data = run.run().data

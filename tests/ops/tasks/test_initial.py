@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 import models
+from configs.schema import ConfigError, HeadLabels
 from models.weights import PublishedWeightsError, export_published
 from ops.store.files import StorageError
-from ops.tasks.initial import load_initial
+from ops.tasks import build
+from ops.tasks.initial import head_channels, load_initial, scale_head
 
 
 def model(world, num_classes: int = 3, seed: int = 0) -> torch.nn.Module:
@@ -81,3 +84,73 @@ def test_a_web_address_is_downloaded_once(world, tmp_path: Path, monkeypatch: py
     server.shutdown()
     server.server_close()
     load_initial(model(world, seed=3), f"{address}/weights.pth")  # from the cache
+
+
+LABELS = ("stands still", "moves right", "moves left", "vanishes", "jumps")  # of a larger dataset; ours are right, left, still
+RENAMED = {"right": "Moves Right", "left": "moves-left", "still": "stands still"}
+
+
+def started(world, stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **head: object) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The network of five classes and the one of three that starts from it."""
+    monkeypatch.setattr("ops.tasks.recognition.labels", lambda *asked: ["right", "left", "still"])
+    source = model(world, num_classes=5, seed=1)
+    save_file(export_published(source), tmp_path / "weights.safetensors")
+    training = {"init_from": str(tmp_path / "weights.safetensors"), "init_head": head}
+    torch.manual_seed(2)
+    return source, build(world.recipe(training=training), stored, world.DATASET).model()
+
+
+@pytest.mark.parametrize("form", ["labels.txt", "labels.json", "rows.json"])
+def test_the_classifier_takes_the_rows_of_our_labels(world, stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    listed = [1, 2, 0] if form == "rows.json" else list(LABELS)
+    (tmp_path / form).write_text("\n".join(LABELS) + "\n" if form.endswith(".txt") else json.dumps(listed))
+    source, target = started(world, stored, tmp_path, monkeypatch, file=str(tmp_path / form), renamed=RENAMED)
+    assert torch.equal(target.fc.weight, source.fc.weight[[1, 2, 0]]) and torch.equal(target.fc.bias, source.fc.bias[[1, 2, 0]])
+    assert torch.equal(target.trunk.stem.conv.weight, source.trunk.stem.conv.weight)
+
+
+def test_labels_that_the_checkpoint_lacks_are_named(world, stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    with pytest.raises(ConfigError, match=r"training\.init_head'?: found '?right, left'?; allowed: labels of .*labels\.txt"):
+        started(world, stored, tmp_path, monkeypatch, file=str(tmp_path / "labels.txt"), renamed={"still": "stands still"})
+    (tmp_path / "rows.json").write_text("[0, 1]")
+    with pytest.raises(ConfigError, match=r"rows\.json.*found '2 rows'; allowed: 3, one for each label"):
+        started(world, stored, tmp_path, monkeypatch, file=str(tmp_path / "rows.json"))
+    (tmp_path / "rows.json").write_text('{"right": 1}')
+    with pytest.raises(ConfigError, match=r"found 'dict'; allowed: a list of labels"):
+        started(world, stored, tmp_path, monkeypatch, file=str(tmp_path / "rows.json"))
+
+
+def test_the_labels_may_be_those_of_another_dataset(world, stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("ops.tasks.initial.configs.dataset", lambda name: asked.append(name) or name)
+    monkeypatch.setattr("ops.tasks.initial.labels_of", lambda dataset, table, layout, target: list(LABELS))
+    wanted = HeadLabels(dataset="kinetics710", renamed=RENAMED)
+    assert head_channels(wanted, ["left", "right", "still"], stored, world.recipe()) == [2, 1, 0] and asked == ["kinetics710"]
+    with pytest.raises(ValueError, match="one of dataset and file"):
+        HeadLabels()
+
+
+def test_a_fresh_classifier_may_be_scaled_down(world, stored) -> None:
+    torch.manual_seed(3)
+    plain = build(world.recipe(), stored, world.DATASET).model()
+    torch.manual_seed(3)
+    scaled = build(world.recipe(training={"head_scale": 0.001}), stored, world.DATASET).model()
+    torch.testing.assert_close(scaled.fc.weight, 0.001 * plain.fc.weight)
+    with pytest.raises(ConfigError, match=r"training\.head_scale.*no layer `fc`"):
+        scale_head(torch.nn.Conv2d(1, 1, 1), 0.5, world.recipe())
+
+
+def test_an_image_network_of_any_family_is_a_start_and_the_report_says_what_is_fresh(world, tmp_path: Path, caplog) -> None:
+    swin = models.family("recognition", "videoswin")
+    network, state = swin.build(swin.TINY), {}
+    for key, value in export_published(network).items():
+        key = key.replace("backbone.norm1.", "backbone.norm.").removeprefix("backbone.")
+        if key.endswith("bias_table"):
+            value = torch.randn(value.shape[0] // 3, value.shape[1])
+        state[key] = torch.randn(value[:, :, 0].shape) if value.ndim == 5 else value
+    torch.save({"model": state}, tmp_path / "swin.pth")
+    with caplog.at_level("INFO"):
+        report = load_initial(network, str(tmp_path / "swin.pth"))
+    assert report is not None and report.kind == "an image network"
+    assert "fresh: fc.weight (not in an image network)" in caplog.text and "cls_head.fc_cls.bias" in caplog.text

@@ -25,7 +25,7 @@ from ops.tracking.model import log_model
 from ops.tracking.recognition_model import interface
 from ops.tracking.registry import register
 
-LABELS = [f"label {index}" for index in range(10)]
+VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}
 FRAMES = np.random.default_rng(0).integers(0, 256, (2, 8, 60, 80, 3), np.uint8)
 
 
@@ -54,9 +54,9 @@ def expected(recipe: RecognitionRecipe, weights: Path, frames: np.ndarray) -> np
 def test_the_loaded_model_predicts_what_the_torch_model_does(settings: Settings, small: RecognitionRecipe, weights: Path) -> None:
     run = open_run(small, "key1", settings)
     start = time.process_time()
-    model = log_model(run, small, str(weights), LABELS)
+    model = log_model(run, small, str(weights), VOCABULARY)
     assert time.process_time() - start < 3
-    again = log_model(run, small, str(weights), LABELS)
+    again = log_model(run, small, str(weights), VOCABULARY)
     assert model.created and not again.created and again.model_id == model.model_id
     loaded = mlflow.pyfunc.load_model(client(settings.tracking_uri).get_logged_model(model.model_id).artifact_location)
     np.testing.assert_allclose(loaded.predict(FRAMES), expected(small, weights, FRAMES), rtol=1e-5, atol=1e-6)
@@ -66,7 +66,7 @@ def test_the_loaded_model_predicts_what_the_torch_model_does(settings: Settings,
 @pytest.mark.slow  # a fresh process imports MLflow and torch
 def test_a_fresh_process_knows_it_by_its_alias(settings: Settings, small: RecognitionRecipe, weights: Path, tmp_path: Path) -> None:
     run = open_run(small, "key1", settings)
-    register(run, log_model(run, small, str(weights), LABELS), small, "key1", str(weights), settings)
+    register(run, log_model(run, small, str(weights), VOCABULARY), small, "key1", str(weights), settings)
     np.save(tmp_path / "frames.npy", FRAMES)
     code = (
         "import mlflow, numpy as np\n"
@@ -80,12 +80,12 @@ def test_a_fresh_process_knows_it_by_its_alias(settings: Settings, small: Recogn
 
 def test_the_model_folder_holds_no_pickle_and_its_labels(settings: Settings, small: RecognitionRecipe, weights: Path) -> None:
     run = open_run(small, "key1", settings)
-    model = log_model(run, small, str(weights), LABELS)
+    model = log_model(run, small, str(weights), VOCABULARY)
     folder = Path(client(settings.tracking_uri).get_logged_model(model.model_id).artifact_location.removeprefix("file://"))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"artifacts/model.safetensors", "artifacts/recipe.json", "artifacts/labels.json", "recognition_model.py"} <= files
+    assert {"artifacts/model.safetensors", "artifacts/recipe.json", "artifacts/vocabulary.json", "recognition_model.py"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pt", ".pth", ".pickle"))]
-    assert json.loads((folder / "artifacts/labels.json").read_text()) == LABELS
+    assert json.loads((folder / "artifacts/vocabulary.json").read_text()) == VOCABULARY
     assert (folder / "requirements.txt").read_text().splitlines()[-1].startswith("kinograph==")
     assert sum(path.stat().st_size for path in folder.rglob("*.json")) < 200_000
 
@@ -94,13 +94,13 @@ def test_other_weights_are_another_model_and_a_wrong_vocabulary_is_refused(
     settings: Settings, small: RecognitionRecipe, weights: Path, tmp_path: Path
 ) -> None:
     run = open_run(small, "key1", settings)
-    first = log_model(run, small, str(weights), LABELS)
+    first = log_model(run, small, str(weights), VOCABULARY)
     other = tmp_path / "other" / "model.safetensors"
     other.parent.mkdir()
     save_file(models.build(small).state_dict(), other)
-    assert log_model(run, small, str(other), LABELS).model_id != first.model_id
+    assert log_model(run, small, str(other), VOCABULARY).model_id != first.model_id
     with pytest.raises(ConfigError, match="num_classes"):
-        log_model(run, small, str(weights), LABELS[:9])
+        log_model(run, small, str(weights), {"labels": VOCABULARY["labels"][:9]})
 
 
 def test_the_interface_takes_all_temporal_views(small: RecognitionRecipe) -> None:
