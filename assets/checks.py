@@ -4,7 +4,6 @@ import dagster as dg
 
 import configs
 from assets.annotations import annotations
-from assets.evaluation import evaluation
 from assets.frames import frames
 from assets.partitions import buckets_by_dataset, dataset_partitions, recipe_partitions, video_partitions
 
@@ -45,16 +44,32 @@ def label_vocabulary(context: dg.AssetCheckExecutionContext, settings: dg.Resour
     return _result([checks.label_vocabulary(configs.dataset(context.partition_key), Layout(settings.storage))])
 
 
-@dg.asset_check(asset=evaluation, partitions_def=recipe_partitions, description="The model beats guessing clearly.")
-def above_chance(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-    """Fails when the gate's metric is not above twice the share of one class."""
-    from ops import checks
-    from ops.flow import evaluate_recipe
-    from ops.store.layout import Layout
+def _clear_of(task: str) -> dg.AssetChecksDefinition:
+    """The check `above_chance` of recognition, and `above_floor` of the tasks whose metric is near nothing by guessing."""
+    says = "The model beats guessing clearly." if task == "recognition" else "The model is above the floor of its gate."
 
-    recipe = configs.load(context.partition_key)
-    metrics = evaluate_recipe(recipe, Layout(settings.storage), settings).metrics
-    return _result([checks.above_chance(recipe.gate.metric, metrics[recipe.gate.metric], recipe.num_classes)])
+    @dg.asset_check(
+        asset=dg.AssetKey([task, "evaluation"]),
+        name="above_chance" if task == "recognition" else "above_floor",
+        partitions_def=recipe_partitions[task],
+        description=says,
+    )
+    def clear(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
+        """Fails when the gate's metric says that the model has learnt nothing worth promoting."""
+        from ops import checks
+        from ops.flow import evaluate_recipe
+        from ops.store.layout import Layout
+
+        recipe = configs.load(context.partition_key)
+        gate, metrics = recipe.gate, evaluate_recipe(recipe, Layout(settings.storage), settings).metrics
+        if task == "recognition":
+            return _result([checks.above_chance(gate.metric, metrics[gate.metric], recipe.num_classes)])
+        return _result([checks.above_floor(gate.metric, metrics[gate.metric], gate.floor)])
+
+    return clear
+
+
+clear_of_guessing = [_clear_of(task) for task in configs.TASKS]
 
 
 def _result(answers: list) -> dg.AssetCheckResult:

@@ -7,25 +7,8 @@ from assets.annotations import annotations
 from assets.failures import reported
 from assets.frames import frames
 from assets.metadata import counts
-from assets.partitions import recipe_partitions
-from assets.registry import promotion
+from assets.partitions import features_by_dataset, features_by_recipe, features_partitions
 from configs import versions
-
-features_partitions = dg.StaticPartitionsDefinition(configs.features_names())
-
-
-def features_by_dataset() -> dict[str, set[str]]:
-    """The features of each dataset."""
-    found = [configs.features(name) for name in configs.features_names()]
-    return {dataset: {one.name for one in found if one.dataset == dataset} for dataset in configs.datasets()}
-
-
-def features_by_recipe() -> dict[str, set[str]]:
-    """The features that each recipe's registered model makes."""
-    found = [configs.features(name) for name in configs.features_names()]
-    named = {one.name: {extraction.model.removeprefix("models:/").partition("@")[0] for extraction in one.extract} for one in found}
-    models = {name: configs.load(name).gate.registered_model for name in recipe_partitions.get_partition_keys()}
-    return {recipe: {name for name, wanted in named.items() if model in wanted} for recipe, model in models.items()}
 
 
 class FeaturesRun(dg.Config):
@@ -40,7 +23,7 @@ class FeaturesRun(dg.Config):
     deps=[
         dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()),
         dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(features_by_dataset())),
-        dg.AssetDep(promotion, partition_mapping=dg.StaticPartitionMapping(features_by_recipe())),
+        dg.AssetDep(dg.AssetKey(["recognition", "promotion"]), partition_mapping=dg.StaticPartitionMapping(features_by_recipe())),
     ],
     partitions_def=features_partitions,
     kinds={"pytorch", "zarr"},

@@ -3,12 +3,15 @@
 import dagster as dg
 
 import configs
-from configs.schema import BUCKETS
+from configs.schema import BUCKETS, LocalizationRecipe, ParsingRecipe
 
 dataset_partitions = dg.StaticPartitionsDefinition(configs.datasets())
 bucket_partitions = dg.StaticPartitionsDefinition([f"{bucket:04d}" for bucket in range(BUCKETS)])
 video_partitions = dg.MultiPartitionsDefinition({"dataset": dataset_partitions, "bucket": bucket_partitions})
-recipe_partitions = dg.StaticPartitionsDefinition(configs.names())
+recipe_partitions: dict[str, dg.StaticPartitionsDefinition] = {
+    task: dg.StaticPartitionsDefinition(configs.names(task)) for task in configs.TASKS
+}
+features_partitions = dg.StaticPartitionsDefinition(configs.features_names())
 
 
 def buckets_by_dataset(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> dict[str, list[int]]:
@@ -26,7 +29,38 @@ def video_key(dataset: str, bucket: int) -> dg.MultiPartitionKey:
     return dg.MultiPartitionKey({"dataset": dataset, "bucket": f"{bucket:04d}"})
 
 
-def recipes_by_dataset() -> dict[str, set[str]]:
-    """The recipes that train on each dataset."""
-    recipes = [configs.load(name) for name in configs.names()]
+def recipes_by_dataset(task: str) -> dict[str, set[str]]:
+    """The task's recipes that train on each dataset."""
+    recipes = [configs.load(name) for name in configs.names(task)]
     return {dataset: {recipe.name for recipe in recipes if recipe.dataset == dataset} for dataset in configs.datasets()}
+
+
+def recipes_by_features() -> dict[str, set[str]]:
+    """The localization recipes that train on each features."""
+    recipes = [recipe for name in configs.names("localization") if isinstance(recipe := configs.load(name), LocalizationRecipe)]
+    return {features: {recipe.name for recipe in recipes if recipe.features == features} for features in configs.features_names()}
+
+
+def features_by_dataset() -> dict[str, set[str]]:
+    """The features of each dataset."""
+    found = [configs.features(name) for name in configs.features_names()]
+    return {dataset: {one.name for one in found if one.dataset == dataset} for dataset in configs.datasets()}
+
+
+def users_of_models(users: dict[str, set[str]]) -> dict[str, set[str]]:
+    """By recognition recipe: those of the users, each with the models:/ URIs that it takes, that its registered model serves."""
+    models = {name: configs.load(name).gate.registered_model for name in configs.names("recognition")}
+    named = {user: {uri.removeprefix("models:/").partition("@")[0] for uri in uris} for user, uris in users.items()}
+    return {recipe: {user for user, wanted in named.items() if model in wanted} for recipe, model in models.items()}
+
+
+def features_by_recipe() -> dict[str, set[str]]:
+    """The features that each recognition recipe's registered model makes."""
+    found = [configs.features(name) for name in configs.features_names()]
+    return users_of_models({one.name: {extraction.model for extraction in one.extract} for one in found})
+
+
+def parsing_by_recipe() -> dict[str, set[str]]:
+    """The parsing recipes whose videos' actions each recognition recipe's registered model tells."""
+    found = [recipe for name in configs.names("parsing") if isinstance(recipe := configs.load(name), ParsingRecipe)]
+    return users_of_models({one.name: {one.action_model or ""} for one in found})

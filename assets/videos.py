@@ -10,13 +10,13 @@ from configs import versions
 
 
 class FiguresSize(dg.Config):
-    """How much of the sample world to make; the defaults are the demo's."""
+    """How much of the sample world to make; what is left open is the demo's."""
 
-    train: int = 480
-    val: int = 160
-    untrimmed: int = 6
-    scenes: int = 8
-    parts: int = 40
+    train: int | None = None
+    val: int | None = None
+    untrimmed: int | None = None
+    scenes: int | None = None
+    parts: int | None = None
     seed: int = 0
 
 
@@ -37,7 +37,7 @@ def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg
 
     dataset = configs.dataset("figures")
     root = Layout(settings.storage).dataset_root(dataset)
-    size = figures_size(config.train, config.val, config.untrimmed, config.scenes, config.parts)
+    size = figures_size(train=config.train, val=config.val, untrimmed=config.untrimmed, scenes=config.scenes, parts=config.parts)
     with reported(context), progress_bar("figures", "videos") as progress:
         report = make_figures(root, size, seed=config.seed, progress=progress)
         sheet = read_bytes(f"{root}/contact_sheet.png")

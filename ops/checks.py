@@ -101,3 +101,8 @@ def above_chance(metric: str, value: float, num_classes: int) -> Answer:
     chance = 1 / num_classes
     says = f"{metric} {value:.3f} against {chance:.3f} by guessing"
     return Answer(value > 2 * chance, says, {metric: value, "chance": chance})
+
+
+def above_floor(metric: str, value: float, floor: float) -> Answer:
+    """The model is worth a place in the registry: its metric is above the gate's floor."""
+    return Answer(value > floor, f"{metric} {value:.3f} against the gate's floor of {floor:.3f}", {metric: value, "floor": floor})

@@ -15,7 +15,7 @@ from typing import Any
 import configs
 from configs import Settings, versions
 from configs.schema import BUCKETS, ConfigError, Recipe, content_hash
-from ops.annotations.read import AnnotationReport, annotate, labels
+from ops.annotations.read import AnnotationReport, annotate
 from ops.evaluation.record import record
 from ops.evaluation.scoring import score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
@@ -23,10 +23,13 @@ from ops.figures.dataset import FiguresSize, parameters
 from ops.progress import progress_bar
 from ops.store.files import exists, list_files, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
+from ops.tasks.protocol import build
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import Decision, Registered, promote, register
 from ops.training.runs import TrainResult, finished, plan_run
+
+NOUNS = {"recognition": "clips", "localization": "videos", "detection": "key frames", "parsing": "frames"}  # what is counted
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Evaluated:
 
     metrics: dict[str, float]
     num_samples: int
+    noun: str
     eval_set: str
     pictures: dict[str, bytes]
     run_url: str
@@ -63,7 +67,7 @@ def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run
         )
     result = done or _train(recipe, layout, settings, run)
     # Also after a finished training: the process may have been killed between its record and the model.
-    log_model(run, recipe, result.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout, recipe.target))
+    log_model(run, recipe, result.weights_uri, build(recipe, layout).vocabulary())
     if run.run().info.status == "RUNNING":
         run.finish()
     return Trained(result, run, trained_now=done is None)
@@ -85,13 +89,13 @@ def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evalu
     evaluation = _evaluate(recipe, plan.weights_uri, layout)
     record(run, evaluation, recipe.name)
     pictures = {name.removesuffix(".png"): read_bytes(uri) for name, uri in evaluation.pictures.items()}
-    return Evaluated(evaluation.metrics, evaluation.num_samples, evaluation.eval_set, pictures, run.url)
+    return Evaluated(evaluation.metrics, evaluation.num_samples, evaluation.noun, evaluation.eval_set, pictures, run.url)
 
 
 def register_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
     plan, run = _finished_run(recipe, layout, settings)
-    model = log_model(run, recipe, plan.weights_uri, labels(configs.dataset(recipe.dataset), "clips", layout, recipe.target))
+    model = log_model(run, recipe, plan.weights_uri, build(recipe, layout).vocabulary())
     return register(run, model, recipe, plan.run_key, plan.weights_uri, settings)
 
 
@@ -106,7 +110,7 @@ def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Decisi
 
 def _evaluate(recipe: Recipe, weights_uri: str, layout: Layout) -> Any:
     evaluate: Callable[..., Any] = import_module(f"ops.evaluation.{recipe.task}").evaluate
-    with progress_bar("evaluate", "clips") as progress:
+    with progress_bar("evaluate", NOUNS[recipe.task]) as progress:
         return evaluate(recipe, weights_uri, layout, progress=progress)
 
 
@@ -168,16 +172,34 @@ def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: 
     data = _data_pending(dataset, layout)
     if data:
         return data
-    return [why for name in recipes if (why := _recipe_pending(configs.load(name), layout, settings))]
+    work: list[str] = []
+    for name in recipes:
+        recipe = configs.load(name)
+        uses: str | None = getattr(recipe, "features", None)
+        if uses and (work or (videos := _features_pending(configs.features(uses), layout, settings))):
+            work += [f"make features {uses}" + ("" if work else f" of {videos} videos"), f"train {name}"]
+        elif why := _recipe_pending(recipe, layout, settings):
+            work.append(why)
+    return work
 
 
-def figures_size(train: int = 480, val: int = 160, untrimmed: int = 6, scenes: int = 8, parts: int = 40) -> FiguresSize:
-    """Size of the sample world; `parts` is cut to the number of clips. Raises ConfigError where a split would stay empty."""
-    sizes = {"train": (train, 1), "val": (val, 1), "untrimmed": (untrimmed, 3), "scenes": (scenes, 3), "parts": (parts, 1)}
-    for name, (found, least) in sizes.items():
-        if found < least:
-            raise ConfigError("sample world", name, found, f"{least} or more, so that train and val both have some")
-    return FiguresSize(num_train=train, num_val=val, num_untrimmed=untrimmed, num_scenes=scenes, num_parts=min(parts, train + val))
+LEAST = {"train": 1, "val": 1, "untrimmed": 3, "scenes": 3, "parts": 1}
+
+
+def figures_size(**given: int | None) -> FiguresSize:
+    """Size of the sample world by `train`, `val`, `untrimmed`, `scenes`, `parts`; None is the demo's, parts are cut to the number of clips.
+
+    Raises ConfigError where a split would stay empty, and for another name.
+    """
+    usual = FiguresSize()
+    for name in set(given) - set(LEAST):
+        raise ConfigError("sample world", name, given[name], "one of " + ", ".join(LEAST))
+    sizes = {name: getattr(usual, f"num_{name}") if given.get(name) is None else int(given[name] or 0) for name in LEAST}
+    for name, least in LEAST.items():
+        if sizes[name] < least:
+            raise ConfigError("sample world", name, sizes[name], f"{least} or more, so that train and val both have some")
+    sizes["parts"] = min(sizes["parts"], sizes["train"] + sizes["val"])
+    return FiguresSize(**{f"num_{name}": value for name, value in sizes.items()})
 
 
 def _figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
@@ -204,6 +226,12 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
     if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
         work.append(f"decode {unstored} videos")
     return work
+
+
+def _features_pending(features: configs.Features, layout: Layout, settings: Settings) -> int:
+    from ops.features.materialize import unmade
+
+    return unmade(features, layout, settings)
 
 
 def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:

@@ -4,10 +4,11 @@ from typing import Any
 
 import dagster as dg
 
+import configs
 from assets.partitions import recipe_partitions, video_partitions
-from pipelines.line import run_stage, stages
+from pipelines.line import MODEL_ASSETS, run_stage, stages
 
-DEMO_RECIPES = ["tsn_tiny_figures", "tsm_tiny_figures"]
+DEMO_RECIPES = ["tsn_tiny_figures", "tsm_tiny_figures", "actionformer_tiny_figures", "evad_tiny_figures", "apct_tiny_figures"]
 
 ingest = dg.define_asset_job(
     "ingest",
@@ -15,12 +16,15 @@ ingest = dg.define_asset_job(
     partitions_def=video_partitions,
     description="Scan, hash, probe and decode what is new in one bucket of a dataset, or in a range of them.",
 )
-train = dg.define_asset_job(
-    "train",
-    selection=dg.AssetSelection.assets("trained_model", "evaluation", "challenger", "promotion"),
-    partitions_def=recipe_partitions,
-    description="Train a recipe, evaluate it, register it as challenger and let it face the champion.",
-)
+train = [
+    dg.define_asset_job(
+        f"train_{task}",
+        selection=dg.AssetSelection.assets(*([task, asset] for asset in MODEL_ASSETS)),
+        partitions_def=recipe_partitions[task],
+        description=f"Train a {task} recipe, evaluate it, register it as challenger and let it face the champion.",
+    )
+    for task in configs.TASKS
+]
 
 
 class Line(dg.Config):

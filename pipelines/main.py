@@ -12,6 +12,14 @@ import configs
 from pipelines import check_command, features_command, store_command
 from pipelines.home import prepare_home
 
+SAMPLE_WORLD = {
+    "train": "training clips",
+    "val": "validation clips",
+    "untrimmed": "long videos of several actions",
+    "scenes": "scenes of several people",
+    "parts": "clips with annotated body parts",
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point. Returns the exit status: 0, or 1 with one clear message on stderr."""
@@ -33,10 +41,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="raw video -> frames -> training -> evaluation -> promotion, only what is not done yet")
     run.add_argument("--dataset", default="figures", help="name of a dataset YAML (default: figures, the sample world)")
-    which = "recipe to train, may be given again (default: the demo's two)"
+    which = "recipe to train, may be given again (default: the demo's, of all four tasks)"
     run.add_argument("--recipe", action="append", dest="recipes", metavar="NAME", help=which)
-    run.add_argument("--train", type=int, help="training clips of the sample world")
-    run.add_argument("--val", type=int, help="validation clips of the sample world")
+    for name, what in SAMPLE_WORLD.items():
+        run.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} of the sample world")
     run.set_defaults(command=_run)
     ui = commands.add_parser("ui", help="Dagster UI with its daemon")
     ui.add_argument("--host", default="127.0.0.1")
@@ -46,10 +54,10 @@ def _parser() -> argparse.ArgumentParser:
     mlflow.add_argument("--host", default="127.0.0.1")
     mlflow.add_argument("--port", default="5000")
     mlflow.set_defaults(command=_mlflow_ui)
-    predict = commands.add_parser("predict", help="label video files with a promoted model")
+    predict = commands.add_parser("predict", help="what a promoted model of any task sees in video files")
     predict.add_argument("videos", nargs="+", metavar="VIDEO", help="a path or an s3:// URI")
     predict.add_argument("--model", default="models:/figures-recognition@champion", help="default: %(default)s")
-    predict.add_argument("--top", default="5", help="how many labels (default: 5)")
+    predict.add_argument("--top", default="5", help="how many lines at most (default: 5)")
     predict.set_defaults(command=_predict)
     check_command.add_parser(commands)
     features_command.add_parser(commands)
@@ -71,7 +79,7 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     for name in recipes:
         if (of := configs.load(name).dataset) != arguments.dataset:
             raise configs.ConfigError("kinograph run", f"--recipe {name}", f"trains on dataset {of}", f"a recipe of {arguments.dataset}")
-    size = {name: value for name in ("train", "val") if (value := getattr(arguments, name)) is not None}
+    size = {name: value for name in SAMPLE_WORLD if (value := getattr(arguments, name)) is not None}
 
     from ops.flow import pending
 

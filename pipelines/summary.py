@@ -13,6 +13,8 @@ from assets.partitions import video_key
 from configs.schema import BUCKETS
 from pipelines.line import stages
 
+HEADLINES = ("top1", "top5", "mean_class_accuracy", "pair_order", "mean_ap", "frame_map", "person_ap", "acc_p", "psc")  # as far as there
+
 
 def print_summary(
     console: Console, instance: dg.DagsterInstance, settings: configs.Settings, dataset: str, recipes: list[str], parent_run: str | None
@@ -32,7 +34,7 @@ def _seconds(instance: dg.DagsterInstance, parent_run: str) -> dict[str, float]:
 def _latest(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dict[str, Any]:
     """Metadata of the newest materialization, as plain values."""
     records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None), limit=1
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey.from_user_string(asset), asset_partitions=[partition] if partition else None), limit=1
     ).records
     event = records[0].asset_materialization if records else None
     return {name: value.value for name, value in event.metadata.items()} if event else {}
@@ -63,7 +65,9 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
         parts.append(f"{stored['reused']:.0f} unchanged")
     if noted := facts.get("annotations"):
         parts.append(f"{noted['rows']} rows, {noted['refused_rows']} refused")
-    if trained := facts.get("trained_model"):
+    if made := facts.get("features"):
+        parts.append(f"{made['usable']} of {made['annotated']} videos, {made['done']} made now ({made['steps']} steps)")
+    if trained := next((fact for name, fact in facts.items() if name.endswith("/trained_model")), None):
         parts.append(f"{trained['epochs']} epochs in {trained['seconds']:.0f} s")
     return "; ".join(parts) or "not materialized"
 
@@ -73,8 +77,9 @@ def _model_table(instance: dg.DagsterInstance, recipes: list[str], settings: con
     for column in ("recipe", "metrics on the held-out set", "registry", "decision"):
         table.add_column(column)
     for recipe in recipes:
-        scores, decision = _latest(instance, "evaluation", recipe), _latest(instance, "promotion", recipe)
-        shown = [f"{name} {scores[name]:.3f}" for name in ("top1", "top5", "mean_class_accuracy", "pair_order") if name in scores]
+        task = configs.load(recipe).task
+        scores, decision = _latest(instance, f"{task}/evaluation", recipe), _latest(instance, f"{task}/promotion", recipe)
+        shown = [f"{name} {scores[name]:.3f}" for name in HEADLINES if name in scores]
         where = f"{decision['model']} v{decision['version']} {_standing(decision, settings)}" if decision else "-"
         table.add_row(recipe, ", ".join(shown), where, str(decision.get("reason", "-")))
     return table

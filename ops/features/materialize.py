@@ -104,6 +104,13 @@ def make_features(
     return report
 
 
+def unmade(features: Features, layout: Layout, settings: Settings) -> int:
+    """How many videos `make_features` would have to touch, without touching them. Raises what it raises."""
+    wanted, _ = _wanted(features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name))
+    plans = [bucket.plan for bucket in open_buckets(features, layout, wanted, False) if bucket.look()]
+    return sum(len(plan.jobs) + len(plan.put) + len(plan.drop) for plan in plans)
+
+
 def read_rows(features: Features, layout: Layout) -> list[Row]:
     """The features' ledger, stored and refused videos, sorted within each bucket."""
     uris = (layout.features_manifest(features.dataset, features.key(), number) for number in range(BUCKETS))

@@ -47,9 +47,9 @@ class FiguresSize:
 
     num_train: int = 480
     num_val: int = 160
-    num_untrimmed: int = 6
-    num_scenes: int = 8
-    num_parts: int = 40
+    num_untrimmed: int = 12
+    num_scenes: int = 48
+    num_parts: int = 320
     num_damaged: int = 6
     width: int = 128
     height: int = 96

@@ -60,6 +60,10 @@ class Layout:
         """Zarr array [T, C] of one video."""
         return f"{self.root}/features/{dataset}/{features_key}/arrays/{video_id}/{key}.zarr"
 
+    def actions(self, dataset: str, model_key: str) -> str:
+        """Parquet, one row per video: the action that one recognition model names."""
+        return f"{self.root}/actions/{dataset}/{model_key}.parquet"
+
     def run(self, recipe: str, run_key: str) -> str:
         """Folder of one training: checkpoints, MLflow run id, final weights, completion record."""
         return f"{self.root}/runs/{recipe}-{run_key}"

@@ -117,7 +117,9 @@ def test_a_stage_covers_a_single_bucket_too(home, small, instance) -> None:
 
 
 def test_stages_of_a_dataset_are_in_order_and_only_figures_are_made() -> None:
-    assert [stage.title for stage in stages("figures", ["a", "b"])] == [
-        "sample world", "videos and frames of figures", "annotations of figures", "model a", "model b",
+    names = ["tsm_tiny_figures", "tsn_tiny_figures"]
+    assert [stage.title for stage in stages("figures", names)] == [
+        "sample world", "videos and frames of figures", "annotations of figures", "model tsm_tiny_figures", "model tsn_tiny_figures",
     ]  # fmt: skip
+    assert stages("figures", names)[-1].assets[0] == "recognition/trained_model"
     assert [stage.assets for stage in stages(NAME, [])] == [("videos", "frames"), ("annotations",)]

@@ -122,7 +122,8 @@ def test_the_workspace_file_lists_everything(tmp_path: Path) -> None:
     (repository,) = entry["locationOrLoadError"]["repositories"]
     ours = defs.get_repository_def()
     assert {"/".join(node["assetKey"]["path"]) for node in repository["assetNodes"]} == asset_names()
-    assert {job["name"] for job in repository["jobs"] if not job["name"].startswith("__")} == {"ingest", "train", "end_to_end"}
+    jobs = {"ingest", "end_to_end", *(f"train_{task}" for task in ("recognition", "localization", "detection", "parsing"))}
+    assert {job["name"] for job in repository["jobs"] if not job["name"].startswith("__")} == jobs
     assert {schedule["name"] for schedule in repository["schedules"]} == {schedule.name for schedule in ours.schedule_defs}
     assert {sensor["name"] for sensor in repository["sensors"]} == {sensor.name for sensor in ours.sensor_defs}
 
