@@ -162,7 +162,7 @@ def test_build_follows_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"task": "blocks"}, "field 'task': found 'blocks'; allowed: recognition"),
+        ({"task": "blocks"}, "field 'task': found 'blocks'; allowed: detection, localization, parsing, recognition"),
         ({"family": "tms"}, "field 'family': found 'tms'; allowed: .*tsm, tsn"),
         ({"family": "tsm.Config"}, "field 'family'"),
         ({"model": {"dept": 18}}, "tsm: field 'dept': found 18; allowed: one of .*depth"),

@@ -105,7 +105,7 @@ def test_levels_pooled_together_equal_levels_one_by_one() -> None:
 def test_gradients(ratio: int) -> None:
     torch.manual_seed(0)
     maps = torch.randn(2, 1, 4, 5, dtype=torch.double, requires_grad=True)
-    boxes = torch.tensor([[-10.0, 3, 60, 51], [5, 5, 75, 61], [20, 11, 41, 38]], dtype=torch.double, requires_grad=True)
+    boxes = torch.tensor([[-10.0, 3, 60, 51], [5.3, 5.7, 74.1, 60.2], [20, 11, 41.7, 38.9]], dtype=torch.double, requires_grad=True)
     image = torch.tensor([0, 1, 1])
     assert torch.autograd.gradcheck(lambda maps, boxes: roi_align(maps, boxes, image, 2, 1 / 16, ratio), (maps, boxes))
 

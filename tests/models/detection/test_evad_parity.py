@@ -110,7 +110,8 @@ def test_tokens_kept_and_their_scores(case: Case) -> None:
     pruning = [index for index in range(case.model.config.depth) if f"keep{index}" in case.outputs]
     assert len(pruning) == (3 if case.model.config.keep_rate < 1 else 0)
     for index in pruning:
-        close(case.seen[f"score{index}"], case.outputs[f"score{index}"], 1e-7)
+        # Sorted: tokens stand in the order of an earlier choice, where two that are equal but for rounding may change places.
+        close(case.seen[f"score{index}"].sort().values, np.sort(case.outputs[f"score{index}"]), 1e-7)
         for found, true in zip(case.seen[f"keep{index}"].tolist(), case.outputs[f"keep{index}"].tolist(), strict=True):
             assert set(found) == set(true)
     assert [case.seen[f"block{index}"].shape[1] for index in range(case.model.config.depth)] == case.facts["tokens_after_block"]
