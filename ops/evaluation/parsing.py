@@ -195,7 +195,7 @@ def _pictures(scored: Scored, rows: Sequence[Mapping[str, Any]], videos: Sequenc
     below = f"best, middling and worst of {len(scores.psc)} videos by PSC; states: green right, red wrong; white: the person"
     return {
         "people.png": pictures.contact_sheet(_tiles(scored, rows, videos), scored.words.parts, below),
-        "acc_p.png": pictures.accuracy_curve(scores, _all_right(scores)),
+        "accuracy_curve.png": pictures.accuracy_curve(scores, _all_right(scores)),
         "parts.png": pictures.part_bars(scored.metric.per_part()),
         "bottleneck.png": pictures.bottleneck_bars(scored.table),
     }

@@ -42,7 +42,8 @@ RECIPE: dict[str, Any] = {
     # Whatever it scores, the first is promoted; no later one gains a whole 1.
     "gate": {"metric": "top1", "floor": -1.0, "min_gain": 1.0, "registered_model": "tests-recognition"},
 }
-SIZE = ("--train", "32", "--val", "16", "--untrimmed", "6", "--scenes", "8")  # few enough damaged files beside them that the quarantine check holds
+# Few enough damaged files beside them that the quarantine check holds.
+SIZE = ("--train", "32", "--val", "16", "--untrimmed", "6", "--scenes", "8")
 
 
 def write_recipe(folder: Path, name: str, **changes: Any) -> Path:

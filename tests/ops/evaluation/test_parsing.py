@@ -66,7 +66,7 @@ def test_an_evaluation_is_whole_and_kept(people, trained: Trained) -> None:
     assert rows.schema == PREDICTIONS and rows.num_rows == 9 * 4 * 3
     for uri in found.pictures.values():
         assert min(Image.open(io.BytesIO(read_bytes(uri))).size) > 150
-    assert set(found.pictures) == {"people.png", "acc_p.png", "parts.png", "bottleneck.png"}
+    assert set(found.pictures) == {"people.png", "accuracy_curve.png", "parts.png", "bottleneck.png"}
     again = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
     assert again.reused and again == found
 

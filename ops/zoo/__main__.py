@@ -1,0 +1,85 @@
+"""The zoo in numbers.
+
+python -m ops.zoo rows [--task T] [--family F ...] [--markdown FILE]    cost of every published row beside the published figures
+python -m ops.zoo families [--family F ...] [--markdown FILE]           every family's demo size, trained on the sample world
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import configs
+from ops.store.threads import usable_cpus
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m ops.zoo", description="The zoo in numbers.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    rows = commands.add_parser("rows", help="multiply-adds and parameters of every published row, counted, beside the published figures")
+    rows.add_argument("--task", action="append", default=[], dest="tasks", help="only this task's; may be given again")
+    rows.set_defaults(command=_rows)
+    families = commands.add_parser(
+        "families", help="train every family's demo size on the sample world (what is finished is left alone) and set them side by side"
+    )
+    families.add_argument("--threads", type=int, default=min(2, usable_cpus()), help="of a training (%(default)s)")
+    families.add_argument("--no-measure", action="store_false", dest="measure", help="leave out speed and memory")
+    families.set_defaults(command=_families)
+    for command in (rows, families):
+        command.add_argument("--family", action="append", default=[], dest="families", help="only this family; may be given again")
+        command.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of the docs instead of a table")
+    return parser
+
+
+def _rows(given: argparse.Namespace) -> None:
+    from ops.zoo.cost import catalogued, cost_of, view_of
+    from ops.zoo.page import page
+
+    recipes = catalogued(tuple(given.tasks), tuple(given.families))
+    if given.markdown:
+        _write(given.markdown, page(recipes))
+        return
+    print(f"{'recipe':44} {'view':>10} {'GMACs':>9} {'published':>9} {'M params':>9} {'published':>9}")
+    for recipe in recipes:
+        cost, facts = cost_of(recipe), recipe.published
+        gmacs, params = (facts.gflops, facts.params_m) if facts else (None, None)
+        counted = f"{cost.gmacs:9.2f} {_figure(gmacs)} {cost.params / 1e6:9.2f} {_figure(params)}"
+        print(f"{recipe.name:44} {view_of(recipe)!s:>10} {counted}", flush=True)
+
+
+def _figure(value: float | None) -> str:
+    return f"{'-':>9}" if value is None else f"{value:9.2f}"
+
+
+def _families(given: argparse.Namespace) -> None:
+    from ops.store.layout import Layout
+    from ops.zoo.side_by_side import chart, learnt_of, page, terminal
+
+    results = learnt_of(tuple(given.families), Layout(configs.settings().storage), given.threads, given.measure)
+    if given.markdown:
+        picture = given.markdown.with_suffix(".png")
+        picture.write_bytes(chart(results))
+        _write(given.markdown, page(results, picture.name))
+    print(terminal(results))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def main() -> int:
+    """Run the command; 0, or 1 with one clear message for a mistake of the user or a store that refuses."""
+    given = _parser().parse_args()
+    try:
+        given.command(given)
+    except (ValueError, OSError) as error:
+        print(f"python -m ops.zoo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
