@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import conv_norm
+
 D161 = (6, 12, 36, 24)
 
 
@@ -18,7 +20,7 @@ class DenseLayer(nn.Module):
         self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(F.relu_(self.norm2(self.conv1(F.relu_(self.norm1(x))))))
+        return self.conv2(F.relu_(conv_norm(self.conv1, self.norm2, F.relu_(self.norm1(x)))))
 
 
 class DenseBlock(nn.Module):
@@ -67,7 +69,7 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu_(F.max_pool2d(self.norm0(self.conv0(x)), 3, 2, 1))
+        x = F.relu_(F.max_pool2d(conv_norm(self.conv0, self.norm0, x), 3, 2, 1))
         for number in range(1, self.count + 1):
             x = self.get_submodule(f"denseblock{number}")(x)
             if number < self.count:

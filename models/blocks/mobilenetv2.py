@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import conv_norm
+
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Per stage: expansion, channels, blocks, stride of the first."""
 
@@ -22,7 +24,7 @@ class ConvNormReLU6(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.bn(self.conv(x))
+        x = conv_norm(self.conv, self.bn, x)
         return F.relu6(x, inplace=True) if self.relu else x
 
 

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import conv_norm
+
 S4 = ((192, 2, 0), (448, 8, 0), (896, 10, 5), (2048, 1, 1))
 """Stages of MobileOne-S4: channels, pairs of blocks, how many of the last pairs weigh their channels."""
 
@@ -40,7 +42,7 @@ class ConvThenNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(self.conv(x))
+        return conv_norm(self.conv, self.norm, x)
 
     def merged(self, kernel: int) -> tuple[Tensor, Tensor]:
         """Weight and bias of the one convolution of this kernel size that does the same."""

@@ -161,3 +161,14 @@ class ResNet3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.second_pool(self.layer1(self.enter(x)))
         return self.layer4(self.layer3(self.layer2(x)))
+
+
+def starting_as_shortcuts(trunk: ResNet3d) -> ResNet3d:
+    """The trunk with zeros for the weights of each block's last normalisation: a deep fresh network passes its input on
+    (Goyal et al., 2017)."""
+    for block in trunk.modules():
+        if isinstance(block, (BasicBlock3d, Bottleneck3d)):
+            last = block.conv3 if isinstance(block, Bottleneck3d) else block.conv2
+            assert isinstance(last, ConvNorm3d)
+            nn.init.zeros_(last.bn.weight)
+    return trunk

@@ -150,7 +150,14 @@ class Swin(nn.Module):
     """Embedded patches (B, T, H, W, width) -> (B, T, H / 8, W / 8, 8 * width), normalised."""
 
     def __init__(
-        self, width: int, depths: tuple[int, ...], heads: tuple[int, ...], window: Triple, shift: Triple, drop_path: float = 0.0
+        self,
+        width: int,
+        depths: tuple[int, ...],
+        heads: tuple[int, ...],
+        window: Triple,
+        shift: Triple,
+        drop_path: float = 0.0,
+        init_std: float = 0.02,
     ) -> None:
         super().__init__()
         rates = torch.linspace(0, drop_path, sum(depths), device="cpu").tolist()
@@ -168,7 +175,7 @@ class Swin(nn.Module):
         self.norm = nn.LayerNorm(self.out_channels)
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                nn.init.trunc_normal_(module.weight, std=init_std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 

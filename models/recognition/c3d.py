@@ -27,6 +27,7 @@ class Config:
     hidden: int = 4096
     size: int = 112
     dropout: float = 0.5
+    init_std: float = 0.005
 
     def __post_init__(self) -> None:
         require_int("c3d", "num_classes", self.num_classes, 1)
@@ -34,6 +35,7 @@ class Config:
         require_int("c3d", "hidden", self.hidden, 1)
         require_one_of("c3d", "size", self.size, range(32, 513))
         require_rate("c3d", "dropout", self.dropout)
+        require_rate("c3d", "init_std", self.init_std)
 
 
 NUM_FRAMES = 16
@@ -69,8 +71,8 @@ class C3D(nn.Module):
                 layers.append(nn.MaxPool3d(2))
                 side, time = side // 2, time // 2
         self.trunk = nn.Sequential(*layers)
-        self.fc6 = classifier(channels * time * side * side, config.hidden, 0.005)
-        self.fc7 = classifier(config.hidden, config.hidden, 0.005)
+        self.fc6 = classifier(channels * time * side * side, config.hidden, config.init_std)
+        self.fc7 = classifier(config.hidden, config.hidden, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(config.hidden, config.num_classes, 0.01)
 

@@ -34,6 +34,7 @@ class Config:
     widen_early: bool = False
     drop_path: float = 0.1
     dropout: float = 0.5
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         for field in ("num_classes", "depth", "heads", "key_stride"):
@@ -47,6 +48,7 @@ class Config:
         require_one_of("mvit", "widen_early", self.widen_early, (True, False))
         require_rate("mvit", "drop_path", self.drop_path)
         require_rate("mvit", "dropout", self.dropout)
+        require_rate("mvit", "init_std", self.init_std)
 
 
 TINY = Config(num_classes=5, width=8, depth=3, halvings=(1,), num_frames=4, size=64, key_stride=4)
@@ -183,7 +185,7 @@ class MViT(nn.Module):
         last = f"blocks.{config.depth - 1}.attn"
         self.idle = (f"{last}.rel_pos_", f"{last}.pool_q.")
         self.norm = nn.LayerNorm(width, 1e-6)
-        init_linear(self)
+        init_linear(self, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(width, config.num_classes, 0.02)
 

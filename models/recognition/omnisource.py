@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import ResNet3d
+from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
 from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
 
 
@@ -39,7 +39,7 @@ class OmniSource(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True))
+        self.trunk = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
         for module in self.trunk.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = 0.01

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import ONCE, Triple
+from models.blocks.conv import ONCE, Triple, conv_norm
 from models.blocks.heads import PooledClassifier
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import ResNet3d, Slots3d, Stem3d

@@ -9,7 +9,7 @@ from torch import nn
 from models.blocks.heads import PooledClassifier
 from models.blocks.nonlocal_block import KINDS, NonLocalBlock
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d
+from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, starting_as_shortcuts
 from models.errors import require_int, require_one_of, require_rate
 
 NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
@@ -46,6 +46,7 @@ class SlowOnly(PooledClassifier):
             return NonLocalBlock(4 * place.channels, config.nonlocal_kind, scaled=True)
 
         trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True), slots=Slots3d(after=after))
+        starting_as_shortcuts(trunk)
         super().__init__("slowonly", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config
 

@@ -30,6 +30,7 @@ class Config:
     patch: int = 16
     drop_path: float = 0.1
     dropout: float = 0.0
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         require_int("timesformer", "num_classes", self.num_classes, 1)
@@ -42,6 +43,7 @@ class Config:
         require_one_of("timesformer", "size", self.size, range(self.patch, 4097, self.patch))
         require_rate("timesformer", "drop_path", self.drop_path)
         require_rate("timesformer", "dropout", self.dropout)
+        require_rate("timesformer", "init_std", self.init_std)
 
 
 TINY = Config(num_classes=5, width=16, depth=2, heads=2, num_frames=4, size=32)
@@ -97,7 +99,7 @@ class TimeSformer(nn.Module):
         else:
             blocks = [Block(width, config.heads, drop_path=rate) for rate in rates]
         self.blocks = nn.Sequential(*blocks)
-        init_linear(self)
+        init_linear(self, config.init_std)
         nn.init.trunc_normal_(self.first, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
         for block in blocks[1:]:  # a fresh model looks at frames one by one; the first block's way along time is open

@@ -23,6 +23,7 @@ class Config:
     head_width: int = 64
     drop_path: float = 0.1
     dropout: float = 0.0
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         require_int("uniformer", "num_classes", self.num_classes, 1)
@@ -35,6 +36,7 @@ class Config:
             raise ModelConfigError("uniformer", "widths", self.widths, f"multiples of head_width {self.head_width} in the last two stages")
         require_rate("uniformer", "drop_path", self.drop_path)
         require_rate("uniformer", "dropout", self.dropout)
+        require_rate("uniformer", "init_std", self.init_std)
 
 
 TINY = Config(num_classes=5, depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), head_width=8)
@@ -123,7 +125,7 @@ class UniFormer(nn.Module):
             channels = width
         self.embeddings, self.stages = nn.ModuleList(embeddings), nn.ModuleList(stages)
         self.norm = nn.BatchNorm3d(channels)
-        init_linear(self)
+        init_linear(self, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(channels, config.num_classes, 0.01)
 

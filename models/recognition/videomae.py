@@ -26,6 +26,7 @@ class Config:
     patch: int = 16
     drop_path: float = 0.0
     dropout: float = 0.0
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         require_int("videomae", "num_classes", self.num_classes, 1)
@@ -37,6 +38,7 @@ class Config:
         require_one_of("videomae", "size", self.size, range(self.patch, 4097, self.patch))
         require_rate("videomae", "drop_path", self.drop_path)
         require_rate("videomae", "dropout", self.dropout)
+        require_rate("videomae", "init_std", self.init_std)
 
 
 TINY = Config(num_classes=5, width=16, depth=2, heads=2, num_frames=4, size=32)
@@ -58,7 +60,7 @@ class VideoMAE(nn.Module):
         rates = drop_rates(config.drop_path, config.depth)
         self.blocks = nn.Sequential(*(Block(width, config.heads, "qv", drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(width, 1e-6)
-        init_linear(self)
+        init_linear(self, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(width, config.num_classes, 0.02)
 

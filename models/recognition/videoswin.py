@@ -24,6 +24,7 @@ class Config:
     window: tuple[int, ...] = (8, 7, 7)
     drop_path: float = 0.1
     dropout: float = 0.5
+    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         require_int("videoswin", "num_classes", self.num_classes, 1)
@@ -41,6 +42,7 @@ class Config:
             raise ModelConfigError("videoswin", "heads", self.heads, "divisors of the channels of their stages")
         require_rate("videoswin", "drop_path", self.drop_path)
         require_rate("videoswin", "dropout", self.dropout)
+        require_rate("videoswin", "init_std", self.init_std)
 
 
 TINY = Config(num_classes=5, width=8, depths=(2, 2), heads=(1, 2), window=(2, 3, 3))
@@ -56,7 +58,7 @@ class VideoSwin(nn.Module):
         window = (config.window[0], config.window[1], config.window[2])
         shift = (window[0] // 2, window[1] // 2, window[2] // 2)
         self.embed, self.embed_norm = nn.Conv3d(3, config.width, PATCH, PATCH), nn.LayerNorm(config.width)
-        self.swin = Swin(config.width, tuple(config.depths), tuple(config.heads), window, shift, config.drop_path)
+        self.swin = Swin(config.width, tuple(config.depths), tuple(config.heads), window, shift, config.drop_path, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(self.swin.out_channels, config.num_classes, 0.01)
 
