@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -93,13 +93,6 @@ class DetectionRecipe(Recipe):
     groups: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="groups of labels with a figure of their own; empty: AVA's three, where the ids are AVA's"
     )
-
-    @field_validator("model")
-    @classmethod
-    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "num_classes" in model:
-            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
-        return model
 
     @model_validator(mode="after")
     def _around_a_key_frame(self) -> DetectionRecipe:

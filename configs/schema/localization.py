@@ -95,10 +95,9 @@ class LocalizationRecipe(Recipe):
 
     @field_validator("model")
     @classmethod
-    def _of_the_recipe(cls, model: dict[str, Any]) -> dict[str, Any]:
-        for name, place in (("num_classes", "the recipe itself"), ("empty_classes", "the data: classes without a segment")):
-            if name in model:
-                raise ValueError(f"{name} belongs to {place}, not to its model section")
+    def _empty_classes_are_the_datas(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if "empty_classes" in model:
+            raise ValueError("empty_classes belongs to the data: classes without a segment, not to its model section")
         return model
 
     @field_validator("tiou")

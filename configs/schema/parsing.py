@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from configs.schema.recipes import Recipe
 from configs.schema.strict import Strict
@@ -73,13 +73,6 @@ class ParsingRecipe(Recipe):
     loss_weights: dict[str, float] = Field(default_factory=dict, description="of the family's criterion; those left out are its own")
     action_model: str | None = Field(None, description="registry URI or run folder of the recognition model that names a video's action")
     action_file: str | None = Field(None, description="json {video: action} that names it instead; {storage} stands for the storage root")
-
-    @field_validator("model")
-    @classmethod
-    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "num_classes" in model:
-            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
-        return model
 
     @model_validator(mode="after")
     def _one_source_of_actions(self) -> ParsingRecipe:

@@ -170,6 +170,13 @@ class Recipe(Strict):
     scale: Scale = Scale()
     gate: Gate
 
+    @field_validator("model")
+    @classmethod
+    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
+        if "num_classes" in model:
+            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
+        return model
+
     def key(self) -> str:
         """Hash of everything that changes the trained weights or their evaluation."""
         kept_out = {"name", "about", "origin", "published", "scale", "gate"}
@@ -186,13 +193,6 @@ class RecognitionRecipe(Recipe):
     mixing: Mixing | None = None
     images: Images | None = None
     fusion: tuple[str, ...] = Field((), description="recipes, trained apart, whose scores are averaged under the views of this one")
-
-    @field_validator("model")
-    @classmethod
-    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "num_classes" in model:
-            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
-        return model
 
 
 RECIPES: dict[TaskName, type[Recipe]] = {"recognition": RecognitionRecipe}

@@ -239,9 +239,7 @@ class PyramidNeck(nn.Module):
         sums = [span.clean(lateral(level)) for lateral, level, span in zip(self.laterals, levels, spans, strict=True)]
         for at in range(len(sums) - 1, 0, -1):
             sums[at - 1] = sums[at - 1] + sums[at].repeat_interleave(2, 1)
-        return [
-            span.cut(norm(span.clean(conv(one)))) for conv, norm, one, span in zip(self.convs, self.norms, sums, spans, strict=True)
-        ]
+        return [span.cut(norm(span.clean(conv(one)))) for conv, norm, one, span in zip(self.convs, self.norms, sums, spans, strict=True)]
 
 
 class Head(nn.Module):

@@ -6,7 +6,6 @@ there are.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,10 +21,8 @@ from ops.data.samplers import check_sampling, random_indices
 from ops.data.transforms import check, random_view
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
-from ops.store.reader import FrameReader
+from ops.store.reader import FrameReader, Readers
 from ops.store.tables import CLIPS, read_table
-
-OPEN_READERS = 4096  # each holds an index of its video, no open file
 
 
 class DataError(ValueError):
@@ -157,7 +154,7 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         self.frozen = None if views is None else FrozenViews(sampling, transforms, views)
         self.seed, self.copies, self.mirrored_ids = seed, copies, dict(mirrored_ids or {})
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
-        self._readers: OrderedDict[str, FrameReader] = OrderedDict()
+        self._readers = Readers()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random views of this epoch; has no effect on fixed views."""
@@ -175,12 +172,9 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         item = {"frames": frames, "label_id": label_id, "clip_id": clip.clip_id, "video_id": clip.video_id}
         return {**item, "index": index, "epoch": epoch}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": OrderedDict()}  # every process opens its own
-
     def _random(self, clip: Clip, epoch: int, index: int) -> tuple[np.ndarray, int | np.ndarray]:
         """All copies are read at once: what they share is decoded once."""
-        reader = self._reader(clip.uri)
+        reader = self._readers[clip.uri]
         line = self._timeline(clip, reader)
         generators = [np.random.default_rng((self.seed, epoch, index, copy)) for copy in range(self.copies)]
         wanted = np.stack([line[random_indices(self.sampling, len(line), rng)] for rng in generators])
@@ -192,7 +186,7 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         return (views[0][None], labels[0]) if self.copies == 1 else (np.stack(views), np.array(labels))
 
     def _fixed(self, clip: Clip, frozen: FrozenViews) -> tuple[np.ndarray, int]:
-        reader = self._reader(clip.uri)
+        reader = self._readers[clip.uri]
         line = self._timeline(clip, reader)
         return frozen.pixels(reader.read(line[frozen.indices(len(line))])), clip.label_id
 
@@ -200,10 +194,3 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         if not clip.place and self.sampling.fps is None:
             return np.arange(clip.num_frames)  # the ledger knows it: nothing has to be opened
         return timeline(clip.num_frames, reader.attributes, start_s=clip.start_s, end_s=clip.end_s, fps=self.sampling.fps)
-
-    def _reader(self, uri: str) -> FrameReader:
-        reader = self._readers.pop(uri, None) or FrameReader(uri)
-        self._readers[uri] = reader
-        if len(self._readers) > OPEN_READERS:
-            self._readers.popitem(last=False)
-        return reader

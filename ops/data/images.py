@@ -72,7 +72,7 @@ class ClipsAndImages(ClipDataset):
         return {**item, "images": np.stack(views), "image_ids": self.images.class_ids[chosen]}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_order": None}
+        return {**self.__dict__, "_order": None}
 
     def _ordered(self, epoch: int) -> np.ndarray:
         if self._order is None or self._order[0] != epoch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,13 +13,13 @@ from torch.utils.data import Dataset as TorchDataset
 from configs.schema import Sampling, Transforms
 from configs.schema.detection import Pictures
 from ops.data.buffers import empty
-from ops.data.clips import OPEN_READERS, SampleError
+from ops.data.clips import SampleError
 from ops.data.clock import frames_at, timestamps
 from ops.data.crops import short_side_size
 from ops.data.key_frames import KeyFrame, KeyFrameList
 from ops.data.samplers import check_sampling, fixed_indices
 from ops.data.transforms import normalise, resize
-from ops.store.reader import FrameReader
+from ops.store.reader import Readers
 
 
 def clip_indices(sampling: Sampling, num_frames: int, times: np.ndarray | None, at_s: float | None, frame: int | None) -> np.ndarray:
@@ -120,7 +119,7 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
             order[one] = other
         self.mirrored_order = order
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
-        self._readers: OrderedDict[str, FrameReader] = OrderedDict()
+        self._readers = Readers()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random flips and colours of this epoch."""
@@ -128,9 +127,6 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.key_frames)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": OrderedDict()}  # every process opens its own
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         key, epoch = self.key_frames[index], int(self._epoch[0])
@@ -154,17 +150,10 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
 
     def frames(self, key: KeyFrame) -> np.ndarray:
         """The clip's frames uint8 [T, H, W, 3] as they are stored."""
-        reader = self._reader(key.video.uri)
+        reader = self._readers[key.video.uri]
         needs = key.frame is None or self.sampling.fps is not None
         times = timestamps(reader.attributes) if needs else None
         return reader.read(clip_indices(self.sampling, key.video.num_frames, times, key.timestamp_s, key.frame))
-
-    def _reader(self, uri: str) -> FrameReader:
-        reader = self._readers.pop(uri, None) or FrameReader(uri)
-        self._readers[uri] = reader
-        if len(self._readers) > OPEN_READERS:
-            self._readers.popitem(last=False)
-        return reader
 
 
 def seen_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ Everything random depends on seed, epoch and index alone.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +14,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from configs.schema import ConfigError
 from configs.schema.parsing import FrameChoice, Images
-from ops.data.clips import OPEN_READERS, SampleError
+from ops.data.clips import SampleError
 from ops.data.parts import Humans, PartVideo
 from ops.data.transforms import GRAY, resize
-from ops.store.reader import FrameReader
+from ops.store.reader import Readers
 
 
 class Scene(NamedTuple):
@@ -49,7 +48,7 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
             for place in (range(choice.per_video) if training else video.stored[video.frames[video.stored] % choice.every == 0].tolist())
         ]
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
-        self._readers: OrderedDict[str, FrameReader] = OrderedDict()
+        self._readers = Readers()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random frames and views of this epoch; has no effect in evaluation."""
@@ -67,7 +66,7 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
             place = int(rng.choice(own))
         frame = int(video.frames[place])
         try:
-            picture = self._reader(video.uri).read([frame])[0]
+            picture = self._readers[video.uri].read([frame])[0]
             scene = Scene(picture, in_pixels(video.humans_of(place), picture, video))
             scene = training_view(scene, self.images, self.mirrored, rng) if self.training else test_view(scene, self.images)
         except (OSError, ValueError, IndexError, RuntimeError) as error:
@@ -75,16 +74,6 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
         colours = rng.spawn(1)[0] if self.training else None
         item = {"pixels": normalised(scene.picture, self.images, colours), **fractions(scene)}
         return {**item, "size": (video.height, video.width), "video_id": video.video_id, "frame": frame}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_readers": OrderedDict()}  # every process opens its own
-
-    def _reader(self, uri: str) -> FrameReader:
-        reader = self._readers.pop(uri, None) or FrameReader(uri)
-        self._readers[uri] = reader
-        if len(self._readers) > OPEN_READERS:
-            self._readers.popitem(last=False)
-        return reader
 
 
 def in_pixels(humans: Humans, picture: np.ndarray, video: PartVideo) -> Humans:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +16,10 @@ from ops.data.key_frame_clips import KeyFrameClips
 from ops.data.key_frames import Video
 from ops.evaluation import detection_pictures as pictures
 from ops.evaluation.detection_pictures import Person, Shown
-from ops.evaluation.kept import Evaluation, folder_of, keep, kept
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.kept import Evaluation, Record
+from ops.evaluation.weights import begin
 from ops.metrics.tube_rows import video_maps
 from ops.metrics.tubes import Linking
-from ops.store.files import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.detection import Detection
@@ -67,36 +65,27 @@ def evaluate(
     task.check_recipe()
     samples = task.samples(split, "test")
     eval_set = content_hash([samples.key_frames.digest(), task.vocabulary(), task.scored(), EVALUATION])
-    folder = folder_of(weights_uri, eval_set)
-    with local_copy(weights_uri) as weights:
-        identity = content_hash([recipe.key(), sha256_of(weights), split])
-        if (found := kept(folder, identity)) is not None:
-            return found
-        model = load_weights(recipe, weights).to(device)
-    start = time.monotonic()
+    begun = begin(recipe, weights_uri, eval_set, split, device)
+    if isinstance(begun, Evaluation):
+        return begun
+    record, model = begun
     count = len(samples)
     told = None if progress is None else lambda done, total: progress(min(count, round(done * count / max(total, 1))), count)
     rows = predict(task, model, split, "test", place=_place(device), workers=recipe.scale.loader_workers, on_batch=told)
-    return _keep(folder, identity, eval_set, rows, samples, task, start)
+    return _keep(record, rows, samples, task)
 
 
-def _keep(
-    folder: str, identity: str, eval_set: str, rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, task: Detection, start: float
-) -> Evaluation:
+def _keep(record: Record, rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, task: Detection) -> Evaluation:
     """Score the rows and write everything."""
     numbers, per_class = numbers_of(rows, task)
     files = {} if samples.key_frames.tubes else {"detections.csv": ava_csv(rows, task.actions.ids)}
-    return keep(
-        folder,
-        identity,
-        eval_set=eval_set,
+    return record.keep(
         noun="key frames",
         num_samples=len(rows),
         metrics=numbers,
         per_class=per_class,
         predictions=predictions(rows, task.actions.names),
         pictures=drawn(rows, samples, task, per_class, numbers),
-        seconds=time.monotonic() - start,
         files={**files, "overlay.mp4": overlay(rows, samples, task.actions.names)},
     )
 
@@ -202,9 +191,7 @@ def overlay(rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, labels: S
     clock = np.arange(times[0], min(times[-1], times[0] + FILM_SECONDS), 1 / fps)
     frames = np.clip(np.searchsorted(times, clock + 1e-6, side="right") - 1, 0, len(times) - 1)
     nearest = np.abs(clock[:, None] - at[None]).argmin(axis=1)
-    pieces = (
-        _shown(own[key], reader.read([frame])[0], labels) for frame, key in zip(frames.tolist(), nearest.tolist(), strict=True)
-    )
+    pieces = (_shown(own[key], reader.read([frame])[0], labels) for frame, key in zip(frames.tolist(), nearest.tolist(), strict=True))
     return pictures.film(pieces, fps)
 
 

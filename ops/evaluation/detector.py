@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,11 @@ import torch
 from torch import nn
 
 import configs
-from configs.schema import ConfigError, Dataset, DetectionRecipe
+from configs.schema import Dataset, DetectionRecipe
 from configs.settings import Settings
 from ops.annotations.formats.ava_csv import write
 from ops.data.key_frame_clips import clip_indices, padded, pixels_of
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.weights import served
 from ops.media.decode import DecodeError, decode, decoders_for
 from ops.media.probe import Facts, inspect
 from ops.store.tables import BOXES
@@ -160,13 +159,10 @@ def _key_times(times: np.ndarray, every_s: float) -> list[float]:
 
 def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Detector:
     """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    loaded = DetectionRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
-    words = json.loads(vocabulary.read_text(encoding="utf-8"))
+    model, loaded, words = served(DetectionRecipe, weights, recipe, vocabulary)
     names = words["labels"]
-    if len(names) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
     ids = [int(number) for number in words.get("ids", range(1, len(names) + 1))]
-    return Detector(load_weights(loaded, weights), loaded, names, ids, stored_side(loaded.dataset))
+    return Detector(model, loaded, names, ids, stored_side(loaded.dataset))
 
 
 def stored_side(name: str) -> int | None:

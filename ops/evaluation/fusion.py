@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from models.checkpoints import read_checkpoint
 from models.weights import load_published
 from ops.annotations.read import labels as labels_of
-from ops.evaluation.kept import Evaluation, folder_of, kept
+from ops.evaluation.kept import Evaluation, Record
 from ops.evaluation.recognition import eval_set_of, keep_scored, predict_clips, predictions_table
 from ops.evaluation.scores import read_pairs
 from ops.store.files import StorageError, local_copy, sha256_of
@@ -83,16 +82,15 @@ def fuse(
     pairs = read_pairs(layout, dataset, labels)
     eval_set = eval_set_of(clips, labels, pairs)
     identity = _identity(recipe, parts, weigh, split)
-    folder = folder_of(f"{layout.run(recipe.name, identity)}/fusion", eval_set)
-    if (found := kept(folder, identity)) is not None:
+    record = Record(layout.run(recipe.name, identity), identity, eval_set)
+    if (found := record.kept()) is not None:
         return found
-    start = time.monotonic()
     scored: list[Rows] = []
     for member, uri in parts:
         task = Recognition(member.model_copy(update={"views": recipe.views}), layout, dataset)
         scored.append(_scored(task, uri, split, device, progress))
     table = predictions_table(mean_rows(scored, weigh), labels, recipe)
-    return keep_scored(folder, identity, table, clips, labels, pairs, eval_set, time.monotonic() - start)
+    return keep_scored(record, table, clips, labels, pairs)
 
 
 def _scored(task: Recognition, uri: str, split: str, device: str, progress: Progress | None) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,53 +39,61 @@ class Evaluation:
         return read_table(self.predictions_uri)
 
 
-def folder_of(weights_uri: str, eval_set: str) -> str:
-    """Where the evaluation of these weights on this set is kept."""
-    return f"{weights_uri.rpartition('/')[0]}/evaluation/{eval_set}"
+@dataclass(frozen=True)
+class Record:
+    """Where the evaluation of some weights on one frozen set is kept, and what it is of.
 
+    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: what was kept for others does not count.
+    """
 
-def kept(folder: str, identity: str) -> Evaluation | None:
-    """What the folder holds, if it is of this identity (weights, recipe, split) and whole."""
-    try:
-        record = json.loads(read_bytes(f"{folder}/{RECORD}"))
-    except FileNotFoundError:
-        return None
-    return _evaluation(folder, record, reused=True) if record["identity"] == identity else None
+    owner: str
+    identity: str
+    eval_set: str
+    began: float = field(default_factory=time.monotonic, compare=False)
 
+    @property
+    def folder(self) -> str:
+        """Everything of the evaluation lies here."""
+        return f"{self.owner}/evaluation/{self.eval_set}"
 
-def keep(
-    folder: str,
-    identity: str,
-    *,
-    eval_set: str,
-    noun: str,
-    num_samples: int,
-    metrics: Mapping[str, float],
-    per_class: Mapping[str, float],
-    predictions: pa.Table,
-    pictures: Mapping[str, bytes],
-    seconds: float,
-    files: Mapping[str, bytes] | None = None,
-) -> Evaluation:
-    """Write everything, the record last: without it nothing counts. Raises StorageError."""
-    files = files or {}
-    remove(f"{folder}/{RECORD}")  # of other weights
-    write_table(f"{folder}/{PREDICTIONS}", predictions)
-    for name, data in {**pictures, **files}.items():
-        write_bytes(f"{folder}/{name}", data)
-    record = {
-        "identity": identity,
-        "eval_set": eval_set,
-        "noun": noun,
-        "num_samples": num_samples,
-        "metrics": dict(metrics),
-        "per_class": dict(per_class),
-        "pictures": list(pictures),
-        "files": list(files),
-        "seconds": round(seconds, 3),
-    }
-    write_bytes(f"{folder}/{RECORD}", json.dumps(record, indent=1).encode())
-    return _evaluation(folder, record, reused=False)
+    def kept(self) -> Evaluation | None:
+        """What the folder holds, if it is of this identity and whole."""
+        try:
+            record = json.loads(read_bytes(f"{self.folder}/{RECORD}"))
+        except FileNotFoundError:
+            return None
+        return _evaluation(self.folder, record, reused=True) if record["identity"] == self.identity else None
+
+    def keep(
+        self,
+        *,
+        noun: str,
+        num_samples: int,
+        metrics: Mapping[str, float],
+        per_class: Mapping[str, float],
+        predictions: pa.Table,
+        pictures: Mapping[str, bytes],
+        files: Mapping[str, bytes] | None = None,
+    ) -> Evaluation:
+        """Write everything, the record last: without it nothing counts. Raises StorageError."""
+        files = files or {}
+        remove(f"{self.folder}/{RECORD}")  # of other weights
+        write_table(f"{self.folder}/{PREDICTIONS}", predictions)
+        for name, data in {**pictures, **files}.items():
+            write_bytes(f"{self.folder}/{name}", data)
+        record = {
+            "identity": self.identity,
+            "eval_set": self.eval_set,
+            "noun": noun,
+            "num_samples": num_samples,
+            "metrics": dict(metrics),
+            "per_class": dict(per_class),
+            "pictures": list(pictures),
+            "files": list(files),
+            "seconds": round(time.monotonic() - self.began, 3),
+        }
+        write_bytes(f"{self.folder}/{RECORD}", json.dumps(record, indent=1).encode())
+        return _evaluation(self.folder, record, reused=False)
 
 
 def _evaluation(folder: str, record: dict[str, Any], reused: bool) -> Evaluation:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,11 +19,10 @@ from configs.schema.localization import LocalizationRecipe
 from configs.versions import EVALUATION
 from ops.data.segments import LeftOut, Video
 from ops.evaluation import localization_pictures as pictures
-from ops.evaluation.kept import Evaluation, folder_of, keep, kept
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.kept import Evaluation
+from ops.evaluation.weights import begin
 from ops.metrics.localization import Matches, Segments, envelope, match, scores_of
 from ops.metrics.localization_errors import KINDS, Errors, errors_of, gains, video_scores
-from ops.store.files import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.tasks.localization import Localization
 from ops.training.loop import Place, predict
@@ -85,15 +83,11 @@ def evaluate(
     task.check_classes()
     videos = task.videos(split)
     eval_set = eval_set_of(videos, task.scored_labels, recipe)
-    folder = folder_of(weights_uri, eval_set)
-    with local_copy(weights_uri) as weights:
-        stored = [[video.video_id, video.key] for video in videos]
-        identity = content_hash([recipe.key(), sha256_of(weights), split, stored, task.scores.sha256 if task.scores else None])
-        before = kept(folder, identity)
-        if before is not None:
-            return before
-        model = load_weights(recipe, weights).to(device)
-    start = time.monotonic()
+    stored = [[video.video_id, video.key] for video in videos]
+    begun = begin(recipe, weights_uri, eval_set, split, device, stored, task.scores.sha256 if task.scores else None)
+    if isinstance(begun, Evaluation):
+        return begun
+    record, model = begun
     rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=progress)
     metric = task.metric(split)
     metric.update(rows)
@@ -103,17 +97,13 @@ def evaluate(
     numbers = scores_of(analysed.matches, recipe.recall)
     numbers |= {f"gain_without/{name.replace(' ', '_')}": value for name, value in lost.items()}
     precision = analysed.matches.average_precision()
-    return keep(
-        folder,
-        identity,
-        eval_set=eval_set,
+    return record.keep(
         noun="videos",
         num_samples=len(videos),
         metrics=numbers,
         per_class={analysed.labels[label]: float(value) for label, value in zip(analysed.matches.classes, precision.mean(0), strict=True)},
         predictions=_table(analysed),
         pictures=_pictures(analysed, videos, lost),
-        seconds=time.monotonic() - start,
         files={
             "results.json": results_json(rows, task.scored_labels),
             "per_label.csv": _per_label(analysed, recipe.recall),

@@ -20,7 +20,7 @@ from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
 from models.localization import actionformer as family
 from ops.data.segments import Grid, grid_of, resampled
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.weights import served
 from ops.features.extract import features_of
 from ops.features.grid import covered_frames, end_of
 from ops.features.jobs import ExtractJob
@@ -192,8 +192,4 @@ def activitynet_json(found: Mapping[str, Sequence[Segment]]) -> str:
 
 def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Localizer:
     """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    loaded = LocalizationRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
-    names = json.loads(vocabulary.read_text(encoding="utf-8"))
-    if len(names["labels"]) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{len(names['labels'])} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return Localizer(load_weights(loaded, weights), loaded, names, settings)
+    return Localizer(*served(LocalizationRecipe, weights, recipe, vocabulary), settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +18,7 @@ from configs.schema.parsing import ParsingRecipe
 from configs.settings import Settings
 from ops.data.part_frames import Scene, normalised, padded, test_view
 from ops.data.parts import Humans
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.weights import served
 from ops.media.sampled import sampled_frames
 from ops.tasks.parsing import decoded
 
@@ -168,8 +167,4 @@ class Parser:
 
 def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Parser:
     """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    loaded = ParsingRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
-    names = json.loads(vocabulary.read_text(encoding="utf-8"))
-    if len(names["labels"]) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{len(names['labels'])} states", f"{loaded.num_classes}, the recipe's num_classes")
-    return Parser(load_weights(loaded, weights), loaded, names, settings)
+    return Parser(*served(ParsingRecipe, weights, recipe, vocabulary), settings)

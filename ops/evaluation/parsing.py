@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -30,12 +29,11 @@ from ops.data.parts import PartVideo, Words
 from ops.evaluation import parsing_pictures as pictures
 from ops.evaluation.actions import actions_of
 from ops.evaluation.bottleneck import STAGES, Given, bottleneck
-from ops.evaluation.kept import Evaluation, folder_of, keep, kept
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.kept import Evaluation
+from ops.evaluation.weights import begin
 from ops.metrics.human_matching import match, pixel_ious
 from ops.metrics.parsing import PART_IOU, ParsingScores
 from ops.metrics.parsing_columns import ParsingMetric, TrueHumans
-from ops.store.files import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.parsing import Parsing
@@ -95,19 +93,13 @@ def evaluate(
     truth = task.truth(split)
     actions = actions_of(recipe, dataset, videos, layout)
     eval_set = eval_set_of(videos, truth, words, actions)
-    folder = folder_of(weights_uri, eval_set)
-    with local_copy(weights_uri) as weights:
-        identity = content_hash([recipe.key(), sha256_of(weights), split])
-        if (found := kept(folder, identity)) is not None:
-            return found
-        model = load_weights(recipe, weights).to(device)
-    start = time.monotonic()
+    begun = begin(recipe, weights_uri, eval_set, split, device)
+    if isinstance(begun, Evaluation):
+        return begun
+    record, model = begun
     rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=progress)
     scored = _scored(truth, words, rows, actions)
-    return keep(
-        folder,
-        identity,
-        eval_set=eval_set,
+    return record.keep(
         noun="frames",
         num_samples=len(truth.counts),
         metrics=_metrics(scored),
@@ -115,7 +107,6 @@ def evaluate(
         predictions=_table(rows, words),
         pictures=_pictures(scored, rows, videos),
         files=scored.files,
-        seconds=time.monotonic() - start,
     )
 
 

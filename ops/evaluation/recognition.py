@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,11 +17,10 @@ from ops.data.clips import Clip
 from ops.data.clock import timeline
 from ops.data.loading import Loader
 from ops.evaluation import pictures
-from ops.evaluation.kept import Evaluation, folder_of, keep, kept
-from ops.evaluation.recognizer import load_weights
+from ops.evaluation.kept import Evaluation, Record
 from ops.evaluation.scores import Pairs, class_accuracy, read_pairs, scores_of
+from ops.evaluation.weights import begin
 from ops.metrics.recognition import confusion_matrix, probabilities
-from ops.store.files import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.recognition import Recognition
@@ -71,16 +69,13 @@ def evaluate(
         raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
     pairs = read_pairs(layout, dataset, labels)
     eval_set = eval_set_of(clips, labels, pairs)
-    folder = folder_of(weights_uri, eval_set)
-    with local_copy(weights_uri) as weights:
-        identity = content_hash([recipe.key(), sha256_of(weights), split])
-        if (found := kept(folder, identity)) is not None:
-            return found
-        model = load_weights(recipe, weights).to(device)
-    start = time.monotonic()
+    begun = begin(recipe, weights_uri, eval_set, split, device)
+    if isinstance(begun, Evaluation):
+        return begun
+    record, model = begun
     rows = predict_clips(task, model, split, device, progress)
     table = predictions_table(rows, labels, recipe)
-    return keep_scored(folder, identity, table, clips, labels, pairs, eval_set, time.monotonic() - start)
+    return keep_scored(record, table, clips, labels, pairs)
 
 
 def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> str:
@@ -129,9 +124,7 @@ def predictions_table(rows: Sequence[dict[str, Any]], labels: Sequence[str], rec
     return pa.table({name: pa.array(columns[name], PREDICTIONS.field(name).type) for name in PREDICTIONS.names}, schema=PREDICTIONS)
 
 
-def keep_scored(
-    folder: str, identity: str, table: pa.Table, clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs, eval_set: str, seconds: float
-) -> Evaluation:
+def keep_scored(record: Record, table: pa.Table, clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> Evaluation:
     """Score a table of predictions, draw its pictures and keep all of it."""
     scores, true = np.array(table["scores"].to_pylist(), np.float32), table["label_id"].to_numpy()
     accuracy, counts = class_accuracy(scores, true, labels)
@@ -141,17 +134,13 @@ def keep_scored(
         "accuracy_per_label.png": pictures.class_bars(accuracy, counts, metrics["chance"]),
         "worst_clips.png": _contact_sheet(table, clips),
     }
-    return keep(
-        folder,
-        identity,
-        eval_set=eval_set,
+    return record.keep(
         noun="clips",
         num_samples=len(true),
         metrics=metrics,
         per_class=accuracy,
         predictions=table,
         pictures=drawn,
-        seconds=seconds,
     )
 
 

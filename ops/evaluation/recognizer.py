@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 import configs
-import models
-from configs.schema import ConfigError, Recipe, RecognitionRecipe
+from configs.schema import RecognitionRecipe
 from configs.settings import Settings
 from ops.data.clock import timeline
 from ops.data.frozen import FrozenViews
+from ops.evaluation.weights import served
 from ops.media.sampled import sampled_frames
 from ops.metrics.recognition import probabilities
 from ops.tasks.views import view_scores
@@ -78,19 +75,5 @@ class Recognizer:
 
 def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Recognizer:
     """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    loaded = RecognitionRecipe.model_validate_json(recipe.read_text(encoding="utf-8"))
-    names = json.loads(vocabulary.read_text(encoding="utf-8"))["labels"]
-    if len(names) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{len(names)} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return Recognizer(load_weights(loaded, weights), loaded, names)
-
-
-def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
-    """The recipe's model in evaluation mode with these safetensors weights, all of them and no others. Raises ConfigError."""
-    model = models.build(recipe)
-    try:
-        model.load_state_dict(load_file(weights))
-    except (RuntimeError, SafetensorError) as error:
-        first = str(error).strip().splitlines()
-        raise ConfigError(str(weights), "(whole file)", " ".join(first)[:300], f"the weights of recipe {recipe.name}") from error
-    return model.eval()
+    model, loaded, words = served(RecognitionRecipe, weights, recipe, vocabulary)
+    return Recognizer(model, loaded, words["labels"])

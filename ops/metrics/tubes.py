@@ -113,9 +113,7 @@ def _ranked(tubes: Sequence[FoundTube], nms: float | None) -> list[FoundTube]:
     return sorted(kept, key=lambda tube: -tube.score)
 
 
-def _hits(
-    found: Sequence[FoundTube], overlaps: Sequence[np.ndarray], true: Mapping[str, Sequence[Tube]], threshold: float
-) -> np.ndarray:
+def _hits(found: Sequence[FoundTube], overlaps: Sequence[np.ndarray], true: Mapping[str, Sequence[Tube]], threshold: float) -> np.ndarray:
     free = {video: np.ones(len(tubes), bool) for video, tubes in true.items()}
     hits = np.zeros(len(found), bool)
     for place, (tube, values) in enumerate(zip(found, overlaps, strict=True)):

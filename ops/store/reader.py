@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,11 +20,12 @@ from ops.store.manifest import read_manifest
 from ops.store.shards import index_bytes, parse_index, without_checksum
 from ops.store.threads import side_by_side
 
-__all__ = ["FrameReadError", "FrameReader", "read_manifest"]
+__all__ = ["FrameReadError", "FrameReader", "Readers", "read_manifest"]
 
 LOCAL_GAP = 64 * 1024  # a disk reads over a gap of this many bytes faster than it starts again
 MAX_REQUESTS = 8  # S3 requests in flight
 MAX_OPEN = 64  # files at a time
+OPEN_READERS = 4096  # each holds an index of its video, no open file
 Decode = Callable[[memoryview, np.ndarray], None]
 Take = Callable[[int, memoryview], None]  # what is done with a frame's number and its stored chunk
 T = TypeVar("T")
@@ -282,3 +284,23 @@ def _decoder(names: list[str]) -> Decode:
     else:
         raise ValueError(f"found codecs {names}; allowed: kinograph.jpeg, or bytes with zstd, each with or without crc32c")
     return (lambda chunk, out: decode(without_checksum(chunk), out)) if checked else decode
+
+
+class Readers:
+    """Readers by URI, opened when they are asked for; the last ones used stay. Pickled it is empty: every process opens its own."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, FrameReader] = OrderedDict()
+
+    def __getitem__(self, uri: str) -> FrameReader:
+        reader = self._open.pop(uri, None)
+        reader = self._open[uri] = FrameReader(uri) if reader is None else reader
+        if len(self._open) > OPEN_READERS:
+            self._open.popitem(last=False)
+        return reader
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_open": OrderedDict()}

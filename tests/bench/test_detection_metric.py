@@ -40,9 +40,7 @@ def made() -> tuple[Boxes, Boxes]:
     corners = rng.uniform(0, 0.6, (FRAMES, PERSONS, 2))
     persons = np.concatenate([corners, corners + rng.uniform(0.1, 0.4, (FRAMES, PERSONS, 2))], axis=2)
     kinds = rng.integers(0, CLASSES, (FRAMES, PERSONS, 2))
-    true = boxes_of(
-        np.repeat(np.arange(FRAMES), 2 * PERSONS), kinds.reshape(-1), np.repeat(persons.reshape(-1, 4), 2, axis=0)
-    )
+    true = boxes_of(np.repeat(np.arange(FRAMES), 2 * PERSONS), kinds.reshape(-1), np.repeat(persons.reshape(-1, 4), 2, axis=0))
     who = rng.integers(0, PERSONS, (FRAMES, FOUND))
     boxes = np.take_along_axis(persons, who[..., None], axis=1) + rng.normal(0, 0.03, (FRAMES, FOUND, 4))
     boxes = np.concatenate([np.minimum(boxes[..., :2], boxes[..., 2:]), np.maximum(boxes[..., :2], boxes[..., 2:])], axis=2)

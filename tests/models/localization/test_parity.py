@@ -52,9 +52,7 @@ def original(shared: Path) -> Original:
     facts = json.loads((folder / "actionformer_thumos_i3d.json").read_text())
     state = {key: torch.from_numpy(rules.weight(key, shape, rules.actionformer)) for key, shape in facts["state"]}
     rng, spec_ = np.random.default_rng(0), facts["input_spec"]
-    features = {
-        name: torch.from_numpy(rng.standard_normal((spec_["C"], spec_["T"][name])).astype(np.float32)) for name in spec_["order"]
-    }
+    features = {name: torch.from_numpy(rng.standard_normal((spec_["C"], spec_["T"][name])).astype(np.float32)) for name in spec_["order"]}
     with np.load(folder / "actionformer_thumos_i3d.npz") as outputs:
         return Original(facts, state, features, dict(outputs))
 

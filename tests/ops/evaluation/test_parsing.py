@@ -158,5 +158,5 @@ def test_a_parser_reads_videos(people, trained: Trained, tmp_path: Path, monkeyp
 def test_weights_and_vocabulary_that_do_not_belong_together_are_named(trained: Trained) -> None:
     path = trained.folder / "vocabulary.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "labels": ["bend"]}))
-    with pytest.raises(ConfigError, match="found '1 states'; allowed: 3"):
+    with pytest.raises(ConfigError, match="found '1 labels'; allowed: 3"):
         parser_of(trained)

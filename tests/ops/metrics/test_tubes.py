@@ -21,9 +21,7 @@ def moving(start: int, count: int, x: float = 10.0, step: float = 1.0) -> Tube:
 @pytest.mark.parametrize("case", ["easy", "duplicates"])
 def test_the_official_answers(shared: Path, case: str) -> None:
     folder = shared / "metrics" / "tubes" / case
-    expected, truth, found = (
-        json.loads((folder / f"{name}.json").read_text()) for name in ("expected", "ground_truth", "predictions")
-    )
+    expected, truth, found = (json.loads((folder / f"{name}.json").read_text()) for name in ("expected", "ground_truth", "predictions"))
     classes, videos = len(truth["labels"]), truth["test_videos"][0]
     true: dict[int, dict[str, list[Tube]]] = {}
     for video in videos:

@@ -195,9 +195,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(stored: Layout, tmp_path
 
 def test_two_ranks_are_one_rank_with_the_double_batch(stored: Layout, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = [
-        subprocess.Popen([sys.executable, str(RANKS), str(tmp_path), stored.root, str(rank), "2"], env=environment) for rank in (0, 1)
-    ]
+    ranks = [subprocess.Popen([sys.executable, str(RANKS), str(tmp_path), stored.root, str(rank), "2"], env=environment) for rank in (0, 1)]
     spec = importlib.util.spec_from_file_location("detection_ranks", RANKS)
     assert spec is not None and spec.loader is not None
     alone = importlib.util.module_from_spec(spec)
