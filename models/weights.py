@@ -70,7 +70,7 @@ def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> L
 
     What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time (UniFormer's: put into the middle), tables
     of distances repeated along it, and a first convolution with other channels than RGB gets their mean. The image network's own
-    classifier is not used.
+    classifier is not used, nor are batch counters where our norms are frozen and have none.
     Errors are those of `load_published`; also for a family that starts from no image network.
     """
     names, state = image_names(model), model.state_dict()
@@ -84,7 +84,8 @@ def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> L
     for ours, original in names.items():
         ours_of.setdefault(original, []).append(ours)
     missing = [original for original in ours_of if original not in found and not original.endswith(_COUNTER)]
-    rest = [key for key in found if key not in ours_of]
+    counters = {key for key in found if key.endswith(_COUNTER) and key.replace(_COUNTER, "running_var") in ours_of}  # of norms frozen here
+    rest = [key for key in found if key not in ours_of and key not in counters]
     unexpected = [key for key in rest if not _IMAGE_HEAD.search(key)]
     misfits = [
         problem for ours, original in names.items() if original in grown and (problem := misfit(original, grown[original], state[ours]))

@@ -2,8 +2,8 @@
 
 import dagster as dg
 
+from pipelines import graph  # the module: Dagster loads the one Definitions that a module names
 from pipelines.automation import new_videos, nightly
-from pipelines.graph import graph
 from pipelines.jobs import end_to_end, ingest, train
 
-defs = dg.Definitions.merge(graph, dg.Definitions(jobs=[ingest, *train, end_to_end], schedules=[nightly], sensors=[new_videos]))
+defs = dg.Definitions.merge(graph.graph, dg.Definitions(jobs=[ingest, *train, end_to_end], schedules=[nightly], sensors=[new_videos]))

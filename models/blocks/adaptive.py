@@ -34,11 +34,12 @@ class TemporalAdaptive(nn.Module):
         clips = x.unflatten(0, (-1, self.num_segments))  # B, T, C, H, W
         course = clips.mean((3, 4)).transpose(1, 2)  # B, C, T
         taps = self.taps(course.flatten(0, 1)).unflatten(0, course.shape[:2])  # B, C, 3
-        weighed = clips * self.weights(course).transpose(1, 2)[..., None, None]
-        before, here, behind = (taps[:, None, :, index, None, None] for index in range(3))
-        out = weighed * here
-        out[:, 1:] += weighed[:, :-1] * before
-        out[:, :-1] += weighed[:, 1:] * behind
+        # What each frame gives to the one behind it, to itself and to the one before it: 3 x (B, T, C, 1, 1). Both weights in one, so
+        # that the maps are passed over three times only.
+        to_next, to_itself, to_last = (self.weights(course)[..., None] * taps[:, :, None]).permute(3, 0, 2, 1)[..., None, None]
+        out = clips * to_itself
+        out[:, 1:].addcmul_(clips[:, :-1], to_next[:, :-1])
+        out[:, :-1].addcmul_(clips[:, 1:], to_last[:, 1:])
         return out.flatten(0, 1)
 
 
@@ -85,21 +86,26 @@ class TemporalInterlace(nn.Module):
         course = part.mean((3, 4)).transpose(1, 2)
         offsets = self.offset_net(course)
         weights = self.weight_net(course)
-        moved = _blend(part.unflatten(2, (4, -1)), torch.cat([offsets, -offsets], 1))
-        moved = moved * weights.repeat(1, 1, 2)[..., None, None, None]
-        return torch.cat([moved.flatten(2, 3), clips[:, :, self.moved :]], 2).flatten(0, 1)
+        moved = _blend(part, torch.cat([offsets, -offsets], 1), weights.repeat(1, 1, 2))
+        return torch.cat([moved, clips[:, :, self.moved :]], 2).flatten(0, 1)
 
 
-def _blend(groups: Tensor, offsets: Tensor) -> Tensor:
-    """Frame t of group g goes to t + offset: (B, T, G, C, H, W), (B, G) -> the same shape."""
-    frames = groups.shape[1]
-    places = torch.arange(frames, device=groups.device)[None, :, None] - offsets[:, None].floor().long()  # B, T, G
-    share = (offsets - offsets.floor())[:, None, :, None, None, None]
-    return _taken(groups, places) * (1 - share) + _taken(groups, places - 1) * share
+def _blend(clips: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
+    """Frame t of the g-th part of the channels goes to t + offset and is weighed there: (B, T, C, H, W), (B, G) from -2 to 2,
+    (B, T, G) -> the shape of the clips.
 
+    A frame gets from the one `step` behind it what a hat of width 1 around the offset says: passes over all channels at once, which
+    follow the memory, for any offset.
+    """
+    frames, each = clips.shape[1], clips.shape[2] // offsets.shape[1]
 
-def _taken(groups: Tensor, places: Tensor) -> Tensor:
-    """Frames at `places` (B, T, G) of each group; zero beyond the clip."""
-    inside = (places >= 0) & (places < groups.shape[1])
-    index = places.clamp(0, groups.shape[1] - 1)[..., None, None, None].expand_as(groups)
-    return groups.gather(1, index) * inside[..., None, None, None]
+    def given(step: int) -> Tensor:
+        share = weights * (1 - (offsets + step).abs()).clamp(min=0)[:, None]
+        return share.repeat_interleave(each, 2)[..., None, None]
+
+    out = clips * given(0)
+    for step in (-2, -1, 1, 2):
+        if abs(step) < frames:
+            to, of = slice(max(-step, 0), frames - max(step, 0)), slice(max(step, 0), frames + min(step, 0))
+            out[:, to].addcmul_(clips[:, of], given(step)[:, to])
+    return out

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Ints = Sequence[int]
 
 
 class ConvMaker(Protocol):
@@ -22,11 +25,51 @@ def conv_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
     over the maps is spent on them. Gradients reach the parameters of both.
     """
     if norm.training:
-        return norm(conv(x))
+        return norm(convolved(conv, x, conv.weight, None))
+    scale, shift = settled(norm)
+    return convolved(conv, x, conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)), shift)
+
+
+def norm_conv(norm: nn.BatchNorm3d, conv: nn.Conv3d, x: Tensor) -> Tensor:
+    """`conv(norm(x))` of a 1x1x1 convolution with bias, settled statistics as in `conv_norm`."""
+    if norm.training:
+        return convolved(conv, norm(x), conv.weight, conv.bias)
+    scale, shift = settled(norm)
+    return convolved(conv, x, conv.weight * scale.view(-1, 1, 1, 1), F.linear(shift, conv.weight.flatten(1), conv.bias))
+
+
+def settled(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+    """What a normalisation with settled statistics multiplies its channels by, and what it adds then."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    weight = conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1))
-    return conv._conv_forward(x, weight, norm.bias - norm.running_mean * scale)
+    return scale, norm.bias - norm.running_mean * scale
+
+
+def convolved(conv: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`conv` of x with these weights.
+
+    3D kernels that are flat along time or over the image are run as 2D ones, on views of channels-last memory: torch has a slow way, with
+    copies of all maps, for 3D convolutions of a single clip, and libraries have faster 2D kernels than 3D ones.
+    """
+    assert not isinstance(conv.padding, str)
+    if weight.ndim == 4:
+        return _convolved2d(x, weight, bias, conv.stride, conv.padding, conv.groups)
+    (depth, *area), (step, *steps), (room, *rooms) = conv.kernel_size, conv.stride, conv.padding
+    if depth == 1:  # frame by frame, for none of these is padded in time
+        frames = x[:, :, ::step].transpose(1, 2)
+        out = _convolved2d(frames.flatten(0, 1), weight[:, :, 0], bias, steps, rooms, conv.groups)
+        return out.unflatten(0, frames.shape[:2]).transpose(1, 2)
+    if set(area) == set(steps) == {1}:  # over all places at once
+        out = _convolved2d(x.flatten(3), weight[..., 0], bias, (step, 1), (room, 0), conv.groups)
+        return out.unflatten(3, x.shape[3:])
+    return conv._conv_forward(x, weight, bias)
+
+
+def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, groups: int) -> Tensor:
+    """On a single thread torch has a slow way for 1x1 convolutions of few samples too, unless they are dilated; and a kernel of one place
+    is the same at any dilation."""
+    dilation = 2 if x.device.type == "cpu" and weight.shape[2] == weight.shape[3] == 1 else 1
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 class ConvNorm(nn.Module):

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.conv import conv_norm
+from models.blocks.pooling import StemPool
 
 D161 = (6, 12, 36, 24)
 
@@ -54,6 +55,7 @@ class DenseNet(nn.Module):
     def __init__(self, blocks: tuple[int, ...] = D161, growth: int = 48, stem: int = 96) -> None:
         super().__init__()
         self.conv0, self.norm0 = nn.Conv2d(3, stem, 7, 2, 3, bias=False), nn.BatchNorm2d(stem)
+        self.pool0 = StemPool()
         channels = stem
         self.count = len(blocks)
         for number, count in enumerate(blocks, start=1):
@@ -69,7 +71,7 @@ class DenseNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu_(F.max_pool2d(conv_norm(self.conv0, self.norm0, x), 3, 2, 1))
+        x = F.relu_(self.pool0(conv_norm(self.conv0, self.norm0, x)))
         for number in range(1, self.count + 1):
             x = self.get_submodule(f"denseblock{number}")(x)
             if number < self.count:

@@ -19,7 +19,8 @@ from torch import Tensor
 METHODS = ("soft", "hard", "none")
 _AREA = np.float32(1e-6)  # added to every length, as the published results have it
 _NOTHING = (np.inf, -np.inf, 0.0, -np.inf)  # an empty cell: overlaps nothing, is never the best
-_PAIRS = 4_000_000  # pairs of segments that voting holds at a time
+_PAIRS = 4_000_000  # pairs of segments that are held at a time
+_PAIRS_PER_STEP = 10_000  # take as long beforehand as a step without them
 
 Survivor = tuple[float, int]  # its score, and its place in the input
 
@@ -99,24 +100,55 @@ def soft(
     All groups take a step at a time, as rows of one table; those of like size share one, and a group ends as soon as it can add
     nothing to the `most` best.
     """
-    scores, places, order = [np.empty(0, np.float32)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    best = _Best(most)
     ranked = sorted((at for at in range(len(groups)) if len(groups[at])), key=lambda at: -len(groups[at]))
     while ranked:
         some = [at for at in ranked if 4 * len(groups[at]) >= len(groups[ranked[0]])]
         ranked = ranked[len(some) :]
-        table = _Table(spans, values, [groups[at] for at in some], sigma, min_score)
+        names, table = np.array(some), _Table(spans, values, [groups[at] for at in some], sigma, min_score)
+        if _suits_pairs(table, most):
+            score, place, rows = _by_pairs(table, most)
+            best.add(score, place, names[rows])
+            continue
         for step in itertools.count():
-            if step % 4 == 0 and (pool := np.concatenate(scores)).size >= most:
-                table.drop_below(np.partition(pool, -most)[-most])
+            if step % 4 == 0:
+                table.drop_below(best.bound())
             if not len(table.rows):
                 break
             rows, score, place = table.step()
-            scores.append(score)
-            places.append(place)
-            order.append(np.array(some)[rows])
-    final, index = np.concatenate(scores), np.concatenate(places)
-    best = np.lexsort((np.concatenate(order), -final))[:most]  # equal scores: by group, then as they were taken
-    return final[best], index[best]
+            best.add(score, place, names[rows])
+    return best.sorted()
+
+
+class _Best:
+    """The `most` best of the scores that come in: of equal ones those of the first group, then those that came first."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.came = [(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))]
+        self.top, self.seen, self.count = np.empty(0, np.float32), 0, 0
+
+    def add(self, scores: np.ndarray, places: np.ndarray, groups: np.ndarray) -> None:
+        self.came.append((scores, places, groups))
+        self.count += len(scores)
+
+    def bound(self) -> np.float32:
+        """What a score must reach to be one of them."""
+        if self.count >= self.most:
+            self.top = np.concatenate([self.top, *(scores for scores, _, _ in self.came[self.seen :])])
+            self.top, self.seen = np.partition(self.top, -self.most)[-self.most :], len(self.came)
+        return _least(self.top, self.most)
+
+    def sorted(self) -> tuple[np.ndarray, np.ndarray]:
+        """Scores and places."""
+        scores, places, groups = (np.concatenate(part) for part in zip(*self.came, strict=True))
+        order = np.lexsort((groups, -scores))[: self.most]
+        return scores[order], places[order]
+
+
+def _least(scores: np.ndarray, most: int) -> np.float32:
+    """The least of the `most` best."""
+    return np.partition(scores, -most, axis=None)[-most] if scores.size >= most else np.float32(-np.inf)
 
 
 class _Table:
@@ -160,11 +192,9 @@ class _Table:
         inside = np.minimum(self.cells[1, :, self.first : end], high[:, None])
         inside -= np.maximum(self.cells[0, :, self.first : end], low[:, None])
         row, column = np.divmod(np.flatnonzero(inside > 0), max(end - self.first, 1))  # all others keep their scores
-        overlap = inside[row, column]
+        inside = inside[row, column]
         column += self.first
-        overlap /= length[row] + self.cells[2, row, column] - overlap
-        # The exponential in double precision, rounded once: what a correctly rounded one in single precision gives.
-        faded = self.cells[3, row, column] * np.exp(overlap * overlap / self.width, dtype=np.float64).astype(np.float32)
+        faded = self.cells[3, row, column] * _left(inside, length[row] + self.cells[2, row, column], self.width)
         self.cells[3, row, column] = faded
         if self.first == 1:  # the one time that scores fall below which nothing has faded
             row, column = np.nonzero((self.cells[3] < self.floor) & (np.arange(end) >= 1) & (np.arange(end) < self.counts[:, None]))
@@ -190,6 +220,60 @@ class _Table:
         self.cells[:, to[0], to[1]], self.places[to] = self.cells[:, source[0], source[1]], self.places[source]
         self.cells[:, tail_row, tail] = np.array(_NOTHING, np.float32)[:, None]
         self.counts = after
+
+
+def _by_pairs(table: _Table, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores, places and rows of what a small table leaves, by what each candidate leaves of each other one, known beforehand.
+
+    A step then multiplies the table once. What has fallen below the least score may stay, since all that counts is taken before it.
+    For scores that differ, and a least score above 0.
+    """
+    left, scores = _all_left(table), table.cells[3]
+    rows, width = scores.shape
+    flat, starts = scores.reshape(-1), np.arange(0, scores.size, width)
+    tops, taken = np.zeros((width, rows), np.float32), np.zeros((width, rows), np.int64)
+    for step in range(width):
+        best = starts + scores.argmax(1)
+        taken[step], tops[step] = best, flat[best]
+        if step % 8 == 7 and tops[step].max() < max(table.floor, _least(tops[:step], most)):
+            break
+        scores *= left.take(best, 0)
+        flat[best] = 0
+    counts = tops >= table.floor
+    counts[0] = True  # the best of a group is never compared
+    return tops[counts], table.places.ravel()[taken[counts]], counts.nonzero()[1]
+
+
+def _all_left(table: _Table) -> np.ndarray:
+    """(candidates, width): what each leaves of the scores of its row."""
+    start, end, length, _ = table.cells
+    width = length.shape[1]
+    left = np.maximum(start[:, :, None], start[:, None])
+    inside = np.minimum(end[:, :, None], end[:, None])
+    inside -= left
+    pair = np.flatnonzero(inside > 0)
+    one, column = np.divmod(pair, width)
+    other = one // width * width + column
+    left.fill(1)
+    left.ravel()[pair] = _left(inside.ravel()[pair], length.ravel()[one] + length.ravel()[other], table.width)
+    return left.reshape(-1, width)
+
+
+def _left(inside: np.ndarray, lengths: np.ndarray, width: np.float32) -> np.ndarray:
+    """What remains of scores, given the overlaps and the sums of both lengths; `width` is -sigma."""
+    overlap = inside / (lengths - inside)
+    # The exponential in double precision, rounded once: what a correctly rounded one in single precision gives.
+    return np.exp(overlap * overlap / width, dtype=np.float64).astype(np.float32)
+
+
+def _suits_pairs(table: _Table, most: int) -> bool:
+    """Whether `_by_pairs` applies, and few enough of the pairs are for nothing."""
+    rows, width = table.places.shape
+    steps = min(width, 2 * most // rows + 1)  # as many as it takes, roughly
+    if table.floor <= 0 or rows * width**2 > min(_PAIRS, _PAIRS_PER_STEP * steps):
+        return False
+    ranked = np.sort(table.cells[3], 1)
+    return not ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] > -np.inf)).any()
 
 
 def vote(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:

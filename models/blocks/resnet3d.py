@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.conv import ConvMaker3d, ConvNorm3d, Triple, channels_last
+from models.blocks.pooling import StemPool
 from models.blocks.resnet2d import BLOCKS
 
 
@@ -130,7 +131,7 @@ class ResNet3d(nn.Module):
         slots, stem = slots or Slots3d(), stem or Stem3d()
         block = Bottleneck3d if depth >= 50 else BasicBlock3d
         self.stem = slots.conv(3, width, (stem.kernel, 7, 7), (stem.stride, 2, 2), relu=False)
-        self.pool = nn.MaxPool3d((1, 3, 3), (stem.pool_stride, 2, 2), (0, 1, 1))
+        self.pool = StemPool(time_stride=stem.pool_stride)
         self.second_pool = slots.second_pool()
         channels = width
         stages: list[nn.Module] = []

@@ -36,8 +36,13 @@ class Span:
         return x if self.whole else x * self.valid[..., None].to(x.dtype)
 
     def cut(self, x: Tensor) -> Tensor:
-        """0 where nothing is; (B, T, C)."""
-        return x if self.inside is None else x * self.inside[..., None].to(x.dtype)
+        """0 where nothing is; (B, T, C), which may be changed in place."""
+        if self.inside is None:
+            return x
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return x * self.inside[..., None].to(x.dtype)
+        x[~self.inside] = 0  # few points: no pass over all the others
+        return x
 
     def halved(self) -> Span:
         """Every second point."""
@@ -101,23 +106,16 @@ class Embedding(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _rows(self, features: Tensor, low: int, high: int, span: Span) -> Tensor:
-        """(B, high - low, C), 0 after the end; whatever stands in the padding of a batch is no part of it."""
-        x = _turned(features[:, :, low:high])
-        x = F.pad(x, (0, 0, 0, high - low - x.shape[1])) if x.shape[1] < high - low else x
-        return x if span.whole else x.masked_fill(~span.valid[..., None], 0)
+        """(B, high - low, C), a view, 0 after the end; whatever stands in the padding of a batch is no part of it."""
+        x = features[:, :, low:high]
+        x = F.pad(x, (0, high - low - x.shape[2])) if x.shape[2] < high - low else x.contiguous()
+        return (x if span.whole else x.masked_fill(~span.valid[:, None], 0)).transpose(1, 2)
 
     def _streams(self, x: Tensor, span: Span) -> Tensor:
         if not hasattr(self, "projections"):
             return x
         streams = x.split(self.streams, -1)
         return torch.cat([span.clean(project(stream)) for project, stream in zip(self.projections, streams, strict=True)], -1)
-
-
-def _turned(x: Tensor) -> Tensor:
-    """(B, C, T) -> (B, T, C) in memory."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return x.transpose(1, 2).contiguous()
-    return torch.stack([one.contiguous().t().contiguous() for one in x])  # a matrix alone is turned block by block, four times faster
 
 
 class ScaledDropPath(nn.Module):

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.blocks.conv import fold_frames
 from models.blocks.heads import PooledClassifier
+from models.blocks.pooling import PairPool, StemPool
 from models.blocks.resnet2d import BLOCKS, ResNet2d, Slots, Stem
 from models.errors import require_int, require_one_of, require_rate
 
@@ -42,9 +43,9 @@ class PooledFrames(nn.Module):
 
     def __init__(self, depth: int, width: int, temporal_pool: bool) -> None:
         super().__init__()
-        slots = Slots(stem=Stem(2, lambda: nn.MaxPool2d(3, 2))) if temporal_pool else Slots()
+        slots = Slots(stem=Stem(2, lambda: StemPool(padded=False))) if temporal_pool else Slots()
         self.frames = ResNet2d(depth, width, slots)
-        self.time_pool = nn.MaxPool3d((2, 1, 1)) if temporal_pool else nn.Identity()
+        self.time_pool = PairPool((2, 1, 1)) if temporal_pool else nn.Identity()
 
     def forward(self, clip: Tensor) -> Tensor:
         batch, frames = clip.shape[0], self.frames

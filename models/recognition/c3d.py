@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.blocks.conv import channels_last
 from models.blocks.heads import classifier
+from models.blocks.pooling import PairPool
 from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
 
 # Convolutions by the original's names, with their widths in multiples of the first one's; None is a pooling.
@@ -62,13 +63,13 @@ class C3D(nn.Module):
                 layers += [conv, nn.ReLU()]
                 channels = factor * config.width
             elif channels == config.width:
-                layers.append(nn.MaxPool3d((1, 2, 2)))
+                layers.append(PairPool((1, 2, 2)))
                 side //= 2
             elif len(self.names) == 8:
                 layers.append(nn.MaxPool3d(2, padding=(0, 1, 1)))
                 side, time = side // 2 + 1, time // 2
             else:
-                layers.append(nn.MaxPool3d(2))
+                layers.append(PairPool((2, 2, 2)))
                 side, time = side // 2, time // 2
         self.trunk = nn.Sequential(*layers)
         self.fc6 = classifier(channels * time * side * side, config.hidden, config.init_std)

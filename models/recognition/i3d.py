@@ -8,6 +8,7 @@ from torch import nn
 
 from models.blocks.heads import PooledClassifier
 from models.blocks.nonlocal_block import KINDS, NonLocalBlock
+from models.blocks.pooling import PairPool
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, Stem3d
 from models.errors import require_int, require_one_of, require_rate
@@ -55,7 +56,7 @@ class I3D(PooledClassifier):
             config.width,
             Stem3d(5, steps, steps),
             (True,) * 4 if config.heavy or config.depth != 50 else EVERY_SECOND,
-            slots=Slots3d(after=after, second_pool=lambda: nn.MaxPool3d((2, 1, 1))),
+            slots=Slots3d(after=after, second_pool=lambda: PairPool((2, 1, 1))),
         )
         super().__init__("i3d", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import convolved, norm_conv
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import Mlp, SelfAttention, drop_rates, init_linear
@@ -58,14 +59,14 @@ class Embedding(nn.Module):
 
 
 class PointMlp(nn.Module):
-    """Two 1x1x1 convolutions with GELU between."""
+    """Two 1x1x1 convolutions with GELU between, on normalised maps."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.fc1, self.fc2 = nn.Conv3d(channels, 4 * channels, 1), nn.Conv3d(4 * channels, channels, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    def forward(self, x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
+        return convolved(self.fc2, F.gelu(norm_conv(norm, self.fc1, x)), self.fc2.weight, self.fc2.bias)
 
 
 class LocalBlock(nn.Module):
@@ -82,8 +83,9 @@ class LocalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)
-        x = x + self.drop_path(self.conv2(self.attn(self.conv1(self.norm1(x)))))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        y = self.attn(norm_conv(self.norm1, self.conv1, x))
+        x = x + self.drop_path(convolved(self.conv2, y, self.conv2.weight, self.conv2.bias))
+        return x + self.drop_path(self.mlp(x, self.norm2))
 
 
 class GlobalBlock(nn.Module):

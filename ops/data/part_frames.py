@@ -151,11 +151,16 @@ def fractions(scene: Scene) -> dict[str, np.ndarray]:
     boxes, parts = (np.clip(own.astype(np.float32) / size, 0, 1) for own in (scene.humans.boxes, scene.humans.parts))
     seen = scene.humans.seen & ((parts[..., 2:] - parts[..., :2]) * size[:2] >= 1).all(-1)
     kept = ((boxes[:, 2:] - boxes[:, :2]) * size[:2] >= 1).all(-1)
-    _, first = np.unique(np.concatenate([boxes, parts.reshape(len(parts), -1)], 1), axis=0, return_index=True)
-    rows = [row for row in sorted(first.tolist()) if kept[row]]
+    first = [0] if len(boxes) == 1 else _firsts(np.concatenate([boxes, parts.reshape(len(parts), -1)], 1))
+    rows = [row for row in first if kept[row]]
     parts = np.where(seen[..., None], parts, np.float32(0))
     states = np.where(seen, scene.humans.states, -1)
     return {"boxes": _centred(boxes[rows]), "seen": seen[rows], "parts": _centred(parts[rows]), "states": states[rows].astype(np.int64)}
+
+
+def _firsts(rows: np.ndarray) -> list[int]:
+    """Places of rows that no row before them equals."""
+    return sorted(np.unique(rows, axis=0, return_index=True)[1].tolist())
 
 
 def _centred(boxes: np.ndarray) -> np.ndarray:

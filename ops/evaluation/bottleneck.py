@@ -52,35 +52,54 @@ def bottleneck(
     """Acc^p for each row of the table. Raises ParsingScoreError for what cannot be scored."""
     rows, known = [], dict[Given, Videos]()
     parsing_scores(truth, actions, found, found_actions)  # says what is wrong with the files
+    paired = {near: pairs_of(truth, found, near) for near in (0.0, HUMAN_IOU)}
     for given in table:
         frames = given._replace(action=False)
         if frames not in known:
-            known[frames] = found if frames == Given() else replaced(truth, found, given)
+            known[frames] = found if frames == Given() else replaced(truth, found, given, paired[_near(given)])
         said = actions if given.action else found_actions
         rows.append((given, parsing_scores(truth, actions, known[frames], said).acc_p))
     return rows
 
 
-def replaced(truth: Videos, found: Videos, given: Given) -> Videos:
-    """The predictions with the truth in place of what is given, for the truth's frames."""
+def _near(given: Given) -> float:
+    return 0.0 if given.persons else HUMAN_IOU
+
+
+def pairs_of(truth: Videos, found: Videos, near: float) -> dict[tuple[str, str], dict[int, int]]:
+    """The true person's place -> the predicted one's that is taken for it, by video and frame; only IoUs above `near` count."""
+    shared = [(video, name) for video, frames in truth.items() for name in frames if name in found.get(video, {})]
+    people = [[(source[video][name]["humans"]) for video, name in shared] for source in (truth, found)]
+    counts = [np.array([len(humans) for humans in side], np.int64) for side in people]
+    boxes = [np.array([human["box"] for humans in side for human in humans], np.float32) for side in people]
+    pairs = match(counts[0], boxes[0], counts[1], boxes[1], near)
+    ends = [np.cumsum(own) for own in counts]
+    frames = np.searchsorted(ends[0], pairs.truth, side="right")
+    starts = [(end - own)[frames] for end, own in zip(ends, counts, strict=True)]
+    places = zip(frames.tolist(), (pairs.truth - starts[0]).tolist(), (pairs.found - starts[1]).tolist(), strict=True)
+    result: dict[tuple[str, str], dict[int, int]] = {}
+    for frame, one, other in places:
+        result.setdefault(shared[frame], {})[one] = other
+    return result
+
+
+def replaced(truth: Videos, found: Videos, given: Given, pairs: Mapping[tuple[str, str], Mapping[int, int]] | None = None) -> Videos:
+    """The predictions with the truth in place of what is given, for the truth's frames. `pairs` are what `pairs_of` says, if known."""
+    pairs = pairs_of(truth, found, _near(given)) if pairs is None else pairs
     result: dict[str, dict[str, Any]] = {}
     for video, frames in truth.items():
         own = result[video] = {}
         for name, frame in frames.items():
             if name in found.get(video, {}):
-                own[name] = {"humans": _frame(frame["humans"], found[video][name]["humans"], given)}
+                own[name] = {"humans": _frame(frame["humans"], found[video][name]["humans"], given, pairs.get((video, name), {}))}
             elif given.persons:
-                own[name] = {"humans": _frame(frame["humans"], [], given)}
+                own[name] = {"humans": _frame(frame["humans"], [], given, {})}
     return result
 
 
-def _frame(humans: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], given: Given) -> list[dict[str, Any]]:
-    pairs: dict[int, int] = {}
-    if humans and others:
-        boxes = [np.array([human["box"] for human in side], np.float32) for side in (humans, others)]
-        counts = [np.array([len(side)]) for side in (humans, others)]
-        near = match(counts[0], boxes[0], counts[1], boxes[1], 0.0 if given.persons else HUMAN_IOU)
-        pairs = dict(zip(near.truth.tolist(), near.found.tolist(), strict=True))
+def _frame(
+    humans: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], given: Given, pairs: Mapping[int, int]
+) -> list[dict[str, Any]]:
     taken = {other: human for human, other in pairs.items()}
     kept: list[tuple[Any, int | None, Mapping[str, Any]]]
     if given.persons:

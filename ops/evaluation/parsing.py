@@ -64,6 +64,7 @@ class Scored(NamedTuple):
     words: Words
     metric: ParsingMetric
     scores: ParsingScores
+    by_part: Mapping[str, Mapping[str, float]]
     actions: Mapping[str, str]  # as the recognition model names them
     table: Sequence[tuple[Given, float]]  # of the bottleneck analysis
     files: Mapping[str, bytes]
@@ -103,7 +104,7 @@ def evaluate(
         noun="frames",
         num_samples=len(truth.counts),
         metrics=_metrics(scored),
-        per_class={part: own["found"] * own["state_accuracy"] for part, own in scored.metric.per_part().items()},
+        per_class={part: own["found"] * own["state_accuracy"] for part, own in scored.by_part.items()},
         predictions=_table(rows, words),
         pictures=_pictures(scored, rows, videos),
         files=scored.files,
@@ -132,14 +133,14 @@ def _scored(truth: TrueHumans, words: Words, rows: Sequence[Mapping[str, Any]], 
         TRUE_ACTIONS_FILE: text_of(true_actions),
         "bottleneck.csv": _csv([(*STAGES, "acc_p"), *((*(int(mark) for mark in given), f"{score:.6f}") for given, score in table)]),
     }
-    return Scored(truth, words, metric, metric.scores(), actions, table, files)
+    return Scored(truth, words, metric, metric.scores(), metric.per_part(), actions, table, files)
 
 
 def _metrics(scored: Scored) -> dict[str, float]:
     """The metric's numbers, Acc^p with every action right, and by part."""
     numbers = scored.metric.compute()
     numbers["acc_p_true_actions"] = _all_right(scored.scores).acc_p
-    for part, own in scored.metric.per_part().items():
+    for part, own in scored.by_part.items():
         numbers |= {f"state_accuracy/{part}": own["state_accuracy"], f"found/{part}": own["found"]}
     return numbers
 
@@ -187,7 +188,7 @@ def _pictures(scored: Scored, rows: Sequence[Mapping[str, Any]], videos: Sequenc
     return {
         "people.png": pictures.contact_sheet(_tiles(scored, rows, videos), scored.words.parts, below),
         "accuracy_curve.png": pictures.accuracy_curve(scores, _all_right(scores)),
-        "parts.png": pictures.part_bars(scored.metric.per_part()),
+        "parts.png": pictures.part_bars(scored.by_part),
         "bottleneck.png": pictures.bottleneck_bars(scored.table),
     }
 

@@ -15,6 +15,7 @@ from configs.schema import ConfigError, Recipe, content_hash
 from ops.evaluation.kept import Evaluation, Record
 from ops.store.files import local_copy, sha256_of
 from ops.tasks.protocol import Vocabulary
+from ops.training.variants import compiling
 
 R = TypeVar("R", bound=Recipe)
 
@@ -38,7 +39,11 @@ def begin(recipe: Recipe, weights_uri: str, eval_set: str, split: str, device: s
     with local_copy(weights_uri) as weights:
         identity = content_hash([recipe.key(), sha256_of(weights), split, *also])
         record = Record(weights_uri.rpartition("/")[0], identity, eval_set)
-        return record.kept() or (record, load_weights(recipe, weights).to(device))
+        if (kept := record.kept()) is not None:
+            return kept
+        model = load_weights(recipe, weights).to(device)
+        compiling(model, recipe.scale)
+        return record, model
 
 
 def served(kind: type[R], weights: Path, recipe: Path, vocabulary: Path) -> tuple[nn.Module, R, Vocabulary]:

@@ -31,7 +31,7 @@ from ops.training.optim import LearningRate, build_optimizer
 from ops.training.plan import BatchPlan, evaluation_batches
 from ops.training.protocols import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
 from ops.training.tally import Tally
-from ops.training.variants import recomputing, settle_norms, synchronised
+from ops.training.variants import check_compiler, compiling, recomputing, settle_norms, synchronised
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,6 +83,7 @@ class _Run:
         self.rank, self.world_size, device = place
         self.device, self.recipe = device, task.recipe
         _check_precision(self.recipe, device)
+        check_compiler(self.recipe, scale)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads unwritten memory
         torch.backends.cudnn.benchmark = False
@@ -106,6 +107,7 @@ class _Run:
         if start is not None:
             self._restore(start)
         recomputing(self.model, self.recipe)
+        compiling(self.model, scale)
         self.wrapped = self._wrap()
 
     def _loader(self, samples: Samples) -> Loader:
@@ -361,8 +363,9 @@ def _check_loss(epoch: int, loss: float) -> None:
 
 
 def check_recipe(task: Task, scale: Scale) -> None:
-    """Raise ConfigError for a batch size, worker number or precision that cannot work; called before workers are started."""
+    """Raise ConfigError for a batch size, worker number, precision or compilation that cannot work; called before workers are started."""
     _check_precision(task.recipe, torch.device("cuda" if scale.use_gpu else "cpu"))
+    check_compiler(task.recipe, scale)
     BatchPlan(task.recipe, len(task.samples("train", "train")), 0, scale.num_workers)
 
 

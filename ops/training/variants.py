@@ -1,15 +1,18 @@
-"""What a recipe's training changes of a network without changing its weights' names: batch norms that stay, recomputed activations."""
+"""What a recipe's training changes of a network without changing its weights' names: batch norms that stay, recomputed activations,
+compiled passes."""
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 
 import torch
 from torch import nn
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing, checkpoint_wrapper
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from configs.schema import ConfigError, Recipe
+from configs.schema import ConfigError, Recipe, Scale
 
 RECOMPUTED = re.compile(r"(?:^|\.)(?:blocks|layer\d|stages\.\d)\.\d+$")  # residual and transformer blocks, by their place
 
@@ -53,3 +56,17 @@ def recomputing(model: nn.Module, recipe: Recipe) -> None:
     if not chosen:
         raise ConfigError(f"recipe '{recipe.name}'", "training.recompute", True, f"false: {recipe.family} has no blocks to recompute")
     apply_activation_checkpointing(model, checkpoint_wrapper_fn=checkpoint_wrapper, check_fn=lambda module: module in chosen)
+
+
+def check_compiler(recipe: Recipe, scale: Scale) -> None:
+    """Raise ConfigError where the compiled network of a CPU has no C++ compiler to be made by."""
+    compiler = os.environ.get("CXX", "g++")
+    if scale.compile and not scale.use_gpu and shutil.which(compiler) is None:
+        raise ConfigError(f"recipe '{recipe.name}'", "scale.compile", True, f"false without a C++ compiler ('{compiler}' is not found)")
+
+
+def compiling(model: nn.Module, scale: Scale) -> None:
+    """Has calls of the model go through torch.compile, where the scale asks for it. They answer the same but for rounding; copies of the
+    model, and its other methods, are as they were."""
+    if scale.compile:
+        model.compile()

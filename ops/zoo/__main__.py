@@ -2,6 +2,7 @@
 
 python -m ops.zoo rows [--task T] [--family F ...] [--markdown FILE]    cost of every published row beside the published figures
 python -m ops.zoo families [--family F ...] [--markdown FILE]           every family's demo size, trained on the sample world
+python -m ops.zoo speed [--family F ...] [--markdown FILE]              every family's speed and memory, over what the machine can do
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     families.add_argument("--threads", type=int, default=min(2, usable_cpus()), help="of a training (%(default)s)")
     families.add_argument("--no-measure", action="store_false", dest="measure", help="leave out speed and memory")
     families.set_defaults(command=_families)
-    for command in (rows, families):
+    speed = commands.add_parser("speed", help="measure one published row of every family against the peak of a matrix product")
+    speed.set_defaults(command=_speed)
+    for command in (rows, families, speed):
         command.add_argument("--family", action="append", default=[], dest="families", help="only this family; may be given again")
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of the docs instead of a table")
     return parser
@@ -62,6 +65,14 @@ def _families(given: argparse.Namespace) -> None:
         picture.write_bytes(chart(results))
         _write(given.markdown, page(results, picture.name))
     print(terminal(results))
+
+
+def _speed(given: argparse.Namespace) -> None:
+    from ops.zoo.speed import measured, updated, usable_threads
+
+    found = measured(tuple(given.families), usable_threads(), lambda line: print(line, flush=True))
+    if given.markdown:  # a page that is written by hand, but for its table
+        _write(given.markdown, updated(given.markdown.read_text(encoding="utf-8"), found))
 
 
 def _write(path: Path, text: str) -> None:

@@ -35,6 +35,15 @@ def test_the_ladder_is_the_reports_and_each_step_changes_one_thing() -> None:
     assert all(step.num_classes == 74 and step.images == steps[0].images and step.optimizer == steps[0].optimizer for step in steps)
 
 
+def test_the_action_comes_from_a_recipe_on_the_same_videos() -> None:
+    csn = configs.load("csn_ir_r152_32x2_tps_ig65m")
+    assert {recipe(name).action_model for name in LADDER} == {f"models:/{csn.gate.registered_model}@champion"}
+    assert {recipe(name).dataset for name in LADDER} == {csn.dataset}
+    clips, parts = ([file.path for file in configs.dataset(csn.dataset).annotations if file.table == table] for table in ("clips", "parts"))
+    assert clips == parts
+    assert csn.num_classes == configs.dataset(csn.dataset).expected["clips.all.classes"]
+
+
 def test_the_tiny_ladder_has_equal_budgets() -> None:
     steps = [recipe(f"apct_tiny_figures{end}") for end in ("_baseline", "_cascade", "_refine")]
     assert all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from pathlib import Path
 
@@ -227,6 +228,19 @@ def test_imagenet_weights_fill_the_trunk(depth: int) -> None:
         load_imagenet(model, state)
     with pytest.raises(PublishedWeightsError, match="made of no image network"):
         load_imagenet(torch.nn.Linear(1, 1), state)
+
+
+def test_frozen_norms_have_no_use_for_batch_counters() -> None:
+    apct = models.family("parsing", "apct")
+    model = apct.build(dataclasses.replace(apct.TINY, norm="frozen"))
+    donor = TSM.build(TSM.Config(num_classes=3, depth=10, width=8))
+    state = imagenet(donor)
+    assert sum(key.endswith("num_batches_tracked") for key in state) == 12
+    report = load_imagenet(model, state)
+    assert report.ignored == ("fc.weight", "fc.bias")
+    assert torch.equal(model.scene.trunk.layer3[0].conv1.conv.weight, donor.trunk.layer3[0].conv1.conv.weight)
+    with pytest.raises(PublishedWeightsError, match="unexpected:\n    layer9.bn.num_batches_tracked"):
+        load_imagenet(model, state | {"layer9.bn.num_batches_tracked": torch.tensor(1)})
 
 
 def test_round_trip_through_numpy(source: torch.nn.Module, tmp_path: Path) -> None:

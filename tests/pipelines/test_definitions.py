@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines import definitions
 from pipelines.definitions import defs
 
 SNAPSHOT = Path(__file__).with_name("graph.json")
@@ -50,3 +51,5 @@ def test_every_asset_tells_a_reader_what_it_is() -> None:
 
 def test_dagster_finds_the_definitions_valid() -> None:
     dg.Definitions.validate_loadable(defs)
+    # A code location is refused whose module names more than one.
+    assert [name for name, value in vars(definitions).items() if isinstance(value, dg.Definitions)] == ["defs"]

@@ -136,6 +136,43 @@ def test_half_precision_needs_a_gpu(world, stored: Layout) -> None:
         check_recipe(build(recipe, stored, world.DATASET), recipe.scale)
 
 
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is compiled from here on, by a backend that changes no operation."""
+    found: list[object] = []
+
+    def compile(function, *args, **options):
+        found.append(function)
+        return whole(function, *args, **{**options, "backend": "eager"})
+
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", compile)
+    return found
+
+
+def test_compiled_passes_train_alike(world, stored: Layout, compiled: list[object]) -> None:
+    """With an average the validation is of a copy, which is not compiled."""
+    changes = {"training": {"epochs": 1, "ema_decay": 0.9}}
+    plain = run(world, stored, **changes)
+    assert not compiled
+    state = run(world, stored, scale={"compile": True}, **changes)
+    assert len(compiled) == 1 and state.recipe_key == plain.recipe_key and same(plain, state)
+    assert state.history[0]["top1"] == plain.history[0]["top1"]
+
+
+@pytest.mark.slow  # the compiler takes most of a minute
+def test_compiled_by_the_real_compiler(world, stored: Layout) -> None:
+    plain, state = (run(world, stored, training={"epochs": 1}, scale={"compile": choice}) for choice in (False, True))
+    assert state.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=1e-3)
+
+
+def test_compiling_needs_a_compiler(world, stored: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    recipe = world.recipe(scale={"compile": True})
+    with pytest.raises(ConfigError, match=r"scale\.compile.*found True; allowed: false.*no-such-compiler"):
+        check_recipe(build(recipe, stored, world.DATASET), recipe.scale)
+
+
 def test_two_ranks_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two processes over gloo against one, on a model without batch norm: same losses, same weights, same metric."""
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")

@@ -12,6 +12,8 @@ from ops.store.layout import Layout
 KINETICS = "label,youtube_id,time_start,time_end,split\nrun,abc,3,13,train\nswim,x_y,0.0,10.0,train\n"
 SOMETHING = [{"id": "5", "template": "Pulling [something] onto [something]"}, {"id": 6, "template": "Opening [something]"}]
 LABELS_710 = "".join(f"label {index}\n" for index in range(710))
+PERSON = {"number": 1, "box": [0, 0, 9, 19], "parts": {"head": {"box": [1, 1, 2, 2], "verb": "turn", "name": "head", "number": 1}}}
+PEOPLE = json.dumps({"name": "x", "humans": [PERSON, {**PERSON, "number": 2}]})
 FILES: dict[str, dict[str, str]] = {
     "kinetics400": {"annotations/train.csv": KINETICS, "annotations/validate.csv": KINETICS.replace("abc", "def").replace("x_y", "-z")},
     "kinetics710": {
@@ -59,6 +61,11 @@ FILES: dict[str, dict[str, str]] = {
         "annotations/Diving48_V2_train.json": '[{"vid_name": "a_00000", "label": 1, "start_frame": 0, "end_frame": 9}]',
         "annotations/Diving48_V2_test.json": '[{"vid_name": "b_00000", "label": 0, "start_frame": 0, "end_frame": 9}]',
     },
+    "kinetics_tps": {
+        "train_annotations/surf/a-b_c/img_00001.json": PEOPLE,
+        "train_annotations/surf/a-b_c/img_00002.json": PEOPLE,
+        "train_annotations/bowl/d/img_00004.json": PEOPLE,
+    },
 }  # fmt: skip
 FILES |= {"kinetics600": FILES["kinetics400"], "kinetics700": FILES["kinetics400"]}
 # video_id, split and label_id of every row
@@ -79,6 +86,7 @@ ROWS = {
     "jester": [("1", "train", 1), ("2", "val", 0), ("3", "test", None)],
     "moments_in_time": [("training/praying/a", "train", 1), ("validation/clapping/a", "val", 0)],
     "diving48": [("a_00000", "train", 1), ("b_00000", "val", 0)],
+    "kinetics_tps": [("bowl/d", "train", 0), ("surf/a-b_c", "train", 1)],
 }  # fmt: skip
 ROWS |= {"kinetics600": ROWS["kinetics400"], "kinetics700": ROWS["kinetics400"]}
 

@@ -89,6 +89,26 @@ def test_videos_are_entries_and_the_words_are_those_of_the_files():
     assert words(answer.table) == (("head", "hip"), ("bend", "turn"))
 
 
+def test_as_clips_every_video_is_one_row_with_its_class():
+    context = Context("tps", "parts", table="clips", split="train", video="{label}/{video}")
+    files = [("run/v/img_00007.json", None), ("run/v/img_00009.json", b"{"), ("swim/v/img_00001.json", b"{}"), ("readme.txt", b"")]
+    answer = read(files, context)
+    clips = [
+        {"clip_id": video, "video_id": video, "dataset": "tps", "split": "train", "target": "label", "label": label, "label_id": -1,
+         "start_s": None, "end_s": None, "source": f"parts/{video}"}
+        for video, label in (("run/v", "run"), ("swim/v", "swim"))
+    ]  # fmt: skip
+    assert answer.table.to_pylist() == clips and not answer.entries
+    assert [(p.file, p.field) for p in answer.problems] == [("parts/readme.txt", "(name)")]
+    with pytest.raises(AnnotationError, match="no split: the config names none"):
+        read(files[:1], Context("tps", "parts", table="clips"))
+
+
+def test_a_label_that_the_vocabulary_lacks_is_no_clip():
+    answer = read([GOOD, ("fly/v/img_00001.json", b"{}")], Context("tps", "parts", "clips", split="train", vocabulary=CONTEXT.vocabulary))
+    assert answer.table["label_id"].to_pylist() == [0] and [p.kind for p in answer.problems] == ["unknown_label"]
+
+
 def test_sniffing():
     assert sniff("run/v/img_00001.json", b'{"humans"') and not sniff("a.json", b"{") and not sniff("img_00001.json", b"\xff")
 
