@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import av
@@ -13,14 +11,9 @@ import pytest
 from configs.schema import Frames
 from ops.media.decode import decode
 from ops.store.frames import write_frames
+from s3_fixtures import s3, s3_server  # noqa: F401 - fixtures
 
 FRAMES, HEIGHT, WIDTH = 300, 256, 340
-
-_spec = importlib.util.spec_from_file_location("fixtures_of_ops", Path(__file__).parent.parent / "ops" / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_fixtures = sys.modules[_spec.name] = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(_fixtures)
-s3_server, s3 = _fixtures.s3_server, _fixtures.s3  # the S3 server that counts its requests
 
 
 def natural(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

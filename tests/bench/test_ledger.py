@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import statistics
@@ -11,11 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+import ledger_world
 from ops.media.changes import changed_buckets
 from ops.media.ingest import ingest
 from ops.store.files import list_files
@@ -25,22 +24,12 @@ from ops.store.tables import MANIFEST
 
 VIDEOS = 100_000
 DATASETS = 20
-SCRIPT = Path(__file__).with_name("ledger_world.py")
 
 
 @pytest.fixture(scope="module")
-def world() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ledger_world", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def root(world: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> str:
+def root(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = str(tmp_path_factory.mktemp("large"))
-    world.build(folder, VIDEOS)
+    ledger_world.build(folder, VIDEOS)
     return folder
 
 
@@ -57,7 +46,7 @@ def median_s(action: Callable[[], Any], times: int = 3) -> float:
 def test_nothing_to_do_is_decided_in_two_seconds_and_300_mb(root: str) -> None:
     found = []
     for _ in range(3):  # each in a process of its own, as a run is
-        out = subprocess.run([sys.executable, str(SCRIPT), "decide", root], capture_output=True, text=True, check=True).stdout
+        out = subprocess.run([sys.executable, ledger_world.__file__, "decide", root], capture_output=True, text=True, check=True).stdout
         found.append(json.loads(out))
     seconds, cpu_s, peak_mb = (statistics.median(one[name] for one in found) for name in ("seconds", "cpu_s", "peak_mb"))
     print(f"\nnothing to do over {VIDEOS} videos: {seconds:.2f} s ({cpu_s:.2f} s of CPU), peak memory of the process {peak_mb:.0f} MB")
@@ -66,15 +55,15 @@ def test_nothing_to_do_is_decided_in_two_seconds_and_300_mb(root: str) -> None:
 
 
 @pytest.mark.bench
-def test_costs_per_hundred_thousand_rows(world: ModuleType, root: str, tmp_path: Path) -> None:
-    dataset, layout = world.dataset_at(root), Layout(root)
+def test_costs_per_hundred_thousand_rows(root: str, tmp_path: Path) -> None:
+    dataset, layout = ledger_world.dataset_at(root), Layout(root)
     folder = Path(layout.videos_folder(dataset))
     for number in range(400):
         (folder / f"class_{number:03d}").mkdir(parents=True)
     for number in range(VIDEOS):
         path = f"{folder}/class_{number % 400:03d}/video_{number:07d}_long_enough_a_name.mp4"
         open(path, "x").close()
-        os.utime(path, ns=(world.MODIFIED_NS,) * 2)
+        os.utime(path, ns=(ledger_world.MODIFIED_NS,) * 2)
     listing = median_s(lambda: list_files(str(folder)))
     assert changed_buckets(dataset, layout) == {}
     changes = median_s(lambda: changed_buckets(dataset, layout))
@@ -90,7 +79,7 @@ def test_costs_per_hundred_thousand_rows(world: ModuleType, root: str, tmp_path:
             times["compact"].append(median_s(ledger.compact, 1))
             ledger.drop(f"new{number}" for number in range(32))
     whole = str(tmp_path / "one.parquet")
-    table = world._ledger(dataset, layout, [f"a_b_{number:07d}" for number in range(VIDEOS)], ["0" * 64] * VIDEOS, VIDEOS)
+    table = ledger_world._ledger(dataset, layout, [f"a_b_{number:07d}" for number in range(VIDEOS)], ["0" * 64] * VIDEOS, VIDEOS)
     write = median_s(lambda: Ledger(whole, MANIFEST).replace(table), 1)
     read = median_s(lambda: Ledger(whole, MANIFEST).table())
     rows = [

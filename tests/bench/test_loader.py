@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
 import configs
+import decord_clips
 from configs.schema import RecognitionRecipe
 from ops.data.clips import Clip, ClipDataset
 from ops.data.loading import Loader, WorkerPool
@@ -26,17 +25,7 @@ FLOOR = 8
 
 
 @pytest.fixture(scope="module")
-def peer() -> Iterator[ModuleType]:
-    """The module `decord_clips`, importable here and, as they get this process's path, in loader processes."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    import decord_clips  # type: ignore[import-not-found]
-
-    yield decord_clips
-    sys.path.remove(str(Path(__file__).parent))
-
-
-@pytest.fixture(scope="module")
-def pool(peer: ModuleType) -> Iterator[WorkerPool]:
+def pool() -> Iterator[WorkerPool]:
     workers = WorkerPool(WORKERS)
     yield workers
     workers.close()
@@ -54,15 +43,16 @@ def epoch(samples: ClipDataset, loader: Loader, number: int, batches: int) -> tu
 
 @pytest.mark.bench
 @pytest.mark.parametrize("kind", ["processes", "thread"])
-def test_the_loader_beats_decord(clip: tuple[Path, str], kind: str, peer: ModuleType, pool: WorkerPool) -> None:
+def test_the_loader_beats_decord(clip: tuple[Path, str], kind: str, pool: WorkerPool) -> None:
     path, uri = clip
     recipe = configs.load(RECIPE)
     assert isinstance(recipe, RecognitionRecipe)
     rows = [Clip(f"clip{index}", f"video{index}", "train", "a", 0, "clips.csv:2", uri, FRAMES, "key") for index in range(BATCH * BATCHES)]
-    ours, theirs = (made(rows, recipe.sampling, recipe.transforms, seed=1) for made in (ClipDataset, peer.DecordClips))
-    theirs.path = str(path)
+    ours = ClipDataset(rows, recipe.sampling, recipe.transforms, seed=1)
+    films = [row._replace(uri=str(path)) for row in rows]
+    theirs = decord_clips.DecordClips(films, recipe.sampling, recipe.transforms, seed=1)
     workers = pool if kind == "processes" else 0
-    loaders = [Loader(samples, peer.collate, workers) for samples in (ours, theirs)]
+    loaders = [Loader(samples, decord_clips.collate, workers) for samples in (ours, theirs)]
     for samples, loader in zip((ours, theirs), loaders, strict=True):
         epoch(samples, loader, 0, 2)  # the processes start and import
     rates: tuple[list[float], list[float]] = ([], [])

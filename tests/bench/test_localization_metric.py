@@ -5,7 +5,6 @@ KINOGRAPH_ACTIONFORMER is the folder of github.com/happyharrycn/actionformer_rel
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import time
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 
 from ops.metrics.localization import Segments, match, read_truth
+from reference import load_module
 
 CLASSES, VIDEOS, THRESHOLDS = 20, 200, (0.3, 0.4, 0.5, 0.6, 0.7)
 
@@ -27,13 +27,9 @@ def original() -> ModuleType:
     folder = os.environ.get("KINOGRAPH_ACTIONFORMER")
     if not folder:
         pytest.skip("no checkout of the original (set KINOGRAPH_ACTIONFORMER)")
-    spec = importlib.util.spec_from_file_location("original_metrics", Path(folder, "libs", "utils", "metrics.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
     if not hasattr(np, "float"):
         np.float = float  # type: ignore[attr-defined]  # what the original calls it
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(folder, "libs", "utils", "metrics.py"), "original_metrics")
 
 
 def world(num_found: int) -> tuple[dict, Segments]:

@@ -6,7 +6,6 @@ the limit is decord with the encoding and nothing else, in the same run.
 
 from __future__ import annotations
 
-import importlib
 import os
 import statistics
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import bare_decord as peer
 from configs.schema import Frames
 from ops.media.pool import Job, run_jobs
 from ops.media.store_video import StoreJob, store_video
@@ -43,9 +43,7 @@ def seconds(function, jobs: list[Job]) -> float:
 @pytest.mark.bench
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("short_side", [256, None])
-def test_decode_and_write_against_bare_decord(clip, short_side, request, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    peer = importlib.import_module("bare_decord")
+def test_decode_and_write_against_bare_decord(clip, short_side, request, tmp_path):
     path = clip[0]
     paths, kind = [path], "made"
     if path.name == "test.mp4":

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from ops.metrics.parsing import parsing_scores
 from ops.metrics.parsing_columns import ParsingMetric, TrueHumans
+from reference import load_module
 
 pytestmark = pytest.mark.bench
 VIDEOS, FRAMES, PARTS, STATES = 1000, 20, 10, 74
@@ -26,11 +26,7 @@ def original() -> Any:
     folder = os.environ.get("KINOGRAPH_TPS_EVALUATOR")
     if not folder or not Path(folder, "eval_detection.py").is_file():
         pytest.skip("no evaluator to compare with (set KINOGRAPH_TPS_EVALUATOR)")
-    spec = importlib.util.spec_from_file_location("tps_evaluator", Path(folder, "eval_detection.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(folder, "eval_detection.py"), "tps_evaluator")
 
 
 def world(proposals: int) -> tuple[TrueHumans, list[dict[str, Any]], dict[str, str]]:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
 from safetensors.torch import save as to_safetensors
 
 import configs
@@ -34,20 +32,6 @@ from ops.tracking.registry import CHAMPION, find_version
 from ops.training.checkpoint import FILE, CheckpointError
 from ops.training.ray_train import SNAPSHOT
 from ops.training.runs import WEIGHTS, TrainResult, finish, plan_run
-
-
-@pytest.fixture
-def own(world, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    """The tiny dataset in a storage of this test's own, named by a YAML."""
-    world.build_world(layout)
-    clips = {"table": "clips", "format": "kinetics_csv", "path": "clips.csv", "labels": "labels.txt"}
-    value = {**world.DATASET.model_dump(mode="json", exclude={"name"}), "annotations": [clips]}
-    path = tmp_path / "configs" / "datasets" / "tiny.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(value))
-    monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path / "configs"))
-    write_bytes(f"{layout.root}/datasets/tiny/labels.txt", "\n".join(world.LABELS).encode())
-    return layout
 
 
 def have_trained(recipe, layout: Layout) -> TrainResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -18,14 +17,9 @@ import psutil
 import pytest
 import yaml
 
+import small_world
 from configs.loading import _recipe_sources
-
-_spec = importlib.util.spec_from_file_location("s3_fixtures", Path(__file__).resolve().parents[1] / "ops" / "conftest.py")
-assert _spec is not None and _spec.loader is not None
-_s3_fixtures = importlib.util.module_from_spec(_spec)
-sys.modules["s3_fixtures"] = _s3_fixtures
-_spec.loader.exec_module(_s3_fixtures)
-s3_server, s3 = _s3_fixtures.s3_server, _s3_fixtures.s3
+from s3_fixtures import s3, s3_server  # noqa: F401 - fixtures
 
 RECIPE: dict[str, Any] = {
     "about": "a recipe of the tests",
@@ -181,7 +175,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
 @pytest.fixture
 def small(home: Home, tmp_path: Path, recipe_file: Callable[..., Path]) -> Any:
     """A world of twelve videos, and the recipe `small_tsn` on it."""
-    world = _small_world_module().SmallWorld(tmp_path / "world", home.configs)
+    world = small_world.SmallWorld(tmp_path / "world", home.configs)
     gate = {"registered_model": "small-recognition"}
     recipe_file(home.configs, "small_tsn", dataset="kinetics400", num_classes=2, gate=gate, training={"epochs": 1})
     return world
@@ -190,13 +184,4 @@ def small(home: Home, tmp_path: Path, recipe_file: Callable[..., Path]) -> Any:
 @pytest.fixture
 def write_video() -> Callable[..., Path]:
     """write_video(path, seed) -> path."""
-    return _small_world_module().write_video
-
-
-def _small_world_module() -> Any:
-    if "small_world" not in sys.modules:
-        spec = importlib.util.spec_from_file_location("small_world", Path(__file__).with_name("small_world.py"))
-        assert spec is not None and spec.loader is not None
-        sys.modules["small_world"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["small_world"])
-    return sys.modules["small_world"]
+    return small_world.write_video

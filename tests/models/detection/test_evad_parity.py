@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from models.blocks.drop import DropPath
 from models.detection.evad import EVAD, Config, Criterion, Detections, Target, build, decode
 from models.keymaps.evad import original_names
 from models.weights import export_published, load_published
+from reference import load_module
 
 CASES = ["tiny_kr0.7", "tiny_kr1.0", pytest.param("vitb_kr0.7_small", marks=pytest.mark.slow)]
 TOLERANCE, PIXELS = 5e-5, 5e-3
@@ -73,10 +73,7 @@ def watch(case: Case) -> None:
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, shared: Path) -> Case:
     folder = shared / "parity" / "detection"
-    spec = importlib.util.spec_from_file_location("parity_fill", shared / "parity" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    fill = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fill)
+    fill = load_module(shared / "parity" / "fill.py", "parity_fill")
     facts = json.loads((folder / f"evad_{request.param}.json").read_text())
     with np.load(folder / f"evad_{request.param}.npz") as stored:
         outputs = dict(stored)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,24 +12,10 @@ import torch
 
 from models.blocks.nms1d import suppress
 from models.keymaps.actionformer import original_names
-from models.localization.actionformer import (
-    ActionFormer,
-    Candidates,
-    Config,
-    Criterion,
-    Decoding,
-    Pyramid,
-    assign_targets,
-    build,
-    decode,
-    fuse_scores,
-    in_seconds,
-    localize,
-    next_normaliser,
-    pad,
-    suppress_candidates,
-)  # fmt: skip
+from models.localization import actionformer
+from models.localization.actionformer import ActionFormer, Candidates, Config, Criterion, Decoding, Pyramid
 from models.weights import export_published, load_published
+from reference import load_module
 
 CONFIG = Config(num_classes=20)
 
@@ -44,10 +29,7 @@ class Original(NamedTuple):
 
 @pytest.fixture(scope="module")
 def original(shared: Path) -> Original:
-    spec = importlib.util.spec_from_file_location("parity_fill", shared / "parity" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    rules = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(rules)
+    rules = load_module(shared / "parity" / "fill.py", "parity_fill")
     folder = shared / "parity" / "localization"
     facts = json.loads((folder / "actionformer_thumos_i3d.json").read_text())
     state = {key: torch.from_numpy(rules.weight(key, shape, rules.actionformer)) for key, shape in facts["state"]}
@@ -59,7 +41,7 @@ def original(shared: Path) -> Original:
 
 @pytest.fixture(scope="module")
 def model(original: Original) -> ActionFormer:
-    model = build(CONFIG).eval()
+    model = actionformer.build(CONFIG).eval()
     # What a training of the original leaves behind: the raw weights, and the averaged ones that are evaluated.
     wrapped = {f"module.{key}": value for key, value in original.state.items()}
     raw = {key: torch.zeros_like(value) for key, value in wrapped.items()}
@@ -95,12 +77,12 @@ def test_keys_and_parameters(original: Original, model: ActionFormer) -> None:
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_pyramid(original: Original, model: ActionFormer, name: str) -> None:
     with torch.no_grad():
-        assert_close(model(*pad([original.features[name]])), stored(original.outputs, name))
+        assert_close(model(*actionformer.pad([original.features[name]])), stored(original.outputs, name))
 
 
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_candidates_before_suppression(original: Original, name: str) -> None:
-    (found,) = decode(stored(original.outputs, name), Decoding())
+    (found,) = actionformer.decode(stored(original.outputs, name), Decoding())
     want = [original.outputs[f"{name}/pre_{part}"] for part in ("segments", "scores", "labels")]
     assert len(found.scores) == original.facts["inference"][name]["n_pre"]
     ours = by_place(found.segments.numpy(), found.scores.numpy(), found.labels.numpy())
@@ -114,8 +96,8 @@ def test_answer_in_seconds(original: Original, model: ActionFormer, name: str) -
     grid = {"stride": facts["feat_stride"], "window": facts["feat_num_frames"], "fps": facts["fps"], "duration_s": facts["duration"]}
     before = Candidates(*(torch.from_numpy(original.outputs[f"{name}/pre_{part}"]) for part in ("segments", "scores", "labels")))
     want = [original.outputs[f"{name}/post_{part}"] for part in ("segments", "scores", "labels")]
-    stored_answer = in_seconds(suppress_candidates(before, Decoding()), **grid)
-    whole_answer = in_seconds(localize(model, [original.features[name]], Decoding())[0], **grid)
+    stored_answer = actionformer.in_seconds(actionformer.suppress_candidates(before, Decoding()), **grid)
+    whole_answer = actionformer.in_seconds(actionformer.localize(model, [original.features[name]], Decoding())[0], **grid)
     np.testing.assert_allclose(stored_answer.scores, want[1], rtol=0, atol=5e-5)
     np.testing.assert_allclose(whole_answer.scores, want[1], rtol=0, atol=5e-5)
     ours = by_place(*(part.numpy() for part in stored_answer))
@@ -143,7 +125,9 @@ def test_targets(original: Original) -> None:
     lengths = [CONFIG.max_length // 2**level for level in range(CONFIG.levels)]
     given = original.outputs
     targets = [
-        assign_targets(lengths, torch.from_numpy(given[f"train/seg{one}"]), torch.from_numpy(given[f"train/lab{one}"]), 20, CONFIG.ranges)
+        actionformer.assign_targets(
+            lengths, torch.from_numpy(given[f"train/seg{one}"]), torch.from_numpy(given[f"train/lab{one}"]), 20, CONFIG.ranges
+        )
         for one in "AB"
     ]
     classes, offsets = torch.stack([one.classes for one in targets]), torch.stack([one.offsets for one in targets])
@@ -155,7 +139,7 @@ def test_targets(original: Original) -> None:
 
 def test_losses_and_gradients(original: Original, model: ActionFormer) -> None:
     given = original.outputs
-    pyramid = model(*pad([original.features["ta"], original.features["tb"]]))  # eval mode: nothing is dropped
+    pyramid = model(*actionformer.pad([original.features["ta"], original.features["tb"]]))  # eval mode: nothing is dropped
     assert_close(Pyramid(*([one.detach() for one in part] for part in pyramid)), stored(given, "train"))
     criterion = Criterion(20, CONFIG.ranges)
     losses = criterion(
@@ -164,7 +148,7 @@ def test_losses_and_gradients(original: Original, model: ActionFormer) -> None:
     normaliser = 100.0
     for step, facts in enumerate(original.facts["train_steps"]):
         assert int(losses.num_positives) == facts["num_pos"]
-        normaliser = next_normaliser(normaliser, float(losses.num_positives))
+        normaliser = actionformer.next_normaliser(normaliser, float(losses.num_positives))
         assert normaliser == pytest.approx(facts["normalizer_after"], rel=1e-6)
         total = criterion.total(losses, normaliser)
         assert losses.classification.item() / normaliser == pytest.approx(facts["cls_loss"], rel=1e-4)
@@ -195,7 +179,7 @@ def test_fusion_with_scores_of_videos(shared: Path) -> None:
         segments = np.stack([given["fusion/in/t-start"][inside], given["fusion/in/t-end"][inside]], 1)
         scores, labels = given["fusion/in/score"][inside], given["fusion/in/label"][inside]
         proposals = Candidates(*(torch.from_numpy(one) for one in (segments, scores, labels)))
-        fused = fuse_scores(proposals, torch.from_numpy(given[f"fusion/cls/{video}"]))
+        fused = actionformer.fuse_scores(proposals, torch.from_numpy(given[f"fusion/cls/{video}"]))
         want = np.stack([given["fusion/out/t-start"][outside], given["fusion/out/t-end"][outside]], 1)
         np.testing.assert_allclose(fused.segments, want, rtol=0, atol=1e-9)
         np.testing.assert_allclose(fused.scores, given["fusion/out/score"][outside], rtol=0, atol=1e-9)

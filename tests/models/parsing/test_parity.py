@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,24 +13,17 @@ import torch
 from models.keymaps.detr import original_names
 from models.parsing import detr
 from models.weights import PublishedWeightsError, export_published, load_published
+from reference import load_module
 
 FIXTURES = ["detr_r50", "detr_r50_padded_batch"]
 TOLERANCE = 5e-5
-
-
-def filler(shared: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parity_fill", shared / "parity" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["parity_fill"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 class Case:
     """A fixture with the model that is loaded for it."""
 
     def __init__(self, shared: Path, name: str) -> None:
-        fill, folder = filler(shared), shared / "parity" / "parsing"
+        fill, folder = load_module(shared / "parity" / "fill.py", "parity_fill"), shared / "parity" / "parsing"
         self.facts: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
         self.answers = np.load(folder / f"{name}.npz")
         self.model = detr.build(detr.Config(num_classes=91)).eval()

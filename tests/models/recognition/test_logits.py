@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import torch
 
 import models
 from models.weights import export_published, load_published
+from reference import load_module
 
 # Fixture, family, classes, arguments of its Config. The quick suite takes the light ones, the slow one all, also in double precision.
 LIGHT: list[tuple[str, str, int, dict[str, Any]]] = [
@@ -68,18 +67,9 @@ HEAVY: list[tuple[str, str, int, dict[str, Any]]] = [
 OWN_VALUE = ("relative_position_index",)  # integers that the fixture leaves to the model
 
 
-def fill(shared: Path) -> ModuleType:
-    """The rules that draw the fixtures' weights and inputs."""
-    spec = importlib.util.spec_from_file_location("parity_fill", shared / "parity" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def check(shared: Path, stem: str, family: str, classes: int, arguments: dict[str, Any], exact: bool) -> None:
     """The logits, the round trip of the weights, and, where `exact`, the logits in double precision."""
-    rules, folder = fill(shared), shared / "parity" / "recognition"
+    rules, folder = load_module(shared / "parity" / "fill.py", "parity_fill"), shared / "parity" / "recognition"
     facts = json.loads((folder / f"{stem}.json").read_text())
     module = models.family("recognition", family)
     model = module.build(module.Config(num_classes=classes, **arguments)).eval()

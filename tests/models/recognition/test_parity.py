@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,22 +13,15 @@ import torch
 import configs
 import models
 from models.weights import export_published, load_published
+from reference import load_module
 
 TSM_R50 = "tsm_imagenet-pretrained-r50_8xb16-1x1x8-100e_kinetics400-rgb"
 TSN_R50 = "tsn_imagenet-pretrained-r50_8xb32-1x1x3-100e_kinetics400-rgb"
 
 
-def fill(shared: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("parity_fill", shared / "parity" / "fill.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def original(shared: Path, stem: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], torch.Tensor, dict[str, np.ndarray]]:
     """Facts of a fixture, its checkpoint, its input as (1, 3, T, H, W), and its outputs."""
-    rules = fill(shared)
+    rules = load_module(shared / "parity" / "fill.py", "parity_fill")
     folder = shared / "parity" / "recognition"
     facts = json.loads((folder / f"{stem}.json").read_text())
     state = {

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import pickle
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
+import key_frame_world as scenes
 from configs.schema import Sampling
 from configs.schema.detection import KeyFrames, Pictures
 from ops.data.clips import DataError, SampleError
@@ -22,17 +20,6 @@ from ops.store.tables import BOXES, EXCLUDED, from_rows, read_table, write_table
 CLASS_OF = {1: 0, 2: 1, 5: 2}
 SAMPLING = Sampling(kind="key_frame", clip_len=4, frame_interval=2)
 PICTURES = Pictures(short_side=48)
-
-
-def load_module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("key_frame_world", Path(__file__).with_name("key_frame_world.py"))
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return sys.modules[spec.name]
-
-
-scenes = load_module()
 
 
 @pytest.fixture(scope="module")

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 import configs
+import localization_world as world
 from configs.schema.localization import Steps
 from ops.data.clips import DataError, SampleError
 from ops.data.segments import SegmentDataset, cut, grid_of, load_segments, resampled
 from ops.store.layout import Layout
-
-
-def _world() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("localization_world", Path(__file__).parent / "localization_world.py")
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-world = _world()
 
 
 @pytest.fixture

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import av
@@ -16,6 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+import key_frame_world as scenes
 import models
 from configs.schema import ConfigError, DetectionRecipe
 from ops.evaluation import detection_pictures as pictures
@@ -28,18 +26,6 @@ from ops.metrics.tube_rows import video_maps
 from ops.store.files import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.detection import build as build_task
-
-
-def load_module() -> ModuleType:
-    path = Path(__file__).parents[1] / "data" / "key_frame_world.py"
-    spec = importlib.util.spec_from_file_location("key_frame_world", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return sys.modules[spec.name]
-
-
-scenes = load_module()
 
 
 class Scored(NamedTuple):

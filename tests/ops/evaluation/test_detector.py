@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 
+import key_frame_world as scenes
 import models
 from configs.schema import ConfigError
 from ops.annotations.formats.ava_csv import sniff
@@ -23,18 +22,6 @@ from ops.figures.encode import Coding, write_mp4
 from ops.media.decode import DecodeError
 from ops.metrics.ava_files import read_boxes
 from ops.tasks.detected import Persons, detected
-
-
-def load_module() -> ModuleType:
-    path = Path(__file__).parents[1] / "data" / "key_frame_world.py"
-    spec = importlib.util.spec_from_file_location("key_frame_world", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return sys.modules[spec.name]
-
-
-scenes = load_module()
 
 
 @pytest.fixture(scope="module")

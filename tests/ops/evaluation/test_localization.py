@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import io
 import json
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import configs
+import localization_world as world
 from configs.schema import ConfigError, Dataset
 from configs.schema.localization import LocalizationRecipe
 from ops.data.segments import LeftOut
@@ -27,12 +27,6 @@ from ops.store.files import read_bytes
 from ops.store.layout import Layout
 from ops.tasks import build
 from ops.training.loop import fit
-
-_path = Path(__file__).parent.parent / "data" / "localization_world.py"
-_spec = importlib.util.spec_from_file_location("localization_world", _path)
-assert _spec is not None and _spec.loader is not None
-world = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(world)
 
 
 class Trained(NamedTuple):

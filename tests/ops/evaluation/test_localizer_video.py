@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import yaml
 from safetensors.torch import save_file
 
 import configs
+import localization_world as world
 import models
 from configs.schema import ConfigError
 from ops.annotations.read import annotate
@@ -24,12 +24,6 @@ from ops.media.ingest import ingest
 from ops.media.materialize import materialize
 from ops.store.layout import Layout
 from ops.tasks import build
-
-_path = Path(__file__).parent.parent / "data" / "localization_world.py"
-_spec = importlib.util.spec_from_file_location("localization_world", _path)
-assert _spec is not None and _spec.loader is not None
-world = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(world)
 
 SEGMENTS = [{"label": "jump", "segment": [0.5, 1.5]}, {"label": "kick", "segment": [2.0, 2.8]}, {"label": "wave", "segment": [3.0, 3.6]}]
 DURATION = 4.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import killed_extraction
 from ops.features.materialize import make_features, read_rows
 from ops.features.store import read_features
 from ops.store.files import list_files
@@ -19,8 +20,7 @@ from ops.store.files import list_files
 @pytest.mark.slow  # a process of its own
 def test_killed_in_mid_run(frames, trained, extraction) -> None:
     features = extraction(trained())
-    script = Path(__file__).with_name("killed.py")
-    command = [sys.executable, str(script), features.model_dump_json(), frames.settings.model_dump_json()]
+    command = [sys.executable, killed_extraction.__file__, features.model_dump_json(), frames.settings.model_dump_json()]
     process = subprocess.Popen(command, env=dict(os.environ))
     until = time.monotonic() + 120
     try:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+import made_videos as made
 from configs.schema import Frames
 from ops.media.audit import compare
 from ops.media.confirm import first_difference, sample_of, thinned
@@ -15,11 +13,6 @@ from ops.media.decode import decode
 from ops.media.probe import inspect
 from ops.store.frames import write_frames
 from ops.store.reader import FrameReader
-
-_spec = importlib.util.spec_from_file_location("media_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 
 @pytest.mark.parametrize("decoder", ["decord", "pyav"])

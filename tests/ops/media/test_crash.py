@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import s3_on_disk
 from configs.schema import Dataset, Frames
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
@@ -38,7 +39,6 @@ if __name__ == "__main__":
     materializing.COMMIT_EVERY_VIDEOS = 1
     materializing.materialize(Dataset.model_validate_json(sys.argv[1]), Layout(sys.argv[2]), workers={WORKERS})
 """
-SERVER = Path(__file__).parent.parent / "s3_on_disk.py"
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ class DiskServer:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, str(SERVER), str(self.folder), str(self.port)])
+        self.process = subprocess.Popen([sys.executable, s3_on_disk.__file__, str(self.folder), str(self.port)])
         until = time.monotonic() + 30
         while time.monotonic() < until:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import time
 from pathlib import Path
@@ -12,15 +11,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+import made_videos as made
 from configs.schema import Frames
 from ops.media.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.store.reader import FrameReader
-
-_spec = importlib.util.spec_from_file_location("media_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 DEADLINE_S = 5.0
 BATCH = 8  # files of one example: a pool of workers is not started for each

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
+import ledger_world
 import ops.media.engine as engines
 from configs.schema import BUCKETS
 from ops.media.engine import run_anywhere
@@ -22,25 +19,14 @@ from ops.store.tables import MANIFEST, VIDEOS, read_tables, write_table
 COUNT, MISSING = 2000, 30
 
 
-@pytest.fixture(scope="module")
-def paper() -> ModuleType:
-    """The module that writes tables of videos that exist on paper alone."""
-    path = Path(__file__).parents[2] / "bench" / "ledger_world.py"
-    spec = importlib.util.spec_from_file_location("ledger_world", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_keys_of_many_are_the_keys_of_each(dataset) -> None:
     digests = [f"{number:064x}" for number in range(5)] + [""]
     assert frames_keys(digests, dataset) == [frames_key(digest, dataset) for digest in digests]
 
 
-def test_a_plan_is_what_a_comparison_row_by_row_says(paper, tmp_path) -> None:
-    paper.build(str(tmp_path), COUNT, MISSING)
-    dataset, layout = paper.dataset_at(str(tmp_path)), Layout(str(tmp_path))
+def test_a_plan_is_what_a_comparison_row_by_row_says(tmp_path) -> None:
+    ledger_world.build(str(tmp_path), COUNT, MISSING)
+    dataset, layout = ledger_world.dataset_at(str(tmp_path)), Layout(str(tmp_path))
     table = read_tables([layout.video_table("large", 3)], VIDEOS)
     edited = table.to_pylist()
     edited[0]["sha256"] = "0" * 64  # another content

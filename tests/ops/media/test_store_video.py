@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import threading
 from pathlib import Path
 
@@ -11,17 +10,13 @@ import numpy as np
 import psutil
 import pytest
 
+import made_videos as made
 from configs.schema import Frames
 from ops.media import decord_reader
 from ops.media.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.media.watch import CEILING_MB
 from ops.store.reader import FrameReader
-
-_spec = importlib.util.spec_from_file_location("media_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 GOPS = {"g": "12", "bf": "2"}
 

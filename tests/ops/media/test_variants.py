@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from pathlib import Path
 
@@ -10,15 +9,11 @@ import av
 import numpy as np
 import pytest
 
+import made_videos as made
 from configs.schema import Frames
 from ops.media.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.store.reader import FrameReader
-
-_spec = importlib.util.spec_from_file_location("media_conftest", Path(__file__).with_name("conftest.py"))
-assert _spec is not None and _spec.loader is not None
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 NUM, SIZE, RATE = 60, (120, 160), 25
 DEADLINE_S = 30.0

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
 import configs
+import detection_ranks
+import key_frame_world as scenes
 from configs.schema import ConfigError
 from models.checkpoints import PublishedWeightsError
 from models.weights import export_published
@@ -25,20 +25,6 @@ from ops.store.tables import BOXES, from_rows, read_table, write_table
 from ops.tasks.detection import Detection, build
 from ops.training.checkpoint import State, load_state
 from ops.training.loop import fit, predict
-
-RANKS = Path(__file__).with_name("detection_ranks.py")
-
-
-def load_module() -> ModuleType:
-    path = Path(__file__).parents[1] / "data" / "key_frame_world.py"
-    spec = importlib.util.spec_from_file_location("key_frame_world", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(sys.modules[spec.name])
-    return sys.modules[spec.name]
-
-
-scenes = load_module()
 
 
 @pytest.fixture(scope="module")
@@ -194,13 +180,10 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(stored: Layout, tmp_path
 
 
 def test_two_ranks_are_one_rank_with_the_double_batch(stored: Layout, tmp_path: Path) -> None:
+    command = [sys.executable, detection_ranks.__file__, str(tmp_path), stored.root]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    ranks = [subprocess.Popen([sys.executable, str(RANKS), str(tmp_path), stored.root, str(rank), "2"], env=environment) for rank in (0, 1)]
-    spec = importlib.util.spec_from_file_location("detection_ranks", RANKS)
-    assert spec is not None and spec.loader is not None
-    alone = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(alone)
-    expected = alone.train(stored.root, 0, 1)
+    ranks = [subprocess.Popen([*command, str(rank), "2"], env=environment) for rank in (0, 1)]
+    expected = detection_ranks.train(stored.root, 0, 1)
     assert [rank.wait(240) for rank in ranks] == [0, 0]
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +14,8 @@ import pytest
 import torch
 
 import configs
+import localization_ranks as ranks
+import localization_world as world
 from configs.schema import ConfigError
 from models.localization import actionformer as family
 from ops.data.clips import DataError
@@ -24,13 +25,6 @@ from ops.tasks import build
 from ops.tasks.localization import Localization, placed
 from ops.training.checkpoint import State, load_state
 from ops.training.loop import fit
-
-RANKS = Path(__file__).with_name("localization_ranks.py")
-_spec = importlib.util.spec_from_file_location("localization_ranks", RANKS)
-assert _spec is not None and _spec.loader is not None
-ranks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(ranks)
-world = ranks.load_world()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +127,7 @@ def test_two_ranks_take_the_steps_of_one(folder: Path, tmp_path: Path, monkeypat
     """Two processes with half of every batch each, against one with all of it: same losses, normaliser and weights."""
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    other = subprocess.Popen([sys.executable, str(RANKS), str(folder), "1", "2"], env=environment)
+    other = subprocess.Popen([sys.executable, ranks.__file__, str(folder), "1", "2"], env=environment)
     ranks.main(folder, 0, 2)  # this process is the first rank
     assert other.wait(timeout=120) == 0
     alone = ranks.train(folder, 0, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import parsing_ranks
 from configs.schema import ConfigError
 from ops.data.clips import DataError
 from ops.store.layout import Layout
@@ -21,8 +21,6 @@ from ops.tasks.parsing import Parsing, build
 from ops.training.checkpoint import load_state
 from ops.training.loop import fit
 from ops.training.protocols import EpochReport
-
-RANKS = Path(__file__).with_name("parsing_ranks.py")
 
 
 def task_of(people, layout: Layout, **changes) -> Parsing:
@@ -147,16 +145,12 @@ def test_a_killed_training_resumes_bit_for_bit(people, stored_people: Layout, tm
     ]
 
 
-def test_two_ranks_are_one_with_the_double_batch(people, stored_people: Layout, tmp_path: Path) -> None:
+def test_two_ranks_are_one_with_the_double_batch(stored_people: Layout, tmp_path: Path) -> None:
     shutil.copytree(stored_people.root, tmp_path / "store")
-    spec = importlib.util.spec_from_file_location("parsing_ranks", RANKS)
-    assert spec is not None and spec.loader is not None
-    ranks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(ranks)
-    command = [sys.executable, str(RANKS), str(tmp_path), people.__file__]
+    command = [sys.executable, parsing_ranks.__file__, str(tmp_path)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     others = [subprocess.Popen([*command, str(rank), "2"], env=env) for rank in range(2)]
-    alone = ranks.train(people, stored_people.root, 0, 1)
+    alone = parsing_ranks.train(stored_people.root, 0, 1)
     assert [other.wait(timeout=200) for other in others] == [0, 0]
     for rank in range(2):
         both = load_file(tmp_path / f"{rank}.safetensors")

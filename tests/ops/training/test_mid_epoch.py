@@ -16,6 +16,7 @@ import psutil
 import pytest
 import torch
 
+import killed_training
 from ops.data.loading import LoaderError
 from ops.store.layout import Layout
 from ops.tasks import build
@@ -23,7 +24,6 @@ from ops.training.checkpoint import FILE, State, load_state
 from ops.training.loop import fit
 from ops.training.protocols import StepReport, TrainingError
 
-SCRIPT = Path(__file__).with_name("killed.py")
 EVERY_STEP = {"checkpoint_every_steps": 1}
 CASES: dict[str, dict[str, Any]] = {
     "sgd, dropout": {"scale": EVERY_STEP},
@@ -112,12 +112,9 @@ def test_another_number_of_ranks_goes_on_too(world, stored: Layout, tmp_path: Pa
 
 
 def launch(world, stored: Layout, folder: Path, changes: dict, ranks: int, attempt: str) -> list[subprocess.Popen[bytes]]:
-    own = [str(stored.root), world.__file__, str(folder)]
+    command = [sys.executable, killed_training.__file__, str(stored.root), str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    return [
-        subprocess.Popen([sys.executable, str(SCRIPT), *own, str(rank), str(ranks), attempt, json.dumps(changes)], env=environment)
-        for rank in range(ranks)
-    ]
+    return [subprocess.Popen([*command, str(rank), str(ranks), attempt, json.dumps(changes)], env=environment) for rank in range(ranks)]
 
 
 @pytest.mark.slow  # up to eight processes import torch

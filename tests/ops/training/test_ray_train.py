@@ -16,6 +16,7 @@ import pytest
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 
+import driven_training
 from configs.settings import Settings
 from ops.data.clips import load_clips
 from ops.store.files import exists, list_files, local_copy, read_bytes, remove
@@ -28,12 +29,11 @@ from ops.training.ray_train import SNAPSHOT, TrainingInputError, resume_point, t
 from ops.training.runs import finished, plan_run
 
 pytestmark = pytest.mark.slow  # Ray takes half a minute to come up on two busy cores
-HERE = Path(__file__).parent
 EPOCHS = 12
 
 
 def start(world, layout: Layout, log: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(HERE / "drive.py"), layout.root, world.__file__, str(EPOCHS), str(log)]
+    command = [sys.executable, driven_training.__file__, layout.root, str(EPOCHS), str(log)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import yaml
 
 import configs
 import models
@@ -17,20 +14,6 @@ from ops.zoo.measure import Speed, measure
 from ops.zoo.page import REPO
 from ops.zoo.side_by_side import Result, chart, page, terminal
 from ops.zoo.training import Learnt, demo_recipes, learn
-
-
-@pytest.fixture
-def own(world, layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
-    """The tiny dataset in a storage of this test's own, named by a YAML."""
-    world.build_world(layout)
-    clips = {"table": "clips", "format": "kinetics_csv", "path": "clips.csv", "labels": "labels.txt"}
-    value = {**world.DATASET.model_dump(mode="json", exclude={"name"}), "annotations": [clips]}
-    path = tmp_path / "configs" / "datasets" / "tiny.yaml"
-    path.parent.mkdir(parents=True)
-    path.write_text(yaml.safe_dump(value))
-    monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path / "configs"))
-    write_bytes(f"{layout.root}/datasets/tiny/labels.txt", "\n".join(world.LABELS).encode())
-    return layout
 
 
 def test_every_family_has_a_demo_size() -> None:

@@ -1,4 +1,4 @@
-"""A run of its own for the test that kills it: python killed.py FEATURES_JSON SETTINGS_JSON."""
+"""A run of its own for the test that kills it: python killed_extraction.py FEATURES_JSON SETTINGS_JSON."""
 
 from __future__ import annotations
 

@@ -10,19 +10,32 @@ import numpy as np
 from ops.data.clips import ClipDataset
 
 
-class DecordClips(ClipDataset):
-    """The same samples, read from the mp4: opened for each sample, one exact batch."""
+class Video:
+    """An mp4 in the place of a stored video: opened for each sample, one exact batch."""
 
-    path = ""
-
-    def _reader(self, uri: str) -> Any:
-        return self
+    def __init__(self, path: str) -> None:
+        self.path = path
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Uint8 [len(indices), H, W, 3]."""
         import decord
 
         return decord.VideoReader(self.path).get_batch(list(indices)).asnumpy()
+
+
+class Videos:
+    """In the place of the readers of stored videos."""
+
+    def __getitem__(self, uri: str) -> Video:
+        return Video(uri)
+
+
+class DecordClips(ClipDataset):
+    """The same samples, where the clips' URIs are paths of mp4 files."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._readers: Any = Videos()
 
 
 def collate(items: list[dict[str, Any]]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from datetime import timedelta
@@ -12,23 +11,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+import key_frame_world as scenes
 from ops.store.layout import Layout
 from ops.tasks.detection import build
 from ops.training.loop import fit
 
 
-def world() -> Any:
-    path = Path(__file__).parents[1] / "data" / "key_frame_world.py"
-    spec = importlib.util.spec_from_file_location("key_frame_world_of_ranks", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def train(store: str, rank: int, world_size: int) -> dict[str, Any]:
     """Train for an epoch with plain gradient descent, so that the change of the weights is the sum of the gradients."""
-    scenes = world()
     recipe = scenes.recipe(
         optimizer={"name": "sgd", "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0, "clip_grad_norm": None},
         training={"epochs": 1, "batch_size": 6},

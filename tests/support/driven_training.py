@@ -1,14 +1,15 @@
-"""One training as a process of its own, to be killed: `drive.py ROOT WORLD_FILE EPOCHS LOG`. Notes every logged epoch in the file LOG."""
+"""One training as a process of its own, to be killed: `driven_training.py ROOT EPOCHS LOG`. Notes every logged epoch in the file LOG."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+
+import clip_world as world
 
 
 class FileLogger:
@@ -27,16 +28,12 @@ class FileLogger:
         return nullcontext()
 
 
-def main(root: str, world_file: str, epochs: int, log: str) -> None:
+def main(root: str, epochs: int, log: str) -> None:
     """Train, and print the result as the last line."""
     from configs.settings import Settings
     from ops.store.layout import Layout
     from ops.training.ray_train import train
 
-    spec = importlib.util.spec_from_file_location("tiny_world", world_file)
-    assert spec is not None and spec.loader is not None
-    world = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(world)
     settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(log).parent, ray_address=None)
     recipe = world.recipe(training={"epochs": epochs}, scale={"checkpoint_every_steps": 2})  # of the three of an epoch
     result = train(recipe, Layout(root), settings, FileLogger(log), dataset=world.DATASET)
@@ -44,4 +41,4 @@ def main(root: str, world_file: str, epochs: int, log: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4])
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -5,29 +5,19 @@ The world, its YAML files included, lies in FOLDER already.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
 
 import torch
 import torch.distributed as dist
 
+import localization_world
 from configs.schema import Scale
 from ops.store.layout import Layout
 from ops.tasks import build
 from ops.training.loop import fit
-
-
-def load_world() -> ModuleType:
-    path = Path(__file__).parent.parent / "data" / "localization_world.py"
-    spec = importlib.util.spec_from_file_location("localization_world", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def train(folder: Path, rank: int, world_size: int) -> dict:
@@ -35,7 +25,7 @@ def train(folder: Path, rank: int, world_size: int) -> dict:
     import configs
 
     optimizer = {"name": "sgd", "lr": 0.02}  # Adam would blow up the rounding of gradients near 0
-    recipe = load_world().recipe(optimizer=optimizer)
+    recipe = localization_world.recipe(optimizer=optimizer)
     task = build(recipe, Layout(str(folder / "storage")), configs.dataset("own"))
     steps: list[float] = []
     normalisers: list[float] = []

@@ -1,11 +1,10 @@
-"""One rank of a training as a process of its own, to be killed: `killed.py ROOT WORLD_FILE FOLDER RANK WORLD_SIZE ATTEMPT CHANGES`.
+"""One rank of a training as a process of its own, to be killed: `killed_training.py ROOT FOLDER RANK WORLD_SIZE ATTEMPT CHANGES`.
 
 Goes on from the state in the folder, keeps that up to date in the middle of epochs only, and leaves `final-<rank>.pt` in the end.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from datetime import timedelta
@@ -14,18 +13,16 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+import clip_world as world
 
-def main(root: str, world_file: str, folder: Path, rank: int, world_size: int, attempt: str, changes: dict) -> None:
+
+def main(root: str, folder: Path, rank: int, world_size: int, attempt: str, changes: dict) -> None:
     """Train to the end."""
     from ops.store.layout import Layout
     from ops.tasks import build
     from ops.training.checkpoint import FILE, load_state
     from ops.training.loop import fit
 
-    spec = importlib.util.spec_from_file_location("tiny_world", world_file)
-    assert spec is not None and spec.loader is not None
-    world = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(world)
     torch.set_num_threads(1)
     if world_size > 1:
         meeting = f"file://{folder}/meeting-{attempt}"
@@ -45,5 +42,5 @@ def main(root: str, world_file: str, folder: Path, rank: int, world_size: int, a
 
 
 if __name__ == "__main__":
-    root_, world_file_, folder_, rank_, world_size_, attempt_, changes_ = sys.argv[1:]
-    main(root_, world_file_, Path(folder_), int(rank_), int(world_size_), attempt_, json.loads(changes_))
+    root_, folder_, rank_, world_size_, attempt_, changes_ = sys.argv[1:]
+    main(root_, Path(folder_), int(rank_), int(world_size_), attempt_, json.loads(changes_))

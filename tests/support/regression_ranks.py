@@ -1,4 +1,4 @@
-"""One rank of a tiny regression, also as a process of its own: `ranks.py FOLDER RANK WORLD_SIZE`.
+"""One rank of a tiny regression, also as a process of its own: `regression_ranks.py FOLDER RANK WORLD_SIZE`.
 
 Its task knows nothing of clips or labels, so it also shows that the loop does not either.
 """

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import Dataset, Frames, RecognitionRecipe
+from configs.schema import AnnotationFile, Dataset, Frames, RecognitionRecipe
+from ops.store.files import write_bytes
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
 from ops.store.manifest import frames_key
@@ -18,6 +19,7 @@ DATASET = Dataset(
     title="Moving squares",
     licence="Apache-2.0",
     root="{storage}/datasets/tiny",
+    annotations=(AnnotationFile(table="clips", format="kinetics_csv", path="clips.csv", labels="labels.txt"),),
     frames=Frames(short_side=None, codec="jpeg", quality=95, frames_per_shard=16),
 )
 
@@ -35,7 +37,7 @@ def video(label_id: int, seed: int, num_frames: int = 12, height: int = 32, widt
 
 
 def build_world(layout: Layout, num_train: int = 24, num_val: int = 9) -> Dataset:
-    """Writes arrays, manifest and clips table. One more clip of each split is annotated and not stored."""
+    """Writes arrays, manifest, clips table and labels. One more clip of each split is annotated and not stored."""
     dataset, clips, ledger = DATASET, [], []
     for split, count in (("train", num_train), ("val", num_val)):
         for index in range(count + 1):
@@ -58,6 +60,7 @@ def build_world(layout: Layout, num_train: int = 24, num_val: int = 9) -> Datase
     write_table(layout.annotation_table(dataset.name, "clips"), from_rows(clips, CLIPS))
     for bucket in range(2):
         write_table(layout.manifest(dataset.name, dataset.frames.key(), bucket), from_rows(ledger[bucket::2], MANIFEST))
+    write_bytes(f"{layout.dataset_root(dataset)}/labels.txt", "\n".join(LABELS).encode())
     return dataset
 
 

@@ -1,22 +1,22 @@
-"""One rank of a tiny parsing training, also as a process of its own: `parsing_ranks.py FOLDER PEOPLE_FILE RANK WORLD_SIZE`."""
+"""One rank of a tiny parsing training, also as a process of its own: `parsing_ranks.py FOLDER RANK WORLD_SIZE`."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+import part_world as people
+
 # Norms that stay: statistics of a batch are each rank's own.
 FROZEN = {"norm": "frozen"}
 
 
-def train(people: Any, root: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
+def train(root: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     """Weights after two epochs, and the losses of each."""
     from configs.schema import Scale
     from ops.store.layout import Layout
@@ -30,18 +30,14 @@ def train(people: Any, root: str, rank: int, world_size: int) -> dict[str, torch
     return {**{name: tensor.clone() for name, tensor in state.model.items()}, "losses": losses}
 
 
-def main(folder: Path, people_file: str, rank: int, world_size: int) -> None:
+def main(folder: Path, rank: int, world_size: int) -> None:
     """Train and write the result."""
     torch.set_num_threads(1)
-    spec = importlib.util.spec_from_file_location("tiny_people", people_file)
-    assert spec is not None and spec.loader is not None
-    people = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(people)
     meeting = f"file://{folder}/meeting"
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size, timeout=timedelta(seconds=200))
-    save_file(train(people, str(folder / "store"), rank, world_size), str(folder / f"{rank}.safetensors"))
+    save_file(train(str(folder / "store"), rank, world_size), str(folder / f"{rank}.safetensors"))
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
