@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from configs.schema import Dataset, Sampling, Transforms, Views
 from ops.data.clock import timeline
+from ops.data.errors import DataError, SampleError
 from ops.data.frozen import FrozenViews
 from ops.data.samplers import check_sampling, random_indices
 from ops.data.transforms import check, random_view
@@ -23,14 +24,6 @@ from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader, Readers
 from ops.store.tables import CLIPS, read_table
-
-
-class DataError(ValueError):
-    """Data that cannot be trained on: names the dataset, the table and what to do."""
-
-
-class SampleError(RuntimeError):
-    """A sample that the ledger promises and that cannot be read: names the clip and the URI."""
 
 
 class Clip(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from configs.schema import ConfigError
 from configs.schema.localization import Fusion
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.files import read_bytes
 
 NAMED = 3

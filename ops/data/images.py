@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from configs.schema import ConfigError, Images, Sampling, Transforms, content_hash
-from ops.data.clips import Clip, ClipDataset, DataError, SampleError
+from ops.data.clips import Clip, ClipDataset
+from ops.data.errors import DataError, SampleError
 from ops.data.transforms import random_view
 from ops.store.files import list_files, read_bytes
 

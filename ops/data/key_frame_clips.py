@@ -13,9 +13,9 @@ from torch.utils.data import Dataset as TorchDataset
 from configs.schema import Sampling, Transforms
 from configs.schema.detection import Pictures
 from ops.data.buffers import empty
-from ops.data.clips import SampleError
 from ops.data.clock import frames_at, timestamps
 from ops.data.crops import short_side_size
+from ops.data.errors import SampleError
 from ops.data.key_frames import KeyFrame, KeyFrameList
 from ops.data.samplers import check_sampling, fixed_indices
 from ops.data.transforms import normalise, resize

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from configs.schema import Dataset
 from configs.schema.detection import KeyFrames
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.files import StorageError
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from configs.schema import ConfigError
 from configs.schema.parsing import FrameChoice, Images
-from ops.data.clips import SampleError
+from ops.data.errors import SampleError
 from ops.data.parts import Humans, PartVideo
 from ops.data.transforms import GRAY, resize
 from ops.store.reader import Readers

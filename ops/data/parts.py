@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 
 from configs.schema import Dataset
 from ops.annotations.formats.kinetics_tps_json import words
-from ops.data.clips import Coverage, DataError
+from ops.data.clips import Coverage
+from ops.data.errors import DataError
 from ops.metrics.parsing_columns import TrueHumans
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest

@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from configs.schema import BUCKETS, Dataset, Features
 from configs.schema.localization import Steps
-from ops.data.clips import DataError, SampleError
+from ops.data.errors import DataError, SampleError
 from ops.features.grid import covered_frames, to_grid
 from ops.features.store import FeatureReader
 from ops.metrics.localization import SAME_S, kept_segments

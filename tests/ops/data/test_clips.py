@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from configs.schema import ConfigError, Views
-from ops.data.clips import ClipDataset, Coverage, DataError, SampleError, load_clips
+from ops.data.clips import ClipDataset, Coverage, load_clips
+from ops.data.errors import DataError, SampleError
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.store.tables import CLIPS, read_table, write_table

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from configs.schema import ConfigError
-from ops.data.clips import DataError, SampleError
+from ops.data.errors import DataError, SampleError
 from ops.data.images import read_folder
 from ops.store.layout import Layout
 from ops.tasks import build

@@ -11,7 +11,7 @@ import pytest
 import key_frame_world as scenes
 from configs.schema import Sampling
 from configs.schema.detection import KeyFrames, Pictures
-from ops.data.clips import DataError, SampleError
+from ops.data.errors import DataError, SampleError
 from ops.data.key_frame_clips import KeyFrameClips, clip_indices, flipped, model_size, padded, pixels_of, seen_boxes
 from ops.data.key_frames import KeyFrameTable, load_key_frames
 from ops.store.layout import Layout

@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import default_collate
 
 from ops.data.buffers import stacked
-from ops.data.clips import ClipDataset, SampleError, load_clips
+from ops.data.clips import ClipDataset, load_clips
+from ops.data.errors import SampleError
 from ops.data.loading import AHEAD, Loader, LoaderError, WorkerPool
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader

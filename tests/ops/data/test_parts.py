@@ -12,7 +12,7 @@ import pytest
 from configs.schema import ConfigError
 from configs.schema.parsing import FrameChoice, Images
 from ops.data import part_frames
-from ops.data.clips import DataError, SampleError
+from ops.data.errors import DataError, SampleError
 from ops.data.part_frames import FramesDataset, Scene, cut, flip, fractions, resized, shown_size
 from ops.data.parts import Humans, load_parts, mirrored_parts, truth_of
 from ops.store.layout import Layout

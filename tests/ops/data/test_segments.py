@@ -11,7 +11,7 @@ import torch
 import configs
 import localization_world as world
 from configs.schema.localization import Steps
-from ops.data.clips import DataError, SampleError
+from ops.data.errors import DataError, SampleError
 from ops.data.segments import SegmentDataset, cut, grid_of, load_segments, resampled
 from ops.store.layout import Layout
 

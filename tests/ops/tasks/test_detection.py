@@ -18,7 +18,7 @@ import key_frame_world as scenes
 from configs.schema import ConfigError
 from models.checkpoints import PublishedWeightsError
 from models.weights import export_published
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.files import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import BOXES, from_rows, read_table, write_table

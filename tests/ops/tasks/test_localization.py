@@ -18,7 +18,7 @@ import localization_ranks as ranks
 import localization_world as world
 from configs.schema import ConfigError
 from models.localization import actionformer as family
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.data.segments import Grid
 from ops.store.layout import Layout
 from ops.tasks import build

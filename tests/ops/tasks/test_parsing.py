@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import parsing_ranks
 from configs.schema import ConfigError
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.layout import Layout
 from ops.tasks.parsing import Parsing, build
 from ops.training.checkpoint import load_state

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.schema import ConfigError
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.metrics.recognition import softmax
 from ops.store.layout import Layout
 from ops.store.tables import CLIPS, read_table, write_table

@@ -13,7 +13,7 @@ import torch
 
 import regression_ranks as ranks
 from configs.schema import ConfigError
-from ops.data.clips import SampleError
+from ops.data.errors import SampleError
 from ops.store.layout import Layout
 from ops.tasks import build
 from ops.training.checkpoint import State, load_state

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs import versions
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.layout import Layout
 from ops.training.runs import RECORD, WEIGHTS, TrainResult, finish, finished, plan_run
 
