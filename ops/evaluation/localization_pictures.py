@@ -32,6 +32,7 @@ from ops.metrics.localization_errors import DEPTHS, KINDS
 KIND_COLOURS = dict(zip(KINDS, (TEAL, BLUE, ORANGE, GOLD, VIOLET, RED), strict=True))
 CURVES = 10
 ROW = 0.34  # inches
+LETTERS = 170  # that fit side by side into a timeline's width
 
 
 class Bar(NamedTuple):
@@ -111,11 +112,12 @@ def _segment(axes: Axes, bar: Bar, row: int, colour: tuple[float, ...], duration
     wrong = bar.kind not in ("", KINDS[0])
     edge, width = (RED, 1.6) if wrong else ("#ffffff", 0.8)
     axes.barh(row, bar.end_s - bar.start_s, left=bar.start_s, height=0.72, color=colour, alpha=0.85, edgecolor=edge, linewidth=width)
-    if (bar.end_s - bar.start_s) / duration > 0.02:
-        room = max(3, int(110 * (bar.end_s - bar.start_s) / duration))
-        axes.text(
-            (bar.start_s + bar.end_s) / 2, row, spoken(bar.label)[:room], ha="center", va="center", fontsize=6, color=INK, clip_on=True
-        )
+    share = (bar.end_s - bar.start_s) / duration
+    if share > 0.02:
+        label, room = spoken(bar.label), max(3, int(LETTERS * share))
+        if len(label) > room:  # a word a line
+            label = "\n".join(word[:room] for word in label.split())
+        axes.text((bar.start_s + bar.end_s) / 2, row, label, ha="center", va="center", fontsize=6, color=INK, clip_on=True)
 
 
 def false_positives(shares: np.ndarray, gains: Mapping[str, float], threshold: float) -> bytes:
