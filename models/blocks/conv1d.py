@@ -111,7 +111,7 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _INPUTS, _TAPS, _OUTPUTS = _matrices()
-_WINDOWS = 768  # at most at a time: what stands between the transforms is read again before it leaves the cache
+_WINDOWS = 384  # at a time: what stands between the transforms is small, and read again before it leaves the cache
 
 
 def _filtered(x: Tensor, weight: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from models.blocks.conv1d import ChannelNorm, Conv3, Depthwise, Pointwise
 from models.blocks.local_attention import local_attention, window_bias
 
 # Points that go through a stack of layers at a time where no gradient is asked for. Convolutions transform their weights each time.
-_PIECE, _EMBED_PIECE, _MLP_PIECE = 4096, 2048, 1024
+_PIECE, _EMBED_PIECE, _PROJECTED_PIECE, _MLP_PIECE = 4096, 2048, 1024, 1024
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Span:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return x * self.inside[..., None].to(x.dtype)
-        x[~self.inside] = 0  # few points: no pass over all the others
+        x[(~self.inside).nonzero(as_tuple=True)] = 0  # few points, by their places: no pass over all the others
         return x
 
     def halved(self) -> Span:
@@ -82,7 +82,7 @@ class Tower(nn.Module):
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = span.cut(F.relu(norm(span.clean(conv(x))), inplace=True))
+            x = F.relu(span.cut(norm(span.clean(conv(x)))), inplace=True)
         return x
 
 
@@ -98,12 +98,17 @@ class Embedding(nn.Module):
         self.tower = Tower(width if len(widths) > 1 else sum(streams), width, layers)
 
     def forward(self, features: Tensor, span: Span) -> Tensor:
-        length, parts = span.valid.shape[1], []
+        batch, length = span.valid.shape
+        out: Tensor | None = None
         for keep, low, high in pieces(length, self.layers, _EMBED_PIECE):
             here = span.part(low, high)
-            out = self.tower(self._streams(self._rows(features, low, high, here), here), here)
-            parts.append(out[:, keep.start - low : keep.stop - low])
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+            done = self.tower(self._streams(self._rows(features, low, high, here), here), here)
+            if done.shape[1] == length:
+                return done
+            out = done.new_empty(batch, length, done.shape[2]) if out is None else out
+            out[:, keep] = done[:, keep.start - low : keep.stop - low]
+        assert out is not None
+        return out
 
     def _rows(self, features: Tensor, low: int, high: int, span: Span) -> Tensor:
         """(B, high - low, C), a view, 0 after the end; whatever stands in the padding of a batch is no part of it."""
@@ -159,10 +164,9 @@ class Attention(nn.Module):
             return window_bias(span.valid, self.reach)
         return None if span.whole else span.valid[:, None, None]
 
-    def forward(self, x: Tensor, span: Span, bias: Tensor | None) -> Tensor:
-        query = self.query(self.query_norm(span.clean(self.query_conv(x))))
-        key = self.key(self.key_norm(span.clean(self.key_conv(x))))
-        value = self.value(self.value_norm(span.clean(self.value_conv(x))))
+    def forward(self, points: Callable[[int, int], Tensor], span: Span, bias: Tensor | None) -> Tensor:
+        """`points(low, high)` gives a part of what attends, (B, high - low, C), counted before a stride."""
+        query, key, value = self._projected(points, span)
         if self.reach and bias is not None:
             out = local_attention(query, key, value, bias, self.heads, self.reach)
         else:
@@ -170,6 +174,25 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
         del query, key, value
         return self.proj_drop(self.proj(out))
+
+    def _projected(self, points: Callable[[int, int], Tensor], span: Span) -> list[Tensor]:
+        """Queries, keys and values of the span's points, (B, T, C) each."""
+        batch, length = span.valid.shape
+        stride, whole = self.query_conv.stride[0], list[Tensor]()
+        ways = (
+            (self.query_conv, self.query_norm, self.query),
+            (self.key_conv, self.key_norm, self.key),
+            (self.value_conv, self.value_norm, self.value),
+        )
+        for keep, low, high in pieces(length, 1, _PROJECTED_PIECE):
+            x, here = points(low * stride, high * stride), span.part(low, high)
+            parts = [linear(norm(here.clean(conv(x)))) for conv, norm, linear in ways]
+            if high - low == length:
+                return parts
+            whole = whole or [part.new_empty(batch, length, part.shape[2]) for part in parts]
+            for into, part in zip(whole, parts, strict=True):
+                into[:, keep] = part[:, keep.start - low : keep.stop - low]
+        return whole
 
 
 class Mlp(nn.Module):
@@ -197,11 +220,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, before: Span, after: Span, bias: Tensor | None) -> Tensor:
         """(B, T, C) -> (B, T / stride, C); spans of both lengths. 0 at padding; what comes in need not be."""
-        branch = self.attn(before.cut(self.ln1(x)), after, bias)
+        branch = self.attn(lambda low, high: before.part(low, high).cut(self.ln1(x[:, low:high])), after, bias)
         x = after.clean(self.drop_path_attn(_pooled(x) if self.stride == 2 else x, branch))
         del branch
-        out = [self._after_attention(x[:, keep], after.part(low, high)) for keep, low, high in pieces(x.shape[1], 0, _MLP_PIECE)]
-        return out[0] if len(out) == 1 else torch.cat(out, 1)
+        for keep, low, high in pieces(x.shape[1], 0, _MLP_PIECE):
+            done = self._after_attention(x[:, keep], after.part(low, high))
+            if done.shape == x.shape:
+                return done
+            x[:, keep] = done  # in its place: `x` is this block's own, and no gradient asks for it
+        return x
 
     def _after_attention(self, x: Tensor, span: Span) -> Tensor:
         return span.clean(self.drop_path_mlp(x, self.mlp(self.ln2(x))))

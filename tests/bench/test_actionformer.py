@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.blocks import conv1d
 from models.blocks.nms1d import suppress
 from models.localization.actionformer import ActionFormer, Config, Criterion, build, pad
 
@@ -57,7 +58,18 @@ def test_forward_against_the_peak_of_products(model: ActionFormer) -> None:
         seconds, peak = best(lambda: model(*batch)), peak_rate()
     rate = operations(2304) / seconds
     print(f"\nforward 2304: {seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}: {rate / peak:.2f}")
-    assert rate > 0.6 * peak
+    assert rate > 0.75 * peak  # operations as the layers are written: fewer are done
+
+
+def test_forward_against_direct_convolutions(model: ActionFormer, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = pad([torch.randn(2048, 2304)])
+    model.eval()
+    with torch.no_grad():
+        ours = best(lambda: model(*batch))
+        monkeypatch.setattr(conv1d, "_plain", lambda *_: False)
+        direct = best(lambda: model(*batch))
+    print(f"\nforward 2304: {ours:.2f} s, {direct / ours:.2f} times as fast as with torch's convolutions")
+    assert ours < 0.87 * direct
 
 
 def test_training_step_against_the_peak_of_products(model: ActionFormer) -> None:
@@ -105,21 +117,22 @@ def test_memory_of_a_long_video() -> None:
     assert used < 2.6 * features  # one layer's hidden units, four times the width, are as large as the features
 
 
-def test_soft_suppression_against_a_loop() -> None:
-    generator = torch.Generator().manual_seed(0)
-    count, classes = 2000, 20
+@pytest.mark.parametrize(("count", "most", "times"), [(2000, 200, 5), (2000, 2000, 5), (100, 2000, 3), (20, 2000, 3)])
+def test_soft_suppression_against_a_loop(count: int, most: int, times: float) -> None:
+    """`count` candidates in each of 20 classes, of which the `most` best are asked for."""
+    generator, classes = torch.Generator().manual_seed(0), 20
     start, length = 2304 * torch.rand(count * classes, generator=generator), 0.5 + 60 * torch.rand(count * classes, generator=generator)
     scores, labels = torch.rand(count * classes, generator=generator) ** 2, torch.arange(classes).repeat_interleave(count)
     segments = torch.stack([start, start + length], 1)
-    vectors = best(lambda: suppress(segments, scores, labels))
-    loop = best(lambda: _loop(segments[:count].numpy(), scores[:count].numpy()), 1) * classes
-    print(f"\nsoft suppression {count} x {classes}: {vectors * 1e3:.1f} ms, {loop / vectors:.0f} times a loop over selections")
-    assert vectors < loop / 5
+    vectors = best(lambda: suppress(segments, scores, labels, max_segments=most), 8)
+    loop = best(lambda: _loop(segments[:count].numpy(), scores[:count].numpy(), most), 2) * classes
+    print(f"\nsoft suppression {count} x {classes}, {most} kept: {vectors * 1e3:.1f} ms, {loop / vectors:.0f} times as fast as a loop")
+    assert vectors < loop / times
 
 
-def _loop(segments: np.ndarray, scores: np.ndarray, most: int = 200) -> list[float]:
+def _loop(segments: np.ndarray, scores: np.ndarray, most: int) -> list[float]:
     """The best of all, then everything else faded, one selection after the other."""
-    scores, kept = scores.copy(), []
+    scores, kept = scores.copy(), list[float]()
     length = segments[:, 1] - segments[:, 0]
     while len(kept) < most and scores.max() > 0:
         at = int(scores.argmax())

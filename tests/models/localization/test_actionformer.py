@@ -164,6 +164,21 @@ class TestMiniature:
             assert (mine.float() - want).abs().max() < 0.1 * max(1.0, want.abs().max().item())
 
 
+def test_what_is_added_to_every_key_has_no_gradient() -> None:
+    """The softmax does not feel it. In single precision rounding is all that these parameters get, and Adam makes whole steps of that.
+
+    Two runs whose sums are ordered differently (over two ranks, say) then drift apart in these alone, without any effect.
+    """
+    model, criterion = tiny().double().train(), Criterion(5, TINY.ranges)
+    pyramid = model(pad(videos(50)).features.double(), torch.ones(1, 50, dtype=torch.bool))
+    criterion.total(criterion(pyramid, [torch.tensor([[2.0, 6.0], [10.0, 40.0]])], [torch.tensor([0, 1])]), 10.0).backward()
+    for key, parameter in model.named_parameters():
+        if ".attn." in key and key.endswith("bias") and ".proj." not in key:
+            assert parameter.grad is not None
+            felt = key.split(".attn.")[1] not in ("key.bias", "key_norm.bias")
+            assert (parameter.grad.abs().max() > 1e-9) == felt, key
+
+
 def test_export() -> None:
     model, batch = tiny(), pad(videos(40, 64))
     dynamic = {0: torch.export.Dim("batch", min=1, max=64)}
