@@ -87,7 +87,7 @@ class TemporalInterlace(nn.Module):
         offsets = self.offset_net(course)
         weights = self.weight_net(course)
         moved = _blend(part, torch.cat([offsets, -offsets], 1), weights.repeat(1, 1, 2))
-        return torch.cat([moved, clips[:, :, self.moved :]], 2).flatten(0, 1)
+        return torch.cat([moved.flatten(0, 1), x[:, self.moved :]], 1)
 
 
 def _blend(clips: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:

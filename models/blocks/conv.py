@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -10,6 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Ints = Sequence[int]
+
+
+class Conv3d(nn.Conv3d):
+    """Torch's, by the faster way of `convolved`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolved(self, x, self.weight, self.bias)
 
 
 class ConvMaker(Protocol):
@@ -22,9 +30,9 @@ def conv_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
     """`norm(conv(x))` of a convolution without bias.
 
     Settled statistics are a scale of the weights and a bias: in evaluation, and where the normalisation is frozen in training, no pass
-    over the maps is spent on them. Gradients reach the parameters of both.
+    over the maps is spent on them, unless the weights are more than the maps. Gradients reach the parameters of both.
     """
-    if norm.training:
+    if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return norm(convolved(conv, x, conv.weight, None))
     scale, shift = settled(norm)
     return convolved(conv, x, conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)), shift)
@@ -32,7 +40,7 @@ def conv_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
 
 def norm_conv(norm: nn.BatchNorm3d, conv: nn.Conv3d, x: Tensor) -> Tensor:
     """`conv(norm(x))` of a 1x1x1 convolution with bias, settled statistics as in `conv_norm`."""
-    if norm.training:
+    if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return convolved(conv, norm(x), conv.weight, conv.bias)
     scale, shift = settled(norm)
     return convolved(conv, x, conv.weight * scale.view(-1, 1, 1, 1), F.linear(shift, conv.weight.flatten(1), conv.bias))
@@ -59,17 +67,27 @@ def convolved(conv: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tens
         frames = x[:, :, ::step].transpose(1, 2)
         out = _convolved2d(frames.flatten(0, 1), weight[:, :, 0], bias, steps, rooms, conv.groups)
         return out.unflatten(0, frames.shape[:2]).transpose(1, 2)
-    if set(area) == set(steps) == {1}:  # over all places at once
-        out = _convolved2d(x.flatten(3), weight[..., 0], bias, (step, 1), (room, 0), conv.groups)
-        return out.unflatten(3, x.shape[3:])
+    if set(area) == set(steps) == {1}:  # over all places at once; flattened as they lie, or torch takes one clip for another layout
+        places = x.permute(0, 2, 3, 4, 1).flatten(2, 3).permute(0, 3, 1, 2)
+        out = _convolved2d(places, weight[..., 0], bias, (step, 1), (room, 0), conv.groups)
+        return out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]).permute(0, 4, 1, 2, 3)
     return conv._conv_forward(x, weight, bias)
 
 
 def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, groups: int) -> Tensor:
-    """On a single thread torch has a slow way for 1x1 convolutions of few samples too, unless they are dilated; and a kernel of one place
-    is the same at any dilation."""
-    dilation = 2 if x.device.type == "cpu" and weight.shape[2] == weight.shape[3] == 1 else 1
-    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    """Detours on CPUs. On a single thread torch has a slow way for 1x1 convolutions of few samples too, unless they are dilated; and a
+    kernel of one place is the same at any dilation. Large kernels of small maps are faster where the maps are reordered, not they."""
+    point = weight.shape[2] == weight.shape[3] == 1
+    if x.device.type != "cpu" or point or not _heavy(x, weight, stride, 4):
+        return F.conv2d(x, weight, bias, stride, padding, 2 if point and x.device.type == "cpu" else 1, groups)
+    return channels_last(F.conv2d(x.contiguous(), weight, bias, stride, padding, 1, groups))
+
+
+def _heavy(x: Tensor, weight: Tensor, stride: Ints, times: int) -> bool:
+    """Whether a convolution has so many times more weights than values in its output."""
+    if torch.compiler.is_compiling():  # a program is for any number of clips
+        return False
+    return times * (x.numel() // x.shape[1] // math.prod(stride)) < weight[0].numel()
 
 
 class ConvNorm(nn.Module):
@@ -123,12 +141,21 @@ class ConvNorm3d(nn.Module):
         return F.relu_(x) if self.relu else x
 
 
-def channels_last(clip: Tensor) -> Tensor:
-    """(B, C, T, H, W), the same values in channels-last memory, which 3D convolutions, above all channel-wise ones, are fastest on.
+def channels_last(maps: Tensor) -> Tensor:
+    """Clips (B, C, T, H, W) or frames (N, C, H, W), the same values in channels-last memory, which convolutions, above all channel-wise
+    ones, are fastest on.
 
-    A clip that already lies as (B, T, H, W, C) in memory, as decoded frames do, is not copied.
+    What already lies so in memory, as decoded frames do, is not copied.
     """
-    return clip.contiguous(memory_format=torch.channels_last_3d)
+    return maps.contiguous(memory_format=torch.channels_last if maps.ndim == 4 else torch.channels_last_3d)
+
+
+def as_maps(tokens: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, T * H * W, C) -> (B, C, T, H, W) in channels-last memory, a view.
+
+    In this order: transposed first, a single clip has strides that torch does not take for channels-last ones.
+    """
+    return tokens.unflatten(1, size).permute(0, 4, 1, 2, 3)
 
 
 def fold_frames(clip: Tensor) -> Tensor:
@@ -137,4 +164,4 @@ def fold_frames(clip: Tensor) -> Tensor:
     Channels-last keeps every convolution of a 2D trunk free of layout changes. A clip that already lies as (B, T, H, W, C) in
     memory, as decoded frames do, is folded without a copy.
     """
-    return clip.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2)
+    return channels_last(clip.permute(0, 2, 3, 4, 1).flatten(0, 1).permute(0, 3, 1, 2))

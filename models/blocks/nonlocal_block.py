@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import Conv3d, as_maps
 from models.errors import ModelConfigError
 
 KINDS = ("dot_product", "gaussian", "embedded_gaussian")
@@ -25,11 +26,11 @@ class NonLocalBlock(nn.Module):
         inner = max(channels // 2, 1)
         self.kind = kind
         self.scale = inner**-0.5 if scaled else 1.0
-        self.value = nn.Conv3d(channels, inner, 1)
-        self.query = nn.Identity() if kind == "gaussian" else nn.Conv3d(channels, inner, 1)
-        self.key = nn.Identity() if kind == "gaussian" else nn.Conv3d(channels, inner, 1)
+        self.value = Conv3d(channels, inner, 1)
+        self.query = nn.Identity() if kind == "gaussian" else Conv3d(channels, inner, 1)
+        self.key = nn.Identity() if kind == "gaussian" else Conv3d(channels, inner, 1)
         self.pool = nn.MaxPool3d((1, 2, 2))
-        self.out = nn.Conv3d(inner, channels, 1, bias=False)
+        self.out = Conv3d(inner, channels, 1, bias=False)
         self.bn = nn.BatchNorm3d(channels)
         for conv in (self.value, self.query, self.key):
             if isinstance(conv, nn.Conv3d):
@@ -48,8 +49,7 @@ class NonLocalBlock(nn.Module):
             # A softmax does not see what all keys share. Without it the products are small, and exact where nothing scales them.
             keys = keys - keys.mean(1, keepdim=True)
             mixed = F.scaled_dot_product_attention(queries[:, None], keys[:, None], values[:, None], scale=self.scale)[:, 0]
-        maps = mixed.transpose(1, 2).unflatten(2, x.shape[2:])
-        return x + self.bn(self.out(maps))
+        return x + self.bn(self.out(as_maps(mixed, x.shape[2:])))
 
 
 class FramesNonLocal(NonLocalBlock):

@@ -5,7 +5,7 @@ Maps are (B, T, H, W, C). Images are clips of one frame, with windows of one fra
 
 from __future__ import annotations
 
-from functools import lru_cache
+import itertools
 
 import numpy as np
 import torch
@@ -24,39 +24,29 @@ def fitted(size: Triple, window: Triple, shift: Triple) -> tuple[Triple, Triple]
     return (windows[0], windows[1], windows[2]), (shifts[0], shifts[1], shifts[2])
 
 
-def split_windows(x: Tensor, window: Triple) -> Tensor:
-    """(B, T, H, W, C) -> (B * windows, places, C); the sizes are multiples of the window's."""
-    b, t, h, w, c = x.shape
-    x = x.view(b, t // window[0], window[0], h // window[1], window[1], w // window[2], window[2], c)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, window[0] * window[1] * window[2], c)
+def windowed(x: Tensor, window: Triple) -> Tensor:
+    """(B, T, H, W, C) -> (B, windows along T, H and W, places along T, H and W, C), a view; the sizes are multiples of the window's."""
+    x = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7)
 
 
-def join_windows(x: Tensor, window: Triple, size: Triple) -> Tensor:
-    """The inverse of `split_windows`: -> (B, *size, C)."""
-    t, h, w = (length // reach for length, reach in zip(size, window, strict=True))
-    x = x.view(-1, t, h, w, *window, x.shape[-1])
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, *size, x.shape[-1])
+def torn_parts(size: Triple, window: Triple, shift: Triple) -> list[tuple[tuple[slice, ...], np.ndarray | None]]:
+    """The parts of shifted maps whose windows are alike: index into (B, T, H, W), and bool (places, places) whether the shift alone has
+    brought two places of a window together; None where that is so for none.
 
-
-@lru_cache(maxsize=64)
-def _apart(size: Triple, window: Triple, shift: Triple) -> np.ndarray:
-    """Bool (windows, places, places): whether the shift alone has brought two places together. Numpy's, for a cache must not keep what
-    a tracer made."""
-    regions = np.zeros(size, np.int64)
-    for axis, (length, reach, step) in enumerate(zip(size, window, shift, strict=True)):
-        along = np.zeros(length, np.int64)
-        if step:
-            along[length - reach : length - step], along[length - step :] = 1, 2
-        regions = 3 * regions + np.expand_dims(along, [other for other in range(3) if other != axis])
-    parts = regions.reshape([part for length, reach in zip(size, window, strict=True) for part in (length // reach, reach)])
-    parts = parts.transpose(0, 2, 4, 1, 3, 5).reshape(-1, window[0] * window[1] * window[2])
-    return parts[:, :, None] != parts[:, None, :]
-
-
-def region_mask(size: Triple, window: Triple, shift: Triple, like: Tensor) -> Tensor:
-    """Float (windows, 1, places, places) to add to attention: -100 between places that the shift alone has brought together."""
-    apart = torch.from_numpy(_apart(size, window, shift)).to(like.device)[:, None]
-    return torch.zeros(apart.shape, dtype=like.dtype, device=like.device).masked_fill_(apart, -100.0)
+    Along an axis the shift tears the last window and no other.
+    """
+    axes: list[list[tuple[slice, np.ndarray]]] = []
+    for length, reach, step in zip(size, window, shift, strict=True):
+        side = np.arange(reach) >= reach - step
+        parts = [(slice(0, length - reach), np.zeros(reach, bool)), (slice(length - reach, length), side)]
+        axes.append(parts if step else [(slice(0, length), np.zeros(reach, bool))])
+    found: list[tuple[tuple[slice, ...], np.ndarray | None]] = []
+    for along in itertools.product(*axes):
+        sides = [side.ravel() for side in np.meshgrid(*(side for _, side in along), indexing="ij")]
+        apart = np.any([side[:, None] != side for side in sides], axis=0)
+        found.append(((slice(None), *(part for part, _ in along)), apart if apart.any() else None))
+    return found
 
 
 def relative_index(window: Triple) -> Tensor:
@@ -84,18 +74,15 @@ class WindowAttention(nn.Module):
         self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """`mask` is that of `region_mask`, or None."""
-        places = x.shape[1]
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def bias(self, places: int) -> Tensor:
+        """What is added to the attention of two places: (heads, places, places)."""
         index = self.relative_position_index[:places, :places].reshape(-1)
-        bias = self.relative_position_bias_table[index].view(places, places, self.heads).permute(2, 0, 1).to(q.dtype)
-        if mask is None:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-        else:
-            windows = len(mask)
-            q, k, v = (part.unflatten(0, (-1, windows)) for part in (q, k, v))
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias + mask.to(q.dtype)).flatten(0, 1)
+        return self.relative_position_bias_table[index].view(places, places, self.heads).permute(2, 0, 1).contiguous()
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """`bias` (heads, places, places) is that of all these windows."""
+        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
         return self.proj(out.transpose(1, 2).flatten(2))
 
 
@@ -121,14 +108,19 @@ class SwinBlock(nn.Module):
         if any(room):
             x = F.pad(x, (0, 0, 0, room[2], 0, room[1], 0, room[0]))
         padded: Triple = (size[0] + room[0], size[1] + room[1], size[2] + room[2])
-        mask = None
         if any(shift):
             x = torch.roll(x, [-step for step in shift], (1, 2, 3))
-            mask = region_mask(padded, window, shift, x)
-        x = join_windows(self.attn(split_windows(x, window), mask), window, padded)
+        bias, attended = self.attn.bias(window[0] * window[1] * window[2]), []
+        for part, apart in torn_parts(padded, window, shift):
+            windows = windowed(x[part], window)
+            here = bias if apart is None else bias - 100 * torch.from_numpy(apart).to(bias)
+            attended.append((part, self.attn(windows.flatten(4, 6).flatten(0, 3), here).view_as(windows)))
+        out = attended[0][1].new_empty(x.shape)
+        for part, windows in attended:
+            windowed(out[part], window).copy_(windows)
         if any(shift):
-            x = torch.roll(x, shift, (1, 2, 3))
-        return x[:, : size[0], : size[1], : size[2]] if any(room) else x
+            out = torch.roll(out, shift, (1, 2, 3))
+        return out[:, : size[0], : size[1], : size[2]] if any(room) else out
 
 
 class PatchMerging(nn.Module):

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import Triple
+from models.blocks.conv import Triple, as_maps, channels_last
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
+from models.blocks.pooling import StemPool
 from models.blocks.vit import Mlp, drop_rates, init_linear
 from models.errors import ModelConfigError, require_clip, require_features, require_int, require_one_of, require_rate
 
@@ -56,12 +57,10 @@ TINY_INPUT = (3, 4, 64, 64)
 
 
 def pooled(tokens: Tensor, pool: nn.Module, size: Triple) -> tuple[Tensor, Triple]:
-    """Tokens (B, heads, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new size."""
-    batch, heads = tokens.shape[:2]
-    maps = tokens[:, :, 1:].flatten(0, 1).transpose(1, 2).unflatten(2, size)
-    maps = pool(maps)
+    """Tokens (B, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new size."""
+    maps = pool(as_maps(tokens[:, 1:], size))
     new: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
-    return torch.cat([tokens[:, :, :1], maps.flatten(2).transpose(1, 2).unflatten(0, (batch, heads))], 2), new
+    return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], 1), new
 
 
 def distances(table: Tensor, queries: int, keys: int) -> Tensor:
@@ -85,37 +84,48 @@ class PooledAttention(nn.Module):
         self.rel_pos_h, self.rel_pos_w = nn.Parameter(torch.zeros(length, inner)), nn.Parameter(torch.zeros(length, inner))
         self.rel_pos_t = nn.Parameter(torch.zeros(2 * size[0] - 1, inner))
         self.qkv, self.proj = nn.Linear(in_channels, 3 * channels), nn.Linear(channels, channels)
-        self.pool_q, self.norm_q = _pool(inner, query_stride), nn.LayerNorm(inner, 1e-6)
-        self.pool_k, self.norm_k = _pool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
-        self.pool_v, self.norm_v = _pool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
+        self.pool_q, self.norm_q = HeadPool(inner, query_stride), nn.LayerNorm(inner, 1e-6)
+        self.pool_k, self.norm_k = HeadPool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
+        self.pool_v, self.norm_v = HeadPool(inner, key_stride), nn.LayerNorm(inner, 1e-6)
         for table in (self.rel_pos_h, self.rel_pos_w, self.rel_pos_t):
             nn.init.trunc_normal_(table, std=0.02)
 
     def forward(self, x: Tensor, size: Triple) -> tuple[Tensor, Triple]:
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).chunk(3, 2)
         q, of_queries = pooled(q, self.pool_q, size)
         k, of_keys = pooled(k, self.pool_k, size)
         v, _ = pooled(v, self.pool_v, size)
-        q, k, v = self.norm_q(q), self.norm_k(k), self.norm_v(v)
-        out = self._attend(q, k, v, of_queries, of_keys)
-        out = torch.cat([out[:, :, :1], out[:, :, 1:] + q[:, :, 1:]], 2)  # the pooled queries are added, but for the class token
-        return self.proj(out.transpose(1, 2).flatten(2)), of_queries
+        q, k, v = (norm(x.unflatten(2, (self.heads, -1))) for norm, x in ((self.norm_q, q), (self.norm_k, k), (self.norm_v, v)))
+        out = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), of_queries, of_keys).transpose(1, 2)
+        out = torch.cat([out[:, :1], out[:, 1:] + q[:, 1:]], 1)  # the pooled queries are added, but for the class token
+        return self.proj(out.flatten(2)), of_queries
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Triple, of_keys: Triple) -> Tensor:
-        """Softmax(q k / root + biases) v; the biases are a sum over the three axes, and none for the class token."""
+        """Softmax(q k / root + biases) v of (B, heads, N, C); the biases are a sum over the three axes, and none for the class token."""
         places = q[:, :, 1:].unflatten(2, of_queries)
-        along_t = torch.einsum("bnthwc,tkc->bnthwk", places, distances(self.rel_pos_t, of_queries[0], of_keys[0]))
-        along_h = torch.einsum("bnthwc,hkc->bnthwk", places, distances(self.rel_pos_h, of_queries[1], of_keys[1]))
-        along_w = torch.einsum("bnthwc,wkc->bnthwk", places, distances(self.rel_pos_w, of_queries[2], of_keys[2]))
-        over_image = along_h[..., :, None] + along_w[..., None, :]
-        biases = (along_t[..., :, None, None] + over_image[..., None, :, :]).flatten(5).flatten(2, 4)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=F.pad(biases, (1, 0, 1, 0)))
+        tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
+        along = []
+        for axis, table, queries, keys in zip("thw", tables, of_queries, of_keys, strict=True):
+            rows = distances(table, queries, keys)
+            found = torch.einsum(f"bnthwc,{axis}kc->bnthwk", places, rows).contiguous()  # else all biases lie in einsum's order
+            along.append(F.pad(found.flatten(2, 4), (0, 0, 1, 0)))
+        over_image = along[1][..., :, None] + along[2][..., None, :]
+        biases = (along[0][..., None, None] + over_image[..., None, :, :]).flatten(3)
+        biases = torch.cat([biases.new_zeros(*biases.shape[:3], 1), biases], 3)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=biases)
 
 
-def _pool(channels: int, stride: int) -> nn.Conv3d:
-    conv = nn.Conv3d(channels, channels, 3, (1, stride, stride), 1, groups=channels, bias=False)
-    nn.init.trunc_normal_(conv.weight, std=0.02)
-    return conv
+class HeadPool(nn.Conv3d):
+    """A channel-wise 3x3x3 convolution that is the same for all heads, which stand side by side in the channels:
+    (B, heads * C, T, H, W) -> (B, heads * C, T, H / stride, W / stride)."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__(channels, channels, 3, (1, stride, stride), 1, groups=channels, bias=False)
+        nn.init.trunc_normal_(self.weight, std=0.02)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        channels = maps.shape[1]
+        return F.conv3d(maps, self.weight.repeat(channels // self.groups, 1, 1, 1, 1), None, self.stride, 1, 1, channels)
 
 
 class Network(Mlp):
@@ -140,8 +150,7 @@ class PooledBlock(nn.Module):
         self.attn = PooledAttention(in_channels, inner, heads, stride, key_stride, size)
         self.norm2, self.mlp = nn.LayerNorm(inner, 1e-6), Network(inner, channels)
         self.proj = nn.Linear(in_channels, channels) if in_channels != channels else None
-        self.pool = nn.MaxPool3d((1, stride + 1, stride + 1), (1, stride, stride), (0, (stride + 1) // 2, (stride + 1) // 2))
-        self.stride = stride
+        self.pool = StemPool() if stride == 2 else None
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, size: Triple) -> tuple[Tensor, Triple]:
@@ -149,8 +158,8 @@ class PooledBlock(nn.Module):
         attended, new = self.attn(normed, size)
         if self.proj is not None and not self.widen_early:
             x = self.proj(normed)
-        if self.stride > 1:
-            x = pooled(x[:, None], self.pool, size)[0][:, 0]
+        if self.pool is not None:
+            x, _ = pooled(x, self.pool, size)
         x = x + self.drop_path(attended)
         normed = self.norm2(x)
         if self.proj is not None and self.widen_early:
@@ -192,7 +201,7 @@ class MViT(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D): the class token. Features of several views may be averaged."""
         require_clip("mvit", clip)
-        maps = self.embed(clip)
+        maps = self.embed(channels_last(clip))
         size: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
         x = torch.cat([self.first.expand(maps.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
         for block in self.blocks:

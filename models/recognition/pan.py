@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.blocks.conv import channels_last, fold_frames
 from models.blocks.persistence import PA, VAP
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
 from models.blocks.temporal import TemporalShift
@@ -76,9 +77,9 @@ class Branch(nn.Module):
         """(B * T, m, 3, H, W) -> (B * T, D): mean over places."""
         first = segments[:, 0]
         if self.PA is None:
-            return self.trunk(first).mean((2, 3))
+            return self.trunk(channels_last(first)).mean((2, 3))
         maps = self.PA(segments.flatten(0, 1))
-        return self.trunk(torch.cat([first, maps], 1) if self.modality == "lite" else maps).mean((2, 3))
+        return self.trunk(channels_last(torch.cat([first, maps], 1) if self.modality == "lite" else maps)).mean((2, 3))
 
 
 class PAN(nn.Module):
@@ -100,7 +101,7 @@ class PAN(nn.Module):
         config = self.config
         length = config.frames_per_segment
         require_clip("pan", clip, config.num_segments * length)
-        segments = clip.transpose(1, 2).unflatten(1, (-1, length)).flatten(0, 1)
+        segments = fold_frames(clip).unflatten(0, (-1, length))
         return torch.stack([self._branch(name).features(segments).unflatten(0, (clip.shape[0], -1)) for name in self.branches], 1)
 
     def classify(self, features: Tensor) -> Tensor:

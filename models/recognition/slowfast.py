@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.blocks.conv import ConvNorm3d
+from models.blocks.conv import Conv3d, ConvNorm3d
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import Bottleneck3d, ResNet3d, Stem3d, starting_as_shortcuts
@@ -93,7 +93,7 @@ def _lateral(channels: int, config: Config) -> nn.Module:
     kernel, stride = (config.fusion_kernel, 1, 1), (config.alpha, 1, 1)
     if config.fusion_norm:
         return ConvNorm3d(channels, 2 * channels, kernel, stride)
-    conv = nn.Conv3d(channels, 2 * channels, kernel, stride, (config.fusion_kernel // 2, 0, 0), bias=False)
+    conv = Conv3d(channels, 2 * channels, kernel, stride, (config.fusion_kernel // 2, 0, 0), bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 

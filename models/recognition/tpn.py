@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import ConvNorm3d, fold_frames
+from models.blocks.conv import Conv3d, ConvNorm3d, fold_frames
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
 from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
@@ -96,9 +96,9 @@ class Pyramid(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.tempo = nn.ModuleList(
-            nn.Conv3d(2 * channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=GROUPS, bias=False) for _ in range(2)
+            Conv3d(2 * channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=GROUPS, bias=False) for _ in range(2)
         )
-        self.up = nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.up = Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
         self.top_down = LevelFusion(channels)
         self.align = ConvNorm3d(channels, 2 * channels, (1, 3, 3), (1, 2, 2))
         self.bottom_up = LevelFusion(channels)

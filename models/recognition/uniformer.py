@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import convolved, norm_conv
+from models.blocks.conv import Conv3d, as_maps, channels_last, norm_conv
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import Mlp, SelfAttention, drop_rates, init_linear
@@ -50,9 +50,9 @@ class Embedding(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         if first:
-            self.proj = nn.Conv3d(in_channels, channels, (3, 4, 4), (2, 4, 4), (1, 0, 0))
+            self.proj = Conv3d(in_channels, channels, (3, 4, 4), (2, 4, 4), (1, 0, 0))
         else:
-            self.proj = nn.Conv3d(in_channels, channels, (1, 2, 2), (1, 2, 2))
+            self.proj = Conv3d(in_channels, channels, (1, 2, 2), (1, 2, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(self.proj(x).permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
@@ -63,10 +63,10 @@ class PointMlp(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Conv3d(channels, 4 * channels, 1), nn.Conv3d(4 * channels, channels, 1)
+        self.fc1, self.fc2 = Conv3d(channels, 4 * channels, 1), Conv3d(4 * channels, channels, 1)
 
     def forward(self, x: Tensor, norm: nn.BatchNorm3d) -> Tensor:
-        return convolved(self.fc2, F.gelu(norm_conv(norm, self.fc1, x)), self.fc2.weight, self.fc2.bias)
+        return self.fc2(F.gelu(norm_conv(norm, self.fc1, x)))
 
 
 class LocalBlock(nn.Module):
@@ -76,15 +76,14 @@ class LocalBlock(nn.Module):
         super().__init__()
         self.pos_embed = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
         self.norm1 = nn.BatchNorm3d(channels)
-        self.conv1, self.conv2 = nn.Conv3d(channels, channels, 1), nn.Conv3d(channels, channels, 1)
+        self.conv1, self.conv2 = Conv3d(channels, channels, 1), Conv3d(channels, channels, 1)
         self.attn = nn.Conv3d(channels, channels, 5, padding=2, groups=channels)
         self.norm2, self.mlp = nn.BatchNorm3d(channels), PointMlp(channels)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)
-        y = self.attn(norm_conv(self.norm1, self.conv1, x))
-        x = x + self.drop_path(convolved(self.conv2, y, self.conv2.weight, self.conv2.bias))
+        x = x + self.drop_path(self.conv2(self.attn(norm_conv(self.norm1, self.conv1, x))))
         return x + self.drop_path(self.mlp(x, self.norm2))
 
 
@@ -103,7 +102,7 @@ class GlobalBlock(nn.Module):
         tokens = x.flatten(2).transpose(1, 2)
         tokens = tokens + self.drop_path(self.attn(self.norm1(tokens)))
         tokens = tokens + self.drop_path(self.mlp(self.norm2(tokens)))
-        return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+        return as_maps(tokens, x.shape[2:])
 
 
 class UniFormer(nn.Module):
@@ -134,7 +133,7 @@ class UniFormer(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D): mean over all places. Features of several views may be averaged."""
         require_clip("uniformer", clip)
-        x = clip
+        x = channels_last(clip)
         for embedding, stage in zip(self.embeddings, self.stages, strict=True):
             x = stage(embedding(x))
         return self.norm(x).mean((2, 3, 4))

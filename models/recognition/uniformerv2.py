@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import Conv3d, channels_last
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import attend, drop_rates, side
@@ -48,9 +49,7 @@ TINY = Config(num_classes=5, width=16, depth=3, heads=2, size=32, looks=2)
 TINY_INPUT = (3, 3, 32, 32)
 
 
-def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of GELU."""
-    return x * torch.sigmoid(1.702 * x)
+QUICK = 1.702
 
 
 class Attention(nn.Module):
@@ -77,7 +76,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with QuickGELU between."""
+    """Two linear layers with CLIP's approximation of GELU between, x * sigmoid(QUICK * x)."""
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -85,7 +84,10 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.dropout(quick_gelu(self.c_fc(x))))
+        # That is silu(QUICK * x) / QUICK, and the products scale for nothing.
+        wide = torch.addmm(self.c_fc.bias, x.flatten(0, 1), self.c_fc.weight.T, beta=QUICK, alpha=QUICK)
+        wide = self.dropout(F.silu(wide, inplace=True))
+        return torch.addmm(self.c_proj.bias, wide, self.c_proj.weight.T, alpha=1 / QUICK).view_as(x)
 
 
 class FrameBlock(nn.Module):
@@ -131,7 +133,7 @@ class UniFormerV2(nn.Module):
         self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn((config.size // config.patch) ** 2 + 1, width))
         self.video_token = nn.Parameter(torch.zeros(1, 1, width))
         self.balance = nn.Parameter(torch.zeros(width))
-        self.embed = nn.Conv3d(3, width, (1, config.patch, config.patch), (1, config.patch, config.patch), bias=False)
+        self.embed = Conv3d(3, width, (1, config.patch, config.patch), (1, config.patch, config.patch), bias=False)
         self.norm_first = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(FrameBlock(width, config.heads, rate) for rate in drop_rates(config.drop_path, config.depth))
         self.positions = nn.ModuleList(nn.Conv3d(width, width, 3, padding=1, groups=width) for _ in range(config.looks))
@@ -150,7 +152,7 @@ class UniFormerV2(nn.Module):
             found = f"{clip.shape[3]}x{clip.shape[4]}"
             raise ModelInputError(f"uniformerv2: input: found {found} pixels; expected {config.size}x{config.size}")
         batch = clip.shape[0]
-        patches = self.embed(clip).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
+        patches = self.embed(channels_last(clip)).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
         first = self.class_embedding.expand(patches.shape[0], 1, -1)
         x = self.norm_first(torch.cat([first, patches], 1) + self.positional_embedding)
         token = self.video_token.expand(batch, -1, -1)
@@ -166,9 +168,9 @@ class UniFormerV2(nn.Module):
     def _placed(self, x: Tensor, batch: int, position: nn.Module) -> Tensor:
         """Tokens of all frames side by side, (B, T * (1 + P), C), patches with their place in the clip added."""
         tokens = x.unflatten(0, (batch, -1))
-        maps = tokens[:, :, 1:].permute(0, 3, 1, 2)
-        length = side(maps.shape[3])
-        placed = position(maps.unflatten(3, (length, length))).flatten(3).permute(0, 2, 3, 1)
+        length = side(tokens.shape[2] - 1)
+        maps = tokens[:, :, 1:].unflatten(2, (length, length)).permute(0, 4, 1, 2, 3)
+        placed = position(maps).permute(0, 2, 3, 4, 1).flatten(2, 3)
         return torch.cat([tokens[:, :, :1], tokens[:, :, 1:] + placed], 2).flatten(1, 2)
 
     def classify(self, features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.blocks.conv import channels_last
 from models.blocks.heads import classifier
 from models.blocks.vit import Block, drop_rates, init_linear, sine_positions
 from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
@@ -70,7 +71,7 @@ class VideoMAE(nn.Module):
         size = self.config.size
         if tuple(clip.shape[3:]) != (size, size):
             raise ModelInputError(f"videomae: input: found {clip.shape[3]}x{clip.shape[4]} pixels; expected {size}x{size}")
-        tokens = self.embed(clip).flatten(2).transpose(1, 2) + self.positions
+        tokens = self.embed(channels_last(clip)).flatten(2).transpose(1, 2) + self.positions
         return self.norm(self.blocks(tokens).mean(1))
 
     def classify(self, features: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from models.blocks.conv import channels_last
 from models.blocks.heads import classifier
 from models.blocks.swin import Swin
 from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
@@ -68,7 +69,7 @@ class VideoSwin(nn.Module):
         room = [-size % step for size, step in zip(clip.shape[2:], PATCH, strict=True)]
         if any(room):
             clip = nn.functional.pad(clip, (0, room[2], 0, room[1], 0, room[0]))
-        return self.swin(self.embed_norm(self.embed(clip).permute(0, 2, 3, 4, 1))).mean((1, 2, 3))
+        return self.swin(self.embed_norm(self.embed(channels_last(clip)).permute(0, 2, 3, 4, 1))).mean((1, 2, 3))
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import ConvNorm3d, channels_last
+from models.blocks.conv import Conv3d, ConvNorm3d, channels_last
 from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
 
 BASE_BLOCKS = (1, 2, 5, 3)
@@ -58,7 +58,8 @@ class SqueezeExcite(nn.Module):
         self.fc1, self.fc2 = nn.Conv3d(channels, inner, 1), nn.Conv3d(inner, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.fc2(F.relu_(self.fc1(x.mean((2, 3, 4), keepdim=True)))).sigmoid_()
+        inner = F.relu_(F.linear(x.mean((2, 3, 4)), self.fc1.weight.flatten(1), self.fc1.bias))
+        return x * F.linear(inner, self.fc2.weight.flatten(1), self.fc2.bias).sigmoid_()[..., None, None, None]
 
 
 class Block(nn.Module):
@@ -88,7 +89,7 @@ class X3D(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.stem_image = nn.Conv3d(3, width, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
+        self.stem_image = Conv3d(3, width, (1, 3, 3), (1, 2, 2), (0, 1, 1), bias=False)
         self.stem_time = ConvNorm3d(width, width, (5, 1, 1), groups=width)
         stages: OrderedDict[str, nn.Module] = OrderedDict()
         channels = width

@@ -68,11 +68,14 @@ def _families(given: argparse.Namespace) -> None:
 
 
 def _speed(given: argparse.Namespace) -> None:
-    from ops.zoo.speed import measured, updated, usable_threads
+    from ops.zoo.speed import line_of, recipes_of, updated, usable_threads, usage_of
 
-    found = measured(tuple(given.families), usable_threads(), lambda line: print(line, flush=True))
-    if given.markdown:  # a page that is written by hand, but for its table
-        _write(given.markdown, updated(given.markdown.read_text(encoding="utf-8"), found))
+    for recipe in recipes_of(tuple(given.families)):
+        usage = usage_of(recipe, usable_threads())
+        print(line_of(usage), flush=True)
+        if given.markdown:  # a page that is written by hand, but for its table
+            text = updated(given.markdown.read_text(encoding="utf-8"), [usage])
+            given.markdown.write_text(text, encoding="utf-8")
 
 
 def _write(path: Path, text: str) -> None:

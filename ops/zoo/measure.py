@@ -1,8 +1,7 @@
 """Speed and memory of one recipe's network: python -m ops.zoo.measure RECIPE BATCH THREADS; prints JSON.
 
 The process is fresh, so that the most memory it ever held is the network's. A large matrix product is timed between the passes, so that
-what else the machine does slows both. With a single thread and fewer than 16 clips torch takes another, slower way for 1x1x1
-convolutions: two threads at least say what the machine can do.
+what else the machine does slows both. Of a single thread the processor's own time is taken.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-REPEATS = 4
+REPEATS = 3
 SIDE = 2048  # of the square matrices of the product that is the peak
 
 
@@ -57,10 +56,10 @@ def _most_mb() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _measured(name: str, batch: int, threads: int) -> Speed:
@@ -71,6 +70,7 @@ def _measured(name: str, batch: int, threads: int) -> Speed:
     from ops.zoo.cost import view_of
 
     torch.set_num_threads(threads)
+    clock = time.process_time if threads == 1 else time.perf_counter  # of one thread, what other processes take does not count
     recipe = configs.load(name)
     view = view_of(recipe)
     network: Any = models.build(recipe).eval()
@@ -82,11 +82,15 @@ def _measured(name: str, batch: int, threads: int) -> Speed:
     with torch.inference_mode():
         network(clip)
         for _ in range(REPEATS):
-            forward.append(_seconds(lambda: network(clip)))
-            peak.append(_seconds(lambda: torch.mm(left, right, out=product)))
+            forward.append(_seconds(lambda: network(clip), clock))
+            peak.append(_seconds(lambda: torch.mm(left, right, out=product), clock))
     eval_mb = _most_mb() - before
     network.train()
-    step = [_seconds(lambda: network(clip).logsumexp(1).sum().backward()) for _ in range(2)]
+    if batch == 1:
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d):  # over clips: one has no spread
+                module.eval()
+    step = [_seconds(lambda: network(clip).logsumexp(1).sum().backward(), clock) for _ in range(2)]
     return Speed(
         batch=batch,
         eval_s=min(forward),

@@ -24,9 +24,9 @@ two CPU cores; they say that a family learns through the pipeline, not which fam
 
 """
 FOOT = """
-GMACs are multiply-adds of one clip, counted. *seconds* are those of the training's epochs on {threads} threads. *clips/s* is the forward
-pass in evaluation of {batch} clips on as many threads, and *MB* the most memory above the process itself of that pass and of
-a training step, each family in a process of its own.
+GMACs are multiply-adds of one clip, counted. *seconds* are those of the training's epochs, with what else the machine had to do.
+*clips/s* is the forward pass in evaluation of {batch} clips on {threads}, and *MB* the most memory above the process itself of that
+pass and of a training step, each family in a process of its own.
 
 Made by `python -m ops.zoo families --markdown docs/families.md` on a store with the sample world (`kinograph run` makes one); it
 trains what is not trained yet.
@@ -75,8 +75,13 @@ COLUMNS = ("family", "top-1", "top-5", "order", "epochs", "seconds", "k paramete
 def page(results: list[Result], picture: str) -> str:
     """The page of the docs; `picture` is the chart's file beside it."""
     rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)], *map(_cells, results)]
-    text = HEAD.format(chance=results[0].learnt.chance, picture=picture)
-    return text + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n" + FOOT.format(batch=BATCH, threads=results[0].threads)
+    head = HEAD.format(chance=results[0].learnt.chance, picture=picture)
+    foot = FOOT.format(batch=BATCH, threads=_threads(results[0].threads))
+    return head + "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n" + foot
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
 
 
 def terminal(results: list[Result]) -> str:
