@@ -40,7 +40,7 @@ class Config:
     what regions grow by as shares of width and height, both sides together. `in_place` restores dropped-out maps with every
     token at its own place (see ActionBranch); published weights need False. With `multi_label` actions are independent (sigmoid), without
     exactly one (softmax). `checkpointing` trades time for memory in training. `position_size` is the side in pixels of the images of
-    the pretraining, whose position table is resized to the clip's. `init_std` is the spread of the encoder's fresh linear layers.
+    the pretraining, whose position table is resized to the clip's.
     """
 
     num_classes: int
@@ -70,7 +70,6 @@ class Config:
     in_place: bool = False
     multi_label: bool = True
     checkpointing: bool = False
-    init_std: float = 0.02
 
     def __post_init__(self) -> None:
         for field in ("prune_blocks", "taps", "roi_extension"):
@@ -100,7 +99,6 @@ class Config:
             raise ModelConfigError("evad", "roi_extension", shares, "two numbers in [0, 4], of width and height")
         require_rate("evad", "drop_path", self.drop_path)
         require_rate("evad", "decoder_drop_path", self.decoder_drop_path)
-        require_rate("evad", "init_std", self.init_std)
         for field in ("in_place", "multi_label", "checkpointing"):
             if not isinstance(getattr(self, field), bool):
                 raise ModelConfigError("evad", field, getattr(self, field), "true, false")
@@ -195,7 +193,7 @@ class EVAD(nn.Module):
 
     def _start(self) -> None:
         """Fresh weights: the encoder's as VideoMAE's, the head's uniform by fan (Glorot), every proposal the whole image."""
-        init_linear(self.encoder, self.config.init_std)
+        init_linear(self.encoder)
         for parameter in self.head.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)
