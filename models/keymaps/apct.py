@@ -18,12 +18,13 @@ def original_names(model: nn.Module) -> dict[str, str]:
 def start_names(model: nn.Module) -> dict[str, str]:
     """Our key -> key of a DETR's checkpoint with the same shape, where APCT has a tensor of the same meaning.
 
-    Only the first head of a cascade answers from zeros as DETR's does; the others take its hidden layers, and their last ones stay zero.
+    Only the first layer's offsets of a cascade answer from zeros, as DETR's boxes do; the others take its hidden layers, and their last
+    ones stay zero.
     The classifier is not here: `person` comes from two of its rows (see `models.parsing.apct.load_detr`).
     """
     names = shared_names(model)
-    for index, head in enumerate(model.heads):  # type: ignore[arg-type]
-        keys = list(head.box.state_dict())
+    for index, offsets in enumerate(model.offsets):  # type: ignore[arg-type]
+        keys = list(offsets.box.state_dict())
         last = keys[-1].rpartition(".")[0]
-        names |= {f"heads.{index}.box.{key}": f"bbox_embed.{key}" for key in keys if index == 0 or not key.startswith(last)}
+        names |= {f"offsets.{index}.box.{key}": f"bbox_embed.{key}" for key in keys if index == 0 or not key.startswith(last)}
     return names

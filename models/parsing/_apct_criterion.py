@@ -72,7 +72,7 @@ class Weights:
 
 
 BOX_BEND = 0.05
-PART_BEND = 0.1
+PART_BEND = 0.03
 """Where smooth L1 turns from a parabola into a line: in fractions of the image, and of the person."""
 ALPHA, GAMMA = 0.25, 2.0
 

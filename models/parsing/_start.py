@@ -53,8 +53,8 @@ def load_detr(model: nn.Module, source: Mapping[str, Any] | str | Path) -> Start
     for leaf in ("weight", "bias"):
         rows = found[f"class_embed.{leaf}"]
         person = rows[COCO_PERSON : COCO_PERSON + 1] - rows[-1:]
-        heads = [key for key in state if key.startswith("heads.") and key.endswith(f".person.{leaf}")]
-        taken |= {key: person for key in heads if state[key].shape == person.shape}
+        if state[f"heads.person.{leaf}"].shape == person.shape:
+            taken[f"heads.person.{leaf}"] = person
     model.load_state_dict(taken, strict=False)
     fresh = tuple(key for key in state if key not in taken and not key.endswith("num_batches_tracked"))
     return Start(where, tuple(taken), fresh, tuple(key for key in found if key not in used))

@@ -6,10 +6,12 @@ the authors is public. What their report leaves open is chosen here:
 
 - references: a person's box is the sigmoid of a sum of offsets, so that zeros are the middle of the image; a part's centre is the
   person's plus an offset in units of the person's size, its size the person's times twice a sigmoid, so that zeros are the whole
-  person. No gradient goes through a reference. Without the cascade every layer answers from zeros, with the same heads.
-- conditioning: a layer's query position is the query's own vector plus a projection of the reference boxes, persons' written in the
-  waves that the keys' positions are made of.
-- heads: each layer of the cascade has its own; those behind the first start with offsets of zero.
+  person. Gradients go through references, so that a layer learns from what the later ones make of its boxes too; none goes from
+  parts to the person they are measured by. Without the cascade every layer answers from zeros, with the same heads.
+- conditioning: a layer's input is the answer of the one before plus a projection of what the encoded image holds at the centres of the
+  boxes that it gave, the person's and each part's: it looks again where they are said to be.
+- heads: persons and states are told by the same heads in all layers, offsets by each layer's own; those behind the first start with
+  offsets of zero.
 - states: one vocabulary of S states for all parts. The refinement adds to the decoder's states; it sees the last layer's
   predicted boxes in training as in use, of all queries.
 - queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `load_detr`).
@@ -24,12 +26,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
-from models.blocks.positions import box_waves
 from models.blocks.resnet2d import BLOCKS, ResNet2d
-from models.blocks.scene import NORMS, STRIDES, Scene, require_heads, require_images, resnet
+from models.blocks.scene import NORMS, STRIDES, Memory, Scene, require_heads, require_images, resnet
 from models.blocks.swin import SwinFrames
 from models.blocks.transformer import MLP, Decoder
 from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
@@ -110,37 +112,48 @@ class Persons(NamedTuple):
 
 
 class Heads(nn.Module):
-    """A decoder layer's answer (B, Q, C) -> person logits (B, Q), offsets (B, Q, 4) and (B, Q, K, 4), state logits (B, Q, K, S)."""
+    """A decoder layer's answer (B, Q, C) -> logits of persons (B, Q) and of states (B, Q, K, S)."""
 
-    def __init__(self, channels: int, parts: int, states: int, still: bool) -> None:
+    def __init__(self, channels: int, parts: int, states: int) -> None:
         super().__init__()
         self.shape = (parts, states)
-        self.person = nn.Linear(channels, 1)
-        self.box, self.part = MLP(channels, channels, 4, 3), MLP(channels, channels, 4 * parts, 3)
-        self.state = MLP(channels, channels, parts * states, 2)
+        self.person, self.state = nn.Linear(channels, 1), MLP(channels, channels, parts * states, 2)
         nn.init.constant_(self.state.last().bias, -math.log(states))  # each state as likely as the others
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.person(x)[..., 0], self.state(x).unflatten(-1, self.shape)
+
+
+class Offsets(nn.Module):
+    """A decoder layer's answer (B, Q, C) -> offsets of persons (B, Q, 4) and of parts (B, Q, K, 4)."""
+
+    def __init__(self, channels: int, parts: int, still: bool) -> None:
+        super().__init__()
+        self.parts = parts
+        self.box, self.part = MLP(channels, channels, 4, 3), MLP(channels, channels, 4 * parts, 3)
         for head in (self.box, self.part) if still else ():
             nn.init.zeros_(head.last().weight)
             nn.init.zeros_(head.last().bias)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        parts, states = self.shape
-        return self.person(x)[..., 0], self.box(x), self.part(x).unflatten(-1, (parts, 4)), self.state(x).unflatten(-1, (parts, states))
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.box(x), self.part(x).unflatten(-1, (self.parts, 4))
 
 
-class Condition(nn.Module):
-    """The reference boxes (B, Q, 4) and (B, Q, K, 4), as offsets from zeros -> what to add to the queries' positions, (B, Q, C)."""
+class Reading(nn.Module):
+    """The encoded image at the centres of boxes (B, Q, 4) and parts (B, Q, K, 4), cxcywh fractions -> (B, Q, C). Boxes get no gradient."""
 
     def __init__(self, channels: int, parts: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.box, self.part = MLP(2 * channels, channels, channels, 2), nn.Linear(4 * parts, channels)
-        for last in (self.box.last(), self.part):  # it starts as if there were no references
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        self.project = nn.Linear((1 + parts) * channels, channels)
+        nn.init.zeros_(self.project.weight)  # a cascade starts as the DETR that it may come from
+        nn.init.zeros_(self.project.bias)
 
-    def forward(self, box: Tensor, part: Tensor) -> Tensor:
-        return self.box(box_waves(box.sigmoid(), self.channels).to(box.dtype)) + self.part(part.flatten(-2))
+    def forward(self, memory: Memory, inside: Tensor, boxes: Tensor, parts: Tensor) -> Tensor:
+        """`inside` (B, 2): the shares of the padded image's width and height that each image takes."""
+        centres = torch.cat([boxes[:, :, None, :2], parts[..., :2]], 2).detach() * inside[:, None, None]
+        maps = memory.tokens.transpose(1, 2).unflatten(2, memory.size)
+        found = F.grid_sample(maps, (2 * centres - 1).to(maps.dtype), padding_mode="border", align_corners=False)
+        return self.project(found.permute(0, 2, 3, 1).flatten(2))
 
 
 class APCT(nn.Module):
@@ -160,9 +173,10 @@ class APCT(nn.Module):
         self.scene = Scene(trunk, config.encoder_layers, *layer)
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
-        number = config.decoder_layers if config.cascade else 1
-        self.heads = nn.ModuleList([Heads(channels, parts, states, still=index > 0) for index in range(number)])
-        self.condition = Condition(channels, parts) if config.cascade else None
+        later = config.decoder_layers - 1 if config.cascade else 0
+        self.heads = Heads(channels, parts, states)
+        self.offsets = nn.ModuleList([Offsets(channels, parts, still=index > 0) for index in range(1 + later)])
+        self.readings = nn.ModuleList([Reading(channels, parts) for _ in range(later)])
         finer = _second_stage(trunk)
         self.refinement = Refinement(config.refine_layers, *layer, finer, parts, states) if config.refine_layers else None
 
@@ -173,24 +187,30 @@ class APCT(nn.Module):
         """
         require_images("apct", images, padding)
         memory = self.scene(images, padding)
-        own = self.queries.weight[None].expand(images.shape[0], -1, -1)
-        x, zeros = torch.zeros_like(own), memory.tokens.new_zeros(())
-        box, part = zeros.expand(*own.shape[:2], 4), zeros.expand(*own.shape[:2], self.config.num_parts, 4)
-        said: list[tuple[Tensor, ...]] = []
-        for index, layer in enumerate(self.decoder.layers):
-            where = own if self.condition is None else own + self.condition(box, part)
-            x = layer(x, where, memory.tokens, memory.keys, memory.bias)
-            answer = self.decoder.norm(x)
-            person, box_offset, part_offset, state = self.heads[index if self.condition is not None else 0](answer)
-            new_box, new_part = box + box_offset, part + part_offset
-            said.append((person, *_boxes(new_box, new_part), state))
-            if self.condition is not None:
-                box, part = new_box.detach(), new_part.detach()
-        persons, boxes, parts, states = (torch.stack(column) for column in zip(*said, strict=True))
+        persons, boxes, parts, states, answer = self._decoded(memory, memory.extent / memory.extent.new_tensor(images.shape[:1:-1]))
         refined = states[-1].detach()
         if self.refinement is not None:
             refined = refined + self.refinement(memory, answer, boxes[-1], parts[-1])
         return Parsed(persons, boxes, parts, states, refined)
+
+    def _decoded(self, memory: Memory, inside: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """All layers' persons, boxes, parts and states, and the last layer's answer (B, Q, C)."""
+        own = self.queries.weight[None].expand(len(memory.tokens), -1, -1)
+        x, zeros = torch.zeros_like(own), memory.tokens.new_zeros(())
+        box, part = zeros.expand(*own.shape[:2], 4), zeros.expand(*own.shape[:2], self.config.num_parts, 4)
+        said: list[tuple[Tensor, ...]] = []
+        for index, layer in enumerate(self.decoder.layers):
+            if index and self.config.cascade:
+                x = x + self.readings[index - 1](memory, inside, *said[-1][1:3])
+            x = layer(x, own, memory.tokens, memory.keys, memory.bias)
+            answer = self.decoder.norm(x)
+            (person, state), offsets = self.heads(answer), self.offsets[index if self.config.cascade else 0](answer)
+            new_box, new_part = box + offsets[0], part + offsets[1]
+            said.append((person, *_boxes(new_box, new_part), state))
+            if self.config.cascade:
+                box, part = new_box, new_part
+        persons, boxes, parts, states = (torch.stack(column) for column in zip(*said, strict=True))
+        return persons, boxes, parts, states, answer
 
 
 def _boxes(box: Tensor, part: Tensor) -> tuple[Tensor, Tensor]:

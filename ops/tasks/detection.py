@@ -20,7 +20,7 @@ from models.checkpoints import read_checkpoint
 from ops.annotations.read import vocabulary
 from ops.annotations.vocabulary import Vocabulary, parse
 from ops.data.anchors import typical_boxes
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.data.key_frame_clips import KeyFrameClips, padded
 from ops.data.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.metrics.detection import GROUPS, DetectionMetric

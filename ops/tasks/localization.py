@@ -18,7 +18,7 @@ from configs.schema import ConfigError, Dataset, Features, Recipe, content_hash
 from configs.schema.localization import Decoding, LocalizationRecipe
 from models.localization import actionformer as family
 from ops.annotations.read import labels as dataset_labels
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.data.fusion import VideoScores, read_scores
 from ops.data.segments import Grid, SegmentDataset, SegmentTable, Video, load_segments
 from ops.features.store import FeatureReader

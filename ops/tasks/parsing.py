@@ -20,7 +20,7 @@ from models.checkpoints import read_checkpoint
 from models.parsing import apct as family
 from ops.data import part_frames
 from ops.data.buffers import stacked
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.data.part_frames import FramesDataset
 from ops.data.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
 from ops.metrics.parsing_columns import ParsingMetric, TrueHumans

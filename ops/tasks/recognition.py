@@ -17,7 +17,8 @@ import models
 from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe, Views, content_hash
 from ops.annotations.read import labels
 from ops.data.buffers import stacked
-from ops.data.clips import Clip, ClipDataset, ClipTable, DataError, load_clips
+from ops.data.clips import Clip, ClipDataset, ClipTable, load_clips
+from ops.data.errors import DataError
 from ops.data.frozen import FrozenViews
 from ops.data.images import ClipsAndImages, ImageFolder, check_images, read_folder
 from ops.data.mixing import batch_generator, mix, soft_labels

@@ -25,7 +25,7 @@ from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.files import exists, list_files, local_copy, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
 from ops.store.threads import set_decode_threads

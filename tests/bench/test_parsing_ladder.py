@@ -14,7 +14,7 @@ import torch
 
 import configs
 from configs.schema.parsing import ParsingRecipe
-from ops.data.clips import DataError
+from ops.data.errors import DataError
 from ops.store.layout import Layout
 from ops.tasks.parsing import build
 from ops.training.loop import fit

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from models.blocks.boxes import to_corners
+from models.blocks.scene import Memory
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError, ModelInputError
 from models.parsing import apct, detr
@@ -39,13 +40,13 @@ TRUTH = [people(2, 1), people(1, 2)]
 
 @pytest.mark.parametrize(
     ("step", "parameters"),
-    [("baseline", 41_899_217), ("cascade", 44_760_358), ("refinement", 48_858_480), ("swin_base", 111_819_112)],
+    [("baseline", 41_899_217), ("cascade", 46_877_357), ("refinement", 50_975_479), ("swin_base", 113_936_111)],
 )
 def test_steps_of_the_ladder_at_full_size(step: str, parameters: int) -> None:
     with torch.device("meta"):
         model = apct.build(apct.Config(num_classes=74, **apct.LADDER[step]))
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert (model.condition is not None) == (step != "baseline") and len(model.heads) == (1 if step == "baseline" else 6)
+    assert (len(model.offsets), len(model.readings)) == ((1, 0) if step == "baseline" else (6, 5))
     assert (model.refinement is not None) == (step in ("refinement", "swin_base"))
 
 
@@ -72,18 +73,49 @@ def test_a_cascade_starts_with_offsets_of_zero() -> None:
 def test_a_part_without_offset_is_its_person() -> None:
     model = apct.build(apct.TINY).eval()
     with torch.no_grad():
-        for parameter in model.heads[0].parameters():
+        for parameter in model.offsets[0].parameters():
             parameter.zero_()
     parsed = model(torch.randn(1, 3, 64, 96))
     assert torch.equal(parsed.boxes, torch.full_like(parsed.boxes, 0.5))
     assert torch.equal(parsed.parts, torch.full_like(parsed.parts, 0.5))
 
 
-def test_no_gradient_goes_through_a_reference() -> None:
+def test_gradients_go_through_references_but_not_from_parts_to_persons() -> None:
     torch.manual_seed(0)
     model = apct.build(apct.TINY)
     model(torch.randn(1, 3, 64, 96)).boxes[1].sum().backward()
-    assert not any(parameter.grad is not None and parameter.grad.any() for parameter in model.heads[0].parameters())
+    assert model.offsets[0].box.last().weight.grad.any() and model.offsets[0].part.last().weight.grad is None
+    model = apct.build(apct.TINY)
+    model(torch.randn(1, 3, 64, 96)).parts[1].sum().backward()
+    assert model.offsets[0].part.last().weight.grad.any()
+    assert all(offsets.box.last().weight.grad is None for offsets in model.offsets)
+
+
+def test_a_layer_reads_where_the_one_before_it_found_boxes() -> None:
+    """Of a map whose channels are a place's column and row: the centres come back, in the part of the map that is image."""
+    reading = apct.Reading(2, 1)
+    with torch.no_grad():
+        reading.project.weight.copy_(torch.eye(2, 4))
+        reading.project.bias.zero_()
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(8.0), indexing="ij")
+    tokens = torch.stack([columns, rows], -1).flatten(0, 1)[None]
+    memory = Memory(tokens, tokens, None, (4, 8), [], torch.tensor([[64, 64]]))
+    boxes = torch.tensor([[[0.5, 0.375, 0.2, 0.2], [0.9, 0.9, 0.1, 0.1]]], requires_grad=True)
+    inside = torch.tensor([[0.5, 1.0]])  # the right half is padding
+    found = reading(memory, inside, boxes, boxes[:, :, None])
+    torch.testing.assert_close(found, torch.tensor([[[1.5, 1.0], [3.1, 3.0]]]))
+    found.sum().backward()
+    assert boxes.grad is None and reading.project.weight.grad.any()
+
+
+def test_padding_shrinks_the_map_that_is_read() -> None:
+    model, seen = apct.build(apct.TINY).eval(), []
+    images, padding = torch.randn(1, 3, 64, 128), torch.zeros(1, 64, 128, dtype=torch.bool)
+    padding[..., 96:] = True
+    model.readings[0].register_forward_hook(lambda module, given, out: seen.append(given[1]))
+    model(images, padding)
+    model(images)
+    assert [one.tolist() for one in seen] == [[[0.75, 1.0]], [[1.0, 1.0]]]
 
 
 def test_losses_by_hand() -> None:
@@ -201,7 +233,8 @@ class TestStart:
         model = apct.build(dataclasses.replace(apct.TINY, norm="frozen", encoder_layers=2, queries=4, cascade=cascade)).eval()
         report = apct.load_detr(model, {"model": export_published(original)})
         assert not report.unused and set(report.loaded) | set(report.fresh) == set(model.state_dict())
-        assert {key.split(".")[0] for key in report.fresh} == {"heads", "refinement"} | ({"condition"} if cascade else set())
+        fresh = {"heads", "offsets", "refinement"} | ({"readings"} if cascade else set())
+        assert {key.split(".")[0] for key in report.fresh} == fresh
         assert "scene.trunk.layer1 (10)" in str(report) and "fresh: " in str(report)
         assert len(str(report).splitlines()) == 3
 
