@@ -135,7 +135,7 @@ class Scale(Strict):
 
     num_workers: int = Field(1, ge=1, description="Ray Train workers")
     use_gpu: bool = False
-    compile: bool = Field(False, description="networks through torch.compile, which takes a minute or more at the start")
+    compile: bool = Field(False, description="networks through torch.compile; the first step waits for the compiler")
     cpus_per_worker: float = Field(2, gt=0)
     loader_workers: int = Field(0, ge=0, description="DataLoader processes per training worker")
     max_failures: int = Field(2, ge=-1, description="restarts of the worker group before the run fails; -1 is no limit")

@@ -21,7 +21,7 @@ from ops.data.transforms import check
 from ops.training.optim import parameter_groups
 
 CLASSES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "kinetics710": 710, "something_v1": 174, "something_v2": 174,
-           "ucf101": 101, "moments_in_time": 339, "figures": 10}  # fmt: skip
+           "ucf101": 101, "moments_in_time": 339, "kinetics_tps": 24, "figures": 10}  # fmt: skip
 CROPS = {"CenterCrop": 1, "ThreeCrop": 3, "TenCrop": 10}
 WITHOUT_CONFIGURATION = {27: "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"}  # row -> that of the recipe
 OTHER_CLASSES = {61: 400}  # row of Kinetics-400 that links a configuration of 174 classes
