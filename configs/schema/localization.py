@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -93,12 +93,7 @@ class LocalizationRecipe(Recipe):
     tiou: tuple[float, ...] = Field(min_length=1, description="thresholds of the benchmark's mAP; mean_ap is the mean over them")
     recall: tuple[int, ...] = Field((), description="k of Recall@kx")
 
-    @field_validator("model")
-    @classmethod
-    def _empty_classes_are_the_datas(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "empty_classes" in model:
-            raise ValueError("empty_classes belongs to the data: classes without a segment, not to its model section")
-        return model
+    not_of_the_model = {**Recipe.not_of_the_model, "empty_classes": "the data: classes without a segment"}
 
     @field_validator("tiou")
     @classmethod

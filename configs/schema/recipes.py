@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -171,11 +172,15 @@ class Recipe(Strict):
     scale: Scale = Scale()
     gate: Gate
 
+    not_of_the_model: ClassVar[Mapping[str, str]] = {"num_classes": "the recipe itself"}
+    """Fields of a network's Config that a recipe's model section must not set, and where they come from."""
+
     @field_validator("model")
     @classmethod
-    def _classes_are_the_recipes(cls, model: dict[str, Any]) -> dict[str, Any]:
-        if "num_classes" in model:
-            raise ValueError("num_classes belongs to the recipe itself, not to its model section")
+    def _model_leaves_what_comes_from_elsewhere(cls, model: dict[str, Any]) -> dict[str, Any]:
+        for name, place in cls.not_of_the_model.items():
+            if name in model:
+                raise ValueError(f"{name} belongs to {place}, not to its model section")
         return model
 
     def key(self) -> str:

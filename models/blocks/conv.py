@@ -75,8 +75,11 @@ def convolved(conv: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tens
 
 
 def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, groups: int) -> Tensor:
-    """Detours on CPUs. On a single thread torch has a slow way for 1x1 convolutions of few samples too, unless they are dilated; and a
-    kernel of one place is the same at any dilation. Large kernels of small maps are faster where the maps are reordered, not they."""
+    """Torch's, with detours on CPUs.
+
+    On a single thread torch has a slow way for 1x1 convolutions of few samples, unless they are dilated; a kernel of one place is the
+    same at any dilation. Where weights are more than maps, the maps are put into the weights' order and not the other way round.
+    """
     point = weight.shape[2] == weight.shape[3] == 1
     if x.device.type != "cpu" or point or not _heavy(x, weight, stride, 4):
         return F.conv2d(x, weight, bias, stride, padding, 2 if point and x.device.type == "cpu" else 1, groups)

@@ -76,8 +76,7 @@ def sine_positions(places: int, channels: int) -> Tensor:
 
 
 def init_linear(model: nn.Module, std: float = 0.02) -> None:
-    """Truncated normal weights and zero biases in every linear layer. The usual spread is made for some 768 channels: a network of few
-    channels learns from a wider one much sooner."""
+    """Truncated normal weights and zero biases in every linear layer."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=std)

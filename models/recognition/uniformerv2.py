@@ -50,6 +50,7 @@ TINY_INPUT = (3, 3, 32, 32)
 
 
 QUICK = 1.702
+"""CLIP's GELU is x * sigmoid(QUICK * x)."""
 
 
 class Attention(nn.Module):
@@ -76,7 +77,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with CLIP's approximation of GELU between, x * sigmoid(QUICK * x)."""
+    """Two linear layers with CLIP's approximation of GELU between."""
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
+from ops.annotations.pickled_arrays import PickledArray, PickledType, Refused, content, pickled_type, plain_text, scalar
 from ops.annotations.vocabulary import AnnotationError
 
 BYTE_LIMIT = 2**30  # the largest official file is below 100 MB
@@ -28,7 +27,6 @@ EXPANDED_LIMIT = 20_000_000  # values, when every mention is counted
 DEPTH_LIMIT = 40
 EXPECTED = "a pickle of plain data: None, numbers, text, bytes, lists, tuples, dicts, sets and numpy arrays of numbers or text"
 
-_DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU](0|[1-9]\d{0,3})|O8?)")
 _MULTIARRAY = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC = ("numpy.core.numeric", "numpy._core.numeric")
 GLOBALS = {
@@ -40,42 +38,11 @@ GLOBALS = {
 }  # fmt: skip
 
 
-class _Refused(Exception):
-    """What is wrong with the pickle: (field, found)."""
-
-    def __init__(self, field: str, found: object) -> None:
-        super().__init__(field, found)
-        self.field, self.found = field, found
-
-
 @dataclass(frozen=True)
 class _Name:
     """A global that a pickle names; nothing is imported."""
 
     kind: str
-
-
-@dataclass
-class _Type:
-    """A numpy dtype, known in full only after its state has come."""
-
-    code: str
-    order: str = "="
-
-    def numpy(self) -> np.dtype:
-        code = self.code.lstrip("<>=|")
-        return np.dtype(object) if code.startswith("O") else np.dtype((self.order if self.order in "<>" else "") + code)
-
-
-@dataclass
-class _Array:
-    """A numpy array whose content has not come yet, or (`value`) has."""
-
-    value: Any = None
-    filled: bool = False
-
-
-_MARK = object()
 
 
 def load(data: bytes, file: str) -> Any:
@@ -91,7 +58,7 @@ def load(data: bytes, file: str) -> Any:
     reader = _Reader(data)
     try:
         return _Finish().of(reader.run(), 0)[0]
-    except _Refused as refused:
+    except Refused as refused:
         raise AnnotationError(file, refused.field, refused.found, EXPECTED) from refused
     except (IndexError, struct.error) as error:
         raise AnnotationError(file, f"byte {reader.at}", "the file ends or says nonsense here", "a whole pickle") from error
@@ -118,9 +85,9 @@ class _Reader:
                 return self.pop()
             action = table[code]
             if action is None:
-                raise _Refused(f"byte {self.at - 1}", f"instruction {code:#04x}")
+                raise Refused(f"byte {self.at - 1}", f"instruction {code:#04x}")
             action(self)
-        raise _Refused("(whole file)", f"more than {INSTRUCTION_LIMIT} instructions")
+        raise Refused("(whole file)", f"more than {INSTRUCTION_LIMIT} instructions")
 
     def take(self, count: int) -> bytes:
         """The next bytes."""
@@ -175,25 +142,25 @@ class _Finish:
 
     def of(self, value: Any, depth: int) -> tuple[Any, int]:
         """(finished value, number of values in it when written out)."""
-        if isinstance(value, _Array):
+        if isinstance(value, PickledArray):
             if not value.filled:
-                raise _Refused("array", "an array without content")
+                raise Refused("array", "an array without content")
             if isinstance(value.value, list):  # an array of objects
                 return self.of(value.value, depth)
             return value.value, 1
-        if isinstance(value, (_Name, _Type)):
-            raise _Refused("value", f"numpy's or Python's '{value.kind if isinstance(value, _Name) else 'dtype'}' itself")
+        if isinstance(value, (_Name, PickledType)):
+            raise Refused("value", f"numpy's or Python's '{value.kind if isinstance(value, _Name) else 'dtype'}' itself")
         if not isinstance(value, (list, tuple, dict)):
             return value, 1
         if id(value) in self.seen:
             return self.seen[id(value)]
         if depth >= DEPTH_LIMIT or id(value) in self.open:
-            raise _Refused("(whole file)", "a value within itself" if id(value) in self.open else f"nesting beyond {DEPTH_LIMIT} levels")
+            raise Refused("(whole file)", "a value within itself" if id(value) in self.open else f"nesting beyond {DEPTH_LIMIT} levels")
         self.open.add(id(value))
         pairs = [self.of(item, depth + 1) for item in (value.values() if isinstance(value, dict) else value)]
         size = 1 + sum(pair[1] for pair in pairs)
         if size > EXPANDED_LIMIT:
-            raise _Refused("(whole file)", f"more than {EXPANDED_LIMIT} values when written out")
+            raise Refused("(whole file)", f"more than {EXPANDED_LIMIT} values when written out")
         items = [pair[0] for pair in pairs]
         result: Any = dict(zip(value, items, strict=True)) if isinstance(value, dict) else type(value)(items)
         self.open.discard(id(value))
@@ -209,55 +176,7 @@ def _key(value: Any) -> Any:
             return tuple(_key(item) for item in value)
     elif value is None or isinstance(value, (str, bytes)) or (isinstance(value, int) and -(2**31) <= value < 2**31):
         return value
-    raise _Refused("key", f"a {type(value).__name__}" + (f" ({value})" if isinstance(value, (int, float)) else ""))
-
-
-def _text(value: str) -> str:
-    """Text that a table can hold. Raises UnicodeEncodeError for half a surrogate pair."""
-    value.encode()
-    return value
-
-
-def _raw(value: Any) -> bytes:
-    """Bytes of an array; Python 2's come as latin-1 text."""
-    if isinstance(value, str):
-        return value.encode("latin-1")
-    if not isinstance(value, bytes):
-        raise _Refused("array", f"content of type {type(value).__name__}")
-    return value
-
-
-def _content(shape: Any, kind: Any, raw: Any, fortran: bool) -> Any:
-    """An array over its bytes, or the list of an array of objects."""
-    if not isinstance(shape, tuple) or not isinstance(kind, _Type) or len(shape) > 8:
-        raise _Refused("array", f"shape {shape!r:.80}")
-    dtype = kind.numpy()
-    if dtype.hasobject:
-        if not isinstance(raw, list) or shape != (len(raw),):
-            raise _Refused("array", f"an array of objects of shape {shape!r:.80}")
-        return raw
-    data = _raw(raw)
-    if any(not isinstance(side, int) or side < 0 or side > max(len(data), 16) for side in shape):
-        raise _Refused("array", f"shape {shape!r:.80} over {len(data)} bytes")
-    count = int(np.prod([1, *shape], dtype=object))
-    if count * dtype.itemsize != len(data) or (count and not dtype.itemsize):
-        raise _Refused("array", f"shape {shape} of {dtype} over {len(data)} bytes")
-    return np.ndarray(shape, dtype, data, order="F" if fortran else "C")
-
-
-def _type(arguments: tuple[Any, ...]) -> _Type:
-    code = arguments[0]
-    if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-        raise _Refused("dtype", code if isinstance(code, str) else type(code).__name__)
-    return _Type(code, code[0] if code[0] in "<>" else "=")
-
-
-def _scalar(arguments: tuple[Any, ...]) -> Any:
-    kind, raw = arguments
-    if not isinstance(kind, _Type) or kind.numpy().hasobject:
-        raise _Refused("scalar", "not of a number or text type")
-    value = _content((), kind, raw, False).item()
-    return _text(value) if isinstance(value, str) else value
+    raise Refused("key", f"a {type(value).__name__}" + (f" ({value})" if isinstance(value, (int, float)) else ""))
 
 
 def _members(arguments: tuple[Any, ...]) -> list[Any]:
@@ -265,28 +184,28 @@ def _members(arguments: tuple[Any, ...]) -> list[Any]:
         return []
     (items,) = arguments
     if not isinstance(items, (list, tuple)):
-        raise _Refused("value", f"a collection made from a {type(items).__name__}")
+        raise Refused("value", f"a collection made from a {type(items).__name__}")
     return list(items)
 
 
 def _call(name: Any, arguments: Any) -> Any:
     """What the named function would give, for the few that build plain data."""
     if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-        raise _Refused("call", f"of a {type(name).__name__}")
+        raise Refused("call", f"of a {type(name).__name__}")
     kind = name.kind
     if kind == "_reconstruct":
         if arguments[0] != _Name("ndarray"):
-            raise _Refused("array", "another class than numpy's ndarray")
-        return _Array()
+            raise Refused("array", "another class than numpy's ndarray")
+        return PickledArray()
     if kind == "_frombuffer":
         raw, dtype, shape, order = arguments
-        return _Array(_content(shape, dtype, raw, order == "F"), True)
+        return PickledArray(content(shape, dtype, raw, order == "F"), True)
     if kind in ("dtype", "scalar"):
-        return (_type if kind == "dtype" else _scalar)(arguments)
+        return (pickled_type if kind == "dtype" else scalar)(arguments)
     if kind == "encode":
         text, encoding = arguments
         if not isinstance(text, str) or encoding not in ("latin1", "latin-1", "iso-8859-1"):
-            raise _Refused("call", f"_codecs.encode to {encoding!r:.40}")
+            raise Refused("call", f"_codecs.encode to {encoding!r:.40}")
         return text.encode("latin-1")
     if kind == "defaultdict":  # its factory says what absent keys hold; the present ones follow
         return {}
@@ -298,27 +217,27 @@ def _call(name: Any, arguments: Any) -> Any:
         return _members(arguments) if kind == "list" else tuple(_members(arguments))
     if kind == "bytes" and not arguments:  # how protocols 0 to 2 write empty ones
         return b""
-    raise _Refused("call", f"of {kind}")
+    raise Refused("call", f"of {kind}")
 
 
 def _build(reader: _Reader) -> None:
     """The state of an array or dtype."""
     state, target = reader.pop(), reader.stack[-1]
-    if isinstance(target, _Type) and isinstance(state, tuple) and len(state) >= 5:
+    if isinstance(target, PickledType) and isinstance(state, tuple) and len(state) >= 5:
         if state[1] not in ("<", ">", "=", "|") or any(part is not None for part in state[2:5]):
-            raise _Refused("dtype", "a dtype of fields or of sub-arrays")
+            raise Refused("dtype", "a dtype of fields or of sub-arrays")
         target.order = target.order if target.order in "<>" else state[1]
-    elif isinstance(target, _Array) and not target.filled and isinstance(state, tuple) and len(state) == 5:
+    elif isinstance(target, PickledArray) and not target.filled and isinstance(state, tuple) and len(state) == 5:
         _, shape, kind, fortran, raw = state
-        target.value, target.filled = _content(shape, kind, raw, fortran is True or fortran == 1), True
+        target.value, target.filled = content(shape, kind, raw, fortran is True or fortran == 1), True
     elif not (isinstance(target, dict) and state in (None, {})):
-        raise _Refused("value", f"a state for a {type(target).__name__}")
+        raise Refused("value", f"a state for a {type(target).__name__}")
 
 
 def _global(reader: _Reader, module: Any, name: Any) -> None:
     kind = GLOBALS.get((module, name)) if isinstance(module, str) and isinstance(name, str) else None
     if kind is None:
-        raise _Refused("global", f"{module}.{name}"[:200])
+        raise Refused("global", f"{module}.{name}"[:200])
     reader.push(_Name(kind))
 
 
@@ -342,14 +261,14 @@ def _string(reader: _Reader) -> None:
 def _append(reader: _Reader, items: list[Any]) -> None:
     target = reader.stack[-1]
     if not isinstance(target, list):
-        raise _Refused("value", f"an append to a {type(target).__name__}")
+        raise Refused("value", f"an append to a {type(target).__name__}")
     target.extend(items)
 
 
 def _set_items(reader: _Reader, items: list[Any]) -> None:
     target = reader.stack[-1]
     if not isinstance(target, dict) or len(items) % 2:
-        raise _Refused("value", f"keys for a {type(target).__name__}")
+        raise Refused("value", f"keys for a {type(target).__name__}")
     for key, value in zip(items[::2], items[1::2], strict=True):
         target[_key(key)] = value
 
@@ -357,7 +276,7 @@ def _set_items(reader: _Reader, items: list[Any]) -> None:
 def _add_items(reader: _Reader) -> None:
     items, target = reader.since_mark(), reader.stack[-1]
     if not isinstance(target, set):
-        raise _Refused("value", f"members for a {type(target).__name__}")
+        raise Refused("value", f"members for a {type(target).__name__}")
     target.update(_key(item) for item in items)
 
 
@@ -377,7 +296,7 @@ def _tuple(count: int) -> Callable[[_Reader], object]:
 
 def _proto(reader: _Reader) -> None:
     if reader.take(1)[0] > 5:
-        raise _Refused("protocol", reader.data[reader.at - 1])
+        raise Refused("protocol", reader.data[reader.at - 1])
 
 
 _ACTIONS: dict[bytes, Callable[[_Reader], object]] = {
@@ -388,7 +307,7 @@ _ACTIONS: dict[bytes, Callable[[_Reader], object]] = {
     b"J": lambda r: r.push(r.number("<i")), b"K": lambda r: r.push(r.number("<B")), b"M": lambda r: r.push(r.number("<H")),
     b"\x8a": lambda r: r.push(int.from_bytes(r.sized("<B"), "little", signed=True)), b"G": lambda r: r.push(r.number(">d")),
     b"S": _string, b"T": lambda r: r.push(r.sized("<i").decode("latin-1")), b"U": lambda r: r.push(r.sized("<B").decode("latin-1")),
-    b"V": lambda r: r.push(_text(r.line().decode("raw-unicode-escape"))), b"X": lambda r: r.push(r.sized("<I").decode()),
+    b"V": lambda r: r.push(plain_text(r.line().decode("raw-unicode-escape"))), b"X": lambda r: r.push(r.sized("<I").decode()),
     b"\x8c": lambda r: r.push(r.sized("<B").decode()), b"\x8d": lambda r: r.push(r.sized("<Q").decode()),
     b"B": lambda r: r.push(r.sized("<I")), b"C": lambda r: r.push(r.sized("<B")),
     b"\x8e": lambda r: r.push(r.sized("<Q")), b"\x96": lambda r: r.push(r.sized("<Q")),

@@ -69,7 +69,7 @@ def _near(given: Given) -> float:
 def pairs_of(truth: Videos, found: Videos, near: float) -> dict[tuple[str, str], dict[int, int]]:
     """The true person's place -> the predicted one's that is taken for it, by video and frame; only IoUs above `near` count."""
     shared = [(video, name) for video, frames in truth.items() for name in frames if name in found.get(video, {})]
-    people = [[(source[video][name]["humans"]) for video, name in shared] for source in (truth, found)]
+    people = [[source[video][name]["humans"] for video, name in shared] for source in (truth, found)]
     counts = [np.array([len(humans) for humans in side], np.int64) for side in people]
     boxes = [np.array([human["box"] for humans in side for human in humans], np.float32) for side in people]
     pairs = match(counts[0], boxes[0], counts[1], boxes[1], near)

@@ -43,7 +43,8 @@ class Evaluation:
 class Record:
     """Where the evaluation of some weights on one frozen set is kept, and what it is of.
 
-    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: what was kept for others does not count.
+    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: what was kept for others does not count. The
+    seconds that are kept count from when this was made.
     """
 
     owner: str
