@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from models.checkpoints import PublishedWeightsError, read_checkpoint
 from models.keymaps.images import image_names
-from models.weights import below, complaint, keymap, load_imagenet, misfit, original_names, unwrap
+from models.weights import below, complaint, keymap, load_imagenet, misfit, original_names, settled, unwrap
 
 BACKBONE = "backbone."
 # What a pre-training has beside the network: classifiers of images, decoders, targets.
@@ -70,7 +70,7 @@ def start_from(model: nn.Module, source: Mapping[str, Any] | str | Path, channel
     fit and for unreadable files, FileNotFoundError; the model is unchanged then.
     """
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    found = settled(model, unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
     candidates = _names(model)
     counts = [_fitting(names, found, model.state_dict()) for names in candidates]
     if _is_image_network(model, found, max(counts)):

@@ -22,12 +22,13 @@ from models.keymaps.images import image_names
 
 __all__ = [
     "LoadReport", "PublishedWeightsError", "below", "complaint", "export_published", "keymap", "load_imagenet", "load_published",
-    "misfit", "original_names", "unwrap",
+    "misfit", "original_names", "settled", "unwrap",
 ]  # fmt: skip
 
 _COUNTER = "num_batches_tracked"
-# Classifiers of image networks, and what follows from their window sizes.
-_IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|(attn_mask|relative_position_index)$")
+_TABLES = ("attn_mask", "relative_position_index")  # follow from the sizes of windows
+# Classifiers of image networks, and such tables.
+_IMAGE_HEAD = re.compile(rf"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|({'|'.join(_TABLES)})$")
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
 _LISTED = 12
 
@@ -55,7 +56,7 @@ def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> 
     or `module` around it and `module.` before every key are taken off. Raises PublishedWeightsError with all missing, unexpected and
     misshapen keys, and for unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have none.
     """
-    return _load(model, original_names(model), source, ignore=())
+    return _load(model, original_names(model), source)
 
 
 def export_published(model: nn.Module) -> dict[str, Tensor]:
@@ -142,24 +143,31 @@ def keymap(model: nn.Module) -> ModuleType:
         raise PublishedWeightsError(f"{type(model).__name__}: found no key map {name}; expected a published family's model") from error
 
 
-def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path, ignore: tuple[str, ...]) -> LoadReport:
+def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path) -> LoadReport:
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    written = unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
+    found = settled(model, written)
     state = model.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
         raise PublishedWeightsError(f"{where}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
     counters = tuple(original for original in names.values() if original.endswith(_COUNTER))
     defaulted = counters if not any(original in found for original in counters) else ()
-    ignored = tuple(key for key in ignore if key in found)
     missing = [original for original in names.values() if original not in found and original not in defaulted]
-    unexpected = [key for key in found if key not in set(names.values()) and key not in ignored]
+    unexpected = [key for key in found if key not in set(names.values())]
     present = {ours: original for ours, original in names.items() if original in found}
     misfits = [problem for ours, original in present.items() if (problem := misfit(original, found[original], state[ours]))]
     if missing or unexpected or misfits:
         raise PublishedWeightsError(complaint(where, type(model).__name__, missing, unexpected, misfits))
     fresh = {ours: state[ours].new_zeros(()) for ours, original in names.items() if original in defaulted}
-    model.load_state_dict({ours: found[original] for ours, original in present.items()} | fresh, strict=True)
-    return LoadReport(where, len(present), ignored, defaulted)
+    tables = {ours: own for ours, own in state.items() if ours not in names and not own.is_floating_point()}  # follow from the Config
+    model.load_state_dict(tables | {ours: found[original] for ours, original in present.items()} | fresh, strict=True)
+    return LoadReport(where, len(present), tuple(key for key in written if key.endswith(_TABLES) and key not in found), defaulted)
+
+
+def settled(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint's tensors under the names of `original_names`, for families whose originals have had others, too."""
+    rename = getattr(keymap(model), "settled", None)
+    return dict(found) if rename is None else rename(model, found)
 
 
 def unwrap(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from typing import Any
+
 from torch import nn
 
 from models.blocks.densenet import DenseNet
@@ -11,6 +15,8 @@ from models.blocks.resnet2d import ResNet2d
 from models.blocks.swin import SwinFrames
 from models.blocks.temporal import TemporalShift
 from models.keymaps import resnet2d
+
+_MERGE = re.compile(r"^backbone\.layers\.(\d+)\.downsample\.")
 
 
 def below_backbone(trunk: nn.Module) -> dict[str, str]:
@@ -33,6 +39,20 @@ def frames(model: nn.Module) -> dict[str, str]:
     """Our key -> original key of a model of a `trunk` on frames and one linear layer `fc`."""
     names = {f"trunk.{ours}": f"backbone.{original}" for ours, original in below_backbone(model.trunk).items()}  # type: ignore[arg-type]
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
+
+
+def settled(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Any]:
+    """A checkpoint under the names above, whichever version of timm wrote it.
+
+    Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and tables that follow from the window's size
+    were kept.
+    """
+    if not isinstance(model.trunk, SwinFrames):
+        return dict(found)
+    kept = {key: value for key, value in found.items() if not key.endswith(("attn_mask", "relative_position_index"))}
+    if not any(key.startswith("backbone.layers.0.downsample.") for key in kept):
+        return kept
+    return {_MERGE.sub(lambda stage: f"backbone.layers.{int(stage[1]) + 1}.downsample.", key): value for key, value in kept.items()}
 
 
 def _torchvision_order(trunk: ResNet2d) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import configs
 import models
+from models.blocks.swin import SwinFrames
 from models.checkpoints import read_checkpoint
 from models.weights import PublishedWeightsError, export_published, load_imagenet, load_published
 
@@ -335,3 +338,33 @@ def test_uniformerv2_starts_from_clip() -> None:
     report = load_imagenet(model, state)
     assert set(report.ignored) == {"ln_post.weight", "proj"} and torch.equal(model.embed.weight, donor.embed.weight)
     assert torch.equal(model.blocks[2].mlp.c_fc.weight, donor.blocks[2].mlp.c_fc.weight)
+
+
+def test_image_swins_of_all_versions_of_timm(tmp_path: Path) -> None:
+    """Before 0.9 each stage ended with the merging that now begins the next one, and index tables were kept."""
+    torch.manual_seed(1)
+    source, model = (TSN.build(TSN.TINY) for _ in range(2))
+    source.trunk, model.trunk = (SwinFrames(width=4, depths=(1, 1, 2, 1), heads=(1, 2, 2, 2)) for _ in range(2))
+    published = export_published(source)
+    assert not any("relative_position_index" in key for key in published)
+    load_published(model, published)
+    assert same(model, source)
+
+    older = {
+        re.sub(r"layers\.(\d)\.downsample", lambda stage: f"layers.{int(stage[1]) - 1}.downsample", key): value
+        for key, value in published.items()
+    }
+    tables = {f"backbone.layers.0.blocks.1.{name}": torch.zeros(49, 49) for name in ("attn_mask", "attn.relative_position_index")}
+    torch.nn.init.zeros_(model.trunk.swin.merges[0].reduction.weight)
+    assert load_published(model, older | tables).ignored == tuple(tables)
+    assert same(model, source)
+    with pytest.raises(PublishedWeightsError, match=r"1 missing:\n +backbone\.layers\.3\.downsample\.norm\.bias"):
+        load_published(model, {key: value for key, value in older.items() if key != "backbone.layers.2.downsample.norm.bias"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in configs.names("recognition") if not name.endswith("_tiny_figures")])
+def test_every_row_takes_its_own_weights_back(name: str) -> None:
+    source, model = (models.build(configs.load(name)) for _ in range(2))
+    load_published(model, export_published(source))
+    assert same(model, source)
