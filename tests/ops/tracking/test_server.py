@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from ops.tracking.model import downloaded, log_model
 from ops.tracking.registry import CHAMPION, Scored, find_version, promote, register
 
 pytestmark = pytest.mark.slow  # a server takes many seconds to come up
-LABELS = [f"label {index}" for index in range(10)]
+VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
         _wait(url, server, tmp_path / "server.log")
         yield settings.model_copy(update={"tracking_uri": url})
     finally:
-        os.killpg(server.pid, 15)
+        os.killpg(server.pid, signal.SIGKILL)  # asked politely, it waits for connections that the client keeps open
         server.wait(30)
 
 
@@ -71,7 +72,7 @@ def test_run_model_registry_and_gate_over_http(served: Settings, recipe: Recogni
             time.sleep(1)
         run.log_text("hello", "notes/a.txt")
         start = time.monotonic()
-        model = log_model(run, small, str(weights), LABELS)
+        model = log_model(run, small, str(weights), VOCABULARY)
         logged = time.monotonic() - start
         versions.append(register(run, model, small, key, str(weights), served))
         run.finish()
@@ -99,7 +100,7 @@ def test_artifacts_on_s3(settings: Settings, recipe: RecognitionRecipe, s3) -> N
     weights = f"{s3.bucket}/root/runs/a/model.safetensors"
     write_bytes(weights, save(models.build(small).state_dict()))
     run = open_run(small, "key1", remote)
-    model = log_model(run, small, weights, LABELS)
+    model = log_model(run, small, weights, VOCABULARY)
     keys = [info.path_below for info in list_files(s3.bucket)]
     assert any(key.startswith("root/mlflow/recognition/") and key.endswith("recipe.yaml") for key in keys)
     with downloaded(model.uri, remote) as folder:
