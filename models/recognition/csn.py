@@ -10,7 +10,7 @@ from torch import nn
 from models.blocks.conv import ConvNorm3d
 from models.blocks.heads import PooledClassifier
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, Stem3d
+from models.blocks.resnet3d import Bottleneck3d, Place3d, ResNet3d, Slots3d, Stem3d
 from models.errors import require_int, require_one_of, require_rate
 
 NORM_EPS = 1e-3
@@ -20,13 +20,15 @@ KINDS = ("ir", "ip")
 @dataclass(frozen=True)
 class Config:
     """Numbers of a CSN. `kind` ir leaves the bottleneck's 3x3x3 to single channels (interaction-reduced), ip puts a 1x1x1 convolution
-    before it (interaction-preserved). Raises ModelConfigError with field, found and allowed."""
+    before it (interaction-preserved). `damping` is what the last normalisation of each block lacks to 1 in a fresh model: the gradients of
+    many narrow blocks at full weight drown each other. Raises ModelConfigError with field, found and allowed."""
 
     num_classes: int
     depth: int = 152
     width: int = 64
     kind: str = "ir"
     dropout: float = 0.5
+    damping: float = 0.0
 
     def __post_init__(self) -> None:
         require_int("csn", "num_classes", self.num_classes, 1)
@@ -34,6 +36,7 @@ class Config:
         require_int("csn", "width", self.width, 1)
         require_one_of("csn", "kind", self.kind, KINDS)
         require_rate("csn", "dropout", self.dropout)
+        require_rate("csn", "damping", self.damping)
 
 
 TINY = Config(num_classes=5, depth=50, width=4)
@@ -58,6 +61,10 @@ class CSN(PooledClassifier):
             time_strides=(1, 2, 2, 2),
             slots=Slots3d(conv=partial(ConvNorm3d, eps=NORM_EPS), narrow=partial(_narrow, config.kind)),
         )
+        for block in trunk.modules():
+            if isinstance(block, Bottleneck3d):
+                assert isinstance(block.conv3, ConvNorm3d)
+                nn.init.constant_(block.conv3.bn.weight, 1 - config.damping)
         super().__init__("csn", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+import configs
 import models
 from configs.schema import ConfigError
 from ops.store.files import list_files, write_bytes
 from ops.store.layout import Layout
-from ops.zoo.cost import Cost
+from ops.zoo.cost import Cost, cost_of
 from ops.zoo.measure import Speed, measure
+from ops.zoo.page import REPO
 from ops.zoo.side_by_side import Result, chart, page, terminal
 from ops.zoo.training import Learnt, demo_recipes, learn
 
@@ -70,3 +72,18 @@ def test_page_table_and_picture() -> None:
     lines = terminal(results()).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     assert chart(results()).startswith(b"\x89PNG")
+
+
+def test_docs_have_every_family_as_its_recipe_is() -> None:
+    """Accuracies are of a training, so the page is not made again here; what does not need one must be that of the recipes."""
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in (REPO / "docs" / "families.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and line[2] not in "f-"
+    ]
+    assert [row[0] for row in rows] == models.families("recognition")
+    for row in rows:
+        recipe = configs.load(f"{row[0]}_tiny_figures")
+        cost = cost_of(recipe)
+        assert (row[4], row[6], row[7]) == (str(recipe.training.epochs), f"{cost.params / 1e3:.0f}", f"{cost.gmacs:.3f}"), row[0]
+        assert recipe.gate is not None and float(row[1]) >= recipe.gate.floor >= 0.2, row[0]
