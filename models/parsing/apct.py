@@ -195,7 +195,7 @@ class APCT(nn.Module):
 
     def _decoded(self, memory: Memory, inside: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """All layers' persons, boxes, parts and states, and the last layer's answer (B, Q, C)."""
-        own = self.queries.weight[None].expand(len(memory.tokens), -1, -1)
+        own = self.queries.weight[None].expand(memory.tokens.shape[0], -1, -1)  # len() would fix it in an export
         x, zeros = torch.zeros_like(own), memory.tokens.new_zeros(())
         box, part = zeros.expand(*own.shape[:2], 4), zeros.expand(*own.shape[:2], self.config.num_parts, 4)
         said: list[tuple[Tensor, ...]] = []
