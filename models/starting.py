@@ -70,15 +70,16 @@ def start_from(model: nn.Module, source: Mapping[str, Any] | str | Path, channel
     fit and for unreadable files, FileNotFoundError; the model is unchanged then.
     """
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = settled(model, unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
+    found, tables = settled(model, unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
     candidates = _names(model)
     counts = [_fitting(names, found, model.state_dict()) for names in candidates]
     if _is_image_network(model, found, max(counts)):
-        report = load_imagenet(model, found)
+        image = load_imagenet(model, found)
         named = image_names(model)
         fresh = {key: "not in an image network" for key, own in model.state_dict().items() if key not in named and own.is_floating_point()}
-        return StartReport(where, "an image network", report.loaded, fresh, report.ignored)
-    return _load(model, candidates[counts.index(max(counts))], where, found, channels)
+        return StartReport(where, "an image network", image.loaded, fresh, image.ignored + tables)
+    report = _load(model, candidates[counts.index(max(counts))], where, found, channels)
+    return dataclasses.replace(report, unused=report.unused + tables)
 
 
 def _is_image_network(model: nn.Module, found: Mapping[str, Any], others: int) -> bool:
@@ -150,7 +151,7 @@ def _load(model: nn.Module, names: Names, where: str, found: dict[str, Any], cha
     if missing or wrong or misfits or not values:
         raise PublishedWeightsError(complaint(where, type(model).__name__, missing, wrong, misfits))
     model.load_state_dict(values, strict=False)
-    outside = [ours for ours in state if ours not in keys and ours not in fresh]
+    outside = [ours for ours, own in state.items() if ours not in keys and ours not in fresh and own.is_floating_point()]
     fresh |= {ours: "not in the file" for ours in [*absent, *outside] if ours not in counters}
     return StartReport(where, names.kind, len(values), fresh, unused, selected)
 

@@ -26,9 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 _COUNTER = "num_batches_tracked"
-_TABLES = ("attn_mask", "relative_position_index")  # follow from the sizes of windows
-# Classifiers of image networks, and such tables.
-_IMAGE_HEAD = re.compile(rf"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|({'|'.join(_TABLES)})$")
+# Classifiers of image networks, and what follows from their window sizes.
+_IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|(attn_mask|relative_position_index)$")
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
 _LISTED = 12
 
@@ -145,8 +144,7 @@ def keymap(model: nn.Module) -> ModuleType:
 
 def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path) -> LoadReport:
     where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    written = unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source)
-    found = settled(model, written)
+    found, ignored = settled(model, unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
     state = model.state_dict()
     if any(tensor.is_meta for tensor in state.values()):
         raise PublishedWeightsError(f"{where}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
@@ -161,13 +159,14 @@ def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | s
     fresh = {ours: state[ours].new_zeros(()) for ours, original in names.items() if original in defaulted}
     tables = {ours: own for ours, own in state.items() if ours not in names and not own.is_floating_point()}  # follow from the Config
     model.load_state_dict(tables | {ours: found[original] for ours, original in present.items()} | fresh, strict=True)
-    return LoadReport(where, len(present), tuple(key for key in written if key.endswith(_TABLES) and key not in found), defaulted)
+    return LoadReport(where, len(present), ignored, defaulted)
 
 
-def settled(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint's tensors under the names of `original_names`, for families whose originals have had others, too."""
+def settled(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The checkpoint's tensors under the names of `original_names`, for families whose originals have had others, too; and the keys of
+    those that the model makes for itself."""
     rename = getattr(keymap(model), "settled", None)
-    return dict(found) if rename is None else rename(model, found)
+    return (dict(found), ()) if rename is None else rename(model, found)
 
 
 def unwrap(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,18 +41,19 @@ def frames(model: nn.Module) -> dict[str, str]:
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
 
 
-def settled(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Any]:
-    """A checkpoint under the names above, whichever version of timm wrote it.
+def settled(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A checkpoint under the names above, whichever version of timm wrote it, and the keys that are not needed.
 
     Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and tables that follow from the window's size
     were kept.
     """
     if not isinstance(model.trunk, SwinFrames):
-        return dict(found)
-    kept = {key: value for key, value in found.items() if not key.endswith(("attn_mask", "relative_position_index"))}
-    if not any(key.startswith("backbone.layers.0.downsample.") for key in kept):
-        return kept
-    return {_MERGE.sub(lambda stage: f"backbone.layers.{int(stage[1]) + 1}.downsample.", key): value for key, value in kept.items()}
+        return dict(found), ()
+    tables = tuple(key for key in found if key.endswith(("attn_mask", "relative_position_index")))
+    kept = {key: value for key, value in found.items() if key not in tables}
+    if any(key.startswith("backbone.layers.0.downsample.") for key in kept):
+        kept = {_MERGE.sub(lambda stage: f"backbone.layers.{int(stage[1]) + 1}.downsample.", key): value for key, value in kept.items()}
+    return kept, tables
 
 
 def _torchvision_order(trunk: ResNet2d) -> dict[str, str]:

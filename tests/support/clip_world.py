@@ -8,10 +8,9 @@ import numpy as np
 
 from configs.schema import AnnotationFile, Dataset, Frames, RecognitionRecipe
 from ops.store.files import write_bytes
-from ops.store.frames import write_frames
 from ops.store.layout import Layout
-from ops.store.manifest import frames_key
 from ops.store.tables import CLIPS, MANIFEST, from_rows, write_table
+from stored import changed, ledger_row
 
 LABELS = ("right", "left", "still")
 DATASET = Dataset(
@@ -47,16 +46,8 @@ def build_world(layout: Layout, num_train: int = 24, num_val: int = 9) -> Datase
                 dict(clip_id=f"clip-{video_id}", video_id=video_id, dataset=dataset.name, split=split, target="label",
                      label=LABELS[label_id], label_id=label_id, start_s=None, end_s=None, source=f"clips.csv:{index + 2}")
             )  # fmt: skip
-            stored = index < count
-            uri = layout.frames(dataset.name, dataset.frames.key(), video_id, sha256)
             frames = video(label_id, seed=1000 * (split == "val") + index)
-            if stored:
-                write_frames(uri, frames, dataset.frames, {"fps": 10.0, "timestamps_s": [t / 10 for t in range(len(frames))]})
-            ledger.append(
-                dict(video_id=video_id, dataset=dataset.name, sha256=sha256, key=frames_key(sha256, dataset), uri=uri if stored else "",
-                     num_frames=len(frames), height=32, width=40, fps=10.0, status="ok" if stored else "quarantined",
-                     reason="" if stored else "not a video file", decoder="none", decoder_version="0", audit="", bytes=0, seconds=0.0)
-            )  # fmt: skip
+            ledger.append(ledger_row(layout, dataset, video_id, sha256, frames, 10.0, stored=index < count))
     write_table(layout.annotation_table(dataset.name, "clips"), from_rows(clips, CLIPS))
     for bucket in range(2):
         write_table(layout.manifest(dataset.name, dataset.frames.key(), bucket), from_rows(ledger[bucket::2], MANIFEST))
@@ -90,6 +81,4 @@ def recipe(**changes: Any) -> RecognitionRecipe:
         "scale": {"cpus_per_worker": 1},
         "gate": {"metric": "top1", "floor": 0.5, "registered_model": "tiny"},
     }
-    for key, value in changes.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) and key != "model" else value
-    return RecognitionRecipe.model_validate(values)
+    return RecognitionRecipe.model_validate(changed(values, changes, whole=("model",)))

@@ -9,10 +9,9 @@ import numpy as np
 from configs.schema import AnnotationFile, Dataset, Frames
 from configs.schema.detection import DetectionRecipe
 from ops.store.files import write_bytes
-from ops.store.frames import write_frames
 from ops.store.layout import Layout
-from ops.store.manifest import frames_key
 from ops.store.tables import BOXES, ENTRIES, EXCLUDED, MANIFEST, from_rows, write_table
+from stored import changed, ledger_row
 
 ACTIONS = ("stand", "walk", "red")  # ids 1, 2 and 5 of the file
 IDS = (1, 2, 5)
@@ -71,25 +70,14 @@ def rows_of(video_id: str, split: str, seed: int) -> list[dict[str, Any]]:
     return found
 
 
-def ledger_row(layout: Layout, video_id: str, frames: np.ndarray | None) -> dict[str, Any]:
-    sha256 = video_id.replace("/", "").ljust(64, "0")
-    uri = layout.frames(DATASET.name, DATASET.frames.key(), video_id, sha256[:12])
-    if frames is not None:
-        write_frames(uri, frames, DATASET.frames, {"fps": float(FPS), "timestamps_s": [t / FPS for t in range(len(frames))]})
-    return dict(
-        video_id=video_id, dataset=DATASET.name, sha256=sha256, key=frames_key(sha256, DATASET), uri="" if frames is None else uri,
-        num_frames=NUM_FRAMES, height=HEIGHT, width=WIDTH, fps=float(FPS), status="quarantined" if frames is None else "ok",
-        reason="not a video file" if frames is None else "", decoder="none", decoder_version="0", audit="", bytes=0, seconds=0.0,
-    )  # fmt: skip
-
-
 def build_world(layout: Layout, num_train: int = 8, num_val: int = 3, extra: list[dict[str, Any]] | None = None) -> Dataset:
     """Writes arrays, ledger and tables. One more video of each split is annotated and not stored; `extra` are more rows of boxes."""
     boxes, ledger, entries = list(extra or ()), [], []
     for split, count in (("train", num_train), ("val", num_val)):
         for index in range(count + 1):
             video_id, seed = f"{split}/{index:02d}", index + 100 * (split == "val")
-            ledger.append(ledger_row(layout, video_id, scene(seed)[0] if index < count else None))
+            sha256 = video_id.replace("/", "").ljust(64, "0")
+            ledger.append(ledger_row(layout, DATASET, video_id, sha256, scene(seed)[0], float(FPS), stored=index < count))
             boxes += rows_of(video_id, split, seed)
             entries.append(dict(dataset="scenes", table="boxes", video_id=video_id, split=split, duration_s=None, fps=None, num_rows=3))
     write_table(layout.annotation_table("scenes", "boxes"), from_rows(boxes, BOXES))
@@ -119,6 +107,4 @@ def recipe(**changes: Any) -> DetectionRecipe:
         "scale": {"cpus_per_worker": 1},
         "gate": {"metric": "frame_map", "floor": 0.1, "registered_model": "tiny"},
     }
-    for key, value in changes.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) and key not in ("model", "groups") else value
-    return DetectionRecipe.model_validate(values)
+    return DetectionRecipe.model_validate(changed(values, changes, whole=("model", "groups")))

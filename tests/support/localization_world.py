@@ -15,6 +15,7 @@ from configs.schema.localization import LocalizationRecipe
 from ops.annotations.read import annotate
 from ops.features.materialize import make_features
 from ops.store.layout import Layout
+from stored import changed
 
 LABELS = ("jump", "kick", "wave")
 FPS, STRIDE, WINDOW, CHANNELS = 10, 4, 8, 8
@@ -85,9 +86,7 @@ def write_configs(folder: Path, **changes: Any) -> None:
     dataset = {"title": "Own data", "licence": "mine", "root": "{storage}/own", "videos": None, "annotations": [file], "allow": allow}
     files = [{"path": "features/{name}.npy", "format": "npy", "channels": CHANNELS}]
     features = {"own_files": {"about": "a test", "stride": STRIDE, "num_frames": WINDOW, "files": files}}
-    recipe = {**RECIPE}
-    for name, value in changes.items():
-        recipe[name] = {**recipe[name], **value} if isinstance(value, dict) and name in recipe else value
+    recipe = changed(RECIPE, changes)
     for place, content in (
         ("datasets/own", dataset),
         ("features/own", features),
@@ -109,6 +108,4 @@ def bring_in(layout: Layout) -> Dataset:
 def recipe(**changes: Any) -> LocalizationRecipe:
     """The recipe, typed; sections are merged into the usual ones."""
     values: dict[str, Any] = {"name": "actionformer_own", "task": "localization", "family": "actionformer", **RECIPE}
-    for name, value in changes.items():
-        values[name] = {**values[name], **value} if isinstance(value, dict) and name in values else value
-    return LocalizationRecipe.model_validate(values)
+    return LocalizationRecipe.model_validate(changed(values, changes))

@@ -8,10 +8,9 @@ import numpy as np
 
 from configs.schema import Dataset, Frames
 from configs.schema.parsing import ParsingRecipe
-from ops.store.frames import write_frames
 from ops.store.layout import Layout
-from ops.store.manifest import frames_key
 from ops.store.tables import MANIFEST, PARTS, from_rows, write_table
+from stored import changed, ledger_row
 
 PARTS_OF = ("head", "left_hand", "right_hand")
 STATES = ("bend", "hold", "wave")
@@ -69,15 +68,7 @@ def build_people(layout: Layout, num_train: int = 8, num_val: int = 3) -> Datase
             video_id, sha256 = f"{split}/{index}", f"{index:03d}{split}".ljust(64, "0")
             frames, own = video(video_id, split, 100 * (split == "val") + index, num_people=1 + index % 2)
             rows += own
-            stored = index < count
-            uri = layout.frames("people", DATASET.frames.key(), video_id, sha256)
-            if stored:
-                write_frames(uri, frames, DATASET.frames, {"fps": 10.0, "timestamps_s": [t / 10 for t in range(NUM_FRAMES)]})
-            ledger.append(
-                dict(video_id=video_id, dataset="people", sha256=sha256, key=frames_key(sha256, DATASET), uri=uri if stored else "",
-                     num_frames=NUM_FRAMES, height=HEIGHT, width=WIDTH, fps=10.0, status="ok" if stored else "quarantined",
-                     reason="" if stored else "not a video file", decoder="none", decoder_version="0", audit="", bytes=0, seconds=0.0)
-            )  # fmt: skip
+            ledger.append(ledger_row(layout, DATASET, video_id, sha256, frames, 10.0, stored=index < count))
     write_table(layout.annotation_table("people", "parts"), from_rows(rows, PARTS))
     write_table(layout.manifest("people", DATASET.frames.key(), 0), from_rows(ledger, MANIFEST))
     return DATASET
@@ -111,6 +102,4 @@ def recipe(**changes: Any) -> ParsingRecipe:
         "action_file": "{storage}/actions.json",
         "gate": {"metric": "acc_p", "floor": 0.1, "registered_model": "people"},
     }  # fmt: skip
-    for key, value in changes.items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
-    return ParsingRecipe.model_validate({key: value for key, value in values.items() if value is not None})
+    return ParsingRecipe.model_validate({key: value for key, value in changed(values, changes).items() if value is not None})
