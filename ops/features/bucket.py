@@ -19,7 +19,7 @@ from ops.features.jobs import ExtractJob, Job, Outcome
 from ops.features.listing import stamp
 from ops.features.wanted import Wanted
 from ops.media.buckets import bucket_of
-from ops.store.files import list_files, read_bytes, remove, write_bytes
+from ops.store.files import list_files, read_bytes, write_bytes
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger, read_ledger
 from ops.store.manifest import journal_of
@@ -99,9 +99,7 @@ class Bucket:
         """Writes the ledger, then removes the arrays that it no longer names."""
         self.ledger.commit()
         named = {row["uri"] for row in self.rows.values()}
-        for uri in self._doomed:
-            if uri not in named:
-                remove(uri)
+        self.journal.remove_arrays(uri for uri in self._doomed if uri not in named)
         self._doomed.clear()
 
     def finish(self) -> None:

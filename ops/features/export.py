@@ -16,7 +16,7 @@ from configs.schema import Features
 from ops.features.materialize import FeaturesError, Row, read_rows
 from ops.features.store import FeatureReader
 from ops.store.files import write_bytes
-from ops.store.layout import Layout
+from ops.store.layout import Layout, below
 
 WRITERS = 8
 ABOUT = "features.json"
@@ -58,7 +58,7 @@ def export_features(
     def write(row: Row) -> tuple[int, dict[str, object]]:
         reader = FeatureReader(row["uri"])
         data = _encoded(reader.read(), kind, key)
-        write_bytes(f"{folder}/{row['video_id']}.{kind}", data)
+        write_bytes(below(folder, f"{row['video_id']}.{kind}"), data)
         return len(data), {"num_steps": len(reader), **{name: reader.attributes[name] for name in ("fps", "duration_s")}}
 
     with ThreadPoolExecutor(WRITERS) as threads:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +10,12 @@ from configs.schema import Dataset
 from ops.media.plan import Plan
 from ops.media.pool import Job, Outcome
 from ops.media.store_video import StoreJob
-from ops.store.files import StorageError, exists, is_local, remove
+from ops.store.files import StorageError, exists, is_local
 from ops.store.layout import Layout
 from ops.store.manifest import journal_of
 from ops.store.patience import patient
 
 GROUP = 256  # videos whose arrays are written down in the journal together
-REMOVERS = 16
 SLOWEST_FRAME_S = 0.25  # a 720p frame on a machine that has too much else to do
 USUAL_PIXELS = 1280 * 720
 Row = dict[str, Any]
@@ -122,7 +120,7 @@ class BucketWork:
         """Makes the rows last, then removes the arrays that they have replaced, then forgets the journal of what is done."""
         ledger = self.plan.ledger
         patient(ledger.uri, ledger.commit)
-        _remove_all(self._doomed)
+        self._journal.remove_arrays(self._doomed)
         self._doomed.clear()
         for group in [group for group in self._groups if group.left == 0]:
             patient(ledger.uri, lambda: self._journal.close(group.number))  # noqa: B023
@@ -152,10 +150,3 @@ class BucketWork:
         numbers = {"num_frames": 0, "height": 0, "width": 0, "fps": 0.0, "bytes": 0, "seconds": seconds}
         texts = {"uri": "", "decoder": "", "decoder_version": "", "audit": "", "status": "quarantined", "reason": reason}
         return {"video_id": video_id, "dataset": self.dataset.name, "sha256": sha256, "key": key, **numbers, **texts}
-
-
-def _remove_all(uris: Iterable[str]) -> None:
-    uris = list(uris)
-    if uris:
-        with ThreadPoolExecutor(min(REMOVERS, len(uris))) as pool:
-            list(pool.map(lambda uri: patient(uri, lambda: remove(uri)), uris))

@@ -18,13 +18,13 @@ from ops.media.buckets import bucket_of_file, stem_of
 from ops.media.engine import Engine, run_anywhere
 from ops.media.pool import Job, quiet_stderr
 from ops.store.files import FileInfo, StorageError, exists, list_files, local_copy, remove, sha256_of
-from ops.store.layout import Layout
+from ops.store.layout import Layout, is_safe
 from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
 from ops.store.patience import patient
 from ops.store.tables import VIDEOS, read_table, write_table
 
 Progress = Callable[[int, int], None]
-DUPLICATE, UNREADABLE = "duplicate video_id", "not readable"
+DUPLICATE, UNREADABLE, UNSAFE = "duplicate video_id", "not readable", "unsafe name"
 MIN_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 2e6
 COMMIT_EVERY_S = 2.0
@@ -226,6 +226,8 @@ def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
     """What one file's row says beyond its listing. Runs in a worker. Raises StorageError when a remote store fails."""
     from ops.media.probe import inspect
 
+    if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
+        return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
     try:
         with local_copy(info.uri) as path, quiet_stderr():
             sha256 = sha256_of(path)

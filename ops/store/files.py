@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import fsspec
 
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
+MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 TRIES = 3
 FIRST_WAIT_S = 0.2
 TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE, errno.EREMOTEIO, errno.ECONNRESET, errno.EINTR}
@@ -223,7 +224,8 @@ def local_copy(uri: str) -> Iterator[Path]:
         return
     system, path = filesystem(uri)
     with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
-        copy = Path(folder) / Path(path).name
+        # the key's own name may be '..' or longer than a file's may be
+        copy = Path(folder) / f"copy{Path(path).suffix[:MAX_SUFFIX]}"
         retry(uri, lambda: system.get_file(path, str(copy)))
         yield copy
 

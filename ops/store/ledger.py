@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ops.store.files import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
+from ops.store.layout import ARRAY_NAME, UNSAFE_PARTS, array_below, arrays_of_ledger
 from ops.store.lease import Lease, Lost, create_bytes
 from ops.store.tables import from_rows
 
@@ -236,11 +237,36 @@ def _snapshot(uri: str, schema: pa.Schema, columns: Sequence[str] | None = None)
                 parts = [_read_part(uri, number, schema, columns) for number in newer]
             except FileNotFoundError:  # taken into a newer base meanwhile
                 continue
-            return _overlay(base, parts), Version(through, max([through, *newer]))
+            return _placed(uri, _overlay(base, parts)), Version(through, max([through, *newer]))
         time.sleep(wait)  # a listing that went on while files came and went
         wait = min(0.05, 2 * wait)
     missing = next((number for number in range(through + 1, max(newer, default=0)) if number not in newer), through + 1)
     raise LedgerError(uri, f"its part {missing} is missing; make it anew with 'kinograph store rebuild'")
+
+
+def _placed(uri: str, table: pa.Table) -> pa.Table:
+    """The table with the places of its arrays as they are computed. Raises LedgerError for a row that names anything else.
+
+    Whoever can write to the store can write a row: no path of it is believed, since what a row names is read, and removed one day.
+    """
+    arrays = arrays_of_ledger(uri)
+    if arrays is None or "uri" not in table.column_names or not len(table):
+        return table
+    ids, uris = (table[name].combine_chunks() for name in (ID, "uri"))
+    names = pc.replace_substring_regex(uris, "(?s)^.*/", "")
+    as_computed = pc.equal(pc.binary_join_element_wise(f"{arrays}/", ids, "/", names, ""), uris)
+    safe = pc.and_not(pc.match_substring_regex(names, ARRAY_NAME), pc.match_substring_regex(ids, UNSAFE_PARTS))
+    odd = pc.invert(pc.or_(pc.equal(uris, ""), pc.and_(as_computed, safe)))
+    places = uris.to_pylist() if pc.any(odd).as_py() else None
+    if places is None:
+        return table
+    for row in np.flatnonzero(odd.to_numpy(zero_copy_only=False)):
+        place = array_below(arrays, places[row], ids[row].as_py())
+        if place is None:
+            found = f"its row of video {ids[row].as_py()!r} names {places[row]!r}, which is no array of that video below {arrays}"
+            raise LedgerError(uri, f"damaged: {found}; nothing was touched. Make it anew with 'kinograph store rebuild'")
+        places[row] = place
+    return table.set_column(table.schema.get_field_index("uri"), "uri", pa.array(places, pa.string()))
 
 
 def _numbers(uri: str) -> list[int]:
