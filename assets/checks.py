@@ -6,42 +6,44 @@ import configs
 from assets.annotations import annotations
 from assets.frames import frames
 from assets.partitions import buckets_by_dataset, dataset_partitions, recipe_partitions, video_partitions
+from configs.schema import CheckName
 
 
-@dg.asset_check(asset=frames, partitions_def=video_partitions, description="Quarantined videos stay below the dataset's floor.")
-def quarantine_floor(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-    """Fails when too many videos of the run's buckets are quarantined."""
+def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
+    """A check of the datasets whose buckets a run covers."""
+
+    @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says)
+    def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
+        return _of_datasets(name, list(buckets_by_dataset(context)), settings)
+
+    return check
+
+
+def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
+    """A check of an annotated dataset. What fails here stops what is built on it, in this run and in `ops.flow.train_recipe`."""
+
+    @dg.asset_check(asset=annotations, name=name, partitions_def=dataset_partitions, description=says, blocking=True)
+    def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
+        return _of_datasets(name, [context.partition_key], settings)
+
+    return check
+
+
+def _of_datasets(name: CheckName, datasets: list[str], settings: configs.Settings) -> dg.AssetCheckResult:
+    """The answers for some datasets; a failure that a dataset's YAML allows by the check's name is a warning."""
     from ops import checks
     from ops.store.layout import Layout
 
-    return _result([checks.quarantine_floor(configs.dataset(name), Layout(settings.storage)) for name in buckets_by_dataset(context)])
+    found = {dataset: getattr(checks, name)(configs.dataset(dataset), Layout(settings.storage)) for dataset in datasets}
+    allowed = all(name in configs.dataset(dataset).allow for dataset, answer in found.items() if not answer.passed)
+    return _result(list(found.values()), allowed and not all(answer.passed for answer in found.values()))
 
 
-@dg.asset_check(asset=frames, partitions_def=video_partitions, description="A second decoder counts the same frames on a sample.")
-def second_decoder(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-    """Fails when a stored array is longer or shorter than PyAV's full decode."""
-    from ops import checks
-    from ops.store.layout import Layout
-
-    return _result([checks.second_decoder(configs.dataset(name), Layout(settings.storage)) for name in buckets_by_dataset(context)])
-
-
-@dg.asset_check(asset=annotations, partitions_def=dataset_partitions, description="No content stands in two splits.")
-def no_leak(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-    """Fails when the same bytes are in training and validation."""
-    from ops import checks
-    from ops.store.layout import Layout
-
-    return _result([checks.no_leak(configs.dataset(context.partition_key), Layout(settings.storage))])
-
-
-@dg.asset_check(asset=annotations, partitions_def=dataset_partitions, description="Every label can be learnt and none is unknown.")
-def label_vocabulary(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-    """Fails when a label has no training example, or a row was refused for its label."""
-    from ops import checks
-    from ops.store.layout import Layout
-
-    return _result([checks.label_vocabulary(configs.dataset(context.partition_key), Layout(settings.storage))])
+quarantine_floor = _of_frames("quarantine_floor", "Quarantined videos stay below the dataset's floor.")
+second_decoder = _of_frames("second_decoder", "A second decoder finds the same frames in a sample.")
+no_leak = _of_annotations("no_leak", "No content stands in two splits.")
+label_vocabulary = _of_annotations("label_vocabulary", "Every label can be learnt and none is unknown.")
+coverage = _of_annotations("coverage", "Enough of the annotated videos of every split can be used.")
 
 
 def _clear_of(task: str) -> dg.AssetChecksDefinition:
@@ -72,11 +74,11 @@ def _clear_of(task: str) -> dg.AssetChecksDefinition:
 clear_of_guessing = [_clear_of(task) for task in configs.TASKS]
 
 
-def _result(answers: list) -> dg.AssetCheckResult:
+def _result(answers: list, allowed: bool = False) -> dg.AssetCheckResult:
     numbers = {name: value for answer in answers for name, value in answer.numbers.items()}
     return dg.AssetCheckResult(
         passed=all(answer.passed for answer in answers),
-        severity=dg.AssetCheckSeverity.ERROR,
-        description="; ".join(answer.says for answer in answers),
+        severity=dg.AssetCheckSeverity.WARN if allowed else dg.AssetCheckSeverity.ERROR,
+        description="; ".join(answer.says for answer in answers) + (" (allowed by the dataset's YAML)" if allowed else ""),
         metadata=numbers,
     )

@@ -1,13 +1,17 @@
-"""What must hold of a dataset and of a model, as pure questions with an answer that a person can read."""
+"""What must hold of a dataset and of a model, as pure questions with an answer that a person can read.
+
+Some answers of a dataset stop what would be built on it (`BLOCKING`): a model that has seen its validation clips, or that was trained on a
+tenth of what the dataset's name says, is worse than none. A dataset's YAML lets a failing check pass by its name: `allow: [no_leak]`.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.schema import BUCKETS, Dataset
+from configs.schema import BUCKETS, CheckName, ConfigError, Dataset
 from ops.store.layout import Layout
 
 
@@ -18,6 +22,13 @@ class Answer:
     passed: bool
     says: str
     numbers: dict[str, Any] = field(default_factory=dict)
+
+
+class CheckError(ConfigError):
+    """A dataset that nothing may be trained on as it is: names the checks that fail, what they found, and how to go on."""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.found}; allowed: {self.allowed}"
 
 
 def quarantine_floor(dataset: Dataset, layout: Layout) -> Answer:
@@ -69,11 +80,13 @@ def label_vocabulary(dataset: Dataset, layout: Layout) -> Answer:
     untrained = {f"{table}: {label}" for table, by in seen.items() for split in by for label in by[split] - by.get("train", set())}
     kinds = Counter(read_table(layout.problem_table(dataset.name))["kind"].to_pylist())
     unknown = kinds["unknown_label"]
+    meant = any("unknown_label" in allow for allow in (dataset.allow, *(file.allow for file in dataset.annotations)))
     says = f"{len(untrained)} labels lack training examples, {unknown} rows were left out for an unknown label"
+    says += ", as the YAML allows" if unknown and meant else ""
     if untrained:
         says += f": {', '.join(sorted(untrained)[:6])}"
     labels = {f"labels_{table}": len(set().union(*by.values())) for table, by in seen.items() if by}
-    return Answer(not untrained and not unknown, says, {**labels, "refused_for_label": unknown})
+    return Answer(not untrained and (meant or not unknown), says, {**labels, "refused_for_label": unknown})
 
 
 def _labels(rows: Any, table: str) -> Iterable[tuple[str, str, str]]:
@@ -83,6 +96,19 @@ def _labels(rows: Any, table: str) -> Iterable[tuple[str, str, str]]:
         if found["label"] is not None:
             target = found.get("target", "label")
             yield (table if target in ("label", "") else f"{table}_{target}"), found["label"], found["split"]
+
+
+def coverage(dataset: Dataset, layout: Layout) -> Answer:
+    """Of every annotated split at least the dataset's `min_coverage` of the videos can be used."""
+    from ops.annotations.report import last_report
+
+    splits = [part for part in last_report(dataset.name, layout).coverage if part.annotated]
+    shares = {f"{part.table}.{part.split}": part.usable / part.annotated for part in splits}
+    few = {name: share for name, share in shares.items() if share < dataset.min_coverage}
+    says = f"{len(few)} of {len(shares)} splits have less than {dataset.min_coverage:.0%} of their annotated videos"
+    if few:
+        says += ": " + ", ".join(f"{name} {share:.1%}" for name, share in sorted(few.items())[:6])
+    return Answer(not few, says, {f"coverage_{name}": share for name, share in shares.items()})
 
 
 def second_decoder(dataset: Dataset, layout: Layout, sample: int = 12) -> Answer:
@@ -106,3 +132,20 @@ def above_chance(metric: str, value: float, num_classes: int) -> Answer:
 def above_floor(metric: str, value: float, floor: float) -> Answer:
     """The model is worth a place in the registry: its metric is above the gate's floor."""
     return Answer(value > floor, f"{metric} {value:.3f} against the gate's floor of {floor:.3f}", {metric: value, "floor": floor})
+
+
+BLOCKING: dict[CheckName, Callable[[Dataset, Layout], Answer]] = {
+    "no_leak": no_leak,
+    "label_vocabulary": label_vocabulary,
+    "coverage": coverage,
+}
+
+
+def require_sound(dataset: Dataset, layout: Layout) -> None:
+    """Raises CheckError where a blocking check of the annotated dataset fails and its YAML does not allow it by name."""
+    answers = {name: check(dataset, layout) for name, check in BLOCKING.items() if name not in dataset.allow}
+    failed = {name: answer.says for name, answer in answers.items() if not answer.passed}
+    if failed:
+        found = "; ".join(f"{name}: {says}" for name, says in failed.items())
+        allowed = f"data that passes, or in its YAML 'allow: [{', '.join((*dataset.allow, *failed))}]'"
+        raise CheckError(f"dataset '{dataset.name}'", "checks", found, allowed)

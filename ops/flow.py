@@ -14,8 +14,9 @@ from typing import Any
 
 import configs
 from configs import Settings, versions
-from configs.schema import BUCKETS, ConfigError, Recipe, content_hash
+from configs.schema import BUCKETS, PROBLEM_KINDS, ConfigError, Recipe, content_hash
 from ops.annotations.read import AnnotationReport, annotate
+from ops.checks import require_sound
 from ops.evaluation.record import record
 from ops.evaluation.scoring import score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
@@ -60,6 +61,8 @@ def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run
     """
     plan = plan_run(recipe, layout)
     done = finished(plan.run_dir)
+    if done is None:
+        require_sound(configs.dataset(recipe.dataset), layout)
     run = find_run(settings, plan.run_key) if done else None
     if run is None:
         run = open_run(
@@ -140,7 +143,8 @@ def _sources(dataset: configs.Dataset, layout: Layout) -> str:
     root = layout.dataset_root(dataset)
     paths = sorted({path for file in dataset.annotations for path in (file.path, file.labels, file.exclusions) if path})
     found = {path: _stamp(f"{root}/{path}") for path in paths}
-    how = [[file.model_dump() for file in dataset.annotations], dataset.allow, dataset.expected]
+    allow = [kind for kind in dataset.allow if kind in PROBLEM_KINDS]  # names of checks change nothing of what is read
+    how = [[file.model_dump() for file in dataset.annotations], allow, dataset.expected]
     return content_hash([how, found, versions.ANNOTATIONS])
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
+from dagster import AssetCheckSeverity, DagsterEventType
+from dagster._core.errors import DagsterAssetCheckFailedError
 
 import configs
 from assets.partitions import video_key
@@ -17,6 +19,7 @@ from configs.schema import BUCKETS
 from pipelines.graph import graph
 
 MODEL_ASSETS = ("trained_model", "evaluation", "challenger", "promotion")
+STAGE, PARENT = "kinograph/stage", "kinograph/parent_run"  # tags of a stage's run
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
@@ -50,12 +53,79 @@ def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None
 
     The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's event log keeps the stacks.
     """
-    tags = {**stage.tags, "kinograph/stage": stage.title, **({"kinograph/parent_run": parent_run} if parent_run else {})}
-    result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance,
-        asset_selection=[dg.AssetKey.from_user_string(name) for name in stage.assets],
-        partition_key=stage.partition,
-        tags=tags,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **({"ops": config} if config else {})},
-    )
+    tags = {**stage.tags, STAGE: stage.title, **({PARENT: parent_run} if parent_run else {})}
+    try:
+        result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=instance,
+            asset_selection=[dg.AssetKey.from_user_string(name) for name in stage.assets],
+            partition_key=stage.partition,
+            tags=tags,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **({"ops": config} if config else {})},
+        )
+    except DagsterAssetCheckFailedError as error:  # it says which, not why
+        newest = instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)[0].dagster_run.run_id
+        raise dg.Failure(_stopped([check for check in run_checks(instance, newest) if check.failed]), allow_retries=False) from error
     return result.run_id
+
+
+def _stopped(failed: list[CheckResult]) -> str:
+    """Why a run went no further than its checks, and the way on."""
+    found = "; ".join(f"{check.name}: {check.says}" for check in failed)
+    return f"{found}; allowed: data that passes, or in the dataset's YAML 'allow: [{', '.join(check.name for check in failed)}]'"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What an asset check has found. One that failed and that the dataset's YAML allows is a warning, and does not count as `failed`."""
+
+    asset: str
+    name: str
+    partition: str
+    passed: bool
+    allowed: bool
+    says: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it counts against the run."""
+        return not self.passed and not self.allowed
+
+
+def run_checks(instance: dg.DagsterInstance, run_id: str, partition: str = "") -> list[CheckResult]:
+    """The results of the checks of one run, in their order."""
+    found = []
+    for log in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
+        assert log.dagster_event is not None
+        found.append(_result_of(log.dagster_event.asset_check_evaluation_data, partition))
+    return found
+
+
+def child_runs(instance: dg.DagsterInstance, parent_run: str) -> list[tuple[str, str]]:
+    """(run id, dataset, features or recipe) of the stages that ran below another run, oldest first."""
+    records = instance.get_run_records(dg.RunsFilter(tags={PARENT: parent_run}), ascending=True)
+    return [(record.dagster_run.run_id, record.dagster_run.tags[STAGE].rpartition(" ")[2]) for record in records]
+
+
+def latest_checks(instance: dg.DagsterInstance, dataset: str, recipes: list[str]) -> list[CheckResult]:
+    """The newest results of all checks of the line, as Dagster's record has them."""
+    found = []
+    for stage in stages(dataset, recipes):
+        run = _latest_run(instance, stage)
+        found += run_checks(instance, run, stage.partition or dataset) if run else []
+    return found
+
+
+def _latest_run(instance: dg.DagsterInstance, stage: Stage) -> str | None:
+    """Id of the run that last materialized the stage's first asset."""
+    partition = stage.partition or (stage.tags.get(RANGE_END) if stage.tags else None)
+    wanted = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey.from_user_string(stage.assets[-1]), asset_partitions=[partition] if partition else None
+    )
+    records = instance.fetch_materializations(wanted, limit=1).records
+    return records[0].run_id if records else None
+
+
+def _result_of(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckResult:
+    warned = evaluation.severity is AssetCheckSeverity.WARN
+    asset = evaluation.asset_key.to_user_string()
+    return CheckResult(asset, evaluation.check_name, partition, evaluation.passed, warned, evaluation.description or "")

@@ -7,10 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import configs
 from pipelines import check_command, features_command, store_command
 from pipelines.home import prepare_home
+
+if TYPE_CHECKING:
+    from pipelines.line import CheckResult
 
 SAMPLE_WORLD = {
     "train": "training clips",
@@ -72,7 +76,8 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     from rich.console import Console
 
     from pipelines.jobs import DEMO_RECIPES, end_to_end
-    from pipelines.summary import print_summary
+    from pipelines.line import child_runs, run_checks
+    from pipelines.summary import print_checks, print_summary
 
     recipes = arguments.recipes or DEMO_RECIPES
     configs.dataset(arguments.dataset)
@@ -88,9 +93,9 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     instance = dg.DagsterInstance.get()
     work = pending(arguments.dataset, recipes, settings, size)
     if not work:
-        print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=None)
+        failed = print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=None)
         console.print(f"\n[bold green]Nothing to do[/]: every stage is up to date (checked in {time.monotonic() - start:.1f} s).")
-        return 0
+        return _status(failed)
     console.print("To do: " + "; ".join(work))
     line = {"dataset": arguments.dataset, "recipes": recipes, "figures": size}
     result = end_to_end.execute_in_process(
@@ -99,12 +104,20 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
         raise_on_error=False,
     )
     if not result.success:
+        print_checks(console, [check for run in child_runs(instance, result.run_id) for check in run_checks(instance, *run)])
         print(f"kinograph: {_reason(result)}", file=sys.stderr)
         print(f"kinograph: the whole story is in the Dagster UI (`make ui`), run {result.run_id}", file=sys.stderr)
         return 1
-    print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=result.run_id)
+    failed = print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=result.run_id)
     console.print(f"\n[bold green]Done[/] in {time.monotonic() - start:.0f} s.")
-    return 0
+    return _status(failed)
+
+
+def _status(failed: list[CheckResult]) -> int:
+    """Exit status of a line that came to its end: 1 where a check fails, each told once more where errors are looked for."""
+    for check in failed:
+        print(f"kinograph: check {check.name} of {check.partition} failed: {check.says}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _reason(result: object) -> str:

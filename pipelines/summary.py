@@ -1,4 +1,4 @@
-"""The closing table of `kinograph run`: counts and seconds per stage, metrics and alias per model, where to look next."""
+"""The closing table of `kinograph run`: counts and seconds per stage, checks, metrics and alias per model, where to look next."""
 
 from __future__ import annotations
 
@@ -6,29 +6,46 @@ from typing import Any
 
 import dagster as dg
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import configs
 from assets.partitions import video_key
 from configs.schema import BUCKETS
-from pipelines.line import stages
+from pipelines.line import PARENT, STAGE, CheckResult, latest_checks, stages
 
 HEADLINES = ("top1", "top5", "mean_class_accuracy", "pair_order", "mean_ap", "frame_map", "person_ap", "acc_p", "psc")  # as far as there
 
 
 def print_summary(
     console: Console, instance: dg.DagsterInstance, settings: configs.Settings, dataset: str, recipes: list[str], parent_run: str | None
-) -> None:
-    """Print what the line holds now; with `parent_run`, the seconds that its stages took."""
+) -> list[CheckResult]:
+    """Print what the line holds now; with `parent_run`, the seconds that its stages took. Returns the checks that fail."""
     seconds = _seconds(instance, parent_run) if parent_run else {}
     console.print(_stage_table(instance, dataset, recipes, seconds))
+    found = latest_checks(instance, dataset, recipes)
+    print_checks(console, found)
     console.print(_model_table(instance, recipes, settings))
     _print_places(console, settings, dataset)
+    return [check for check in found if check.failed]
+
+
+def print_checks(console: Console, found: list[CheckResult]) -> None:
+    """One line with the count of those that hold; a line for each that does not."""
+    if not found:
+        return
+    failed = [check for check in found if check.failed]
+    warned = [check for check in found if check.allowed and not check.passed]
+    holds = len(found) - len(failed) - len(warned)
+    console.print(f"[bold]Checks[/]: {holds} of {len(found)} hold" + (f", [bold red]{len(failed)} failed[/]" if failed else ""))
+    for check in (*failed, *warned):
+        style = "red" if check.failed else "yellow"
+        console.print(f"  [{style}]{check.name}[/] of {check.partition}: {escape(check.says)}", soft_wrap=True)
 
 
 def _seconds(instance: dg.DagsterInstance, parent_run: str) -> dict[str, float]:
-    records = instance.get_run_records(dg.RunsFilter(tags={"kinograph/parent_run": parent_run}))
-    return {r.dagster_run.tags["kinograph/stage"]: (r.end_time or 0) - (r.start_time or 0) for r in records}
+    records = instance.get_run_records(dg.RunsFilter(tags={PARENT: parent_run}))
+    return {r.dagster_run.tags[STAGE]: (r.end_time or 0) - (r.start_time or 0) for r in records}
 
 
 def _latest(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dict[str, Any]:

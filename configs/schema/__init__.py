@@ -9,6 +9,7 @@ from configs.schema.datasets import (
     PROBLEM_KINDS,
     AnnotationFile,
     AnnotationFormat,
+    CheckName,
     Dataset,
     Frames,
     ProblemKind,
@@ -36,7 +37,7 @@ from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, 
 from configs.schema.strict import ConfigError, Strict, content_hash
 
 __all__ = [
-    "BUCKETS", "PROBLEM_KINDS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "ConfigError", "Dataset",
+    "BUCKETS", "PROBLEM_KINDS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName", "ConfigError", "Dataset",
     "DetectionRecipe", "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images", "LocalizationRecipe", "Mixing",
     "Optimizer",
     "ProblemKind", "Published", "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",

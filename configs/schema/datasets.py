@@ -45,6 +45,8 @@ PROBLEM_KINDS: dict[ProblemKind, str] = {
     "unannotated_video": "a video that no row names (note)",
     "count": "another number of rows than the dataset's publisher gives (note)",
 }
+# What is asked of a dataset as a whole before a model is trained on it; `allow` lets a failing one pass by its name.
+CheckName = Literal["quarantine_floor", "second_decoder", "no_leak", "label_vocabulary", "coverage"]
 _EXPECTED = re.compile(r"(clips|segments|boxes|parts)\.(train|val|test|all)\.(rows|videos|classes)")
 
 
@@ -89,13 +91,16 @@ class Dataset(Strict):
     root: str = Field(description="fsspec URI; '{storage}' stands for the storage root")
     videos: str | None = Field("videos", description="folder of the video files below the root, scanned recursively; null: features only")
     annotations: tuple[AnnotationFile, ...] = ()
-    allow: tuple[ProblemKind, ...] = Field((), description="kinds of bad rows to leave out, in every file")
+    allow: tuple[ProblemKind | CheckName, ...] = Field(
+        (), description="kinds of bad rows to leave out, in every file; and checks of the whole that may fail"
+    )
     expected: dict[str, int] = Field(
         default_factory=dict, description="what the publisher counts: '<table>.<split>.<rows|videos|classes>'; 'all' is every split"
     )
     flip_labels: dict[str, str] = Field(default_factory=dict, description="labels that a left-right flip exchanges")
     frames: Frames = Frames()
     max_quarantined: float = Field(0.1, ge=0, le=1, description="share of quarantined videos above which a check fails")
+    min_coverage: float = Field(0.5, ge=0, le=1, description="share of a split's annotated videos that must be usable")
 
     @field_validator("expected")
     @classmethod

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from rich.console import Console
 
 import configs
 from ops.annotations.read import last_report
+from ops.checks import CheckError, require_sound
+from ops.flow import train_recipe
 from ops.store.files import list_files, write_bytes
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
 from ops.store.tables import read_table
 from ops.training.runs import plan_run
-from pipelines.line import run_stage, stages
+from pipelines.line import run_checks, run_stage, stages
 from pipelines.main import main
+from pipelines.summary import print_summary
 
 NAME = "kinetics400"
 
@@ -165,3 +169,32 @@ def test_a_damaged_checkpoint(home, small, refused) -> None:
     assert f"{plan.run_dir}/checkpoint_000001/state.pt: damaged" in said
     assert f"delete the folder {plan.run_dir}/checkpoint_000001" in said and len(said.splitlines()) == 1
     assert not [path for path in stored(home) if path.endswith(("model.safetensors", "complete.json"))]
+
+
+def test_a_leak_stops_the_line_before_a_model_is_trained_on_it(home, small, refused, capfd) -> None:
+    small.video("val0").write_bytes(small.video("train0").read_bytes())
+    said = refused(*small_run())
+    assert "no_leak: 1 of 12 contents stand in more than one split: train0, val0" in said
+    assert "allow: [no_leak]" in said and not any(path.startswith("runs/") for path in stored(home))
+
+    with pytest.raises(CheckError, match=r"dataset 'kinetics400': no_leak: .*train0, val0; allowed: .*'allow: \[no_leak\]'"):
+        train_recipe(configs.load("small_tsn"), home.layout, home.settings)  # whoever starts it
+    assert not any(path.startswith("runs/") for path in stored(home))
+
+    small.write_yaml(allow=["no_leak"])
+    require_sound(configs.dataset(NAME), home.layout)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = run_stage(stages(NAME, [])[-1], instance)
+        found = {check.name: check for check in run_checks(instance, run, NAME)}
+    assert found["no_leak"].allowed and not found["no_leak"].failed and "allowed by the dataset's YAML" in found["no_leak"].says
+    assert found["label_vocabulary"].passed and found["coverage"].passed
+
+
+def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> None:
+    small.write_yaml(max_quarantined=0.0)  # one of the small world's files is broken
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = [run_stage(stage, instance) for stage in stages(NAME, [])]
+        failed = print_summary(Console(width=150), instance, home.settings, NAME, [], parent_run=None)
+    assert len(runs) == 2 and [check.name for check in failed] == ["quarantine_floor"]
+    said = capfd.readouterr().out
+    assert "Checks: 4 of 5 hold, 1 failed" in said and "quarantine_floor of kinetics400: 1 of 13 videos are quarantined" in said
