@@ -46,9 +46,13 @@ def on_video(predictor: Predictor, video: str) -> Any:
     """As `predict`, with a model that is loaded already."""
     try:
         with local_copy(video) as path:
+            if path.is_dir():
+                raise IsADirectoryError(video)
             return predictor.on_video(path)
     except FileNotFoundError as error:
         raise PredictionError(f"{video}: no such file") from error
+    except IsADirectoryError as error:
+        raise PredictionError(f"{video}: a folder; name the video files in it") from error
     except DecodeError as error:
         raise PredictionError(f"{video}: {error}") from error
 
@@ -110,8 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for video in asked.videos:
         try:
             found = on_video(predictor, video)
-        except (PredictionError, StorageError) as error:
-            print(error, file=sys.stderr)
+        except (ValueError, OSError) as error:  # of this video; the others are looked at all the same
+            print(error if video in str(error) else f"{video}: {error}", file=sys.stderr)
             failed = True
             continue
         print(video)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import configs
@@ -159,16 +159,26 @@ def _replace_process(command: list[str]) -> int:
 def _predict(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     from ops.predict import main as predict
 
-    return predict([*arguments.videos, "--model", arguments.model, "--top", arguments.top])
+    return predict(["--model", arguments.model, "--top", arguments.top, "--", *arguments.videos])
 
 
 def _recipes(arguments: argparse.Namespace, settings: configs.Settings) -> int:
+    broken = []
+
+    def told(kind: str, name: str, line: Callable[[], str]) -> None:
+        try:
+            print(f"{kind:8} {name:28} {line()}")
+        except configs.ConfigError as error:  # the others are listed all the same
+            print(f"{kind:8} {name:28} cannot be read: see below")
+            broken.append(error)
+
     for name in configs.datasets():
-        print(f"dataset  {name:28} {configs.dataset(name).title}")
+        told("dataset", name, lambda: configs.dataset(name).title)  # noqa: B023 - called at once
     for name in configs.names():
-        recipe = configs.load(name)
-        print(f"recipe   {name:28} {recipe.task}, {recipe.dataset}: {recipe.about}")
-    return 0
+        told("recipe", name, lambda: "{0.task}, {0.dataset}: {0.about}".format(configs.load(name)))  # noqa: B023
+    for error in broken:
+        print(f"kinograph: {error}", file=sys.stderr)
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -110,3 +110,13 @@ def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_p
     monkeypatch.setattr(module.configs, "settings", lambda: settings)
     assert main([str(tmp_path / "none.mp4"), "--model", run_folder]) == 2
     assert "none.mp4: no such file" in capsys.readouterr().err
+
+
+def test_a_folder_among_the_files_and_a_name_with_a_dash(video: Path, run_folder: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "-dash.mp4").write_bytes(video.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    assert main(["--model", run_folder, "--", "folder", "none.mp4", "-dash.mp4"]) == 2
+    said = capsys.readouterr()
+    assert "folder: a folder; name the video files in it" in said.err and "none.mp4: no such file" in said.err
+    assert said.out.startswith("-dash.mp4\n") and "action " in said.out

@@ -132,6 +132,16 @@ def test_listing(home, small, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_a_broken_recipe_or_dataset_does_not_hide_the_others(home, small, recipe_file, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe_file(home.configs, "small_tsn", num_classes="two")
+    (home.configs / "datasets" / "odd.yaml").write_text("title: [")
+    assert main(["recipes"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == len(configs.names()) + len(configs.datasets())
+    assert "recipe   small_tsn                    cannot be read" in said.out and "dataset  odd " in said.out
+    assert "num_classes" in said.err and "odd.yaml" in said.err and "Traceback" not in said.err
+
+
 @pytest.mark.slow  # it mounts a disk, and needs root for that
 def test_a_full_disk(home, small, refused, write_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = tmp_path / "disk"
