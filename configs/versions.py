@@ -3,6 +3,7 @@
 INGEST = "2"
 ANNOTATIONS = "2"
 FRAMES = "2"
+SCALING = "2"  # of frames that are not stored at their own size
 TRAINING = "4"
 EVALUATION = "3"
 FIGURES = "1"

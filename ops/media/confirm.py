@@ -15,9 +15,10 @@ from typing import Any
 import av
 import numpy as np
 
+from ops.media.containers import open_film
 from ops.media.decode import unsound
 from ops.media.decoding import DecodeError, Decoding, scaled_size
-from ops.media.probe import OPTIONS, Facts
+from ops.media.probe import Facts
 
 FULL = 24  # a video of so few frames is compared whole
 HEAD, MIDDLE, TAIL = 6, 3, 4  # frames of each place that are compared
@@ -152,7 +153,7 @@ def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None
     from ops.media.pyav_reader import video
 
     found: dict[int, np.ndarray] = {}
-    with av.open(str(path), options=OPTIONS) as container:
+    with open_film(path) as container:
         stream = video(container, 1)
         start = (container.start_time or 0) / av.time_base
         for number, place in enumerate(sample.places):

@@ -1,8 +1,8 @@
 """Decoding a whole video, in order, into upright RGB frames: decord first, PyAV behind it.
 
 decord is only ever read sequentially, and only where it is known to be right: it returns wrong frames on sparse access and on cuts with
-edit lists, conceals a change of the frame size, and reads interlaced and 10-bit pictures otherwise than PyAV does. Both may hang or
-abort on a damaged file, so callers run this in a process that can be killed.
+edit lists, conceals a change of the frame size, and picks its demuxer by itself. Where both are right they give the same bytes. Both may
+hang or abort on a damaged file, so callers run this in a process that can be killed. docs/decoders.md has the evidence.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ __all__ = ["DecodeError", "Decoding", "attributes", "count_frames", "decode", "d
 NOT_FOR_DECORD_CONTAINERS = {"mpegts", "mpeg", "gif"}
 # What decord is checked for, and what can be watched for a change of the frame size without decoding it
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "msmpeg4v3"}
+# What it is checked for on the first frames, as the second decoder: a change of the frame size shows in PyAV, the first
+CONFIRMED_CODECS = DECORD_CODECS | {"av1", "vp9"}
 DECORD_FORMATS = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p"}
 # decord decodes ahead of its reader without a limit: with a slow reader the whole video lies in memory in the end.
 DECORD_BYTES = 256 * 2**20
 DECORD_PIXELS = 4096 * 2304  # beyond, its frame buffers alone come near the memory ceiling
+SCALED_BY = "bicubic, antialiased (swscale)"
 # swscale's choice where a file names no matrix; the range is then the limited one, save for the "yuvj" formats
 DEFAULT_MATRIX = "smpte170m"
 
@@ -60,6 +63,7 @@ def _not_for_decord(facts: Facts, short_side: int | None) -> str:
     """Why decord's frames of this file could be others than PyAV's; "" where nothing speaks against it."""
     reasons = {
         "decord converts interlaced frames as progressive": facts.interlaced,
+        f"decord would not tell of a change of the frame size in {facts.codec}": facts.codec not in DECORD_CODECS,
         f"decord converts {facts.pixel_format or 'unknown'} in another way": facts.pixel_format not in DECORD_FORMATS,
     }
     return unsound(facts, short_side) or next((reason for reason, holds in reasons.items() if holds), "")
@@ -67,11 +71,16 @@ def _not_for_decord(facts: Facts, short_side: int | None) -> str:
 
 def unsound(facts: Facts, short_side: int | None = None) -> str:
     """Why decord cannot be asked about this file at all; "" where it can."""
+    from ops.media.decord_reader import MISSING
+
+    if MISSING:
+        return MISSING
     if set(facts.container.split(",")) & NOT_FOR_DECORD_CONTAINERS:
         return f"decord is not sound on {facts.container}"
-    if facts.codec not in DECORD_CODECS:
+    if facts.codec not in CONFIRMED_CODECS:
         return f"decord is not checked on {facts.codec}"
     reasons = {
+        "decord picks its demuxer by itself, and the first bytes leave it a choice": not facts.signature,
         "decord does not heed the edit list": facts.hidden or facts.leading,
         "decord may choose another of several video streams": facts.num_videos > 1,
         "decord conceals changes of the frame size": facts.parameters_change,
@@ -103,7 +112,7 @@ def attributes(facts: Facts, decoding: Decoding, config: Frames, source_uri: str
         "field_order": facts.field_order,
         "decoder": decoding.decoder,
         "decoder_version": decoding.decoder_version,
-        "resize": None if config.short_side is None else {"short_side": config.short_side, "filter": "bilinear, antialiased (swscale)"},
+        "resize": None if config.short_side is None else {"short_side": config.short_side, "filter": SCALED_BY},
         "colour": colour(facts),
     }
 

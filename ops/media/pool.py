@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import queue
 import signal
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, TimeoutError
@@ -176,10 +177,18 @@ class Stderr:
         return os.pread(self._file, 4096, 0).decode(errors="replace")
 
 
+def _nameless_file() -> int:
+    """A file descriptor; in memory where the system has such files."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("stderr")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 @contextmanager
 def quiet_stderr() -> Iterator[Stderr]:
     """Catches what C libraries write to file descriptor 2, for good. For worker processes: it affects the whole process."""
-    kept, file = os.dup(2), os.memfd_create("stderr")
+    kept, file = os.dup(2), _nameless_file()
     os.dup2(file, 2)
     try:
         yield Stderr(file)

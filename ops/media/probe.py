@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
+from ops.media.containers import A_PICTURE, first_bytes, no_video, not_listed, open_film, signature
 from ops.media.headers import HEAD_BYTES, Headers
 
 av.logging.set_level(None)
@@ -21,8 +22,6 @@ WITH_DURATION = ("matroska", "webm", "avi", "flv")
 PACKETS_TO_FIRST_FRAME = 300
 # More pixels than any camera's 8K: such a frame alone takes hundreds of megabytes in a decoder.
 MAX_PIXELS = 8192 * 4608
-# a playlist inside a media file must not lead to other files or hosts
-OPTIONS = {"protocol_whitelist": "file"}
 # ITU-T H.273 matrix coefficients, primaries, transfer functions and ranges, and field orders, by FFmpeg's numbers
 SPACES = {0: "rgb", 1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc", 10: "bt2020c"}
 PRIMARIES = {1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte432"}
@@ -39,9 +38,11 @@ class Facts:
     height of a pixel) says. `times_s` are the times of the packets that show a frame, ascending, from the start of the container, and
     `keys_s` those of the key frames among them. `leading` counts frames that a cut has made undecodable, `hidden` packets that an edit
     list hides, `num_videos` the video streams. `parameters_change` is True where key packets bring another frame size or format.
+    `signature` is the container that the first bytes name beyond doubt, "" where they name none.
     """
 
     container: str = ""
+    signature: str = ""
     codec: str = ""
     width: int = 0
     height: int = 0
@@ -78,36 +79,26 @@ class Facts:
 
 def inspect(path: Path) -> Facts:
     """Facts of a local file. A file that is no usable video has a `problem`; raises OSError when it cannot be read at all."""
-    problem = _not_media(path)
+    head = first_bytes(path)
+    problem = no_video(head)
     if problem is not None:
         return Facts(problem=problem)
     broken = broken_boxes(path)
     try:
-        with av.open(str(path), options=OPTIONS) as container:
+        with open_film(path) as container:
             facts = _inspect(container, broken)
+        facts.signature = signature(head)
         if facts.problem is None:
             _first_frame(path, facts)
     except MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        return Facts(problem=f"truncated: {broken}" if broken else f"not a video file ({reason})")
+        if broken:
+            return Facts(problem=f"truncated: {broken}")
+        if isinstance(error, av.error.ArgumentError):
+            return Facts(problem=not_listed(head))
+        return Facts(problem=f"not a video file ({getattr(error, 'strerror', None) or error})")
     return facts
-
-
-def _not_media(path: Path) -> str | None:
-    with open(path, "rb") as file:
-        head = file.read(4096)
-    if not head:
-        return "empty file"
-    printable = bytes(range(32, 127)) + b"\t\n\r\f"
-    try:
-        text = head.decode("utf-8", errors="strict" if len(head) < 4096 else "ignore")
-    except UnicodeDecodeError:
-        return None
-    if "\0" not in text and sum(byte in printable or byte >= 128 for byte in head) == len(head):
-        return "not a video file (text)"
-    return None
 
 
 def broken_boxes(path: Path) -> str | None:
@@ -137,8 +128,8 @@ def broken_boxes(path: Path) -> str | None:
 
 def _inspect(container: Any, broken: str | None) -> Facts:
     facts = Facts(container=container.format.name)
-    if facts.container.endswith("_pipe") or facts.container in ("image2", "tty"):
-        facts.problem = "a picture, not a video" if facts.container != "tty" else "not a video file (text)"
+    if facts.container.endswith("_pipe"):
+        facts.problem = A_PICTURE
         return facts
     stream = video_stream(container)
     if stream is None:
@@ -233,7 +224,7 @@ def _read_packets(container: Any, stream: Any, facts: Facts, start: float) -> tu
 
 def _first_frame(path: Path, facts: Facts) -> None:
     """Rotation, colour and fields stand with the first decoded frame. The file is opened anew: not every container seeks back."""
-    with av.open(str(path), options=OPTIONS) as container:
+    with open_film(path) as container:
         stream = video_stream(container)
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         try:

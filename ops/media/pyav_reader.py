@@ -1,16 +1,20 @@
-"""PyAV, whole or from a key frame on, into upright RGB frames scaled by swscale (bilinear), as decord does it."""
+"""PyAV, whole or from a key frame on, into upright RGB frames, scaled as decord does it: the two give the same bytes."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 
+from ops.media.containers import open_film
 from ops.media.decoding import DecodeError, Decoding, piece_frames, scaled_size
-from ops.media.probe import MAX_PIXELS, OPTIONS, Facts, video_stream
+from ops.media.probe import MAX_PIXELS, Facts, video_stream
 
 INCOMPLETE = 0.9  # a stream that yields fewer of its frames than this is refused
 # Codecs with packets that show nothing, as a rule and not as a fault
@@ -28,7 +32,7 @@ def start(path: Path, facts: Facts, short_side: int | None, threads: int) -> Dec
 def _pieces(path: Path, facts: Facts, short_side: int | None, decoding: Decoding, threads: int) -> Iterator[np.ndarray]:
     waiting: list[np.ndarray] = []
     coded, damaged, step = None, 0, 1
-    with av.open(str(path), options=OPTIONS) as container:
+    with open_film(path) as container:
         start = (container.start_time or 0) / av.time_base
         for frame in frames(container, video(container, threads)):
             if frame is None or frame.is_corrupt:
@@ -87,9 +91,41 @@ def frames(container: Any, stream: Any) -> Iterator[Any]:
 
 def upright(frame: Any, short_side: int | None) -> np.ndarray:
     """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, turned by its own rotation."""
-    height, width = scaled_size((frame.height, frame.width), short_side)
-    image = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BILINEAR", threads=1)
+    size = scaled_size((frame.height, frame.width), short_side)
+    if size == (frame.height, frame.width):
+        image = frame.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1)
+    else:
+        image = _scaled(frame, *size)
     return np.rot90(image, k=round(frame.rotation / 90) % 4)
+
+
+def _scaled(frame: Any, height: int, width: int) -> np.ndarray:
+    kind = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
+    graph = _scaler(kind, frame.time_base or Fraction(1, 1000), height, width, threading.get_ident())
+    try:
+        graph.push(frame)
+        return graph.pull().to_ndarray()
+    except BaseException:  # a frame that stays in it would come out in the place of the next one
+        _scaler.cache_clear()
+        raise
+
+
+@lru_cache(maxsize=4)
+def _scaler(kind: tuple[int, int, str, int, int], time_base: Fraction, height: int, width: int, thread: int) -> Any:
+    """FFmpeg's `scale` filter (bicubic, antialiased) into RGB for frames of one `kind`: what decord scales with. One per thread.
+
+    A call of swscale itself would take the colour samples of half the resolution to lie a little elsewhere. The rows of frames of two
+    fields are scaled field by field.
+    """
+    graph = av.filter.Graph()
+    graph.threads = 1
+    last = graph.add_buffer(width=kind[0], height=kind[1], format=av.VideoFormat(kind[2]), time_base=time_base)
+    for name, arguments in (("scale", f"{width}:{height}:interl=-1"), ("format", "rgb24"), ("buffersink", None)):
+        filtered = graph.add(name, arguments)
+        last.link_to(filtered)
+        last = filtered
+    graph.configure()
+    return graph
 
 
 def time_of(frame: Any, start: float, before: list[float], facts: Facts) -> float:

@@ -56,8 +56,9 @@ def _store(path: Path, job: StoreJob, attempt: str, errors: Stderr) -> Row:
         return {"reason": facts.problem}
     decoders = decoders_for(facts, job.frames.short_side)
     before: DecodeError | None = None
-    if attempt and attempt not in FROM_OUTSIDE and len(decoders) > 1:
-        decoders, before = decoders[-1:], DecodeError(f"decord: it ended by {attempt}")
+    if attempt and attempt not in FROM_OUTSIDE:  # nor is decord asked to confirm: it may have ended the try before as the second one
+        who = "decord: it" if len(decoders) > 1 else "the try before"
+        decoders, before = decoders[-1:], DecodeError(f"{who} ended by {attempt}")
     for decoder in decoders:
         recording = Recording(path, facts, decoder, job, errors, before)
         try:
