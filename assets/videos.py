@@ -73,6 +73,7 @@ def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
 
     totals: dict[str, float] = {}
     reasons: dict[str, int] = {}
+    aside: dict[str, int] = {}
     for name, buckets in buckets_by_dataset(context).items():
         with reported(context), progress_bar("videos", "files") as progress:
             layout = Layout(settings.storage)
@@ -80,5 +81,7 @@ def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
         for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)
+        aside.update(report.aside)
     totals["seconds"] = round(totals.get("seconds", 0), 2)
-    return dg.MaterializeResult(metadata={**totals, "quarantine": counts(reasons, ("reason", "videos"))})
+    tables = {"quarantine": counts(reasons, ("reason", "videos")), "left_aside": counts(aside, ("kind", "files"))}
+    return dg.MaterializeResult(metadata={**totals, **tables})

@@ -106,6 +106,9 @@ def _print_places(console: Console, found: Examination) -> None:
     state = f"{found.num_files} files" if found.num_files else "[red]no files[/]"
     ingested = "ingested" if found.ingested else "not ingested yet: durations are not known, and rows past an end do not show"
     console.print(f"videos  {escape(found.videos_folder)}  {state}; {ingested}", soft_wrap=True)
+    if found.aside:
+        left = ", ".join(f"{count} x {kind}" for kind, count in found.aside.items())
+        console.print(f"        left aside: {escape(left)}", soft_wrap=True)
     if found.dataset.prepare and (not found.root_exists or not found.num_files or found.reading.errors):
         console.print(f"how to lay the files out:\n{escape(indent(found.dataset.prepare.rstrip(), '  '))}", soft_wrap=True)
     console.print()

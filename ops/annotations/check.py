@@ -18,7 +18,8 @@ from ops.annotations.read import Joined, Reading, join, read_files
 from ops.annotations.report import refusal
 from ops.annotations.vocabulary import AnnotationError
 from ops.media.buckets import stem_of
-from ops.store.files import FileInfo, exists, list_files
+from ops.media.listing import Listing, list_videos
+from ops.store.files import FileInfo, exists
 from ops.store.layout import Layout
 from ops.store.tables import VIDEOS, read_tables
 
@@ -67,6 +68,7 @@ class Examination:
     root_exists: bool
     videos_folder: str
     num_files: int
+    aside: Mapping[str, int]
     ingested: bool
     reading: Reading
     joined: Joined
@@ -83,7 +85,8 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
     """Reads every annotation file and lists the videos folder. `on_file` is told what is read now. Raises StorageError."""
     root, folder = layout.dataset_root(dataset), "" if dataset.videos is None else layout.videos_folder(dataset)
     on_file(f"{dataset.videos}/")
-    listing = list_files(folder) if folder else []
+    listed = list_videos(folder) if folder else Listing()
+    listing = listed.files
     reading = read_files(dataset, layout, on_file=on_file)
     on_file("videos and annotations side by side")
     probed = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS)
@@ -95,7 +98,7 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
     error = refusal(dataset, joined.errors, joined.problems, joined.leave)
     meetings = tuple(meeting(kind, table, videos) for kind, table in reading.tables.items()) if listing else ()
     return Examination(
-        dataset, root, exists(root), folder, len(listing), probed.num_rows > 0, reading, joined, meetings, error
+        dataset, root, exists(root), folder, len(listing), listed.counts(), probed.num_rows > 0, reading, joined, meetings, error
     )  # fmt: skip
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pyarrow.compute as pc
 
 from configs.schema import Dataset, content_hash
+from ops.media.buckets import bucket_of
 from ops.media.pool import Job, quiet_stderr, run_jobs
 from ops.store.files import local_copy
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader, FrameReadError
+from ops.store.tables import VIDEOS, read_tables
 
 MIN_DEADLINE_S = 60.0
 SLOWEST_FRAME_S = 0.25
@@ -39,6 +41,7 @@ def audit(dataset: Dataset, layout: Layout, sample: int | None, workers: int | N
     table = read_manifest(layout, dataset)
     rows = table.filter(pc.equal(table["status"], "ok")).to_pylist()
     rows.sort(key=lambda row: content_hash([row["video_id"], row["key"]]))
+    _place_sources(rows[:sample], dataset, layout)
     jobs = [Job(row["video_id"], row, max(MIN_DEADLINE_S, SLOWEST_FRAME_S * row["num_frames"])) for row in rows[:sample]]
     found = []
     for outcome in run_jobs(check_video, jobs, workers):
@@ -51,13 +54,22 @@ def audit(dataset: Dataset, layout: Layout, sample: int | None, workers: int | N
     return sorted(found, key=lambda mismatch: mismatch.video_id)
 
 
+def _place_sources(rows: list[dict[str, Any]], dataset: Dataset, layout: Layout) -> None:
+    """Writes into each row where its source lies now: a dataset that has moved is what it was, and ingest has found it there."""
+    tables = [layout.video_table(dataset.name, bucket) for bucket in sorted({bucket_of(row["video_id"]) for row in rows})]
+    table = read_tables(tables, VIDEOS)
+    places = dict(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
+    for row in rows:
+        row["source_uri"] = places.get(row["video_id"])
+
+
 def check_video(row: dict[str, Any], attempt: str) -> tuple[int | None, str]:
     """(the second decoder's count, what is wrong or "") of one ledger row. Runs in a worker."""
     from ops.media.decode import DecodeError
 
     reader = FrameReader(row["uri"])
     try:
-        with local_copy(reader.attributes["source_uri"]) as path, quiet_stderr():
+        with local_copy(row.get("source_uri") or reader.attributes["source_uri"]) as path, quiet_stderr():
             return compare(path, reader, row["decoder"], bool(attempt))
     except FileNotFoundError:
         return None, "the source video is gone"

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from configs.schema import BUCKETS, Dataset, content_hash
 from ops.media.buckets import bucket_of_file
 from ops.media.ingest import DatasetError
+from ops.media.listing import list_videos
 from ops.media.plan import plan_bucket
-from ops.store.files import list_files
 from ops.store.layout import Layout
 from ops.store.tables import read_table
 
@@ -30,7 +30,7 @@ class Change:
 
 def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
     """Buckets whose files are not those of the video table. A folder that is missing or empty changes nothing."""
-    files = list_files(layout.videos_folder(dataset))
+    files = list_videos(layout.videos_folder(dataset)).files
     if not files:
         return {}
     now = pa.table({name: [getattr(info, name) for info in files] for name in COLUMNS}, schema=LISTED)

@@ -5,7 +5,9 @@ Where it is not installed this module loads all the same, `MISSING` says why, an
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,13 @@ import numpy as np
 
 from ops.media.decoding import DecodeError, Decoding, piece_frames, scaled_size
 from ops.media.probe import Facts
+
+# In decord's messages: the time and the place in the sources of who built it; the condition that failed; the file as it was opened
+_NOISE = [
+    re.compile(r"(\[\d\d:\d\d:\d\d\] )?\S*/[\w./-]+\.(cc|h|cpp|c):\d+: "),
+    re.compile(r"Check failed: .*? \([^()]* vs\. [^()]*\) (?=\S)"),
+    re.compile(r"\[[^]]*/[^]]*\] "),
+]
 
 
 def _load() -> tuple[Any, str]:
@@ -39,8 +48,12 @@ def _load() -> tuple[Any, str]:
 
 
 def first_line(error: Exception) -> str:
-    """The end of an error's last line: decord puts the cause there."""
-    return str(error).strip().splitlines()[-1][-160:] if str(error).strip() else type(error).__name__
+    """An error's last line, where decord puts the cause, without what says nothing to its reader; whole words."""
+    text = str(error)
+    for noise in _NOISE:
+        text = noise.sub("", text)
+    lines = text.strip().splitlines()
+    return textwrap.shorten(lines[-1], 160, placeholder=" ...") if lines else type(error).__name__
 
 
 decord, MISSING = _load()

@@ -16,8 +16,9 @@ from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.media.buckets import bucket_of_file, stem_of
 from ops.media.engine import Engine, run_anywhere
+from ops.media.listing import list_videos
 from ops.media.pool import Job, quiet_stderr
-from ops.store.files import FileInfo, StorageError, exists, list_files, local_copy, remove, sha256_of
+from ops.store.files import FileInfo, StorageError, exists, local_copy, remove, sha256_of
 from ops.store.layout import Layout, is_safe
 from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
 from ops.store.patience import patient
@@ -36,7 +37,10 @@ class DatasetError(ValueError):
 
 @dataclass
 class IngestReport:
-    """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the found ones' size."""
+    """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the found ones' size.
+
+    `aside` counts, by kind and over the whole folder, what was not taken for a video at all: leftovers, and links that give nothing.
+    """
 
     found: int = 0
     probed: int = 0
@@ -46,6 +50,7 @@ class IngestReport:
     bytes: int = 0
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
+    aside: dict[str, int] = field(default_factory=dict)
 
 
 def ingest(
@@ -69,9 +74,10 @@ def ingest(
     start = time.monotonic()
     wanted = sorted(set(range(BUCKETS) if buckets is None else buckets))
     folder = layout.videos_folder(dataset)
-    report = IngestReport()
+    by_bucket, aside = _scan(dataset, folder, wanted)
+    report = IngestReport(aside=aside)
     unfinished: dict[int, Bucket] = {}
-    for number, files in _scan(dataset, folder, wanted).items():
+    for number, files in by_bucket.items():
         bucket = Bucket(layout.video_table(dataset.name, number), folder, files)
         report.reused += len(files) - len(bucket.new)
         if bucket.new:
@@ -90,17 +96,19 @@ def ingest(
     return report
 
 
-def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> dict[int, list[FileInfo]]:
-    """Files of the wanted buckets, from one listing. Raises DatasetError for a folder without any file."""
-    files = list_files(folder)
-    if not files:
-        what = "is empty" if exists(folder) else "does not exist"
+def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> tuple[dict[int, list[FileInfo]], dict[str, int]]:
+    """Files of the wanted buckets, and what is left aside, from one listing. Raises DatasetError for a folder without any file."""
+    listing = list_videos(folder)
+    aside = listing.counts()
+    if not listing.files:
+        left = ", ".join(f"{count} x {kind}" for kind, count in aside.items())
+        what = f"has no videos ({left})" if left else "is empty" if exists(folder) else "does not exist"
         todo = "put the videos there, or correct 'root' and 'videos' in its YAML"
         raise DatasetError(f"dataset '{dataset.name}': the videos folder {folder} {what}; {todo}")
     by_bucket: dict[int, list[FileInfo]] = {bucket: [] for bucket in wanted}
-    for info in files:
+    for info in listing.files:
         by_bucket.get(bucket_of_file(info.path_below), []).append(info)
-    return by_bucket
+    return by_bucket, aside
 
 
 class Bucket:
@@ -226,6 +234,8 @@ def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
     """What one file's row says beyond its listing. Runs in a worker. Raises StorageError when a remote store fails."""
     from ops.media.probe import inspect
 
+    if info.problem:
+        return {"reason": info.problem}
     if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
         return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
     try:

@@ -72,7 +72,7 @@ def test_a_bucket_is_ingested_without_the_others(dataset, layout, videos, make_v
 def test_of_two_files_with_one_id_the_usable_one_has_it_then_the_first(dataset, layout, videos, make_video):
     make_video(videos / "x.mp4", 6)
     make_video(videos / "x.avi", 5, codec="mpeg4")
-    (videos / "x.json").write_text("{}")
+    (videos / "x.log").write_text("{}")
     (videos / "y.aaa").write_text("a side file that sorts first")
     make_video(videos / "y.mp4", 7)
     ingest(dataset, layout)
@@ -80,7 +80,7 @@ def test_of_two_files_with_one_id_the_usable_one_has_it_then_the_first(dataset, 
     assert {key: row["status"] for key, row in rows.items()} == {
         "x": "ok",
         "x.mp4": "quarantined",
-        "x.json": "quarantined",
+        "x.log": "quarantined",
         "y": "ok",
         "y.aaa": "quarantined",
     }

@@ -39,13 +39,14 @@ def test_every_file_is_accounted_for(shared, tmp_path):
     layout = Layout(str(tmp_path))
     files = [path for path in (shared / "media").rglob("*") if path.is_file()]
     report = ingest(dataset, layout)
-    assert report.found == len(files)
+    assert report.found + sum(report.aside.values()) == len(files)
+    assert set(report.aside) <= {"a downloader's notes", "a thumbnail"}
     materialize(dataset, layout)
     rows = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist()}
     for video_id, row in sorted(rows.items()):
         size = f"{row['num_frames']:5} {row['height']}x{row['width']} {row['fps']:6.2f} fps" if row["uri"] else ""
         print(f"{video_id:80} {row['status']:11} {row['decoder']:6} {size} {row['reason']}{row['audit']}")
-    assert len(rows) == len(files)
+    assert len(rows) == report.found
     for video_id, row in rows.items():
         ending = row["uri"] == "" and row["reason"]
         if row["status"] == "ok":
