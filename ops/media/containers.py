@@ -39,7 +39,8 @@ LISTS = (
     b"#EXTM3U", b"#EXTINF", b"ffconcat", b"[playlist]", b"[reference]", b"rtsptext", b"smiltext", b"<?xml", b"<asx", b"<smil", b"<mpd",
     b"<playlist", b"v=0", b"file '", b"file ",
 )  # fmt: skip
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P5\n", b"P6\n")
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"II*\0", b"MM\0*", b"GIF8", b"P5\n", b"P6\n", b"\0\0\1\0")
+_STILLS = (b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"jxl ", b"crx ")  # major brands of HEIF's single pictures
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _SMALL_BOXES, _LARGE_BOXES = (b"ftyp", b"wide", b"free", b"skip", b"pnot"), (b"moov", b"mdat")
 _ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -68,6 +69,11 @@ def signature(head: bytes) -> str:
     if head[:4] == b"FLV\x01":
         return "flv"
     return "asf" if head[:16] == _ASF else ""
+
+
+def is_still(head: bytes) -> bool:
+    """Whether a file that begins with these bytes is a phone's or a browser's picture in the boxes of an mp4; it has no index (moov)."""
+    return head[4:8] == b"ftyp" and head[8:12] in _STILLS
 
 
 def not_listed(head: bytes) -> str:

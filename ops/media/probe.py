@@ -13,7 +13,7 @@ from typing import Any
 import av
 import numpy as np
 
-from ops.media.containers import A_PICTURE, first_bytes, no_video, not_listed, open_film, signature
+from ops.media.containers import A_PICTURE, first_bytes, is_still, no_video, not_listed, open_film, signature
 from ops.media.headers import HEAD_BYTES, Headers
 
 av.logging.set_level(None)
@@ -27,6 +27,7 @@ SPACES = {0: "rgb", 1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 
 PRIMARIES = {1: "bt709", 2: "unspecified", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte432"}
 TRANSFERS = {1: "bt709", 2: "unspecified", 6: "smpte170m", 13: "srgb", 14: "bt2020-10", 15: "bt2020-12", 16: "pq", 18: "hlg"}
 RANGES = {1: "limited", 2: "full"}
+FILM_BOXES = (b"moov", b"mdat", b"moof", b"mfra")
 FIELD_ORDERS = {1: "progressive", 2: "top first", 3: "bottom first", 4: "bottom first", 5: "top first"}
 
 
@@ -88,13 +89,15 @@ def inspect(path: Path) -> Facts:
         with open_film(path) as container:
             facts = _inspect(container, broken)
         facts.signature = signature(head)
+        if broken and is_still(head):
+            facts.problem = A_PICTURE
         if facts.problem is None:
             _first_frame(path, facts)
     except MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
         if broken:
-            return Facts(problem=f"truncated: {broken}")
+            return Facts(problem=A_PICTURE if is_still(head) else f"truncated: {broken}")
         if isinstance(error, av.error.ArgumentError):
             return Facts(problem=not_listed(head))
         return Facts(problem=f"not a video file ({getattr(error, 'strerror', None) or error})")
@@ -120,6 +123,8 @@ def broken_boxes(path: Path) -> str | None:
             if length < 8:
                 return None
             place += length
+    if place > size and kinds[-1] not in FILM_BOXES and b"moov" in kinds:
+        return None  # what a camera or a tool has left behind the film: its first bytes are no size
     if place > size:
         index = "" if b"moov" in kinds else " and the index (moov) is missing"
         return f"the file ends {place - size} bytes early{index}"
@@ -157,7 +162,7 @@ def _inspect(container: Any, broken: str | None) -> Facts:
 
 
 def _problem(facts: Facts, broken: str | None, error: str | None, length: float | None, end: float) -> str | None:
-    of = f"{facts.num_frames} of {facts.num_frames_declared} frames are there" if facts.num_frames_declared else ""
+    of = f"{facts.num_frames} of {facts.num_frames_declared} frames are there" if facts.num_frames < facts.num_frames_declared else ""
     if broken:
         return f"truncated: {of or broken}" if facts.num_frames else f"truncated: {broken}"
     if error:
@@ -229,6 +234,9 @@ def _first_frame(path: Path, facts: Facts) -> None:
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         try:
             for count, packet in enumerate(container.demux(stream)):
+                if packet.has_sidedata("encryption_info"):
+                    facts.problem = "encrypted: its pictures need a key that the file does not hold"
+                    return
                 for frame in _decoded(packet):
                     _describe(frame, facts)
                     return
