@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from configs.schema import RECIPES, TASKS, ConfigError, Dataset, Features, Recipe, Strict
+from configs.settings import absolute, variable
 
 HERE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times faster
@@ -23,10 +24,13 @@ T = TypeVar("T", bound=Strict)
 
 
 def _folders() -> list[Path]:
-    own = os.environ.get("KINOGRAPH_CONFIGS")
-    if own and not Path(own).is_dir():
-        raise ConfigError("environment", "KINOGRAPH_CONFIGS", own, "an existing folder")
-    return [HERE, *([Path(own)] if own else [])]
+    own = variable("KINOGRAPH_CONFIGS")
+    if own is None:
+        return [HERE]
+    path = absolute("KINOGRAPH_CONFIGS", own)
+    if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigError("environment", "KINOGRAPH_CONFIGS", own, "an existing folder that can be read")
+    return [HERE, path]
 
 
 class _OneOfEachKey(LOADER):  # type: ignore[misc, valid-type]

@@ -29,25 +29,39 @@ class Settings(Strict):
         return f"{self.storage}/mlflow"
 
 
+def variable(name: str) -> str | None:
+    """The environment's value; None where the variable is absent or empty, as compose files and batch scripts pass on what is not set."""
+    value = os.environ.get(name, "")
+    return value if value.strip() else None
+
+
+def absolute(name: str, value: str) -> Path:
+    """The absolute path of a folder that the variable names. Raises ConfigError where it cannot be told."""
+    try:
+        return Path(value).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError) as error:
+        reason = "the working folder is gone" if isinstance(error, FileNotFoundError) else error
+        raise ConfigError("environment", name, value, f"an absolute path ({reason})") from error
+
+
 def _uri(value: str) -> str:
     if "://" in value:
         return value.rstrip("/")
-    return str(Path(value).expanduser().resolve())
+    return str(absolute("KINOGRAPH_STORAGE", value))
 
 
 def settings() -> Settings:
     """Settings of this process, read from the environment on every call."""
-    env = os.environ
-    home = Path(env.get("KINOGRAPH_HOME", ".kinograph")).expanduser().resolve()
-    storage = _uri(env.get("KINOGRAPH_STORAGE", str(home)))
+    home = absolute("KINOGRAPH_HOME", variable("KINOGRAPH_HOME") or ".kinograph")
+    storage = _uri(variable("KINOGRAPH_STORAGE") or str(home))
     scheme = storage.split("://", 1)[0] if "://" in storage else "file"
     if scheme not in ("file", "s3"):
         raise ConfigError("environment", "KINOGRAPH_STORAGE", storage, "a local path, file:// or s3://")
     return Settings(
         storage=storage.removeprefix("file://"),
-        tracking_uri=env.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
+        tracking_uri=variable("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",
         home=home,
-        ray_address=env.get("RAY_ADDRESS"),
-        dagster_url=env.get("KINOGRAPH_DAGSTER_URL", "http://127.0.0.1:3000").rstrip("/"),
-        mlflow_url=env.get("KINOGRAPH_MLFLOW_URL", "http://127.0.0.1:5000").rstrip("/"),
+        ray_address=variable("RAY_ADDRESS"),
+        dagster_url=(variable("KINOGRAPH_DAGSTER_URL") or "http://127.0.0.1:3000").rstrip("/"),
+        mlflow_url=(variable("KINOGRAPH_MLFLOW_URL") or "http://127.0.0.1:5000").rstrip("/"),
     )

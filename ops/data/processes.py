@@ -7,20 +7,19 @@ and that is an error at once.
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
 
 from ops.data.buffers import Blocks, Mirror, serve_from
+from ops.environment import Context, ended, workers_context
 from ops.store.threads import decode_threads, set_decode_threads
 
 AHEAD = 2  # batches that each process has in hand
@@ -98,8 +97,7 @@ class WorkerPool:
     def _start(self) -> None:
         if self._workers:
             return
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context = workers_context(PRELOADED)
         share = max(1, decode_threads() // self.count)
         self._workers = [_Worker.start(context, share) for _ in range(self.count)]
 
@@ -130,18 +128,19 @@ class _Worker:
 
     process: Any
     connection: Connection
+    context: Context
     mirror: Mirror = field(default_factory=Mirror)
     waiting: int = 0  # batches asked for and not answered
     sources: int = 0  # data sets that it has
 
     @classmethod
-    def start(cls, context: ForkServerContext, threads: int) -> _Worker:
+    def start(cls, context: Context, threads: int) -> _Worker:
         ours, theirs = context.Pipe()
         # the server that forks them has the environment of its own start, not today's
         process = context.Process(target=_serve, args=(theirs, dict(os.environ), threads), name="loader", daemon=True)
         process.start()
         theirs.close()  # theirs alone from here on: it closes when they die
-        return cls(process, ours)  # type: ignore[arg-type]
+        return cls(process, ours, context)  # type: ignore[arg-type]
 
     def ask(self, run: int, number: int, source: int, sources: Sequence[tuple[Any, Collate]], indices: list[int]) -> None:
         while self.sources <= source:
@@ -159,11 +158,15 @@ class _Worker:
         self.process.join(END_S)
         code = self.process.exitcode
         if code is not None and code < 0:
-            how = f"was killed by signal {-code} ({signal.Signals(-code).name})"
+            how = f"was killed by {ended(code)}"
         else:
-            how = f"ended with exit code {code}" if code is not None else "closed its pipe"
-        advice = "when the machine ran out of memory, lower scale.loader_workers or training.batch_size"
-        return f"loader process {self.process.pid} {how} and its batches are lost; {advice}"
+            how = f"ended with {ended(code)}" if code is not None else "closed its pipe"
+        told = f"loader process {self.process.pid} {how} and its batches are lost"
+        if words := self.context.last_words():
+            told += f"; the last lines of its standard error: {words}"
+        if code == -signal.SIGKILL:  # as the kernel ends what is too large
+            told += "; when the machine ran out of memory, lower scale.loader_workers or training.batch_size"
+        return told
 
 
 def _error(error: bytes | None, told: str, pid: int) -> BaseException:

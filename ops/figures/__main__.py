@@ -1,21 +1,21 @@
-"""Make the sample world: python -m ops.figures ROOT [--train N --val N --untrimmed N --scenes N --parts N --seed S --workers W]."""
+"""Make the sample world: python -P -m ops.figures ROOT [--train N --val N --untrimmed N --scenes N --parts N --seed S --workers W]."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ops.figures.dataset import FiguresError, FiguresSize, make_figures
+from ops.store.threads import usable_cpus
 
 
 def _arguments() -> argparse.ArgumentParser:
     usual = FiguresSize()
     parser = argparse.ArgumentParser(
-        "python -m ops.figures", description="Make the figures dataset: videos and exact annotations of four tasks."
+        "python -P -m ops.figures", description="Make the figures dataset: videos and exact annotations of four tasks."
     )
     parser.add_argument("root", help="folder or fsspec URI to write into")
     parser.add_argument("--train", type=int, default=usual.num_train, help="trimmed clips to train on (%(default)s)")
@@ -27,7 +27,7 @@ def _arguments() -> argparse.ArgumentParser:
         "--difficulty", type=float, default=usual.difficulty, help="strength of clutter and camera motion, 0 to 1 (%(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--workers", type=int, default=usable_cpus(), help="processes (%(default)s)")
     return parser
 
 

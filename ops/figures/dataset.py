@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 import tempfile
 import time
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 import ops.figures.annotations as formats
 from configs import versions
+from ops.environment import workers_context
 from ops.figures.actions import LABELS, PAIRS
 from ops.figures.encode import DAMAGES, replace_whole, write_damaged, write_mp4
 from ops.figures.films import SCENE, TRIMMED, UNTRIMMED, Film, World, scene_film, trimmed_film, untrimmed_film
@@ -171,7 +171,7 @@ def _run(todo: list[Job], size: FiguresSize, seed: int, root: Path, workers: int
 
     if workers <= 1 or len(todo) < 2:
         return gather(map(work, todo))
-    context = multiprocessing.get_context("forkserver")
+    context = workers_context([])
     with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
         return gather(pool.map(work, todo, chunksize=1 if len(todo) < 200 else 4))
 

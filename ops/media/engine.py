@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
+from configs.settings import variable
 from ops.media.pool import Job, Outcome, run_jobs
 from ops.store.files import StorageError
 from ops.store.patience import wait_for
@@ -67,7 +67,7 @@ def _run(
 ) -> Generator[Outcome | None, None, None]:
     if engine not in ("auto", "local", "ray"):
         raise ValueError(f"engine: found {engine!r}; allowed: auto, local, ray")
-    address = address or os.environ.get("RAY_ADDRESS")
+    address = address or variable("RAY_ADDRESS")
     if engine == "ray" or (engine == "auto" and address):
         from ops.media.ray_engine import run_on_ray
 

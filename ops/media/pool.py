@@ -19,7 +19,9 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from ops.environment import Context, workers_context
 from ops.media.watch import CEILING_MB, MemoryWatch, enrol
+from ops.store.threads import usable_cpus
 
 REBUILDS = 3  # pools that may break as a whole (all workers killed while idle) before the run gives up
 TASKS_PER_WORKER = 256  # decord is said to leak slowly; a new worker now and then costs milliseconds
@@ -55,28 +57,28 @@ def run_jobs(
     """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller can do other things.
 
     A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its job is tried once more.
-    An exception of `function` ends the run and is raised here.
+    An exception of `function` ends the run and is raised here. Raises RuntimeError, with how its processes ended, when the pool
+    breaks again and again.
     """
     waiting = list(jobs)[::-1]
     if not waiting:
         return
-    workers = max(1, min(workers or os.cpu_count() or 1, len(waiting)))
+    workers = max(1, min(workers or usable_cpus(), len(waiting)))
     again: list[tuple[Job, str]] = []  # jobs whose worker died with the pool
+    context = workers_context(PRELOAD)
     for _ in range(REBUILDS):
-        broken = yield from _run(function, waiting, again, workers, wake_s, ceiling_mb)
+        broken = yield from _run(function, waiting, again, workers, wake_s, ceiling_mb, context)
         if not broken:
             return
-    raise RuntimeError(f"the worker pool broke {REBUILDS} times; is the machine out of memory?")
+    raise RuntimeError(f"the worker pool broke {REBUILDS} times: {context.endings()}")
 
 
 def _run(
-    function: Callable, waiting: list[Job], again: list[tuple[Job, str]], workers: int, wake_s: float, ceiling_mb: int
+    function: Callable, waiting: list[Job], again: list[tuple[Job, str]], workers: int, wake_s: float, ceiling_mb: int, context: Context
 ) -> Generator[Outcome | None, None, bool]:
     """Works until nothing is left (False) or the pool breaks (True; what was under way is in `again`)."""
     done: queue.Queue[tuple[Job, str, Future]] = queue.Queue()
     running: dict[Any, tuple[Job, str]] = {}
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOAD)
     watch = MemoryWatch(ceiling_mb, context)
     arguments = (inherited(), watch.sender, ceiling_mb)
     pool = ProcessPool(workers, max_tasks=TASKS_PER_WORKER, initializer=start_worker, initargs=arguments, context=context)

@@ -6,12 +6,19 @@ gives each its share with `set_decode_threads`; the environment variable KINOGRA
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import lru_cache
 from itertools import count
+from pathlib import Path
+
+from configs.settings import variable
 
 VARIABLE = "KINOGRAPH_DECODE_THREADS"
+GROUP_2, GROUP_1 = "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_"  # how Linux tells a container its share, new and old
 MOST = 16  # one clip has no work for more
 _chosen: int | None = None
 _pool: ThreadPoolExecutor | None = None  # one thread less than wanted: the caller works too
@@ -19,15 +26,28 @@ _pool_threads = 0
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use at once: those that it may run on, and no more than its container's share of their time."""
+    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(number, _share()))
+
+
+@lru_cache(maxsize=1)
+def _share() -> int:
+    """CPUs' worth of time that the container grants, rounded up; very many where it grants all."""
+    shares = [10**6]
+    for quota, period in ((GROUP_2, None), (GROUP_1 + "quota_us", GROUP_1 + "period_us")):
+        with suppress(OSError, ValueError):
+            words = Path(quota).read_text().split() + (Path(period).read_text().split() if period else [])
+            if int(words[0]) > 0:  # "max" and -1 are no limit
+                shares.append(math.ceil(int(words[0]) / int(words[1])))
+    return min(shares)
 
 
 def decode_threads() -> int:
     """Threads that decode a clip: what was set, else the environment's number, else the usable CPUs. Raises ValueError."""
     if _chosen is not None:
         return _chosen
-    text = os.environ.get(VARIABLE)
+    text = variable(VARIABLE)
     if text is None:
         return min(MOST, usable_cpus())
     if not text.isdigit() or int(text) < 1:

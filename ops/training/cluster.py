@@ -5,23 +5,27 @@ from __future__ import annotations
 import logging
 import math
 import os
+import secrets
 import signal
 import socket
-import tempfile
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.job_config import JobConfig
 
 import configs
 import models
 import ops
 from configs.schema import ConfigError, Scale
-from configs.settings import Settings
+from configs.settings import Settings, variable
+from ops.environment import HOME, RAY, give_home, private_folder, roomy_folder, safe_path
+from ops.store.threads import usable_cpus
 
 KNOCK_S = 10.0  # Ray itself takes minutes to find that nobody is there
 OBJECT_STORE_BYTES = 256 * 2**20  # trainings pass nothing large through it
@@ -39,8 +43,10 @@ def connect(settings: Settings, scale: Scale) -> None:
     """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that is not there or too small.
 
     A local Ray listens on the loopback device, has no dashboard and sends no worker output here: what matters of it is shown
-    by `ops.training.display`. On an existing cluster the code travels with the job.
+    by `ops.training.display`. Its files and its token lie in a folder of this process that no other user can enter. On an existing
+    cluster the code travels with the job.
     """
+    give_home(settings.home / HOME)
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not ray.is_initialized():
@@ -58,21 +64,48 @@ def _start(scale: Scale) -> None:
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less: nobody preempts this machine
-    ray.init(
-        address="local",
-        num_cpus=max(os.cpu_count() or 1, math.ceil(scale.num_workers * scale.cpus_per_worker)),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
-        _temp_dir=_temporary_folder(),
-    )
+    _own_token()
+    with safe_path(), interrupt_handler_kept():
+        ray.init(
+            address="local",
+            num_cpus=max(usable_cpus(), math.ceil(scale.num_workers * scale.cpus_per_worker)),
+            object_store_memory=OBJECT_STORE_BYTES,
+            object_spilling_directory=str(roomy_folder()),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            job_config=_Job(),
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(private_folder() / RAY),  # Ray opens it to everybody; the folder above it is closed
+            _plasma_directory=_shared_memory(),
+        )
 
 
-def _temporary_folder() -> str:
-    """A folder of this user's own with a short name: Ray puts sockets below it, whose paths may have 107 characters."""
-    return str(Path(tempfile.gettempdir(), f"kino-ray-{os.getuid()}"))
+def _own_token() -> None:
+    """Have Ray take its token from a file that only this user can read, unless the environment names one: its own is open, in HOME."""
+    if any(variable(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")):
+        return
+    path = private_folder() / "token"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(32))
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(path)
+
+
+def _shared_memory() -> str | None:
+    """Where Ray's objects lie: its own choice, or a folder on disk where the machine's shared memory is missing or too small."""
+    with suppress(OSError):
+        about = os.statvfs("/dev/shm")
+        if os.access("/dev/shm", os.W_OK | os.X_OK) and about.f_bavail * about.f_frsize > OBJECT_STORE_BYTES:
+            return None
+    return None if sys.platform == "darwin" else str(roomy_folder())
+
+
+class _Job(JobConfig):
+    """What workers get for a search path is what the driver has. Ray adds the working folder, where anything may lie."""
+
+    def _get_proto_job_config(self) -> Any:
+        self._py_driver_sys_path = [path for path in self._py_driver_sys_path if path in sys.path]
+        return super()._get_proto_job_config()
 
 
 def _knock(address: str) -> None:
@@ -93,7 +126,8 @@ def _join(address: str) -> None:
         "env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
     }
     try:
-        ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        with interrupt_handler_kept():
+            ray.init(address=address, runtime_env=environment, job_config=_Job(), log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError("environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({reason})") from error
@@ -108,12 +142,13 @@ def _lacks(scale: Scale) -> tuple[str, float, float] | None:
 
 @contextmanager
 def interrupt_handler_kept() -> Iterator[None]:
-    """Put the process's Ctrl-C handler back after the block: Ray Train leaves its own behind, which ends the process."""
+    """Put the process's handlers of Ctrl-C and SIGTERM back after the block: Ray leaves its own behind, which end the process."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
