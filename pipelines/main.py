@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import configs
 from pipelines import check_command, features_command, store_command
-from pipelines.home import prepare_home
+from pipelines.process import guarded
 
 if TYPE_CHECKING:
     from pipelines.line import CheckResult
@@ -23,21 +23,13 @@ SAMPLE_WORLD = {
     "scenes": "scenes of several people",
     "parts": "clips with annotated body parts",
 }
+READS = ("predict", "check", "recipes")  # commands that make nothing in the home
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point. Returns the exit status: 0, or 1 with one clear message on stderr."""
+    """Entry point. Returns the exit status: 0; 1 with one clear message on stderr; 128 and the number of a signal that stopped it."""
     arguments = _parser().parse_args(argv)
-    try:
-        settings = configs.settings()
-        prepare_home(settings)
-        return arguments.command(arguments, settings)
-    except (ValueError, OSError) as error:  # a user's mistake; a store or a disk that refuses
-        print(f"kinograph: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("kinograph: stopped; run the same command again to go on from here", file=sys.stderr)
-        return 130
+    return guarded(arguments.command, arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     store_command.add_parser(commands)
     listing = commands.add_parser("recipes", help="list datasets and recipes")
     listing.set_defaults(command=_recipes)
+    for name, command in commands.choices.items():
+        command.set_defaults(reads=name in READS)
     return parser
 
 
@@ -103,6 +97,8 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
         run_config={"ops": {"bring_in": {"config": line}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         raise_on_error=False,
     )
+    if not result.success and arguments.signals.came:
+        return 1  # and no more: what its steps say of it is not the cause
     if not result.success:
         print_checks(console, [check for run in child_runs(instance, result.run_id) for check in run_checks(instance, *run)])
         print(f"kinograph: {_reason(result)}", file=sys.stderr)
@@ -153,6 +149,9 @@ def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int
 
 
 def _replace_process(command: list[str]) -> int:
+    from ops.environment import prepare_exec
+
+    prepare_exec()
     os.execv(command[0], command)
 
 

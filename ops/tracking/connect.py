@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -37,6 +38,12 @@ def lock(path: Path) -> Iterator[None]:
         yield
 
 
+def private_file(path: Path) -> None:
+    """Make an empty file that only its owner can read: a database grows in it. One that is there stays as it is."""
+    with suppress(OSError):  # a place that is read alone has its file, or an error that the database tells
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
 def absolute(tracking_uri: str) -> str:
     """The URI with a relative SQLite path made absolute: a Ray worker has another working directory."""
     if not tracking_uri.startswith("sqlite:///") or tracking_uri.startswith("sqlite:////"):
@@ -59,6 +66,7 @@ def _client(tracking_uri: str) -> MlflowClient:
     if tracking_uri.startswith("sqlite:///"):
         path = Path(tracking_uri.removeprefix("sqlite:///").split("?")[0])
         with lock(path.with_name(path.name + ".lock")):
+            private_file(path)
             return _open_store(tracking_uri)
     if "://" not in tracking_uri or tracking_uri.startswith("file:"):
         raise TrackingError(

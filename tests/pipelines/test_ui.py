@@ -23,7 +23,7 @@ import pytest
 import yaml
 
 from pipelines.definitions import defs
-from pipelines.home import WORKSPACE_YAML
+from pipelines.home import workspace_yaml
 
 REPO = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -108,8 +108,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         process.wait()
 
 
-def test_the_workspace_of_the_home_is_that_of_the_checkout() -> None:
-    assert yaml.safe_load(WORKSPACE_YAML) == yaml.safe_load((REPO / "workspace.yaml").read_text())
+def test_the_workspace_of_the_home_is_that_of_the_checkout_and_looks_for_no_code_in_the_working_folder() -> None:
+    home = "/a home/with 'odd' \"signs\": ä"
+    of_the_home = yaml.safe_load(workspace_yaml(Path(home)))
+    assert of_the_home["load_from"][0]["python_module"].pop("working_directory") == home
+    assert of_the_home == yaml.safe_load((REPO / "workspace.yaml").read_text())
 
 
 @pytest.mark.slow

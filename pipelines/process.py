@@ -1,0 +1,158 @@
+"""The `kinograph` command as a process: signals, standard streams and the environment of what it starts, all put back afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import configs
+from pipelines.home import prepare_home
+
+STOPPED = "stopped; run the same command again to go on from here"
+FILES = 65536  # descriptors that a run may want; a soft limit of 256 or 1024 is a leftover of older days
+TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def guarded(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int:
+    """Run a command in a prepared process, and give its exit status.
+
+    A user's mistake, and a store or a disk that refuses, are 1 with one line on the standard error; a signal that stops it is 128 and
+    its number. The command finds `signals` among its arguments; with `reads` true it makes nothing in the home.
+    """
+    open_streams()  # first: what is opened next would take their numbers
+    with Signals().handled() as signals:
+        arguments.signals = signals
+        try:
+            status, said = _run(command, arguments), ""
+        except BrokenPipeError:
+            return reader_gone()
+        except (ValueError, OSError) as error:
+            status, said = 1, str(error)
+        except KeyboardInterrupt:
+            status, said = 128 + signal.SIGINT, STOPPED
+        if status and signals.came:  # what was under way may have made an error of its own of it
+            status, said = 128 + signals.came, STOPPED
+        if said:
+            with suppress(OSError):
+                print(f"kinograph: {said}", file=sys.stderr)
+        return status
+
+
+def _run(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int:
+    from ops.environment import HOME, check_locks, check_loopback, give_home
+
+    with prepared():
+        settings = configs.settings()
+        if not arguments.reads:
+            check_locks()
+            check_loopback()
+        prepare_home(settings, reads=arguments.reads)
+        give_home(settings.home / HOME)
+        status = command(arguments, settings)
+        sys.stdout.flush()
+        return status
+
+
+class Signals:
+    """SIGTERM and SIGHUP do what Ctrl-C does; `came` is the number of the one that did, whoever handled it."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        for end in (self._reader, self._writer):
+            end.setblocking(False)
+        self._came = 0
+
+    @property
+    def came(self) -> int:
+        """The last of the three that came, 0 where none did."""
+        with suppress(BlockingIOError):
+            self._came = ([self._came] + [number for number in self._reader.recv(4096) if number in TOLD])[-1]
+        return self._came
+
+    @contextmanager
+    def handled(self) -> Iterator[Signals]:
+        """In the block. What was ignored when the process started (`nohup`) stays ignored."""
+        before = {number: signal.getsignal(number) for number in TOLD}
+        # Dagster and Ray put handlers of their own for a while; the interpreter writes every number here all the same.
+        kept = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in TOLD[1:]:
+            if before[number] == signal.SIG_DFL:
+                signal.signal(number, _as_interrupt)
+        try:
+            yield self
+        finally:
+            signal.set_wakeup_fd(kept)
+            for number, handler in before.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            self._reader.close()
+            self._writer.close()
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    """Does what Ctrl-C would do now: Dagster, within a step, ends the step first."""
+    handler = signal.getsignal(signal.SIGINT)
+    if not callable(handler):  # a shell script's background command does not hear Ctrl-C; this one it does
+        raise KeyboardInterrupt
+    handler(signal.SIGINT, frame)
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """The environment in which commands run: what is empty is unset, temporary files have a place, nothing is imported from the
+    working folder by processes that are started. Raises ValueError, naming the variable at fault."""
+    from ops.environment import check_temporary, private_folder, safe_path, settle_variables
+    from ops.store.threads import decode_threads
+
+    settle_variables()
+    raise_file_limit()
+    if said := check_temporary():
+        print(f"kinograph: {said}", file=sys.stderr)
+    decode_threads()
+    private_folder()
+    with safe_path():
+        yield
+
+
+def open_streams() -> None:
+    """Give closed standard streams an end that swallows all, and those that know few letters a sign for the others.
+
+    A database would be opened as number 1 else, and printed into.
+    """
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(handle, True)
+    os.close(handle)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors == "strict" and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(errors="replace")
+
+
+def raise_file_limit() -> None:
+    """Take as many file descriptors as the machine's hard limit grants."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def reader_gone() -> int:
+    """The exit status where whoever read our output has closed it (`| head -1`), as a shell tells it; nothing is written any more."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+            continue
+        with suppress(OSError, ValueError):
+            os.dup2(nothing, stream.fileno())
+    return 128 + signal.SIGPIPE
