@@ -5,7 +5,8 @@ BIN    := $(VENV)/bin
 export KINOGRAPH_HOME ?= $(CURDIR)/.kinograph
 export PYTHONWARNINGS ?= ignore
 
-.PHONY: run test test-slow bench lint ui mlflow-ui clean
+.PHONY: run test test-slow bench lint ui mlflow-ui clean lock
+.NOTPARALLEL:  # two targets never install at once
 
 run: $(VENV)/.installed          ## the whole line: sample videos -> promoted model
 	$(BIN)/kinograph run
@@ -32,14 +33,14 @@ lint: $(VENV)/.installed-dev
 clean:                           ## forget all results; the environment stays
 	rm -rf "$(KINOGRAPH_HOME)"
 
-# `torch` comes first: a plain CPU build satisfies the rest of the resolve.
-$(VENV)/.installed: pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip  # an old resolver takes minutes more
-	$(BIN)/pip install --quiet --disable-pip-version-check "torch>=2.13,<2.14"
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
-	touch $@
+lock:                            ## the lock files anew; UPGRADE=--upgrade takes the newest of everything
+	$(PYTHON) requirements/lock.py $(UPGRADE)
 
-$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
-	touch $@
+# One script makes the environment from the lock files: with uv where it is on the PATH, with pip otherwise.
+INSTALL := requirements/install.py requirements/run.txt pyproject.toml
+
+$(VENV)/.installed: $(INSTALL)
+	@$(PYTHON) $< "$(VENV)" run
+
+$(VENV)/.installed-dev: $(INSTALL) requirements/dev.txt
+	@$(PYTHON) $< "$(VENV)" run dev
