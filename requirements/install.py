@@ -7,6 +7,7 @@ and not by hash, and always comes through pip: pip's own settings say whether it
 
 import argparse
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -106,8 +107,9 @@ class Environment:
     def at_once(self, commands):
         """Runs commands side by side; one that fails, say by a hiccup of the network, runs once more by itself."""
         with tempfile.TemporaryFile() as words, contextlib.ExitStack() as stack:
-            started = [stack.enter_context(subprocess.Popen(command, stdout=words, stderr=words, **self.settings)) for command in commands]
-        for command, process in zip(commands, started):
+            start = functools.partial(subprocess.Popen, stdout=words, stderr=words, **self.settings)
+            started = [(command, stack.enter_context(start(command))) for command in commands]
+        for command, process in started:
             if process.returncode:
                 self.run(command)
 
