@@ -1,0 +1,197 @@
+"""The lock files, the script that installs from them, and the platforms that they hold for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from packaging.markers import Marker
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+REPO = Path(__file__).resolve().parent.parent
+PARTS = ("run", "dev")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+PLATFORMS = {
+    "manylinux x86_64": ("linux", "x86_64"),
+    "manylinux aarch64": ("linux", "aarch64"),
+    "macosx arm64": ("darwin", "arm64"),
+}
+
+
+def _install() -> ModuleType:
+    """The script, loaded from its file: `requirements` is a folder and no package."""
+    spec = importlib.util.spec_from_file_location("install", REPO / "requirements" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+install = _install()
+PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def _locked(*parts: str) -> dict[str, str]:
+    """{name==version: block} of the locks, torch with it."""
+    pins = {pin: block for part in parts for pin, block in install.blocks(REPO / "requirements" / f"{part}.txt").items()}
+    return {**pins, install.torch_pin(): install.torch_pin()}
+
+
+def _versions(*parts: str) -> dict[str, str]:
+    return {name: version for name, version in (pin.split("==") for pin in _locked(*parts))}
+
+
+def _walk(asked: list[str], versions: dict[str, str]) -> tuple[list[str], set[str]]:
+    """(requirements that the versions do not meet, packages seen) from what is asked down to the last need, on this machine.
+
+    A package's own needs are read where it is installed. CUDA's libraries are the affair of the build of torch.
+    """
+    todo, seen, unmet = [("kinograph", "", line) for line in asked], set[tuple[str, str]](), list[str]()
+    while todo:
+        by, extra, line = todo.pop()
+        wanted = Requirement(line)
+        name = canonicalize_name(wanted.name)
+        if (wanted.marker and not wanted.marker.evaluate({"extra": extra})) or (name != "torch" and install.TORCH.match(f"{name}==")):
+            continue
+        if name not in versions or not wanted.specifier.contains(versions[name], prereleases=True):
+            unmet.append(f"{by} needs {line}; the lock has {versions.get(name, 'nothing')}")
+            continue
+        for part in {"", *wanted.extras} - {extra for other, extra in seen if other == name}:
+            seen.add((name, part))
+            if name == "torch" or _found(name) == versions[name]:
+                todo += [(name, part, need) for need in importlib.metadata.requires(name) or []]
+    return unmet, {name for name, _ in seen}
+
+
+def _found(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def test_the_lock_names_all_that_is_needed_and_no_more() -> None:
+    """No resolver runs, so a package that the lock forgot would be missing only when somebody imports it."""
+    unmet, needed = _walk(PROJECT["dependencies"], versions := _versions("run"))
+    assert not unmet
+    build = {"pip", "setuptools"}
+    # What another platform needs is not seen from here; what is of another version here may need something else.
+    same = all(_found(name) == version for name, version in versions.items() if name != "torch" and _found(name))
+    assert not same or {name for name in versions if _found(name)} <= needed | build
+    unmet, _ = _walk(PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"], _versions(*PARTS))
+    assert not unmet
+
+
+def test_a_run_needs_nothing_of_the_tests_and_every_package_has_hashes() -> None:
+    run, dev = _locked("run"), install.blocks(REPO / "requirements" / "dev.txt")
+    assert not run.keys() & dev.keys()
+    everything = {**install.blocks(REPO / "requirements" / "run.txt"), **dev}
+    assert len({pin.split("==")[0] for pin in everything}) == len(everything), "one version of each package for all Pythons"
+    assert not [pin for pin, block in everything.items() if "--hash=sha256:" not in block]
+    assert not [pin for pin in everything if install.TORCH.match(pin)], "the build of torch is the machine's choice"
+
+
+def test_the_pythons_of_the_script_are_those_of_the_project() -> None:
+    start = "Programming Language :: Python :: "
+    run = [line.removeprefix(start) for line in PROJECT["classifiers"] if line.startswith(start)]
+    assert run == list(PYTHONS)[: len(run)], "those on which the suite was run"
+    assert [f"3.{minor}" for minor in range(install.OLDEST[1], install.NEWEST[1] + 1)] == list(PYTHONS), "those that it installs on"
+    assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
+
+
+def test_an_install_that_was_cut_off_is_mended(tmp_path: Path) -> None:
+    """What has no RECORD or INSTALLER was being written when the install stopped; pip would take it for installed."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "with blank")], check=True)
+    environment = install.Environment(tmp_path / "with blank", None)
+    site = next(environment.folder.glob("lib/python3.*/site-packages"))
+    for path in ("whole-1.dist-info/INSTALLER", "whole-1.dist-info/RECORD", "half-1.dist-info/RECORD", "~ld/old.py"):
+        (site / path).parent.mkdir(exist_ok=True)
+        (site / path).touch()
+    environment.make()
+    assert {path.name for path in site.iterdir()} >= {"whole-1.dist-info", "pip"}
+    assert not (site / "half-1.dist-info").exists() and not (site / "~ld").exists()
+
+
+def test_an_old_python_says_which_one_is_needed(tmp_path: Path) -> None:
+    folder = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    old = next((path for minor in (6, 8, 9, 10) for path in sorted(folder.glob(f"3.{minor}.*/bin/python"))), None)
+    if old is None:
+        pytest.skip("no Python older than 3.11 on this machine")
+    command = [str(old), str(REPO / "requirements" / "install.py"), str(tmp_path / "venv"), "run"]
+    done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("Python 3.11 to 3.14 is needed;") and len(done.stderr.splitlines()) == 1
+
+
+def _settings(platform: str, python: str) -> tuple[list[str], dict[str, str]]:
+    """pip's options and the markers' values of a platform: manylinux up to 2.28 (Debian 10, RHEL 8 and later), macOS up to 14."""
+    system, machine = PLATFORMS[platform]
+    tags = [f"manylinux_2_{glibc}_{machine}" for glibc in range(28, 4, -1)] + [f"manylinux2014_{machine}", f"linux_{machine}"]
+    chosen = tags if system == "linux" else [f"macosx_14_0_{machine}"]
+    values = {"sys_platform": system, "platform_machine": machine, "python_version": python, "python_full_version": f"{python}.0"}
+    values.update(platform_system=system.title(), implementation_name="cpython", platform_python_implementation="CPython")
+    return [option for tag in chosen for option in ("--platform", tag)] + ["--python-version", python], values
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("platform", PLATFORMS)
+def test_every_locked_package_has_a_wheel(platform: str, python: str, tmp_path: Path) -> None:
+    """pip finds a wheel of every package for the platform, and its hash is in the lock; nothing is installed."""
+    options, values = _settings(platform, python)
+    pins = {}
+    for pin, block in _locked(*PARTS).items():
+        _, _, marker = block.split("\\")[0].partition(";")
+        if not marker or Marker(marker).evaluate(values):  # pip would ask this machine
+            pins[pin] = block
+    (tmp_path / "pins.txt").write_text("\n".join(pins))
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary", ":all:"]
+    where = ["--target", str(tmp_path / "none"), "--report", str(tmp_path / "report.json"), "-r", str(tmp_path / "pins.txt")]
+    done = subprocess.run([*command, *options, *where], capture_output=True, text=True, timeout=1100, check=False)
+    if done.returncode and "NewConnectionError" in done.stderr:
+        pytest.skip("no package index is reachable")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "report.json").read_text())["install"]
+    strange = []
+    for each in found:
+        digest = each["download_info"]["archive_info"]["hashes"]["sha256"]
+        name = canonicalize_name(each["metadata"]["name"])
+        if name != "torch" and digest not in pins[f"{name}=={each['metadata']['version']}"]:
+            strange.append(each["download_info"]["url"])
+    assert len(found) == len(pins) and not strange
+
+
+@pytest.mark.slow
+def test_an_install_that_is_killed_goes_on_and_makes_a_whole_environment(tmp_path: Path) -> None:
+    """`make` in a folder with a blank, killed in the middle and run again; then nothing is left to do, and everything imports."""
+    home = tmp_path / "a folder"
+    home.mkdir()
+    for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPO / name, home)
+    for name in ("requirements", "configs", "models", "ops", "assets", "pipelines"):
+        shutil.copytree(REPO / name, home / name)
+    command = ["make", f"PYTHON={os.path.realpath(sys.executable)}", ".venv/.installed"]
+    started = subprocess.Popen(command, cwd=home, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    site = home / ".venv" / "lib" / f"python3.{sys.version_info.minor}" / "site-packages"
+    while started.poll() is None and len(list(site.glob("*.dist-info"))) < 40:
+        time.sleep(0.2)
+    os.killpg(started.pid, 9)
+    started.communicate()
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
+    if done.returncode and "NewConnectionError" in done.stdout + done.stderr:
+        pytest.skip("no package index is reachable")
+    assert done.returncode == 0, (done.stdout + done.stderr)[-2000:]
+    assert "up to date" in subprocess.run(command, cwd=home, capture_output=True, text=True, check=True).stdout
+    code = "import torch, ray.train, mlflow, dagster_webserver, zarr, decord, av, s3fs, obstore, ops.store, pipelines.main"
+    subprocess.run([home / ".venv" / "bin" / "python", "-c", code], cwd=tmp_path, check=True)
+    subprocess.run([home / ".venv" / "bin" / "kinograph", "--help"], cwd=tmp_path, check=True, capture_output=True)
