@@ -2,12 +2,18 @@
 
 `configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds one dataset each;
 `configs/features/<dataset>.yaml` maps names to features of untrimmed videos. A user's own files
-live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these.
+live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these. The ending may be `.yml` too; files whose name
+begins with a dot are nobody's.
+
+Plain values are what YAML 1.2 takes them for: `true` and `false`, decimal numbers (also `1e-3`), `null`. What versions of YAML read
+differently (`yes`, `off`, `010`, `1_000`, `1:30`, `2024-01-31`) is the text that stands there: right for a name, refused for a number.
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +26,17 @@ from configs.settings import absolute, variable
 
 HERE = Path(__file__).parent
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times faster
+ENDINGS = (".yaml", ".yml")
+# How a plain value is read, by its first letter; all else is text. PyYAML's own table is that of YAML 1.1.
+PLAIN = (
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("merge", r"<<", "<"),
+)
+NO_TEXT = ("int_type", "float_type", "bool_type")
 T = TypeVar("T", bound=Strict)
 
 
@@ -33,8 +50,19 @@ def _folders() -> list[Path]:
     return [HERE, path]
 
 
-class _OneOfEachKey(LOADER):  # type: ignore[misc, valid-type]
+def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
+    found: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    for kind, pattern, letters in PLAIN:
+        for letter in letters:  # an empty value has none
+            entry = (f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z"))
+            found.setdefault(letter.replace("\0", ""), []).append(entry)
+    return found
+
+
+class _Reader(LOADER):  # type: ignore[misc, valid-type]
     """Plain YAML would keep the last of two equal keys and say nothing."""
+
+    yaml_implicit_resolvers = _resolvers()
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -46,19 +74,29 @@ class _OneOfEachKey(LOADER):  # type: ignore[misc, valid-type]
         return super().construct_mapping(node, deep=deep)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises ConfigError with the file, what was found and what is allowed."""
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), _OneOfEachKey)
+        value = yaml.load(path.read_text(encoding="utf-8-sig"), _Reader)
     except UnicodeDecodeError as error:
         raise ConfigError(str(path), "(whole file)", f"byte {error.object[error.start]:#04x}", "UTF-8 text") from error
     except yaml.YAMLError as error:
         raise ConfigError(str(path), "(whole file)", str(error).replace("\n", " "), "valid YAML") from error
+    except OSError as error:
+        raise ConfigError(str(path), "(whole file)", error.strerror, "a file that can be read") from error
     if not isinstance(value, dict):
         raise ConfigError(str(path), "(whole file)", "nothing" if value is None else type(value).__name__, "a mapping")
     for key in value:
         if not isinstance(key, str):
-            raise ConfigError(str(path), "(key)", key, "text; YAML takes words such as on, off, yes and numbers for values: quote them")
+            raise ConfigError(str(path), "(key)", key, "text; YAML takes null, true, false and numbers for values: quote them")
     return value
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The YAML files of a folder, by name; not what systems leave beside them (`._tsn.yaml`)."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in ENDINGS and not path.name.startswith(".") and path.is_file():
+            yield path
 
 
 def _validate(kind: type[T], value: Any, where: str) -> T:
@@ -74,6 +112,8 @@ def _validate(kind: type[T], value: Any, where: str) -> T:
             found, allowed = "nothing", "a value: this field has no default"
         elif isinstance(found, dict):  # a rule over several fields; the message names them
             found = ", ".join(found)
+        elif isinstance(found, str) and first["type"] in NO_TEXT:
+            allowed += " without quotes: true or false" if first["type"] == "bool_type" else ", in decimal digits and without quotes"
         raise ConfigError(where, field, found, allowed) from error
 
 
@@ -102,8 +142,8 @@ def _recipe_sources(folders: tuple[Path, ...]) -> dict[str, tuple[str, Path, Any
     found: dict[str, tuple[str, Path, Any]] = {}
     for folder in folders:
         for task in TASKS:
-            for path in sorted((folder / task).glob("*.yaml")):
-                for name, value in _read(path).items():
+            for path in _files(folder / task):
+                for name, value in read_yaml(path).items():
                     if name.startswith("."):  # a block that the file's own recipes share through a YAML anchor
                         continue
                     if name in found:
@@ -137,18 +177,29 @@ def load(name: str) -> Recipe:
 
 def datasets() -> list[str]:
     """Names of all datasets."""
-    return sorted({path.stem for folder in _folders() for path in (folder / "datasets").glob("*.yaml")})
+    return sorted({path.stem for folder in _folders() for path in _files(folder / "datasets")})
 
 
 def dataset(name: str) -> Dataset:
     """The dataset of this name, validated. Raises ConfigError with file, field, found and allowed."""
     for folder in reversed(_folders()):
-        path = folder / "datasets" / f"{name}.yaml"
-        if path.is_file():
-            value = _read(path)
+        paths = [path for path in _files(folder / "datasets") if path.stem == name]
+        if len(paths) > 1:
+            raise ConfigError(str(paths[1]), "(whole file)", f"a second file of dataset '{name}'", f"one; the first is {paths[0]}")
+        for path in paths:
+            value = read_yaml(path)
             _given(value, {"name": name}, str(path))
             return _validate(Dataset, {**value, "name": name}, str(path))
-    raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()))
+    raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()) + _meant(name))
+
+
+def _meant(name: str) -> str:
+    """Words on a file that its owner may take for this dataset's YAML, though it is none."""
+    for folder in _folders()[1:]:
+        for path in (*folder.glob("*"), *folder.glob("data*/*")):
+            if path.name.lower().startswith(f"{name}.y") and path.is_file():
+                return f"; {path} is not read: the file has to be {folder / 'datasets' / name}.yaml"
+    return ""
 
 
 def features_names() -> list[str]:
@@ -172,8 +223,8 @@ def features(name: str) -> Features:
 def _features_sources(folders: tuple[Path, ...]) -> dict[str, tuple[Path, Any]]:
     found: dict[str, tuple[Path, Any]] = {}
     for folder in folders:
-        for path in sorted((folder / "features").glob("*.yaml")):
-            for name, value in _read(path).items():
+        for path in _files(folder / "features"):
+            for name, value in read_yaml(path).items():
                 if name.startswith("."):
                     continue
                 if name in found:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from configs.schema.strict import Strict, content_hash
+from configs.schema.strict import Place, Strict, content_hash
 
 BUCKETS = 16  # hash buckets of every dataset: the partitions of the per-video stages (a million videos: 62,500 a bucket)
 TableName = Literal["clips", "segments", "boxes", "parts"]
@@ -88,7 +88,7 @@ class Dataset(Strict):
     licence: str
     homepage: str | None = None
     prepare: str | None = Field(None, description="for people: what to download, and how the files lie below the root")
-    root: str = Field(description="fsspec URI; '{storage}' stands for the storage root")
+    root: Place = Field(min_length=1, description="fsspec URI; '{storage}' stands for the storage root, '~' for the home folder")
     videos: str | None = Field("videos", description="folder of the video files below the root, scanned recursively; null: features only")
     annotations: tuple[AnnotationFile, ...] = ()
     allow: tuple[ProblemKind | CheckName, ...] = Field(

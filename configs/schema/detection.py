@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from configs.schema.recipes import Recipe
 from configs.schema.sampling import Sampling
-from configs.schema.strict import Strict
+from configs.schema.strict import Positive, Strict
 
 
 class KeyFrames(Strict):
@@ -45,7 +45,7 @@ class Pictures(Strict):
     pad_to: int = Field(32, ge=1, description="a batch is padded, right and below, to a multiple of this many pixels")
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (114.75, 114.75, 114.75)
-    std: tuple[float, float, float] = (57.375, 57.375, 57.375)
+    std: tuple[Positive, Positive, Positive] = (57.375, 57.375, 57.375)
 
 
 class LossWeights(Strict):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from configs.schema.recipes import Recipe
-from configs.schema.strict import Strict
+from configs.schema.strict import Place, Positive, Strict
 
 
 class FrameChoice(Strict):
@@ -37,7 +37,7 @@ class Images(Strict):
     contrast: float = Field(0.0, ge=0)
     saturation: float = Field(0.0, ge=0)
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
 
     @model_validator(mode="after")
     def _sizes(self) -> Images:
@@ -72,7 +72,7 @@ class ParsingRecipe(Recipe):
     states: tuple[str, ...] | None = Field(None, description="names of the states in the model's order; null: those of the tables, sorted")
     loss_weights: dict[str, float] = Field(default_factory=dict, description="of the family's criterion; those left out are its own")
     action_model: str | None = Field(None, description="registry URI or run folder of the recognition model that names a video's action")
-    action_file: str | None = Field(None, description="json {video: action} that names it instead; {storage} stands for the storage root")
+    action_file: Place | None = Field(None, description="json {video: action} that names it instead; {storage} stands for the storage root")
 
     @model_validator(mode="after")
     def _one_source_of_actions(self) -> ParsingRecipe:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from configs.schema.sampling import Images, Mixing, Sampling, Transforms, Views
-from configs.schema.strict import Strict, content_hash
+from configs.schema.strict import Positive, Strict, content_hash
 
 TaskName = Literal["recognition", "localization", "detection", "parsing"]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 TASKS: tuple[TaskName, ...] = ("recognition", "localization", "detection", "parsing")
 
 
@@ -37,12 +40,12 @@ class Optimizer(Strict):
     name: Literal["sgd", "adamw"]
     lr: float = Field(gt=0)
     weight_decay: float = Field(0.0, ge=0)
-    momentum: float = 0.9
+    momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     clip_grad_norm: float | None = Field(None, gt=0)
     base_batch_size: int | None = Field(None, ge=1, description="the LR is scaled by batch_size / base_batch_size")
-    lr_multipliers: dict[str, float] = Field(
+    lr_multipliers: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="by parameter-name prefix, or by a pattern (* and ?) of whole names; the longest that fits counts"
     )
     layer_decay: float | None = Field(None, gt=0, le=1, description="each block's LR as a share of the next one's (transformers)")
@@ -69,9 +72,9 @@ class Schedule(Strict):
         "after", description="what first has the full rate: the step (epoch) after the warm-up, or the last one of it"
     )
     during_warmup: Literal["waits", "multiplied", "met"] = "waits"
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[Positive, ...] = ()
     per: Literal["step", "epoch"] = Field("step", description="when the rate moves")
-    gamma: float = 0.1
+    gamma: float = Field(0.1, gt=0)
     min_lr: float = Field(0.0, ge=0)
     cosine_epochs: float | None = Field(
         None, gt=0, description="half a period of the cosine; null: what is left of the training. A longer one is cut off at its end"
@@ -79,6 +82,8 @@ class Schedule(Strict):
 
     @model_validator(mode="after")
     def _of_a_cosine(self) -> Schedule:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones {list(self.milestones)} do not ascend")
         if self.cosine_epochs is not None and self.kind != "cosine":
             raise ValueError(f"cosine_epochs {self.cosine_epochs} is for kind cosine, not {self.kind}")
         return self
@@ -118,7 +123,7 @@ class Training(Strict):
     sync_batch_norm: bool = Field(False, description="statistics over all workers")
     recompute: bool = Field(False, description="activation checkpointing: less memory, a third more time")
     repeated_augmentation: int = Field(1, ge=1, description="differently augmented copies of each sample in a batch")
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations on the validation split")
     init_from: str | None = Field(None, description="URI of a checkpoint: of this network, its trunk, a pre-training or an image network")
     init_head: HeadLabels | None = Field(None, description="labels of that checkpoint's classifier where it has others; null: fresh")
@@ -149,8 +154,18 @@ class Gate(Strict):
 
     metric: str
     floor: float
-    min_gain: float = 0.0
+    min_gain: float = Field(0.0, ge=0)
     registered_model: str
+
+
+def _check_plain(name: str, value: Any) -> None:
+    """Raises ValueError for a value of the model section that looks like a number, or a truth value, and is none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name}: {value} is not a finite number")
+    if isinstance(value, str) and re.fullmatch(r"[-+]?[\d.][\d_.:]*(e[-+]?\d+)?|true|false|yes|no|on|off", value, re.I | re.A):
+        raise ValueError(f"{name}: '{value}' is text: write a number in decimal digits, true or false, without quotes")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _check_plain(name, inner)
 
 
 class Recipe(Strict):
@@ -181,6 +196,8 @@ class Recipe(Strict):
         for name, place in cls.not_of_the_model.items():
             if name in model:
                 raise ValueError(f"{name} belongs to {place}, not to its model section")
+        for name, value in model.items():
+            _check_plain(name, value)
         return model
 
     def key(self) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from configs.schema.strict import Strict
+from configs.schema.strict import Bounds, Place, Positive, Strict, in_order
+
+Sides = Annotated[tuple[int, int], AfterValidator(in_order)]
 
 
 class Sampling(Strict):
@@ -53,20 +55,20 @@ class RandomErasing(Strict):
     mode: Literal["constant", "random", "pixel", "bytes"] = Field(
         "pixel", description="after normalisation: zeros, one random colour, or normal noise; bytes: uniform noise of 0..255 before it"
     )
-    area: tuple[float, float] = (0.02, 1 / 3)
-    aspect: tuple[float, float] = (0.3, 10 / 3)
+    area: Bounds = (0.02, 1 / 3)
+    aspect: Bounds = (0.3, 10 / 3)
 
 
 class Transforms(Strict):
     """Pixels on their way to the model. Boxes and sizes in pixels, mean and std on the 0..255 scale, RGB."""
 
     short_side: int = Field(ge=8)
-    short_side_range: tuple[int, int] | None = Field(None, description="training: shorter side drawn from these two bounds, both included")
+    short_side_range: Sides | None = Field(None, description="training: shorter side drawn from these two bounds, both included")
     crop: int = Field(ge=8)
     train_crop: Literal["random", "random_resized", "multi_scale"] = "random_resized"
-    area: tuple[float, float] = Field((0.08, 1.0), description="share of the image a random_resized crop covers")
-    aspect: tuple[float, float] = Field((3 / 4, 4 / 3), description="width / height of a random_resized crop")
-    scales: tuple[float, ...] = Field((1.0, 0.875, 0.75, 0.66), description="multi_scale: sides as shares of the shorter one")
+    area: Bounds = Field((0.08, 1.0), description="share of the image a random_resized crop covers")
+    aspect: Bounds = Field((3 / 4, 4 / 3), description="width / height of a random_resized crop")
+    scales: tuple[Positive, ...] = Field((1.0, 0.875, 0.75, 0.66), description="multi_scale: sides as shares of the shorter one")
     max_scale_gap: int = Field(1, ge=0, description="multi_scale: how many scales width and height may be apart")
     fixed_places: Literal[5, 13] | None = Field(13, description="multi_scale: how many places; null is anywhere")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
@@ -80,7 +82,7 @@ class Transforms(Strict):
     erasing: RandomErasing | None = None
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
-    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    std: tuple[Positive, Positive, Positive] = (58.395, 57.12, 57.375)
 
 
 class Views(Strict):
@@ -99,7 +101,7 @@ class Views(Strict):
 class Images(Strict):
     """Single images as a second source of training, for networks with a branch for them."""
 
-    root: str = Field(description="fsspec URI of a folder of folders, one a class; '{storage}' stands for the storage root")
+    root: Place = Field(description="fsspec URI of a folder of folders, one a class; '{storage}' stands for the storage root")
     per_clip: int = Field(ge=1, description="images that come with every clip of a batch")
     weight: float = Field(1.0, gt=0, description="of their loss beside that of the clips")
 

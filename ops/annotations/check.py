@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import yaml
 from pydantic import ValidationError
 
+from configs.loading import read_yaml
 from configs.schema import BUCKETS, ConfigError, Dataset, ProblemKind, TableName
 from ops.annotations.join import Videos, named_videos, videos_of
 from ops.annotations.read import Joined, Reading, join, read_files
@@ -105,11 +105,10 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
 def yaml_errors(error: ConfigError, name: str) -> list[str]:
     """All mistakes of the dataset YAML that the error names, one a line; the error itself where they cannot be told apart."""
     try:
-        value = yaml.safe_load(Path(error.where).read_text(encoding="utf-8"))
-        Dataset.model_validate({**value, "name": name})
+        Dataset.model_validate({**read_yaml(Path(error.where)), "name": name})
     except ValidationError as found:
         return [_mistake(item) for item in found.errors()]
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
+    except ConfigError:
         return [str(error)]
     return [str(error)]
 

@@ -59,7 +59,7 @@ def actions_of(
 def _from_file(recipe: ParsingRecipe, videos: Sequence[PartVideo], layout: Layout) -> dict[str, str]:
     assert recipe.action_file is not None
     where = f"recipe '{recipe.name}'"
-    uri = recipe.action_file.format(storage=layout.root)
+    uri = layout.placed(recipe.action_file)
     try:
         found = read_actions(read_bytes(uri), uri)
     except FileNotFoundError as error:

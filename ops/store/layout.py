@@ -6,6 +6,7 @@ can write to the store. `below` is the one assertion that a path stays below its
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -57,7 +58,11 @@ class Layout:
 
     def dataset_root(self, dataset: Dataset) -> str:
         """Folder of the dataset's own files, as its owner laid them out."""
-        return dataset.root.format(storage=self.root).rstrip("/")
+        return self.placed(dataset.root).rstrip("/")
+
+    def placed(self, uri: str) -> str:
+        """A URI of a YAML, in which '{storage}' stands for the root and a '~' in front for the home folder; other braces are a name's."""
+        return os.path.expanduser(uri.replace("{storage}", self.root))
 
     def videos_folder(self, dataset: Dataset) -> str:
         """Folder that ingest scans. Raises ConfigError for a dataset without video files."""

@@ -46,7 +46,7 @@ class Recognition:
     def images(self) -> ImageFolder | None:
         """The recipe's images beside the clips, listed once."""
         images = self.recipe.images
-        return None if images is None else read_folder(images.root.format(storage=self.layout.root).rstrip("/"))
+        return None if images is None else read_folder(self.layout.placed(images.root).rstrip("/"))
 
     def check(self) -> None:
         """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong setting."""

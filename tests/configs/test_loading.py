@@ -170,3 +170,67 @@ def test_configurations_do_not_change_after_they_are_read() -> None:
     dataset = Dataset(name="d", title="t", licence="l", root="r")
     with pytest.raises(ValueError, match="frozen"):
         dataset.root = "elsewhere"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "old, new, field, says",
+    [
+        ("crop: 88", "crop: 88, flip: yes", "transforms.flip", "without quotes"),
+        ("crop: 88", "crop: 88, flip: true", "transforms.flip", "valid number"),
+        ("crop: 88", "crop: true", "transforms.crop", "valid integer"),
+        ("crop: 88", "crop: 88.0", "transforms.crop", "valid integer"),
+        ("crop: 88", "crop: 010", "transforms.crop", "decimal digits"),
+        ("crop: 88", "crop: 1_000", "transforms.crop", "decimal digits"),
+        ("crop: 88", "crop: 88, std: [0, 1, 1]", "transforms.std.0", "greater than 0"),
+        ("crop: 88", "crop: 88, area: [1, 0.5]", "transforms.area", "the smaller one first"),
+        ("lr: 0.05", "lr: .inf", "optimizer.lr", "finite"),
+        ("lr: 0.05", "lr: .nan", "optimizer.lr", "finite"),
+        ("lr: 0.05", "lr: '0.05'", "optimizer.lr", "without quotes"),
+        ("lr: 0.05", "lr: 0.05, momentum: -0.9", "optimizer.momentum", "greater than or equal to 0"),
+        ("lr: 0.05", "lr: 0.05, betas: [0.9, 1]", "optimizer.betas.1", "less than 1"),
+        ("epochs: 1", "epochs: 1:30", "training.epochs", "decimal digits"),
+        ("epochs: 1", "epochs: 1, sync_batch_norm: on", "training.sync_batch_norm", "true or false"),
+        ("epochs: 1", "epochs: 1, sync_batch_norm: 1", "training.sync_batch_norm", "valid boolean"),
+        ("kind: cosine", "kind: multistep, milestones: [2, 1]", "schedule", "do not ascend"),
+        ("depth: 18", "depth: 18, dropout: '0.5'", "model", "'0.5' is text"),
+        ("depth: 18", "depth: 18, dropout: .nan", "model", "not a finite number"),
+        ("  gate:", "  views: {num_crops: true}\n  gate:", "views.num_crops", "not a truth value"),
+    ],
+)
+def test_a_value_of_another_kind_is_no_number_and_no_truth_value(own: Path, old: str, new: str, field: str, says: str) -> None:
+    error = _refused(own, RECIPE.replace(old, new, 1))
+    assert error.field == field and says in error.allowed
+
+
+def test_words_that_yaml_versions_read_differently_are_text(own: Path) -> None:
+    text = RECIPE.replace("mine:", "on:").replace("lr: 0.05", "lr: 5e-2").replace("dataset: figures", "dataset: no")
+    (own / "recognition/my.yaml").write_text(text)
+    recipe = configs.load("on")
+    assert recipe.dataset == "no" and recipe.optimizer.lr == 0.05
+    (own / "datasets/no.yaml").write_text('title: 2024-01-31\nlicence: 007\nroot: "/d"\nflip_labels: {on: off, yes: no}\n')
+    dataset = configs.dataset("no")
+    assert (dataset.title, dataset.licence, dataset.flip_labels) == ("2024-01-31", "007", {"on": "off", "yes": "no"})
+
+
+def test_endings_of_yaml_files(own: Path) -> None:
+    (own / "recognition/my.yml").write_text(RECIPE)
+    (own / "datasets/short.yml").write_text(DATASET)
+    (own / "datasets/._mine.yaml").write_bytes(b"\x00\x05\x16\x07\xff")
+    (own / "recognition/._my.yaml").write_bytes(b"\x00\x05\x16\x07\xff")
+    (own / "datasets/bom.yaml").write_text("\ufeff" + DATASET)
+    assert configs.load("mine").family == "tsn" and configs.dataset("short").title == configs.dataset("bom").title == "Mine"
+    assert {"short", "bom"} <= set(configs.datasets()) and not any(name.startswith(".") for name in configs.datasets())
+    (own / "datasets/short.yaml").write_text(DATASET)
+    with pytest.raises(ConfigError, match=r"short\.yml.*a second file of dataset 'short'.*short\.yaml"):
+        configs.dataset("short")
+    for place in ("datasets/other.yaml.txt", "late.yaml"):
+        (own / place).write_text(DATASET)
+        name = Path(place).name.split(".")[0]
+        with pytest.raises(ConfigError, match=rf"{place} is not read: the file has to be .*/datasets/{name}\.yaml"):
+            configs.dataset(name)
+
+
+@pytest.mark.parametrize("root", ["/data/{STORAGE}/x", "{ storage }/x", "$DATA/x", "${DATA}/x", ""])
+def test_a_root_that_names_nothing_is_refused(root: str) -> None:
+    with pytest.raises(ValueError, match="storage|variables|at least 1"):
+        Dataset(name="d", title="t", licence="l", root=root)

@@ -111,5 +111,13 @@ def test_what_ingest_knows_already_is_used(root: Path, layout: Layout):
     assert found.ingested and found.joined.report.kinds == {"past_end": 1}  # b is new: nothing is known of its length
 
 
+def test_braces_and_the_home_folder_in_a_root(root: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(root.parent))
+    root.rename(root.parent / "d {v2}")
+    found = examine(dataset(root="~/d {v2}/"), layout)
+    assert found.good and found.root == f"{root.parent}/d {{v2}}"
+    assert examine(dataset(root="{storage}/d {v2}"), layout).good
+
+
 def test_there_is_advice_for_every_kind():
     assert set(ADVICE) == set(PROBLEM_KINDS)
