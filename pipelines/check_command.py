@@ -19,7 +19,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import configs
-from configs.schema import PROBLEM_KINDS, ConfigError
+from configs.schema import DOUBTS, NOTES, PROBLEM_KINDS, ConfigError
 
 if TYPE_CHECKING:
     from ops.annotations.check import Examination
@@ -83,7 +83,7 @@ def _check_dataset(arguments: argparse.Namespace, settings: configs.Settings, co
     print_problems(console, found.joined.problems, found.joined.leave.allows, arguments.all)
     _write_csv(console, arguments.csv, found.joined.problems, found.joined.leave.allows)
     _print_verdict(console, found)
-    return 0 if found.good else 1
+    return 0 if found.usable else 1
 
 
 def _print_config_errors(console: Console, error: ConfigError, name: str) -> int:
@@ -179,8 +179,12 @@ def _print_counts(console: Console, found: Examination) -> None:
 
 def _print_verdict(console: Console, found: Examination) -> None:
     name, report = found.dataset.name, found.joined.report
-    if found.error is None and found.num_files:
-        console.print(f"[bold green]Good[/]: {report.rows:,} rows can be used, {report.num_problems:,} are left out by name.")
+    if found.usable:
+        rows = f"{report.rows:,} rows can be used, {report.num_problems:,} are left out by name."
+        console.print(f"[bold green]Good[/]: {rows}" if found.good else f"[bold yellow]Usable, but see the doubts above[/]: {rows}")
+        if found.doubts:
+            names = escape(f"allow: [{', '.join(dict.fromkeys((*found.dataset.allow, *(item.kind for item in found.doubts))))}]")
+            console.print(f"  correct the files; or say in the YAML that it is meant so: [bold]{names}[/]", soft_wrap=True)
         if found.ingested:
             console.print(f"Next: kinograph run --dataset {name} --recipe RECIPE")
         else:
@@ -205,7 +209,7 @@ def _print_verdict(console: Console, found: Examination) -> None:
 def print_problems(console: Console, problems: list[Problem], allows: Callable[[Problem], bool], everything: bool) -> None:
     """Problems by kind: how many, whether the YAML lets them pass, what to do, and rows as examples."""
     from ops.annotations.check import ADVICE
-    from ops.annotations.report import NOTES, by_kind
+    from ops.annotations.report import by_kind
     from ops.annotations.rows import describe
 
     by = {kind: [problem for problem in problems if problem.kind == kind] for kind in by_kind(problems)}
@@ -214,7 +218,8 @@ def print_problems(console: Console, problems: list[Problem], allows: Callable[[
         rows, count, refused = by[kind], len(by[kind]), refusals[kind]
         if kind == "count" and not everything:
             continue  # the table of counts has said it
-        state = "a note" if kind in NOTES else "[green]allowed[/]" if not refused else f"[red]{refused:,} refused[/]"
+        state = "[green]allowed[/]" if not refused else f"[red]{refused:,} refused[/]"
+        state = "a note" if kind in NOTES else "[yellow]to look at[/]" if kind in DOUBTS else state
         title = f"[cyan]{kind}[/]: {PROBLEM_KINDS[kind]}; {count:,} {'row' if count == 1 else 'rows'}, {state}"  # type: ignore[index]
         console.print(f"[bold]{title}[/]", soft_wrap=True)
         if everything:  # there may be a million, and a table would have to wait for the last

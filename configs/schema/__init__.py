@@ -6,7 +6,10 @@ Nothing here imports torch, ray, mlflow, decord or zarr: Dagster loads this modu
 
 from configs.schema.datasets import (
     BUCKETS,
+    DOUBTS,
+    NOTES,
     PROBLEM_KINDS,
+    QUESTIONS,
     AnnotationFile,
     AnnotationFormat,
     CheckName,
@@ -37,7 +40,8 @@ from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, 
 from configs.schema.strict import ConfigError, Strict, content_hash
 
 __all__ = [
-    "BUCKETS", "PROBLEM_KINDS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName", "ConfigError", "Dataset",
+    "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS",
+    "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName", "ConfigError", "Dataset",
     "DetectionRecipe", "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images", "LocalizationRecipe", "Mixing",
     "Optimizer",
     "ProblemKind", "Published", "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",

@@ -18,12 +18,17 @@ AnnotationFormat = Literal[
     "kinetics_tps_json",
 ]  # fmt: skip
 # What can be wrong with a row. A file with a problem is refused as a whole unless the dataset's YAML allows the kind by name;
-# then the row is left out and the others are kept. The last two are notes: they are reported and refuse nothing.
+# then the row is left out and the others are kept.
 ProblemKind = Literal[
     "columns", "text", "long_line", "empty", "value", "negative_time", "end_before_start", "box_outside", "box_inverted", "box_empty",
     "unknown_label", "unknown_split", "duplicate", "contradiction", "missing_video", "past_end", "structure",
-    "unannotated_video", "count",
+    "similar_labels", "time_unit", "empty_class", "unannotated_video", "count", "vocabulary", "matched_name",
 ]  # fmt: skip
+# What leaves no row out: questions refuse the dataset until its YAML allows them by name, which says that it is meant so; doubts keep a
+# check from calling it good until then; notes are told.
+QUESTIONS: tuple[ProblemKind, ...] = ("similar_labels", "time_unit")
+DOUBTS: tuple[ProblemKind, ...] = ("empty_class",)
+NOTES: tuple[ProblemKind, ...] = ("unannotated_video", "count", "vocabulary", "matched_name")
 PROBLEM_KINDS: dict[ProblemKind, str] = {
     "columns": "wrong number of columns",
     "text": "not readable text (encoding, quotes)",
@@ -42,8 +47,13 @@ PROBLEM_KINDS: dict[ProblemKind, str] = {
     "missing_video": "a row whose video is not in the folder",
     "past_end": "a row that lies past the end of its video",
     "structure": "json or pickle of another shape",
+    "similar_labels": "labels that differ in case, blanks, punctuation or their Unicode form alone",
+    "time_unit": "times that fit their videos in another unit, or on another clock",
+    "empty_class": "labels of the vocabulary that no row has",
     "unannotated_video": "a video that no row names (note)",
     "count": "another number of rows than the dataset's publisher gives (note)",
+    "vocabulary": "how a vocabulary file was read (note)",
+    "matched_name": "a video whose name in the rows is not quite that of its file (note)",
 }
 # What is asked of a dataset as a whole before a model is trained on it; `allow` lets a failing one pass by its name.
 CheckName = Literal["quarantine_floor", "second_decoder", "no_leak", "label_vocabulary", "coverage"]
@@ -76,6 +86,9 @@ class AnnotationFile(Strict):
     labels: str | None = Field(None, description="vocabulary: a text, csv, json or .pbtxt file, in the format's official form")
     target: str = Field("label", pattern=r"^[a-z_]+$", description="which label of a row is read: EPIC has verb, noun and action")
     multi_label: bool = Field(False, description="a clip may have several labels: one row each")
+    first_id: int | None = Field(
+        None, ge=0, le=1, description="number of the first label, where rows name labels by number; null: as the vocabulary says, or 0"
+    )
     exclusions: str | None = Field(None, description="csv of excluded timestamps (ava_csv)")
     allow: tuple[ProblemKind, ...] = Field((), description="kinds of bad rows to leave out, keeping the others; beside the dataset's")
 
@@ -112,7 +125,7 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _notes_need_no_leave(self) -> Dataset:
-        for kind in ("unannotated_video", "count"):
+        for kind in NOTES:
             if kind in self.allow or any(kind in file.allow for file in self.annotations):
                 raise ValueError(f"'{kind}' is a note and refuses nothing: it needs no 'allow'")
         return self

@@ -16,6 +16,7 @@ from configs.schema import BUCKETS, ConfigError, Dataset, ProblemKind, TableName
 from ops.annotations.join import Videos, named_videos, videos_of
 from ops.annotations.read import Joined, Reading, join, read_files
 from ops.annotations.report import refusal
+from ops.annotations.rows import Problem
 from ops.annotations.vocabulary import AnnotationError
 from ops.media.buckets import stem_of
 from ops.media.listing import Listing, list_videos
@@ -43,6 +44,11 @@ ADVICE: dict[ProblemKind, str] = {
     "missing_video": "put the video in the folder, correct the 'video' template, or remove the row",
     "past_end": "correct the time; a shortened or wrong copy of the video shows like this too",
     "structure": "compare the place with the form of the file",
+    "similar_labels": "spell a label in one way everywhere; if these are different classes, allow it by this name",
+    "time_unit": "write seconds of the video file; if the times are right as they are, allow it by this name",
+    "empty_class": "nothing, if it is meant so, but then allow it by this name; else compare the vocabulary with the rows",
+    "vocabulary": "nothing, if the labels above are right",
+    "matched_name": "nothing, if these are the same videos",
     "unannotated_video": "nothing, if these are meant to be without labels",
     "count": "compare your files with the publisher's; a partial copy shows like this",
 }
@@ -77,8 +83,18 @@ class Examination:
 
     @property
     def good(self) -> bool:
+        """Whether annotations and folders are fit for use, and nothing is in doubt."""
+        return self.usable and not self.doubts
+
+    @property
+    def usable(self) -> bool:
         """Whether annotations and folders are fit for use."""
         return self.error is None and (self.num_files > 0 or self.dataset.videos is None)
+
+    @property
+    def doubts(self) -> list[Problem]:
+        """What refuses nothing, but may not be meant; the YAML's `allow` says that it is."""
+        return self.joined.leave.doubts(self.joined.problems)
 
 
 def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = lambda path: None) -> Examination:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ops.annotations.rows import Context, Fault, Problem, Read, Rows
+from ops.annotations.vocabulary import AnnotationError
 from ops.store.tables import CLIPS
 
 COLUMNS = ("clip_id", "video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
@@ -44,6 +47,9 @@ class Clips:
         words = () if context.vocabulary is None else context.vocabulary.names
         # The labels of the first pass over a list without a vocabulary file are the ids themselves.
         self.ids_are_names = bool(words) and all(WHOLE_NUMBER.fullmatch(word) for word in words)
+        self.known = frozenset[str]() if self.ids_are_names else frozenset(words)
+        self.by_number = False
+        self.folders = Counter[tuple[str, str]]()  # (folder that is named as a label, label) of rows that name theirs by number
 
     def refuse(self, problem: Problem | Fault, line: int = 0, place: str = "") -> None:
         """Notes a bad row."""
@@ -66,10 +72,10 @@ class Clips:
     ) -> None:
         """One clip: a row for each of its labels, or its problems.
 
-        `columns` fill the video template. `labels` are names, or ids that count from 0 in the vocabulary; none is good in the test split
-        only. `split` is the file's own word ('train', 'val', 'test'), None when it has none; the config's goes before it. `span_s` is the
-        place inside the video file, None where the clip is the whole file, and `mark` tells the clips of one video apart. `file` is the
-        file of a folder that the row stands in.
+        `columns` fill the video template. `labels` are names, or numbers as the vocabulary gives them, else from the context's first on;
+        none is good in the test split only. `split` is the file's own word ('train', 'val', 'test'), None when it has none; the config's
+        goes before it. `span_s` is the place inside the video file, None where the clip is the whole file, and `mark` tells the clips of
+        one video apart. `file` is the file of a folder that the row stands in.
         """
         context = self.context
         split = context.split or split
@@ -89,6 +95,8 @@ class Clips:
         start_s, end_s = span_s or (None, None)
         for item in found or [(None, None)]:
             if not isinstance(item, Fault):
+                if columns.get("parent") in self.known and item[0] is not None:
+                    self.folders[columns["parent"], item[0]] += 1
                 self.rows.add(f"{video_id}{mark}", video_id, split, context.target, item[0], item[1], start_s, end_s, source)
 
     def _label(self, label: str | int) -> tuple[str, int] | Fault:
@@ -99,10 +107,15 @@ class Clips:
             if label_id is None:
                 known = "unknown label" if isinstance(label, str) else "unknown label id"
                 return Fault("label", label if label != "" else "(empty)", "unknown_label", known)
+            self.by_number |= isinstance(label, int)
             return str(label), label_id
-        if label not in words.name_of:
-            return Fault("label", str(label), "unknown_label", f"the vocabulary's ids are 0 to {len(words.names) - 1}")
-        return words.name_of[label], label
+        self.by_number = True
+        name = words.numbered(label, self.context.first_id)
+        if name is None:
+            first = self.context.first_id or 0
+            ids = words.numbers if self.context.first_id is None and words.numbers else range(first, first + len(words.names))
+            return Fault("label", str(label), "unknown_label", f"the vocabulary's ids are {ids[0]} to {ids[-1]}")
+        return name, words.id_of[name]
 
     def _other_faults(self, labels: Sequence[str | int], split: str | None) -> list[Fault]:
         faults = []
@@ -118,5 +131,15 @@ class Clips:
         return faults
 
     def finish(self, expected: str, excluded: int = 0) -> Read:
-        """The reader's answer. Raises AnnotationError when no row is good."""
-        return self.rows.finish(self.context, self.problems, expected, excluded)
+        """The reader's answer. Raises AnnotationError when no row is good, and when the rows' folders give their ids other labels."""
+        self._check_folders()
+        return replace(self.rows.finish(self.context, self.problems, expected, excluded), by_number=self.by_number)
+
+    def _check_folders(self) -> None:
+        """Most videos lie in folders that are named as labels, but as others than their ids: vocabulary and ids have different orders."""
+        named, wrong = self.folders.total(), sum(count for (folder, label), count in self.folders.items() if folder != label)
+        if len({folder for folder, _ in self.folders}) < 2 or named * 2 < self.rows.count or wrong * 2 <= named:
+            return
+        folder, label = next(pair for pair in self.folders if pair[0] != pair[1])
+        found = f"the id of '{label}' for a video in the folder '{folder}' ({wrong} of {self.rows.count} rows disagree so)"
+        raise AnnotationError(self.context.file, "labels", found, "a vocabulary in the order of the rows' ids")

@@ -18,7 +18,8 @@ UNCLOSED = "unexpected end of data"  # how csv calls a quote that is open at the
 def text_lines(data: bytes, file: str) -> Iterator[tuple[int, str | Problem]]:
     """(line number, text without its end), or (line number, problem) for a line that cannot be read. Blank lines are passed over.
 
-    Lines end in LF or CRLF; in CR where the file holds no LF at all. Raises AnnotationError for an empty file and for one that is not UTF-8 text at all (UTF-16, compressed, binary).
+    Lines end in LF or CRLF; in CR where the file holds no LF at all. Raises AnnotationError for an empty file and for one that is not
+    UTF-8 text at all (UTF-16, compressed, binary).
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
     if not data or data.isspace():

@@ -11,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from types import ModuleType
 
 import pyarrow as pa
 
 from configs.schema import AnnotationFile, Dataset, TableName
+from ops.annotations.doubts import check_numbers, empty_classes, similar, with_near_labels
 from ops.annotations.join import (
     Videos,
     coverage,
@@ -32,9 +33,9 @@ from ops.annotations.join import (
     without_repeats,
 )
 from ops.annotations.lines import LINE_LIMIT
-from ops.annotations.report import NOTES, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
+from ops.annotations.report import ROWLESS, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
 from ops.annotations.report import last_report as last_report
-from ops.annotations.rows import Context, Entry, NoGoodRow, Problem, Read
+from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 from ops.store.files import list_files, read_bytes, remove
 from ops.store.layout import Layout
@@ -55,13 +56,17 @@ class FileRead:
 
 @dataclass
 class Reading:
-    """What the files hold, before it is known which videos are there. Tables have each row once, and no contradictions."""
+    """What the files hold, before it is known which videos are there. Tables have each row once, and no contradictions.
+
+    `problems` are those of single rows, `words` speak of a table's labels as a whole.
+    """
 
     files: list[FileRead] = field(default_factory=list)
     tables: dict[TableName, pa.Table] = field(default_factory=dict)
     vocabularies: dict[tuple[TableName, str], Vocabulary] = field(default_factory=dict)
     entries: list[tuple[TableName, Entry]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    words: list[Problem] = field(default_factory=list)
     errors: list[AnnotationError] = field(default_factory=list)
     excluded: int = 0
     excluded_frames: set[tuple[str, str, float]] = field(default_factory=set)
@@ -109,7 +114,7 @@ def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
 
 def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
     """The reading against the videos that are there: what the tables keep, every problem and note, and the report."""
-    kept, problems, errors = dict[TableName, pa.Table](), list(reading.problems), list(reading.errors)
+    kept, problems, errors = dict[TableName, pa.Table](), [*reading.problems, *reading.words], list(reading.errors)
     for kind, table in reading.tables.items():
         error = unmet(kind, table, videos)
         if error is not None:  # one error, not a problem for each row
@@ -125,8 +130,8 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
         rows=sum(table.num_rows for table in kept.values()),
         coverage=coverage(reading.tables, kept, reading.entries, videos),
         counts=counts,
-        kinds={kind: count for kind, count in found.items() if kind not in NOTES},
-        notes={kind: count for kind, count in found.items() if kind in NOTES},
+        kinds={kind: count for kind, count in found.items() if kind not in ROWLESS},
+        notes={kind: count for kind, count in found.items() if kind in ROWLESS},
         unusable=tuple(str(error) for error in errors),
         excluded=reading.excluded,
     )
@@ -220,19 +225,34 @@ def _read_target(
     if not parts:
         return None
     table = pa.concat_tables([part.table for part in parts])
-    if known is None:
-        try:
-            known = from_found(train_labels(table), f"dataset '{dataset.name}', {kind}")
-        except AnnotationError as error:
-            reading.errors.append(error)
-            return None
-        table, unknown = with_ids(table, known)
-        reading.problems += unknown
+    try:
+        if known is None:
+            known = from_found(train_labels(table), f"dataset '{dataset.name}', {kind}", files[0].first_id or 0)
+            table, unknown = with_ids(table, known)
+            reading.problems += unknown
+        reading.problems = with_near_labels(reading.problems, known)
+        check_numbers(table, known, files, any(part.by_number for part in parts))
+    except AnnotationError as error:
+        reading.errors.append(error)
+        return None
+    reading.words += _about_labels(kind, table, known, files)
     reading.vocabularies[kind, target] = known
     reading.entries += [(kind, entry) for part in parts for entry in part.entries]
     table, repeats = without_repeats(table, kind, any(file.multi_label for file in files))
     reading.problems += repeats
     return table
+
+
+def _about_labels(kind: TableName, table: pa.Table, known: Vocabulary, files: list[AnnotationFile]) -> list[Problem]:
+    """Words on a table's labels as a whole."""
+    path, found = next((file.labels for file in files if file.labels), None) or files[0].path, list[Problem]()
+    if known.word:
+        found.append(Fault("labels", path, "vocabulary", known.word).at(files[0].path, 0))
+    if kind == "parts":  # their label is their video's
+        for column in ("part", "state"):
+            found += similar((name for name in table[column].unique().to_pylist() if name is not None), files[0].path, column)
+        return found
+    return found + similar(known.names, files[0].path) + empty_classes(table, known, files[0].path, own_ids=kind == "boxes")
 
 
 def _borrows(dataset: Dataset, files: list[AnnotationFile]) -> bool:
@@ -284,7 +304,7 @@ def _read_file(file: AnnotationFile, dataset: Dataset, layout: Layout, known: Vo
     where, module = f"dataset '{dataset.name}', {file.path}", format_module(file.format)
     if file.table not in tables_of(module):
         raise AnnotationError(where, "table", file.table, f"{' or '.join(tables_of(module))} for {file.format}")
-    for option in ("subset", "fold"):
+    for option in ("subset", "fold", "first_id"):
         if getattr(file, option) is not None and option not in getattr(module, "OPTIONS", ()):
             raise AnnotationError(where, option, getattr(file, option), f"nothing: {file.format} has no {option}")
     excluded, problems = frozenset[tuple[str, float]](), list[Problem]()
@@ -294,7 +314,7 @@ def _read_file(file: AnnotationFile, dataset: Dataset, layout: Layout, known: Vo
         excluded, problems = module.exclusions(_bytes(dataset, layout, file.exclusions), file.exclusions)
     context = Context(
         dataset.name, file.path, table=file.table, video=file.video, subset=file.subset, split=file.split, fold=file.fold,
-        target=file.target, multi_label=file.multi_label, vocabulary=known, splits=splits, excluded=excluded,
+        target=file.target, multi_label=file.multi_label, first_id=file.first_id, vocabulary=known, splits=splits, excluded=excluded,
     )  # fmt: skip
     uri = _uri(dataset, layout, file.path)
     try:
@@ -304,7 +324,7 @@ def _read_file(file: AnnotationFile, dataset: Dataset, layout: Layout, known: Vo
         if isinstance(error, NoGoodRow):
             raise NoGoodRow(whole, error.field, error.found, error.expected, problems + error.problems) from error
         raise AnnotationError(whole, error.field, error.found, error.expected) from error
-    return Read(read.table, problems + read.problems, read.excluded, read.entries, read.excluded_frames)
+    return replace(read, problems=problems + read.problems)
 
 
 def _uri(dataset: Dataset, layout: Layout, path: str) -> str:

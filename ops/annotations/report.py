@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from configs.schema import PROBLEM_KINDS, Dataset, ProblemKind, TableName
+from configs.schema import DOUBTS, NOTES, PROBLEM_KINDS, QUESTIONS, Dataset, ProblemKind, TableName
 from ops.annotations.rows import Entry, Problem, describe
 from ops.annotations.vocabulary import AnnotationError
 from ops.store.layout import Layout
 from ops.store.tables import PROBLEMS, read_table, write_table
 
-NOTES: tuple[ProblemKind, ...] = ("unannotated_video", "count")  # reported, and refuse nothing
+ROWLESS: tuple[ProblemKind, ...] = (*QUESTIONS, *DOUBTS, *NOTES)  # they leave no row out
 TOLD = 20  # problems that a refusal shows in words
 REPORT = b"kinograph.report"  # key of the report in the problem table's metadata
 
@@ -56,9 +56,9 @@ class Count:
 class AnnotationReport:
     """What `annotate` found: rows kept, coverage per table and split, problems by kind, counts against the publisher's.
 
-    kinds: rows left out, by kind of problem; notes: what is reported but left nothing out, likewise. unusable: files that could not be
-    read at all, in words. excluded: rows that exclusion lists took out. refused: the dataset was refused, and only the problem table
-    was written.
+    kinds: rows left out, by kind of problem; notes: what left no row out (notes, doubts, questions), likewise. unusable: files that
+    could not be read at all, in words. excluded: rows that exclusion lists took out. refused: the dataset was refused, and only the
+    problem table was written.
     """
 
     dataset: str
@@ -98,13 +98,13 @@ def last_report(dataset: str, layout: Layout) -> AnnotationReport:
 
 
 class Leave:
-    """Which problems the dataset's YAML lets pass: notes always, others where `allow` of the dataset or of their file names the kind.
+    """Which problems the dataset's YAML lets pass: notes and doubts always, others where `allow` of the dataset or their file has the kind.
 
     Entries of `annotations` that name the same path count together.
     """
 
     def __init__(self, dataset: Dataset) -> None:
-        self._everywhere = frozenset[str]((*dataset.allow, *NOTES))
+        self._everywhere = frozenset[str](dataset.allow)
         self._files = dataset.annotations
         self._known = dict[str, frozenset[str]]()
 
@@ -117,7 +117,15 @@ class Leave:
 
     def allows(self, problem: Problem) -> bool:
         """Whether the problem may pass."""
+        return problem.kind in NOTES or problem.kind in DOUBTS or self.names(problem)
+
+    def names(self, problem: Problem) -> bool:
+        """Whether the YAML allows the problem by name."""
         return problem.kind in self._everywhere or problem.kind in self._kinds(problem.file)
+
+    def doubts(self, problems: Iterable[Problem]) -> list[Problem]:
+        """What may pass but keeps the dataset from being called good: the YAML does not say that it is meant."""
+        return [problem for problem in problems if problem.kind in DOUBTS and not self.names(problem)]
 
 
 def by_kind(problems: Iterable[Problem]) -> dict[str, int]:
@@ -183,15 +191,22 @@ def refusal(
         lines += [f"  {error}" for error in errors]
     if barred:
         kinds = by_kind(barred)
-        lines.append(f"{len(barred)} bad row{'s' if len(barred) > 1 else ''}:")
+        lines.append(f"{_number_of(barred)}:")
         lines += [f"  {count:>7} x {kind}: {PROBLEM_KINDS[kind]}" for kind, count in kinds.items()]  # type: ignore[index]
         lines.append(f"the first {TOLD} of them:" if len(barred) > TOLD else "they are:")
         lines += [f"  {describe(problem)}" for problem in barred[:TOLD]]
-        lines.append("correct the files; or leave such rows out and keep the others, by name, in the dataset's YAML:")
+        lines.append("correct the files; or leave such rows out and keep the others, or say that it is meant so, in the dataset's YAML:")
         lines.append(f"  allow: [{', '.join((*dataset.allow, *kinds))}]")
     if where:
         lines.append(f"every problem is a row of {where}; `kinograph check {dataset.name}` shows them without a run")
     return Refused(dataset.name, "\n".join(lines))
+
+
+def _number_of(barred: list[Problem]) -> str:
+    asked = sum(problem.kind in QUESTIONS for problem in barred)
+    rows = len(barred) - asked
+    words = [f"{rows} bad row{'s' if rows > 1 else ''}"] if rows else []
+    return ", ".join([*words, *([f"{asked} question{'s' if asked > 1 else ''} about all rows"] if asked else [])])
 
 
 class Refused(AnnotationError):

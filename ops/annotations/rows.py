@@ -87,7 +87,8 @@ class Context:
     `table` is the table to fill, for the formats that fill more than one. `video` is the template that turns a row's columns into a
     video_id. `subset` names the part of a file's videos to read, in the file's own word, where it has such parts. `split` overrides
     the file's own split, `fold` chooses one of a file's own splits, `target` one of a row's labels. `splits` maps video_id to split for
-    formats that carry none. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary
+    formats that carry none. `first_id` is the number of the first label where rows name theirs by number; None: as the vocabulary file
+    numbers them, else 0. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary
     every label is taken, and its id is filled in later.
     """
 
@@ -100,6 +101,7 @@ class Context:
     fold: int | None = None
     target: str = "label"
     multi_label: bool = False
+    first_id: int | None = None
     vocabulary: Vocabulary | None = None
     splits: Mapping[str, str] = field(default_factory=dict)
     excluded: frozenset[tuple[str, float]] = frozenset()
@@ -126,7 +128,7 @@ class Read:
     """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out.
 
     `entries` are the videos that the file lists beside its rows; empty where the rows say all. `excluded_frames` are the key frames of
-    the exclusion list that this file's videos have, as (video_id, split, timestamp_s).
+    the exclusion list that this file's videos have, as (video_id, split, timestamp_s). `by_number` says that rows name labels by number.
     """
 
     table: pa.Table
@@ -134,6 +136,7 @@ class Read:
     excluded: int = 0
     entries: tuple[Entry, ...] = ()
     excluded_frames: tuple[tuple[str, str, float], ...] = ()
+    by_number: bool = False
 
 
 class Rows:

@@ -1,16 +1,39 @@
-"""Label vocabularies from text files and protobuf text (.pbtxt)."""
+"""Label vocabularies from text files, json and protobuf text (.pbtxt)."""
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 MOST_CLASSES = 1_000_000  # a class number beyond is no class number
 ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 NAME = re.compile(r"""\bname\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 ID = re.compile(r"\b(?:label_)?id\s*:\s*(\d+)\b")
 NUMBERED = re.compile(r"(\d+)\s*:\s*(.+)")
+NUMBER = re.compile(r"[0-9]{1,9}")
+LINE_END = re.compile(r"\r\n|\n|\r")
+# What a person does not see at the ends of a label: blanks of any script, the zero-width ones, a byte order mark, bidi marks.
+INVISIBLE = " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\xad\u1680\u180e\u2028\u2029\u202f\u205f\u3000\ufeff" + "".join(
+    map(chr, [*range(0x2000, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)])
+)
+NUMBERINGS = (  # a label and its number; where a blank alone parts them, the number may be a word of the label
+    (re.compile(r"(?P<number>[0-9]{1,9})\s*[:,;=|\t]\s*(?P<name>\S.*)"), "number,name"),
+    (re.compile(r"(?P<name>.*?\S)\s*[,;=|\t]\s*(?P<number>[0-9]{1,9})"), "name,number"),
+    (re.compile(r"(?P<number>[0-9]{1,9})\s+(?P<name>\S.*)"), "number name"),
+    (re.compile(r"(?P<name>.*?\S)\s+(?P<number>[0-9]{1,9})"), "name number"),
+)
+NAME_WORDS = frozenset(
+    ("label", "labels", "label_name", "label name", "name", "names", "class", "classes", "class_name", "classname", "class name")
+    + ("category", "categories", "category_name", "action", "actions", "action_name", "display_name", "key", "verb", "noun", "text")
+)
+ID_WORDS = frozenset(
+    ("", "id", "ids", "idx", "index", "no", "nr", "number", "label_id", "label id", "label_idx", "label_index", "class_id", "class id")
+    + ("class_idx", "classid", "class_index", "category_id", "action_id", "unnamed: 0")
+)
 
 
 class AnnotationError(ValueError):
@@ -30,10 +53,15 @@ class Vocabulary:
 
     Ids are positions 0..n-1 for vocabularies of clips, segments and parts. For boxes they are the ids of the file, which start
     at 1 and may have gaps (60 of AVA's 80 ids are scored), so that predictions and official evaluators speak of the same ids.
+
+    `numbers` are those that the file gives its names, None where it gives none: rows that name a label by its number mean these. `word`
+    says how the file was read where there is something to say.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
+    numbers: tuple[int, ...] | None = field(default=None, compare=False)
+    word: str = field(default="", compare=False)
     id_of: Mapping[str, int] = field(init=False, repr=False, compare=False)
     name_of: Mapping[int, str] = field(init=False, repr=False, compare=False)
 
@@ -42,49 +70,179 @@ class Vocabulary:
         object.__setattr__(self, "name_of", dict(zip(self.ids, self.names, strict=True)))
 
 
+    def numbered(self, number: int, first: int | None = None) -> str | None:
+        """The name that a row means by a number; None where there is none. `first` is the number of the first name, None for the file's."""
+        if first is None and self.numbers is not None:
+            place = bisect_left(self.numbers, number)
+            return self.names[place] if place < len(self.numbers) and self.numbers[place] == number else None
+        return self.name_of.get(number - (first or 0))
+
+
 def from_names(names: list[str]) -> Vocabulary:
     """Vocabulary whose ids are the positions of the names."""
     return Vocabulary(tuple(names), tuple(range(len(names))))
 
 
-def from_found(found: Iterable[str], where: str) -> Vocabulary:
+def from_found(found: Iterable[str], where: str, first: int = 0) -> Vocabulary:
     """Vocabulary of the labels that a train split holds, sorted. Raises AnnotationError when there are none.
 
-    Labels that are all whole numbers are class numbers already: each is its own id, and a number that no row has keeps its place.
+    Labels that are all whole numbers are class numbers already: each is its own id, counted from `first`, and a number that no row has
+    keeps its place.
     """
     names = sorted(found)
     if not names:
         raise AnnotationError(where, "labels", None, "a vocabulary file in the config, since no labelled row is in the train split")
     if all(re.fullmatch(r"0|[1-9]\d{0,8}", name, re.ASCII) for name in names) and max(map(int, names)) < MOST_CLASSES:
-        return from_names([str(number) for number in range(max(map(int, names)) + 1)])
+        return from_names([str(number) for number in range(first, max(map(int, names)) + 1)])
     return from_names(names)
 
 
 def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:
-    """A vocabulary file; `.pbtxt` by its name, else text.
+    """A vocabulary file; `.pbtxt` and `.json` by its name, else text.
 
-    `own_ids` (boxes): the ids of the file; a text file then has lines of `id: name`. Otherwise a text file has one label a line, and
-    ids are positions. Raises AnnotationError on wrong encoding, an empty file, a missing id, or a name or id given twice.
+    `own_ids` (boxes): the ids of the file; a text file then has lines of `id: name`. Otherwise ids are positions: of a text file's lines,
+    or of its labels in the order of the numbers beside them (`3,run`, `run;3`, `3 run`; columns by their names where a header has some).
+    Json is a list of labels, or a map between labels and numbers. Raises AnnotationError on wrong encoding, an empty file, a comment, a
+    missing id, and a name or id given twice.
     """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise AnnotationError(file, "encoding", f"byte {data[error.start]:#04x} at {error.start}", "UTF-8 text") from error
-    if ".pbtxt" in file.rsplit("/", 1)[-1]:
-        pairs = _pbtxt(text, file)
+    name, word = file.rsplit("/", 1)[-1], ""
+    if ".pbtxt" in name:
+        pairs: list[tuple[int | None, str]] = [*_pbtxt(text, file)]
     elif own_ids:
-        pairs = _numbered(text, file)
+        pairs = [*_numbered(text, file)]
+    elif name.lower().endswith(".json"):
+        pairs = _of_json(text, file)
     else:
-        pairs = [(index, line.strip()) for index, line in enumerate(line for line in text.splitlines() if line.strip())]
+        pairs, word = (_of_json(text, file), "") if _is_json(text) else _of_text(text, file)
     if not pairs:
         raise AnnotationError(file, "(whole file)", "no labels", "at least one label")
-    pairs.sort(key=lambda pair: pair[0])
-    ids, names = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    _refuse_repeats(ids, file, "id")
-    if not own_ids:  # rows name their label by id in the box formats, so one name may stand for two ids there
-        _refuse_repeats(names, file, "name")
-        ids = list(range(len(names)))
-    return Vocabulary(tuple(names), tuple(ids))
+    numbers = [pair[0] for pair in pairs if pair[0] is not None]
+    if numbers:
+        pairs.sort(key=lambda pair: pair[0] or 0)
+        _refuse_repeats(numbers, file, "id")
+    names = [pair[1] for pair in pairs]
+    if own_ids:  # rows name their label by id in the box formats, so one name may stand for two ids there
+        return Vocabulary(tuple(names), tuple(sorted(numbers)))
+    _refuse_repeats(names, file, "name")
+    return replace(from_names(names), numbers=tuple(sorted(numbers)) or None, word=word)
+
+
+def _of_json(text: str, file: str) -> list[tuple[int | None, str]]:
+    expected = 'a list of labels, or {"label": 0} or {"0": "label"}'
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(file, "(whole file)", str(error)[:80], expected) from error
+    if isinstance(content, list) and all(isinstance(name, str) and name for name in content):
+        return [(None, name) for name in content]
+    pairs = list(content.items()) if isinstance(content, dict) else [(content, None)]
+    if not all(_is_number(value) and name for name, value in pairs):
+        pairs = [(name, number) for number, name in pairs]
+    if not all(isinstance(name, str) and name and _is_number(number) for name, number in pairs):
+        raise AnnotationError(file, "(whole file)", text.strip()[:80], expected)
+    return [(int(number), name) for name, number in pairs]
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text file is json after all: a label may begin with a bracket too."""
+    if not text.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        return isinstance(json.loads(text), (list, dict))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_number(value: object) -> bool:
+    return not isinstance(value, bool) and NUMBER.fullmatch(str(value)) is not None
+
+
+def _of_text(text: str, file: str) -> tuple[list[tuple[int | None, str]], str]:
+    """(number beside it or None, label) of each line, and a word where it is more than one label a line."""
+    rows = [(line, row.strip(INVISIBLE)) for line, row in enumerate(LINE_END.split(text), 1) if row.strip(INVISIBLE)]
+    for line, row in rows:
+        if re.match(r"#(\s|$)", row):
+            raise AnnotationError(f"{file}:{line}", "label", row[:80], "labels alone, without comments")
+    columns = _with_header(rows, file) if len(rows) > 1 else None
+    if columns is not None:
+        return columns, f"the first line, '{rows[0][1][:80]}', is taken for a header"
+    for pattern, word in NUMBERINGS:
+        found = [pattern.fullmatch(row) for _, row in rows] if len(rows) > 1 else []
+        if found and all(found):
+            pairs = [(int(match["number"]), _unquoted(match["name"], file, 0)) for match in found if match]
+            if _is_numbering(pairs, file, rows[0][1], sure=" " not in word):
+                span = f"{min(pairs)[0]} to {max(pairs)[0]}"
+                return [*pairs], f"the labels have numbers, {span}, which give their order ({rows[0][1][:80]!r})"
+    return [(None, _unquoted(row, file, line)) for line, row in rows], ""
+
+
+def _is_numbering(pairs: list[tuple[int, str]], file: str, first: str, sure: bool) -> bool:
+    """Whether numbers beside names are ids. Raises AnnotationError where nobody can know: `2 point shot` may be a label's own words."""
+    numbers, names = {number for number, _ in pairs}, {name for _, name in pairs}
+    if len(names) < len(pairs):  # level 1, level 2: the numbers are a part of the labels
+        return False
+    if sure or (len(numbers) == len(pairs) and max(numbers) - min(numbers) == len(pairs) - 1 and min(numbers) in (0, 1)):
+        return True
+    if first[0].isdigit():
+        expected = 'numbers from 0 or 1, each once, before the labels; or labels in quotes where the number is a part: "2 point shot"'
+        raise AnnotationError(file, "label", first[:80], expected)
+    return False
+
+
+def _with_header(rows: list[tuple[int, str]], file: str) -> list[tuple[int | None, str]] | None:
+    """The labels of a file whose first line names its columns, with the numbers of its id column; None for one without such a line."""
+    delimiter = next((mark for mark in "\t;," if mark in rows[0][1]), ",")
+    header = [field.strip(INVISIBLE).lower() for field in rows[0][1].replace('"', "").split(delimiter)]
+    if len(header) == 1:
+        alone = header[0] in NAME_WORDS - {"key", "verb", "noun", "text"} and (rows[0][1][0] != '"' or rows[1][1][0] == '"')
+        return [(None, _unquoted(row, file, line)) for line, row in rows[1:]] if alone else None
+    table = [_cells(row, delimiter) for _, row in rows[1:]]
+    wide = all(len(fields) == len(header) and fields[0].strip().lower() != header[0] for fields in table)
+    known = NAME_WORDS | ID_WORDS
+    if not is_header(header) and not (wide and header[0] in known and any(word in NAME_WORDS for word in header)):
+        return None
+    name = next(index for index, field in enumerate(header) if field in NAME_WORDS)
+    number = next((index for index, field in enumerate(header) if field in ID_WORDS), None)
+    found = list[tuple[int | None, str]]()
+    for (line, row), fields in zip(rows[1:], table, strict=True):
+        text = "" if number is None or len(fields) != len(header) else fields[number].strip(INVISIBLE)
+        if len(fields) != len(header) or (number is not None and not NUMBER.fullmatch(text)):
+            raise AnnotationError(f"{file}:{line}", "label", row[:80], f"the columns {delimiter.join(header)}, with whole numbers for ids")
+        label = _unquoted(fields[name].strip(INVISIBLE), file, line)
+        if not label:
+            raise AnnotationError(f"{file}:{line}", "label", row[:80], "a label in every line")
+        found.append((int(text) if text else None, label))
+    return found
+
+
+def _cells(row: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([row], delimiter=delimiter, skipinitialspace=True), [])
+    except csv.Error:  # a field beyond csv's limit
+        return [row]
+
+
+def is_header(fields: Iterable[str]) -> bool:
+    """Whether these are names of columns, a label's among them, rather than a label or a label and its number."""
+    words = [field.strip(INVISIBLE).lower() for field in fields]
+    named = any(word in NAME_WORDS for word in words)
+    return named and (any(word in ID_WORDS for word in words) or all(word in NAME_WORDS for word in words))
+
+
+def _unquoted(label: str, file: str, line: int) -> str:
+    """A label without the quotes around it. Raises AnnotationError for quotes that do not close and for a second column."""
+    if label.startswith('"'):
+        quoted = re.fullmatch(r'"((?:[^"]|"")+)"', label)
+        if quoted is None:
+            raise AnnotationError(f"{file}:{line}" if line else file, "label", label[:80], "a label whose quotes close at its end")
+        label = quoted[1].replace('""', '"').strip(INVISIBLE)
+    if "\t" in label or not label:
+        raise AnnotationError(f"{file}:{line}" if line else file, "label", label[:80], "one label a line, without a tab or a second column")
+    return label
 
 
 def _pbtxt(text: str, file: str) -> list[tuple[int, str]]:

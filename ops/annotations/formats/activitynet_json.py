@@ -52,8 +52,7 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
     """
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
         return _own_vocabulary(_database(load(data, file)[0], file), file)
-    words = parse(data, file, own_ids=False)
-    return from_names(list(words.names[1:])) if words.names[0] == "action" and len(words.names) > 1 else words
+    return parse(data, file, own_ids=False)
 
 
 def _own_vocabulary(database: dict[str, Any], file: str) -> Vocabulary:

@@ -18,6 +18,7 @@ from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
 
 TABLE: TableName = "clips"
 FOLDER = False
+OPTIONS = ("first_id",)
 EXPECTED = '[{"vid_name": "_8Vy3dlHg2w_00000", "label": 26, "start_frame": 0, "end_frame": 80}]'
 
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from configs.schema import TableName
 from ops.annotations.json_text import load
 from ops.annotations.lines import text_lines
 from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, interval_fault, number, shorten, split_name
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, is_header
 from ops.store.tables import SEGMENTS
 
 TABLE: TableName = "segments"
@@ -45,18 +46,21 @@ def sniff(name: str, data: bytes) -> bool:
 
 def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
     """Labels of a text file. Raises AnnotationError, also for numbers that do not count from 0 and for a label given twice."""
-    names, numbers = list[str](), list[int]()
+    names, numbers, word = list[str](), list[int](), ""
     for line, text in text_lines(data, file):
         if isinstance(text, Problem):
             raise AnnotationError(f"{file}:{line}", text.field, text.found, text.reason)
+        if not names and is_header(text.split("\t")):
+            word = f"the first line, '{text.strip()[:80]}', is taken for a header"
+            continue
         match = NUMBERED.fullmatch(text.strip())
         names.append(match[2] if match else text.strip())
         numbers.append(int(match[1]) if match else len(numbers))
-    if sorted(numbers) != list(range(len(names))) or len(set(names)) != len(names):
+    if not names or sorted(numbers) != list(range(len(names))) or len(set(names)) != len(names):
         raise AnnotationError(
             file, "labels", f"{len(set(numbers))} numbers for {len(set(names))} of {len(names)} labels", "each label once, from 0"
         )
-    return from_names([name for _, name in sorted(zip(numbers, names, strict=True))])
+    return replace(from_names([name for _, name in sorted(zip(numbers, names, strict=True))]), word=word)
 
 
 def read(data: bytes, context: Context) -> Read:

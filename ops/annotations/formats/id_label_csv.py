@@ -13,7 +13,7 @@ from configs.schema import TableName
 from ops.annotations.clips import Clips
 from ops.annotations.lines import records, text_lines
 from ops.annotations.rows import Context, Fault, Problem, Read
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, parse
 
 TABLE: TableName = "clips"
 FOLDER = False
@@ -54,9 +54,7 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
             raise AnnotationError(f"{file}:{line}", "label", text.found, f"one label a line ({text.reason})")
         if names.setdefault(text.strip(), line) != line:
             raise AnnotationError(f"{file}:{line}", "label", text.strip(), "each label once")
-    if not names:
-        raise AnnotationError(file, "(whole file)", "no labels", "at least one label")
-    return from_names(list(names))
+    return parse(data, file, own_ids=False)
 
 
 def write(table: pa.Table) -> bytes:

@@ -8,15 +8,18 @@ names the split. Files lie in `training/` and `validation/`, which the video tem
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from configs.schema import TableName
 from ops.annotations.clips import Clips, path_columns, whole_number
 from ops.annotations.formats.video_list import ids
 from ops.annotations.lines import records, text_lines
 from ops.annotations.rows import Context, Fault, Problem, Read
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, is_header
 
 TABLE: TableName = "clips"
 FOLDER = False
+OPTIONS = ("first_id",)
 EXPECTED = "rows of path,label,agree,disagree without a header (multi_label: path,label_id,label_id,...)"
 
 
@@ -70,10 +73,13 @@ def _several(fields: list[str]) -> list[str | int] | Fault:
 
 def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
     """The classes of `moments_categories.txt`. Raises AnnotationError unless the ids are 0, 1, 2 ... and every name is given once."""
-    names, known = dict[int, str](), set[str]()
+    names, known, word = dict[int, str](), set[str](), ""
     for line, text in text_lines(data, file):
         if isinstance(text, Problem):
             raise AnnotationError(f"{file}:{line}", "class", text.found, f"name,id ({text.reason})")
+        if not names and is_header(text.split(",")):
+            word = f"the first line, '{text.strip()[:80]}', is taken for a header"
+            continue
         name, comma, number = text.strip().rpartition(",")
         place = whole_number(number.strip()) if comma else len(names)
         name = name.strip() if comma else text.strip()
@@ -83,4 +89,4 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
         known.add(name)
     if not names or sorted(names) != list(range(len(names))):
         raise AnnotationError(file, "class", f"{len(names)} classes, ids up to {max(names, default=0)}", "ids from 0 without a gap")
-    return from_names([names[place] for place in sorted(names)])
+    return replace(from_names([names[place] for place in sorted(names)]), word=word)

@@ -26,6 +26,7 @@ from ops.annotations.vocabulary import AnnotationError
 
 TABLE: TableName = "clips"
 FOLDER = False
+OPTIONS = ("first_id",)
 EXPECTED = "lines of 'folder num_frames label_id' or 'folder offset num_frames label_id', without a header"
 SEPARATORS = re.compile(r"[\s,]+")
 

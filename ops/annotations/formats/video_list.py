@@ -22,6 +22,7 @@ from ops.annotations.vocabulary import AnnotationError
 
 TABLE: TableName = "clips"
 FOLDER = False
+OPTIONS = ("first_id",)
 EXPECTED = "lines of 'path label_id' (space, tab or comma between them), without a header"
 SEPARATORS = re.compile(r"[\s,]+")
 PATH_END = re.compile(rf"{EXTENSION.pattern.removesuffix('$')}\"?(?=[\s,]|$)", re.IGNORECASE)

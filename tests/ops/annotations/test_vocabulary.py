@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, parse
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 
 ITEMS = b'# actions\nitem {\n  name: "stand"\n  id: 12\n}\nlabel { label_id: 3 name: "say \\"id: 7\\"" label_type: PERSON_MOVEMENT }\n'
 
@@ -59,3 +59,68 @@ def test_official_protobuf_text(shared):
     path = shared / "annotations/activitynet_kinetics/Evaluation/ava/ava_action_list_v2.1_for_activitynet_2018.pbtxt.txt"
     words = parse(path.read_bytes(), path.name, own_ids=True)
     assert len(words.names) == 60 and words.name_of[1] == "bend/bow (at the waist)" and words.name_of[80] == "watch (a person)"
+
+
+@pytest.mark.parametrize(
+    "text, names, numbers, word",
+    [
+        ("label\nrun\njump\n", ("run", "jump"), None, "'label', is taken for a header"),
+        ('"label"\n"run"\n"jump, high"\n', ("run", "jump, high"), None, "header"),
+        ('"label"\nrun\n', ("label", "run"), None, ""),  # a class that is called so stands in quotes
+        ("id,name\n0,run\n1,jump\n", ("run", "jump"), (0, 1), "header"),
+        ("name;id\nrun;1\njump;0\n", ("jump", "run"), (0, 1), "header"),
+        (',label\n0,run\n1,"jump, high"\n', ("run", "jump, high"), (0, 1), "header"),
+        ("label,count\nrun,30\njump,7\n", ("run", "jump"), None, "header"),
+        ("2\tjump\n1\trun\n", ("run", "jump"), (1, 2), "1 to 2, which give their order"),
+        ("run,3\njump,0\n", ("jump", "run"), (0, 3), "0 to 3"),
+        ("0 run\n1 jump\n", ("run", "jump"), (0, 1), "0 to 1"),
+        ("run 1\njump 0\n", ("jump", "run"), (0, 1), "0 to 1"),
+        ("level 1\nlevel 2\n", ("level 1", "level 2"), None, ""),
+        ("1 person\n2 person\n", ("1 person", "2 person"), None, ""),
+        ('"2 point shot"\n"3 point shot"\n"run"', ("2 point shot", "3 point shot", "run"), None, ""),
+        ("3 point shot\nrun\n", ("3 point shot", "run"), None, ""),
+        ("action, slow\naction, fast\n", ("action, slow", "action, fast"), None, ""),
+        ("\u00a0run\u200b\n\u3000jump \ufeff\n", ("run", "jump"), None, ""),
+        ("a\u2028b\nc\x0bd\n", ("a\u2028b", "c\x0bd"), None, ""),  # these end no line
+        ("run\rjump\r", ("run", "jump"), None, ""),
+        ('["run", "jump"]', ("run", "jump"), None, ""),
+        ('{"run": 1, "jump": 0}', ("jump", "run"), (0, 1), ""),
+        ('{"5": "run", "3": "jump"}', ("jump", "run"), (3, 5), ""),
+        ("[a] b\nc\n", ("[a] b", "c"), None, ""),
+    ],
+)
+def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tuple | None, word: str):
+    words = parse(text.encode(), "labels.txt", own_ids=False)
+    assert (words.names, words.ids, words.numbers) == (names, tuple(range(len(names))), numbers)
+    assert word in words.word and bool(word) == bool(words.word)
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("# my labels\nrun\n", "labels.txt:1: label: found '# my labels'; expected: labels alone, without comments"),
+        ("2 point\n5 throw\n", "numbers from 0 or 1, each once"),
+        ("0,run\n0,jump\n", "id: found 0; expected: each id once"),
+        ("id,name\n0,run\nx,jump\n", "labels.txt:3: label: found 'x,jump'"),
+        ("id,name\n0,run\n1\n", "labels.txt:3"),
+        ("id,name\n0,\n", "labels.txt:2: label"),
+        ('run\n"jump\n', "labels.txt:2: label: found '\"jump'; expected: a label whose quotes close"),
+        ("run\tlaufen\njump\tspringen\n", "labels.txt:1: label: found 'run\\tlaufen'"),
+        ('{"run": 1.5}', "(whole file)"),
+        ('[["run"]]', "(whole file)"),
+    ],
+)
+def test_what_nobody_can_know_of_a_vocabulary_is_asked(text: str, says: str):
+    with pytest.raises(AnnotationError) as caught:
+        parse(text.encode(), "labels.txt", own_ids=False)
+    assert says in str(caught.value)
+
+
+def test_numbers_of_rows_are_those_of_the_file():
+    words = parse(b"3,run\n1,jump\n", "l.txt", own_ids=False)
+    assert [words.numbered(number) for number in (0, 1, 2, 3, 4)] == [None, "jump", None, "run", None]
+    assert [words.numbered(number, 0) for number in (0, 1, 2)] == ["jump", "run", None]
+    plain = parse(b"run\njump\n", "l.txt", own_ids=False)
+    assert [plain.numbered(number) for number in (0, 1, 2)] == ["run", "jump", None]
+    assert [plain.numbered(number, 1) for number in (0, 1, 2)] == [None, "run", "jump"]
+    assert from_found({"1", "3"}, "here", first=1).names == ("1", "2", "3")
