@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from configs.loading import read_yaml
 from configs.schema import BUCKETS, ConfigError, Dataset, ProblemKind, TableName
 from ops.annotations.join import Videos, named_videos, videos_of
+from ops.annotations.names import renamed
 from ops.annotations.read import Joined, Reading, join, read_files
 from ops.annotations.report import refusal
 from ops.annotations.rows import Problem
@@ -24,6 +26,7 @@ from ops.store.files import FileInfo, exists
 from ops.store.layout import Layout
 from ops.store.tables import VIDEOS, read_tables
 
+SPREADSHEET = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+|#(?:NAME\?|REF!|VALUE!|N/A)|\d{1,2}[-. ][A-Z][a-z]{2}|[A-Z][a-z]{2}[-. ]\d{2}")
 NAMES_COMPARED = 2_000  # of the files, with each row name that finds none
 # What a person can do about each kind of problem.
 ADVICE: dict[ProblemKind, str] = {
@@ -112,7 +115,8 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
         videos = named_videos(dataset, reading.tables, reading.entries)
     joined = join(dataset, reading, videos)
     error = refusal(dataset, joined.errors, joined.problems, joined.leave)
-    meetings = tuple(meeting(kind, table, videos) for kind, table in reading.tables.items()) if listing else ()
+    tables = {kind: renamed(table, joined.matched) for kind, table in reading.tables.items()}
+    meetings = tuple(meeting(kind, table, videos) for kind, table in tables.items()) if listing else ()
     return Examination(
         dataset, root, exists(root), folder, len(listing), listed.counts(), probed.num_rows > 0, reading, joined, meetings, error
     )  # fmt: skip
@@ -188,6 +192,13 @@ def hint(missing: list[str], files: list[str]) -> str:
         stem = name.rpartition(".")[0]
         if stem and (stem in by_last or stem in lower.values()):
             return f"the rows keep a file ending, video ids have none: {name!r}"
+    for name in missing:
+        last = name.rpartition("/")[2]
+        if SPREADSHEET.fullmatch(last):
+            return f"a spreadsheet has rewritten {last!r}: take the names from the original file, as text"
+        zeros = next((file for file in by_last if file.lstrip("0") == last.lstrip("0") != ""), None) if last.isdigit() else None
+        if zeros is not None:
+            return f"zeros in front differ: {last!r} and {zeros!r}; a spreadsheet drops them"
     for name in missing[:20]:
         longer = next((file for file in files[: NAMES_COMPARED * 10] if file.startswith(name) and file != name), None)
         if longer is not None:

@@ -95,7 +95,7 @@ class Clips:
         start_s, end_s = span_s or (None, None)
         for item in found or [(None, None)]:
             if not isinstance(item, Fault):
-                if columns.get("parent") in self.known and item[0] is not None:
+                if self.by_number and columns.get("parent") in self.known and item[0] is not None:
                     self.folders[columns["parent"], item[0]] += 1
                 self.rows.add(f"{video_id}{mark}", video_id, split, context.target, item[0], item[1], start_s, end_s, source)
 

@@ -25,6 +25,8 @@ POSITIONS: dict[TableName, tuple[tuple[str, str], ...]] = {
     "boxes": (("timestamp_s", "duration_s"), ("frame", "num_frames_packets")),
     "parts": (("frame", "num_frames_packets"),),
 }
+# A row may end after its video does: files round, and windows of ten seconds stand at ends. Beyond both of these nothing is rounded.
+FAR_S, FAR_SHARE = 10.0, 0.5
 # What a row speaks of, with its label or without, beside its split. Two rows that agree in all of these and in their values say the
 # same twice; two that speak of the same thing and differ in the rest contradict each other.
 THING: dict[TableName, list[str]] = {
@@ -178,39 +180,47 @@ def _words(values: Iterable[object]) -> str:
     return ", ".join(str(value) for value in values if value is not None and value != "label")  # the usual target says nothing
 
 
-def with_videos(table: pa.Table, kind: TableName, videos: Videos) -> tuple[pa.Table, list[Problem]]:
-    """The rows whose video is in the video tables and lasts until they begin, and the problems of the others.
+def with_videos(
+    table: pa.Table, kind: TableName, videos: Videos, why_not: Mapping[str, str] | None = None
+) -> tuple[pa.Table, list[Problem]]:
+    """The rows whose video is in the video tables and lasts until they begin and about until they end, and the problems of the others.
 
-    Rows of a quarantined video stay. A row may end after its video does: files round, and windows of ten seconds stand at ends.
+    Rows of a quarantined video stay. `why_not` has words on names that no video has.
     """
     encoded = pc.dictionary_encode(table["video_id"].combine_chunks())
     names, code = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     row = np.array([videos.row_of.get(name, -1) for name in names], dtype=np.int64)
     missing = row[code] < 0
     lost = np.flatnonzero(missing)
-    why = {name: videos.why_missing(name) for name in (names[index] for index in np.unique(code[lost]))}
+    why = {name: (why_not or {}).get(name) or videos.why_missing(name) for name in (names[index] for index in np.unique(code[lost]))}
     problems = _problems(table, lost, (Fault("video", name, "missing_video", why[name]) for name in (names[index] for index in code[lost])))
     good = ~missing
     if videos.table.num_rows:
         for position, bound in POSITIONS[kind]:
-            late = good & _late(table, position, bound, videos, row[code])
-            past = np.flatnonzero(late)
-            where, ends = table[position].take(pa.array(past)).to_pylist(), _limits(videos, bound)[row[code[past]]]
-            texts = [f"{found:g} of {names[index]} ({bound} {end:g})" for found, index, end in zip(where, code[past], ends, strict=True)]
-            problems += _problems(table, past, (Fault(position, text, "past_end", "not before the end of the video") for text in texts))
+            ends = _limits(videos, bound)[row[code]]  # a missing video (-1) reads the last one's; `good` knows those
+            late = good & (pc.fill_null(table[position], -1).to_numpy() >= ends)
+            problems += _past(table, late, position, bound, ends, names, code, "not before the end of the video")
             good &= ~late
+            if position == "start_s":
+                late = good & (pc.fill_null(table["end_s"], -1).to_numpy() > ends + np.maximum(FAR_S, FAR_SHARE * ends))
+                problems += _past(table, late, "end_s", bound, ends, names, code, "far beyond the end of the video")
+                good &= ~late
     return table.filter(pa.array(good)), problems
+
+
+def _past(
+    table: pa.Table, late: np.ndarray, position: str, bound: str, ends: np.ndarray, names: list[str], code: np.ndarray, reason: str
+) -> list[Problem]:
+    past = np.flatnonzero(late)
+    where = table[position].take(pa.array(past)).to_pylist()
+    texts = [f"{found:g} of {names[index]} ({bound} {end:g})" for found, index, end in zip(where, code[past], ends[past], strict=True)]
+    return _problems(table, past, (Fault(position, text, "past_end", reason) for text in texts))
 
 
 def _limits(videos: Videos, bound: str) -> np.ndarray:
     """Where each video ends; infinity for one that could not be read."""
     lengths = pc.if_else(pc.equal(videos.table["status"], "ok"), pc.cast(videos.table[bound], pa.float64()), np.inf)
     return pc.fill_null(lengths, np.inf).to_numpy()
-
-
-def _late(table: pa.Table, position: str, bound: str, videos: Videos, row: np.ndarray) -> np.ndarray:
-    begins = pc.fill_null(table[position], -1).to_numpy()
-    return begins >= _limits(videos, bound)[row]  # a missing video (-1) reads the last one's; the caller knows those
 
 
 def unmet(kind: TableName, table: pa.Table, videos: Videos) -> AnnotationError | None:

@@ -33,9 +33,11 @@ from ops.annotations.join import (
     without_repeats,
 )
 from ops.annotations.lines import LINE_LIMIT
+from ops.annotations.names import matches, renamed, told
 from ops.annotations.report import ROWLESS, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
 from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
+from ops.annotations.times import unit_questions, with_said
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 from ops.store.files import list_files, read_bytes, remove
 from ops.store.layout import Layout
@@ -74,10 +76,15 @@ class Reading:
 
 @dataclass
 class Joined:
-    """What of a reading can be used with the videos that are there, and all that is wrong with it."""
+    """What of a reading can be used with the videos that are there, and all that is wrong with it.
+
+    `matched` gives the files' names for those of the rows that are not quite the same.
+    """
 
     tables: dict[TableName, pa.Table]
     entries: pa.Table
+    excluded_frames: set[tuple[str, str, float]]
+    matched: dict[str, str]
     problems: list[Problem]
     errors: list[AnnotationError]
     report: AnnotationReport
@@ -107,7 +114,7 @@ def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
         else:  # the config named such a file once
             remove(layout.annotation_table(dataset.name, kind))
     write_table(layout.entries_table(dataset.name), joined.entries)
-    write_table(layout.excluded_table(dataset.name), _excluded_table(dataset.name, reading.excluded_frames))
+    write_table(layout.excluded_table(dataset.name), _excluded_table(dataset.name, joined.excluded_frames))
     write_problems(joined.problems, joined.leave, report, layout)
     return report
 
@@ -115,28 +122,35 @@ def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
 def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
     """The reading against the videos that are there: what the tables keep, every problem and note, and the report."""
     kept, problems, errors = dict[TableName, pa.Table](), [*reading.problems, *reading.words], list(reading.errors)
-    for kind, table in reading.tables.items():
+    matched, why_not = matches(reading.tables, reading.entries, videos)
+    problems += told(matched, videos)
+    tables = {kind: renamed(table, matched) for kind, table in reading.tables.items()}
+    entries = [(kind, entry._replace(video_id=matched.get(entry.video_id, entry.video_id))) for kind, entry in reading.entries]
+    videos = with_said(videos, {entry.video_id: entry.duration_s for _, entry in entries if entry.duration_s is not None})
+    for kind, table in tables.items():
         error = unmet(kind, table, videos)
         if error is not None:  # one error, not a problem for each row
             errors.append(error)
-        kept[kind], lost = (table.slice(0, 0), []) if error is not None else with_videos(table, kind, videos)
+        kept[kind], lost = (table.slice(0, 0), []) if error is not None else with_videos(table, kind, videos, why_not)
         problems += lost
-    counts = count_all(dataset, reading.tables, reading.entries)
+        problems += unit_questions(kind, table, videos)
+    counts = count_all(dataset, tables, entries)
     problems += count_notes(counts, dataset)
-    problems += unannotated(reading.tables, reading.entries, videos)
+    problems += unannotated(tables, entries, videos)
     found = by_kind(problems)
     report = AnnotationReport(
         dataset=dataset.name,
         rows=sum(table.num_rows for table in kept.values()),
-        coverage=coverage(reading.tables, kept, reading.entries, videos),
+        coverage=coverage(tables, kept, entries, videos),
         counts=counts,
         kinds={kind: count for kind, count in found.items() if kind not in ROWLESS},
         notes={kind: count for kind, count in found.items() if kind in ROWLESS},
         unusable=tuple(str(error) for error in errors),
         excluded=reading.excluded,
     )
-    entries = entries_table(dataset.name, kept, reading.entries, videos)
-    return Joined(kept, entries, problems, errors, report, Leave(dataset))
+    excluded = {(matched.get(video, video), split, time) for video, split, time in reading.excluded_frames}
+    listed = entries_table(dataset.name, kept, entries, videos)
+    return Joined(kept, listed, excluded, matched, problems, errors, report, Leave(dataset))
 
 
 def labels(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> list[str]:

@@ -31,7 +31,7 @@ CONTENT = {
     "out.csv": "s,0003\n",
     "clips.csv": "label,youtube_id,time_start,time_end,split\nrun,a,1,4,train\njump,b,2,5,val\nrun,bad,0,3,train\n",
     "segments.json": json.dumps(
-        {"u": {"subset": "training", "annotations": [{"label": "hop", "segment": [0, 2]}, {"label": "hop", "segment": [3, 99]}]}}
+        {"u": {"subset": "training", "annotations": [{"label": "hop", "segment": [0, 2]}, {"label": "hop", "segment": [3, 12]}]}}
     ),
     "boxes.csv": "s,0001,0,0,1,1,9,0\ns,0001,0,0,1,1,4,0\ns,0003,0,0,1,1,9,0\n",
     "parts/run/a_000001/img_00001.json": json.dumps(FRAME),
@@ -109,7 +109,7 @@ def test_four_files_become_four_tables_and_a_report(filled: Layout):
 
 BAD = {
     "clips.csv": CONTENT["clips.csv"] + "fly,a,1,2,train\nrun,gone,0,3,train\nrun,a,1,4,train\njump,bad,0,3,val\n",
-    "segments.json": CONTENT["segments.json"].replace("[3, 99]", "[10, 99]"),
+    "segments.json": CONTENT["segments.json"].replace("[3, 12]", "[10, 12]"),
     "boxes.csv": CONTENT["boxes.csv"] + "s,0010,0,0,1,1,4,0\ns,0001,0,0,1,1,9,0\n",
     "out.csv": "s,0003\ns\n",
     "parts/run/a_000001/img_00031.json": json.dumps(FRAME),
