@@ -104,7 +104,8 @@ def _print_places(console: Console, found: Examination) -> None:
         console.print("videos  none: the dataset has features only\n")
         return
     state = f"{found.num_files} files" if found.num_files else "[red]no files[/]"
-    ingested = "ingested" if found.ingested else "not ingested yet: durations are not known, and rows past an end do not show"
+    ingested = f"not ingested yet: {found.num_lengths} lengths are known, and rows past the end of another video do not show"
+    ingested = "ingested" if found.ingested else ingested
     console.print(f"videos  {escape(found.videos_folder)}  {state}; {ingested}", soft_wrap=True)
     if found.aside:
         left = ", ".join(f"{count} x {kind}" for kind, count in found.aside.items())
@@ -238,7 +239,8 @@ def print_problems(console: Console, problems: list[Problem], allows: Callable[[
 
 def printable(text: str) -> str:
     """Text without what would move the cursor or colour the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda match: f"\\x{ord(match[0]):02x}", text)
+    unseen = "\\x00-\\x1f\\x7f-\\x9f\\xad\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff"  # zero-width, and what turns the direction
+    return re.sub(f"[{unseen}]", lambda match: f"\\x{ord(match[0]):02x}" if ord(match[0]) < 256 else f"\\u{ord(match[0]):04x}", text)
 
 
 def _write_csv(console: Console, path: str | None, problems: list[Problem], allows: Callable[[Problem], bool]) -> None:

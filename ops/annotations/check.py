@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from configs.loading import read_yaml
 from configs.schema import BUCKETS, ConfigError, Dataset, ProblemKind, TableName
 from ops.annotations.join import Videos, named_videos, videos_of
-from ops.annotations.names import renamed
+from ops.annotations.lengths import measured
+from ops.annotations.names import matches, renamed
 from ops.annotations.read import Joined, Reading, join, read_files
 from ops.annotations.report import refusal
 from ops.annotations.rows import Problem
@@ -79,6 +80,7 @@ class Examination:
     num_files: int
     aside: Mapping[str, int]
     ingested: bool
+    num_lengths: int
     reading: Reading
     joined: Joined
     meetings: tuple[Meeting, ...]
@@ -111,14 +113,18 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
     probed = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS)
     if listing:
         videos = listed_videos(dataset, listing, probed)
+        found = matches(reading.tables, reading.entries, videos)[0]
+        on_file("the lengths of some videos")
+        videos = measured(reading.tables, videos, listing, found)
     else:  # no video is there yet: then the files are judged by themselves
         videos = named_videos(dataset, reading.tables, reading.entries)
+    lengths = len(videos.row_of) - videos.table["duration_s"].null_count
     joined = join(dataset, reading, videos)
     error = refusal(dataset, joined.errors, joined.problems, joined.leave)
     tables = {kind: renamed(table, joined.matched) for kind, table in reading.tables.items()}
     meetings = tuple(meeting(kind, table, videos) for kind, table in tables.items()) if listing else ()
     return Examination(
-        dataset, root, exists(root), folder, len(listing), listed.counts(), probed.num_rows > 0, reading, joined, meetings, error
+        dataset, root, exists(root), folder, len(listing), listed.counts(), probed.num_rows > 0, lengths, reading, joined, meetings, error
     )  # fmt: skip
 
 
@@ -142,10 +148,10 @@ def _mistake(item: Mapping[str, Any]) -> str:
 def listed_videos(dataset: Dataset, listing: Iterable[FileInfo], probed: pa.Table) -> Videos:
     """The files of the folder as videos, with what ingest has found out about those that it knows already."""
     known = {row["uri"]: row for row in probed.to_pylist()}
-    found = {}
+    found = dict[str, str]()
     for info in listing:
-        row = known.get(info.uri)
-        found[row["video_id"] if row else stem_of(info.path_below)] = info.uri
+        row, stem = known.get(info.uri), stem_of(info.path_below)
+        found[row["video_id"] if row else info.path_below if stem in found else stem] = info.uri  # as ingest names them
     return videos_of(dataset, _rows(found, known))
 
 
@@ -155,6 +161,7 @@ def _rows(uris: Mapping[str, str], known: Mapping[str, Mapping[str, object]]) ->
     rows = [known.get(uris[name], {}) for name in names]
     columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in VIDEOS}
     columns["video_id"] = pa.array(names, pa.string())
+    columns["uri"] = pa.array(list(uris.values()), pa.string())
     columns["status"] = pa.array([row.get("status", "ok") for row in rows], pa.string())
     return pa.table(columns, schema=VIDEOS)
 

@@ -144,7 +144,7 @@ def _of_json(text: str, file: str) -> list[tuple[int | None, str]]:
         pairs = [(name, number) for number, name in pairs]
     if not all(isinstance(name, str) and name and _is_number(number) for name, number in pairs):
         raise AnnotationError(file, "(whole file)", text.strip()[:80], expected)
-    return [(int(number), name) for name, number in pairs]
+    return [(int(str(number)), name) for name, number in pairs]
 
 
 def _is_json(text: str) -> bool:
