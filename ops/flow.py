@@ -22,7 +22,7 @@ from ops.evaluation.scoring import score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
 from ops.figures.dataset import FiguresSize, parameters
 from ops.progress import progress_bar
-from ops.store.files import exists, list_files, read_bytes, remove, write_bytes
+from ops.store.files import exists, list_files, read_bytes, read_json, remove, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.protocol import build
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
@@ -208,7 +208,7 @@ def figures_size(**given: int | None) -> FiguresSize:
 
 def _figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
     try:
-        made = json.loads(read_bytes(f"{layout.dataset_root(configs.dataset('figures'))}/{FIGURES}"))
+        made = read_json(f"{layout.dataset_root(configs.dataset('figures'))}/{FIGURES}")
     except FileNotFoundError:
         return "make the sample world"
     wanted = json.loads(json.dumps(parameters(figures_size(**size), seed=0)))

@@ -198,7 +198,7 @@ def _print_verdict(console: Console, found: Examination) -> None:
         console.print("  mend what is named as unusable above")
     barred = {problem.kind for problem in found.joined.problems if not found.joined.leave.allows(problem)}
     if barred:
-        kinds = [kind for kind in PROBLEM_KINDS if kind in barred or kind in found.dataset.allow]
+        kinds = dict.fromkeys((*found.dataset.allow, *(kind for kind in PROBLEM_KINDS if kind in barred)))
         names = escape(f"allow: [{', '.join(kinds)}]")
         console.print(f"  mend the rows, or leave them out by name in the YAML: [bold]{names}[/]", soft_wrap=True)
     console.print(f"Next: kinograph check {name}")

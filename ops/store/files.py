@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import heapq
+import json
 import os
 import shutil
 import tempfile
@@ -110,6 +111,14 @@ def read_bytes(uri: str) -> bytes:
         return retry(uri, local_path(uri).read_bytes)
     system, path = filesystem(uri)
     return bytes(retry(uri, lambda: system.cat_file(path)))
+
+
+def read_json(uri: str) -> Any:
+    """Content of a json file. Raises FileNotFoundError, and StorageError, also for a file that is cut short or no json."""
+    try:
+        return json.loads(read_bytes(uri))
+    except (ValueError, RecursionError) as error:
+        raise StorageError(uri, f"no whole json ({error}): it was cut short, or something else wrote it") from error
 
 
 def write_bytes(uri: str, data: bytes) -> None:

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 import ops.store.files as files
-from ops.store.files import StorageError, exists, list_files, local_copy, read_bytes, remove, write_bytes
+from ops.store.files import StorageError, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -25,6 +25,15 @@ def test_bytes_come_back_and_are_replaced(root):
 def test_a_missing_file_is_a_FileNotFoundError_that_names_it(root):
     with pytest.raises(FileNotFoundError, match="nothing"):
         read_bytes(f"{root}/nothing")
+
+
+@pytest.mark.parametrize("data", [b'{"step": 1, "epo', b"", b"\xff", b"[" * 100_000])
+def test_json_that_was_cut_short_names_its_file(root, data: bytes):
+    write_bytes(f"{root}/run.json", b'{"step": 1}')
+    assert read_json(f"{root}/run.json") == {"step": 1}
+    write_bytes(f"{root}/run.json", data)
+    with pytest.raises(StorageError, match=r"run\.json: no whole json"):
+        read_json(f"{root}/run.json")
 
 
 def test_listing_is_recursive_sorted_and_notices_change(root):
