@@ -27,7 +27,7 @@ from ops.store.files import FileInfo, exists
 from ops.store.layout import Layout
 from ops.store.tables import VIDEOS, read_tables
 
-SPREADSHEET = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+|#(?:NAME\?|REF!|VALUE!|N/A)|\d{1,2}[-. ][A-Z][a-z]{2}|[A-Z][a-z]{2}[-. ]\d{2}")
+SPREADSHEET = re.compile(r"\d(?:[.,]\d+)?E[+-]?\d+|#(?:NAME\?|REF!|VALUE!|N/A)|'-.*|\d{1,2}[-. ][A-Z][a-z]{2}|[A-Z][a-z]{2}[-. ]\d{2}")
 NAMES_COMPARED = 2_000  # of the files, with each row name that finds none
 # What a person can do about each kind of problem.
 ADVICE: dict[ProblemKind, str] = {
@@ -50,6 +50,7 @@ ADVICE: dict[ProblemKind, str] = {
     "structure": "compare the place with the form of the file",
     "similar_labels": "spell a label in one way everywhere; if these are different classes, allow it by this name",
     "time_unit": "write seconds of the video file; if the times are right as they are, allow it by this name",
+    "box_form": "write boxes as the form has them; if they are right as they are, allow it by this name",
     "empty_class": "nothing, if it is meant so, but then allow it by this name; else compare the vocabulary with the rows",
     "vocabulary": "nothing, if the labels above are right",
     "matched_name": "nothing, if these are the same videos",
@@ -188,6 +189,7 @@ def nearest(name: str, files: list[str], cutoff: float = 0.0) -> str:
 
 def hint(missing: list[str], files: list[str]) -> str:
     """What the names have in common that a change of the video template would mend; empty where nothing shows."""
+    missing = [name.replace("\\", "/") for name in missing]
     by_last, lower = {file.rpartition("/")[2]: file for file in files}, {file.lower(): file for file in files}
     for name in missing:
         last = name.rpartition("/")[2]

@@ -25,7 +25,7 @@ def path_columns(path: str) -> dict[str, str]:
     folder alone. Lists with absolute paths need `{parent}/{name}` or `{name}`.
     """
     video = EXTENSION.sub("", path.removeprefix("./"))
-    folder, _, name = video.rpartition("/")
+    folder, _, name = (video if "/" in video else video.replace("\\", "/")).rpartition("/")  # lists of Windows
     return {"path": path, "video": video, "name": name, "folder": folder, "parent": folder.rpartition("/")[2]}
 
 

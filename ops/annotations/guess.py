@@ -255,8 +255,17 @@ def entry(piece: Piece, alone: bool, trained: bool) -> dict[str, Any]:
     said |= {"video": context.video} if context.video != "{video}" else {}
     said |= {"target": context.target} if context.target != "label" else {}
     said |= {"multi_label": True} if context.multi_label else {}
+    said |= {"first_id": 1} if _from_1(trial) else {}
     labels = piece.labels or (piece.path if trial.names_own and alone else "labels.txt" if trial.needs_labels or not trained else None)
     return said | ({"labels": labels} if labels else {})
+
+
+def _from_1(trial: Trial) -> bool:
+    """Whether rows name their labels by numbers, and 1 is the first."""
+    if trial.read is None or not trial.read.by_number:
+        return False
+    numbers = {int(label) for label in trial.read.table["label"].unique().to_pylist() if label is not None and label.isdecimal()}
+    return min(numbers, default=0) == 1
 
 
 def _has_train(trial: Trial) -> bool:
@@ -283,6 +292,8 @@ def yaml_text(found: Guess, name: str) -> str:
         lines.append(f"# labels: {why}; name the file with the labels, one a line (boxes: 'id: name', or a .pbtxt)")
     if any(piece.trials[0].context.split for piece in found.pieces):
         lines.append("# split: the rows name none, and this one is a guess by the file's name")
+    if any("first_id" in said for said in entries):
+        lines.append("# first_id: no row has the number 0, so that 1 seems to be the first label; write 0 if that one just has no row")
     targets = sorted({target for piece in found.pieces for target in getattr(format_module(piece.trials[0].format), "TARGETS", ())})
     if targets:
         lines.append(f"# target: {', '.join(targets)}; a table has one entry for each that is wanted, and each its own labels file")

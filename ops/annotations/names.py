@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from configs.schema import TableName
 from ops.annotations.clips import EXTENSION
@@ -14,6 +15,7 @@ from ops.annotations.doubts import visible
 from ops.annotations.join import Videos
 from ops.annotations.rows import Entry, Problem
 
+PLAIN = re.compile(r"(?:[\w-]+/)*[\w-]+", re.ASCII)  # nothing but the case can differ
 SLASHES = re.compile(r"[\\/]+")
 
 
@@ -31,13 +33,15 @@ def _without_ending(name: str) -> str:
 CHANGES: dict[str, Callable[[str], str]] = {
     "case": str.casefold,
     "Unicode form": lambda name: unicodedata.normalize("NFC", name),
-    "slashes": _one_slash,
+    "blanks or slashes": _one_slash,
     "file ending": _without_ending,
 }
 
 
 def bare(name: str, but: str = "") -> str:
     """The name without what `CHANGES` lists; with one of these as it is."""
+    if not but and PLAIN.fullmatch(name):  # almost every name of a million
+        return name.lower()
     for word, change in CHANGES.items():
         if word != but and not (word == "Unicode form" and name.isascii()):
             name = change(name)
@@ -58,7 +62,7 @@ def matches(
     for name in named:
         if name not in videos.row_of:
             missing.setdefault(bare(name), []).append(name)
-    for file in videos.row_of if missing else ():
+    for file in _candidates(list(videos.row_of), missing):
         key = bare(file)
         if key in missing:
             there.setdefault(key, []).append(file)
@@ -73,6 +77,16 @@ def matches(
             shown = ", ".join(map(visible, others[:3]))
             words[name] = f"{visible(name)} is one of several that differ in their {difference(name, others[0])} alone: {shown}"
     return found, words
+
+
+def _candidates(files: list[str], keys: Iterable[str]) -> list[str]:
+    """The files whose `bare` name may be one of these: a few of a million, found without a look at each."""
+    wanted = pa.array(list(keys), pa.string())
+    if not len(wanted):
+        return []
+    names = pa.array(files, pa.string())
+    special = pc.match_substring_regex(names, r"[^A-Za-z0-9_/-]|^/|/$|//")
+    return names.filter(pc.or_(special, pc.is_in(pc.utf8_lower(names), value_set=wanted))).to_pylist()
 
 
 def told(found: Mapping[str, str], videos: Videos) -> list[Problem]:

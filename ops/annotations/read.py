@@ -18,6 +18,7 @@ from types import ModuleType
 import pyarrow as pa
 
 from configs.schema import AnnotationFile, Dataset, TableName
+from ops.annotations.boxes import box_questions
 from ops.annotations.doubts import check_numbers, empty_classes, similar, with_near_labels
 from ops.annotations.join import (
     Videos,
@@ -133,7 +134,7 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
             errors.append(error)
         kept[kind], lost = (table.slice(0, 0), []) if error is not None else with_videos(table, kind, videos, why_not)
         problems += lost
-        problems += unit_questions(kind, table, videos)
+        problems += unit_questions(kind, table, videos) + box_questions(kind, table, reading.problems, videos)
     counts = count_all(dataset, tables, entries)
     problems += count_notes(counts, dataset)
     problems += unannotated(tables, entries, videos)

@@ -26,12 +26,13 @@ def clips(*names: str, mark: str = ""):
     "row, file, says",
     [
         ("caf\u00e9", "cafe\u0301", "Unicode form"),
-        ("x\\a", "x/a", "slashes"),
-        ("./x//a", "x/a", "slashes"),
+        ("x\\a", "x/a", "blanks or slashes"),
+        ("./x//a", "x/a", "blanks or slashes"),
         ("Film", "film", "case"),
+        ("film ", "film", "blanks or slashes"),
         ("a.avi", "a", "file ending"),
         ("a", "a.mp4", "file ending"),  # the file is a.mp4.mp4
-        ("X\\Caf\u00e9.MP4", "x/cafe\u0301", "case and Unicode form and slashes and file ending"),
+        ("X\\Caf\u00e9.MP4", "x/cafe\u0301", "case and Unicode form and blanks or slashes and file ending"),
     ],
 )
 def test_a_name_that_one_file_fits_is_matched_and_told(row: str, file: str, says: str):
