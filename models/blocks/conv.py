@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 Ints = Sequence[int]
 
+BLOCK = 16
+"""Input channels at a time of the widest kernels for CPUs, those of AVX-512; AVX2's take 8."""
+
 
 class Conv3d(nn.Conv3d):
     """Torch's, by the faster way of `convolved`."""
@@ -82,8 +85,22 @@ def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, p
     """
     point = weight.shape[2] == weight.shape[3] == 1
     if x.device.type != "cpu" or point or not _heavy(x, weight, stride, 4):
-        return F.conv2d(x, weight, bias, stride, padding, 2 if point and x.device.type == "cpu" else 1, groups)
+        return conv2d(x, weight, bias, stride, padding, 2 if point and x.device.type == "cpu" else 1, groups)
     return channels_last(F.conv2d(x.contiguous(), weight, bias, stride, padding, 1, groups))
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints | int, groups: int = 1) -> Tensor:
+    """Torch's, with a detour on CPUs where it overruns its memory: every strided 2D convolution of the networks comes through here.
+
+    For the weights' gradient of a strided 1x1 convolution over channels-last maps, oneDNN gathers the places that count into a buffer,
+    and steps through it by blocks of 8 (AVX2) or 16 (AVX-512) channels even where the maps have fewer: it writes past the end, and
+    reads what it has overwritten (uxlfoundation/oneDNN#6035, open). Here the places are taken first: the means of single places are
+    those places, and their gradient, unlike a slice's, stays in channels-last memory. `python -m ops.zoo kernels` looks for more such.
+    """
+    few = groups == 1 and weight.shape[1] < BLOCK and weight.shape[2] == weight.shape[3] == 1
+    if few and max(stride) > 1 and not any(padding) and x.device.type == "cpu":
+        x, stride = F.avg_pool2d(x, 1, tuple(stride)), (1, 1)
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
 def _heavy(x: Tensor, weight: Tensor, stride: Ints, times: int) -> bool:

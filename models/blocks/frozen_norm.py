@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.blocks.conv import conv2d
+
 EPS = 1e-5
 
 
@@ -51,10 +53,11 @@ class FrozenConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        scale, bias = self.bn.line()
+        conv, (scale, bias) = self.conv, self.bn.line()
+        assert not isinstance(conv.padding, str)
         if torch.is_grad_enabled():
-            x = self.conv(x).mul_(scale[:, None, None]).add_(bias[:, None, None])
+            x = conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation)
+            x = x.mul_(scale[:, None, None]).add_(bias[:, None, None])
         else:
-            conv = self.conv
-            x = F.conv2d(x, conv.weight * scale[:, None, None, None], bias, conv.stride, conv.padding, conv.dilation)
+            x = conv2d(x, conv.weight * scale[:, None, None, None], bias, conv.stride, conv.padding, conv.dilation)
         return F.relu_(x) if self.relu else x
