@@ -74,7 +74,7 @@ def convolved(conv: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tens
         places = x.permute(0, 2, 3, 4, 1).flatten(2, 3).permute(0, 3, 1, 2)
         out = _convolved2d(places, weight[..., 0], bias, (step, 1), (room, 0), conv.groups)
         return out.permute(0, 2, 3, 1).unflatten(2, x.shape[3:]).permute(0, 4, 1, 2, 3)
-    return conv._conv_forward(x, weight, bias)
+    return conv3d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, groups: int) -> Tensor:
@@ -90,17 +90,40 @@ def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, p
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints | int, groups: int = 1) -> Tensor:
-    """Torch's, with a detour on CPUs where it overruns its memory: every strided 2D convolution of the networks comes through here.
+    """Torch's, with detours on CPUs where oneDNN's gradients err; `python -m ops.zoo kernels` looks for such (docs/kernels.md).
 
     For the weights' gradient of a strided 1x1 convolution over channels-last maps, oneDNN gathers the places that count into a buffer,
     and steps through it by blocks of 8 (AVX2) or 16 (AVX-512) channels even where the maps have fewer: it writes past the end, and
     reads what it has overwritten (uxlfoundation/oneDNN#6035, open). Here the places are taken first: the means of single places are
-    those places, and their gradient, unlike a slice's, stays in channels-last memory. `python -m ops.zoo kernels` looks for more such.
+    those places, and their gradient, unlike a slice's, stays in channels-last memory. In bfloat16 a dilated kernel's weights get what
+    was never written, where channels do not fill the last of several blocks.
     """
-    few = groups == 1 and weight.shape[1] < BLOCK and weight.shape[2] == weight.shape[3] == 1
-    if few and max(stride) > 1 and not any(padding) and x.device.type == "cpu":
+    point = weight.shape[2] == weight.shape[3] == 1
+    if point and groups == 1 and weight.shape[1] < BLOCK and max(stride) > 1 and not any(padding) and x.device.type == "cpu":
         x, stride = F.avg_pool2d(x, 1, tuple(stride)), (1, 1)
+    dilated = not point and (dilation if isinstance(dilation, int) else max(dilation)) > 1
+    if dilated and _trained_in_bfloat16(x, weight):
+        with torch.autocast("cpu", enabled=False):
+            x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+            return F.conv2d(x, weight, bias, stride, padding, dilation, groups).bfloat16()
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints | int, groups: int = 1) -> Tensor:
+    """Torch's, with a detour on CPUs: in bfloat16 oneDNN's gradient of the weights is wrong where kernels are longer than clips."""
+    if weight.shape[2] > x.shape[2] and _trained_in_bfloat16(x, weight):
+        with torch.autocast("cpu", enabled=False):
+            x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+            return F.conv3d(x, weight, bias, stride, padding, dilation, groups).bfloat16()
+    return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
+
+
+def _trained_in_bfloat16(x: Tensor, weight: Tensor) -> bool:
+    """Whether a CPU computes a gradient of these weights in bfloat16."""
+    if x.device.type != "cpu" or not weight.requires_grad or not torch.is_grad_enabled():
+        return False
+    mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return mixed or x.dtype == torch.bfloat16
 
 
 def _heavy(x: Tensor, weight: Tensor, stride: Ints, times: int) -> bool:

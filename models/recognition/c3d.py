@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import channels_last
+from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.pooling import PairPool
 from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
@@ -56,7 +56,7 @@ class C3D(nn.Module):
         for layer in LAYERS:
             if layer is not None:
                 name, factor = layer
-                conv = nn.Conv3d(channels, factor * config.width, 3, padding=1)
+                conv = Conv3d(channels, factor * config.width, 3, padding=1)
                 nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
                 self.names.append(f"{len(layers)}.{name}")

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.blocks.conv import Triple, as_maps, channels_last
+from models.blocks.conv import Conv3d, Triple, as_maps, channels_last, conv3d
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.pooling import StemPool
@@ -125,7 +125,7 @@ class HeadPool(nn.Conv3d):
 
     def forward(self, maps: Tensor) -> Tensor:
         channels = maps.shape[1]
-        return F.conv3d(maps, self.weight.repeat(channels // self.groups, 1, 1, 1, 1), None, self.stride, 1, 1, channels)
+        return conv3d(maps, self.weight.repeat(channels // self.groups, 1, 1, 1, 1), None, self.stride, (1, 1, 1), 1, channels)
 
 
 class Network(Mlp):
@@ -179,7 +179,7 @@ class MViT(nn.Module):
         self.config = config
         width, heads, stride = config.width, config.heads, config.key_stride
         self.first = nn.Parameter(torch.zeros(1, 1, width))
-        self.embed = nn.Conv3d(3, width, (3, 7, 7), PATCH_STRIDE, (1, 3, 3))
+        self.embed = Conv3d(3, width, (3, 7, 7), PATCH_STRIDE, (1, 3, 3))
         size = ((config.num_frames + 1) // 2, (config.size + 3) // 4, (config.size + 3) // 4)
         blocks = []
         for index, rate in enumerate(drop_rates(config.drop_path, config.depth)):

@@ -74,10 +74,10 @@ class LocalBlock(nn.Module):
 
     def __init__(self, channels: int, drop_path: float) -> None:
         super().__init__()
-        self.pos_embed = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.pos_embed = Conv3d(channels, channels, 3, padding=1, groups=channels)
         self.norm1 = nn.BatchNorm3d(channels)
         self.conv1, self.conv2 = Conv3d(channels, channels, 1), Conv3d(channels, channels, 1)
-        self.attn = nn.Conv3d(channels, channels, 5, padding=2, groups=channels)
+        self.attn = Conv3d(channels, channels, 5, padding=2, groups=channels)
         self.norm2, self.mlp = nn.BatchNorm3d(channels), PointMlp(channels)
         self.drop_path = DropPath(drop_path)
 
@@ -92,7 +92,7 @@ class GlobalBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int, drop_path: float) -> None:
         super().__init__()
-        self.pos_embed = nn.Conv3d(channels, channels, 3, padding=1, groups=channels)
+        self.pos_embed = Conv3d(channels, channels, 3, padding=1, groups=channels)
         self.norm1, self.attn = nn.LayerNorm(channels), SelfAttention(channels, heads)
         self.norm2, self.mlp = nn.LayerNorm(channels), Mlp(channels, 4 * channels)
         self.drop_path = DropPath(drop_path)

@@ -137,7 +137,7 @@ class UniFormerV2(nn.Module):
         self.embed = Conv3d(3, width, (1, config.patch, config.patch), (1, config.patch, config.patch), bias=False)
         self.norm_first = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(FrameBlock(width, config.heads, rate) for rate in drop_rates(config.drop_path, config.depth))
-        self.positions = nn.ModuleList(nn.Conv3d(width, width, 3, padding=1, groups=width) for _ in range(config.looks))
+        self.positions = nn.ModuleList(Conv3d(width, width, 3, padding=1, groups=width) for _ in range(config.looks))
         self.looks = nn.ModuleList(LookBlock(width, config.heads, config.look_dropout) for _ in range(config.looks))
         self.norm = nn.LayerNorm(width)
         for position in self.positions:

@@ -3,6 +3,7 @@
 python -m ops.zoo rows [--task T] [--family F ...] [--markdown FILE]    cost of every published row beside the published figures
 python -m ops.zoo families [--family F ...] [--markdown FILE]           every family's demo size, trained on the sample world
 python -m ops.zoo speed [--family F ...] [--markdown FILE]              every family's speed and memory, over what the machine can do
+python -m ops.zoo kernels [--kind K ...] [--markdown FILE]              every kind of layer at odd widths beside float64, by processor
 """
 
 from __future__ import annotations
@@ -29,8 +30,14 @@ def _parser() -> argparse.ArgumentParser:
     families.set_defaults(command=_families)
     speed = commands.add_parser("speed", help="measure one published row of every family against the peak of a matrix product")
     speed.set_defaults(command=_speed)
+    kernels = commands.add_parser(
+        "kernels", help="compute every kind of layer at odd widths beside float64, with this processor's kernels and with narrower ones'"
+    )
+    kernels.add_argument("--kind", action="append", default=[], dest="kinds", help="only kinds with this in the name; may be given again")
+    kernels.set_defaults(command=_kernels)
     for command in (rows, families, speed):
         command.add_argument("--family", action="append", default=[], dest="families", help="only this family; may be given again")
+    for command in (rows, families, speed, kernels):
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the page of the docs instead of a table")
     return parser
 
@@ -76,6 +83,23 @@ def _speed(given: argparse.Namespace) -> None:
         if given.markdown:  # a page that is written by hand, but for its table
             text = updated(given.markdown.read_text(encoding="utf-8"), [usage])
             given.markdown.write_text(text, encoding="utf-8")
+
+
+def _kernels(given: argparse.Namespace) -> None:
+    from ops.zoo.kernels import lines_of, mistakes, page, table_of, wrong_kinds
+
+    kinds = tuple(given.kinds)
+    torchs = table_of(kinds=kinds)
+    if not torchs:
+        raise ValueError(f"--kind: found {', '.join(kinds)}; no layer has this in its name")
+    print("Torch's layers", *lines_of(torchs), sep="\n", flush=True)
+    networks = table_of(guarded=True, kinds=wrong_kinds(torchs)) if wrong_kinds(torchs) else {}
+    if networks:
+        print("The networks' convolutions in their place", *lines_of(networks), sep="\n")
+    if given.markdown:
+        _write(given.markdown, page(torchs, networks))
+    if found := mistakes(networks):
+        raise ValueError("the networks compute wrongly: " + "; ".join(found))
 
 
 def _write(path: Path, text: str) -> None:
