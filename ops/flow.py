@@ -18,17 +18,17 @@ from configs.schema import BUCKETS, PROBLEM_KINDS, ConfigError, Recipe, content_
 from ops.annotations.read import AnnotationReport, annotate
 from ops.checks import require_sound
 from ops.evaluation.record import record
-from ops.evaluation.scoring import score_version, scored
+from ops.evaluation.scoring import Challenger, score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
 from ops.figures.dataset import FiguresSize, parameters
+from ops.mending import logged, look, mend_folder, relog
 from ops.progress import progress_bar
 from ops.store.files import exists, list_files, read_bytes, read_json, remove, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.protocol import build
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
-from ops.tracking.model import log_model
 from ops.tracking.registry import Decision, Registered, promote, register
-from ops.training.runs import TrainResult, finished, plan_run
+from ops.training.runs import RECORD, TrainResult, finished, plan_run
 
 NOUNS = {"recognition": "clips", "localization": "videos", "detection": "key frames", "parsing": "frames"}  # what is counted
 
@@ -55,11 +55,12 @@ class Evaluated:
 
 
 def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run_id: str | None = None) -> Trained:
-    """Train the recipe on the data as it is and log the model; a finished training is found and left alone.
+    """Train the recipe on the data as it is and log the model; a finished training is found, mended where files are gone, and left alone.
 
     Raises ValueError subclasses for what the user can mend, StorageError, TrainingError.
     """
     plan = plan_run(recipe, layout)
+    mend_folder(recipe, plan, settings)
     done = finished(plan.run_dir)
     if done is None:
         require_sound(configs.dataset(recipe.dataset), layout)
@@ -69,8 +70,10 @@ def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run
             recipe, plan.run_key, settings, data_version=plan.data_version, coverage=plan.coverage, dagster_run_id=dagster_run_id
         )
     result = done or _train(recipe, layout, settings, run)
-    # Also after a finished training: the process may have been killed between its record and the model.
-    log_model(run, recipe, result.weights_uri, build(recipe, layout).vocabulary())
+    if done is not None:
+        relog(done, run)
+    # Also after a finished training: the process may have been killed between its record and the model, or files are gone.
+    logged(recipe, build(recipe, layout), result, run, settings)
     if run.run().info.status == "RUNNING":
         run.finish()
     return Trained(result, run, trained_now=done is None)
@@ -98,7 +101,7 @@ def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evalu
 def register_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
     plan, run = _finished_run(recipe, layout, settings)
-    model = log_model(run, recipe, plan.weights_uri, build(recipe, layout).vocabulary())
+    model = logged(recipe, build(recipe, layout), plan, run, settings)
     return register(run, model, recipe, plan.run_key, plan.weights_uri, settings)
 
 
@@ -107,14 +110,23 @@ def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Decisi
     plan, _ = _finished_run(recipe, layout, settings)
     challenger = register_recipe(recipe, layout, settings)
 
-    own = _evaluate(recipe, plan.weights_uri, layout)
-    return promote(recipe.gate, challenger, scored(own), lambda version: score_version(version, layout, settings), settings)
+    own, dataset = _evaluate(recipe, plan.weights_uri, layout), configs.dataset(recipe.dataset)
+    beside = Challenger(recipe, plan.weights_uri)
+    return promote(
+        recipe.gate, challenger, scored(own), lambda version: score_version(version, layout, settings, dataset, beside), settings
+    )
 
 
 def _evaluate(recipe: Recipe, weights_uri: str, layout: Layout) -> Any:
     evaluate: Callable[..., Any] = import_module(f"ops.evaluation.{recipe.task}").evaluate
     with progress_bar("evaluate", NOUNS[recipe.task]) as progress:
-        return evaluate(recipe, weights_uri, layout, progress=progress)
+
+        def told(done: int, total: int) -> None:
+            progress(done, total)
+            if done >= total:
+                print(f"evaluate: all {total} {NOUNS[recipe.task]} seen; scores and pictures are made of them", flush=True)
+
+        return evaluate(recipe, weights_uri, layout, progress=told)
 
 
 def _finished_run(recipe: Recipe, layout: Layout, settings: Settings) -> tuple[TrainResult, RunLogger]:
@@ -239,9 +251,13 @@ def _features_pending(features: configs.Features, layout: Layout, settings: Sett
 
 
 def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:
-    plan = plan_run(recipe, layout)
-    if finished(plan.run_dir) is None:
-        return f"train {recipe.name}"
     from ops.tracking.registry import decided
 
+    plan = plan_run(recipe, layout)
+    found, done = look(recipe, plan, settings), finished(plan.run_dir)
+    why = f" ({'; '.join(found.problems)})" if found.problems else ""
+    if done is None and found.copy is None:
+        return f"train {recipe.name}" + (why if exists(f"{plan.run_dir}/{RECORD}") or found.registered else "")
+    if found.problems:
+        return f"mend {recipe.name}{why}"
     return None if decided(recipe.gate, plan.run_key, settings) else f"evaluate and promote {recipe.name}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +15,7 @@ import configs
 from configs.settings import Settings
 from ops.evaluation.scoring import read_recipe
 from ops.media.decode import DecodeError
-from ops.store.files import StorageError, local_copy
+from ops.store.files import StorageError, local_copy, sha256_of
 
 CHAMPION = "models:/figures-recognition@champion"
 SERVED = {"recognition": "recognizer", "localization": "localizer", "detection": "detector", "parsing": "parser"}
@@ -63,39 +65,41 @@ def load(model: str, settings: Settings) -> Predictor:
 
 
 def _from_registry(model: str, settings: Settings) -> Predictor:
+    from ops.tracking.artifacts import DamagedModelError, MissingModelError, downloaded
     from ops.tracking.connect import shown
-    from ops.tracking.model import MissingModelError, downloaded
 
     try:
         with downloaded(model, settings) as folder:
             return _from_files(folder, settings)
+    except DamagedModelError as error:
+        raise PredictionError(f"{model}: {error}; run the line again to mend it from its run folder, or log it again") from error
     except MissingModelError as error:
         raise PredictionError(f"{model}: not in the registry at {shown(settings.tracking_uri)} ({error})") from error
 
 
 def _from_run(folder: str, settings: Settings) -> Predictor:
-    from ops.training.runs import RECIPE, VOCABULARY, WEIGHTS
+    from ops.training.runs import PROVENANCE, RECIPE, VOCABULARY, WEIGHTS, checksums
 
-    try:
-        with (
-            local_copy(f"{folder}/{WEIGHTS}") as weights,
-            local_copy(f"{folder}/{RECIPE}") as recipe,
-            local_copy(f"{folder}/{VOCABULARY}") as vocabulary,
-        ):
-            return _from_three(weights, recipe, vocabulary, settings)
-    except FileNotFoundError as error:
-        raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
+    wanted = checksums(folder)
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="kinograph-") as scratch:
+        for name in (WEIGHTS, RECIPE, VOCABULARY, PROVENANCE):
+            try:
+                path = stack.enter_context(local_copy(f"{folder}/{name}"))
+                Path(scratch, name).symlink_to(path.resolve(strict=True))
+            except FileNotFoundError as error:
+                if name == PROVENANCE:
+                    continue
+                raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
+            if name in wanted and sha256_of(path) != wanted[name]:
+                raise PredictionError(f"{folder}/{name}: not what the training wrote: its sha256 is another")
+        return _from_files(Path(scratch), settings)
 
 
 def _from_files(folder: Path, settings: Settings) -> Predictor:
     from ops.training.runs import RECIPE, VOCABULARY, WEIGHTS
 
-    return _from_three(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings)
-
-
-def _from_three(weights: Path, recipe: Path, vocabulary: Path, settings: Settings) -> Predictor:
-    module = import_module(f"ops.evaluation.{SERVED[read_recipe(str(recipe)).task]}")
-    return module.from_files(weights, recipe, vocabulary, settings)
+    module = import_module(f"ops.evaluation.{SERVED[read_recipe(str(folder / RECIPE)).task]}")
+    return module.from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -40,6 +40,11 @@ def time_left(done: int, total: int, per_s: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
+def counted(progress: Progress, count: int) -> Progress:
+    """Progress in the things that are counted, out of progress in batches of them."""
+    return lambda done, total: progress(min(count, round(done * count / max(total, 1))), count)
+
+
 @contextmanager
 def progress_bar(title: str, unit: str, every_s: float = 30.0) -> Iterator[Progress]:
     """Yield `progress(done, total)` that shows count, rate and time left of one stage."""

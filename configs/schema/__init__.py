@@ -22,6 +22,7 @@ from configs.schema.detection import DetectionRecipe
 from configs.schema.features import Extraction, FeatureFiles, Features
 from configs.schema.localization import LocalizationRecipe
 from configs.schema.parsing import ParsingRecipe
+from configs.schema.provenance import Extractor, Pinned, Provenance
 from configs.schema.recipes import (
     RECIPES,
     TASKS,
@@ -40,13 +41,12 @@ from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, 
 from configs.schema.strict import ConfigError, Strict, content_hash
 
 __all__ = [
-    "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS",
-    "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName", "ConfigError", "Dataset",
-    "DetectionRecipe", "Extraction", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images", "LocalizationRecipe", "Mixing",
-    "Optimizer",
-    "ProblemKind", "Published", "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict",
-    "TableName", "TaskName", "Training", "Transforms", "Views", "content_hash",
-    "ParsingRecipe",
+    "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",
+    "ConfigError", "Dataset",
+    "DetectionRecipe", "Extraction", "Extractor", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images",
+    "LocalizationRecipe", "Mixing", "Optimizer", "ParsingRecipe", "Pinned", "ProblemKind", "Provenance", "Published", "RandAugment",
+    "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict", "TableName", "TaskName", "Training",
+    "Transforms", "Views", "content_hash",
 ]  # fmt: skip
 
 RECIPES["detection"] = DetectionRecipe

@@ -17,12 +17,14 @@ from ops.data.key_frames import Video
 from ops.evaluation import detection_pictures as pictures
 from ops.evaluation.detection_pictures import Person, Shown
 from ops.evaluation.kept import Evaluation, Record
-from ops.evaluation.weights import begin
+from ops.evaluation.weights import begin, class_places
 from ops.metrics.tube_rows import video_maps
 from ops.metrics.tubes import Linking
+from ops.progress import counted
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.detection import Detection
+from ops.tasks.protocol import Row, Vocabulary
 from ops.training.loop import Place, predict
 
 FILM_SECONDS, FILM_FPS = 20, 16
@@ -54,24 +56,35 @@ def evaluate(
     split: str = "val",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    spoken: Vocabulary | None = None,
+    common: Sequence[str] | None = None,
 ) -> Evaluation:
     """Score the weights on a split; kept in `evaluation/` beside the weights.
+
+    `spoken` are the names of the model's own classes where they are not the dataset's actions of today: they are matched by name.
+    `common` leaves only these actions to be told.
 
     The evaluation set is every usable key frame of the split; `eval_set` hashes them with contents, persons, labels and the version of
     this code. What was kept for the same set and weights is given back without work. `dataset` defaults to the recipe's own. Raises
     DataError without key frames, ConfigError where recipe, weights and labels do not belong together.
     """
     task = Detection(recipe, layout, dataset or configs.dataset(recipe.dataset))
-    task.check_recipe()
+    today = list(task.actions.names)
+    own, labels = today if spoken is None else spoken["labels"], today if common is None else [one for one in today if one in common]
+    if spoken is None:
+        task.check_recipe()
+    class_places(own, labels)
     samples = task.samples(split, "test")
-    eval_set = content_hash([samples.key_frames.digest(), task.vocabulary(), task.scored(), EVALUATION])
-    begun = begin(recipe, weights_uri, eval_set, split, device)
+    asked = [samples.key_frames.digest(), task.vocabulary(), task.scored(), EVALUATION]
+    eval_set = content_hash(asked if common is None else [*asked, labels])
+    begun = begin(recipe, weights_uri, eval_set, split, device, *([] if own == today else [own]))
     if isinstance(begun, Evaluation):
         return begun
     record, model = begun
-    count = len(samples)
-    told = None if progress is None else lambda done, total: progress(min(count, round(done * count / max(total, 1))), count)
+    told = None if progress is None else counted(progress, len(samples))
     rows = predict(task, model, split, "test", place=_place(device), workers=recipe.scale.loader_workers, on_batch=told)
+    if not own == labels == today:
+        rows = [translated(row, own, today, labels) for row in rows]
     return _keep(record, rows, samples, task)
 
 
@@ -90,6 +103,16 @@ def _keep(record: Record, rows: Sequence[Mapping[str, Any]], samples: KeyFrameCl
     )
 
 
+def translated(row: Row, own: Sequence[str], today: Sequence[str], labels: Sequence[str]) -> Row:
+    """A prediction row in today's actions from one in the model's own; actions beside `labels` are neither found nor true."""
+    scores = np.zeros((len(row["boxes"]), len(today)), np.float32)
+    kept = [today.index(label) for label in labels]
+    scores[:, kept] = np.asarray(row["scores"], np.float32)[:, class_places(own, labels)]
+    true = np.zeros_like(np.asarray(row["true_labels"], bool))
+    true[:, kept] = np.asarray(row["true_labels"], bool)[:, kept]
+    return {**row, "scores": scores, "true_labels": true}
+
+
 def numbers_of(rows: Sequence[Mapping[str, Any]], task: Detection) -> tuple[dict[str, float], dict[str, float]]:
     """(metrics, average precision by label): frame-mAP, persons and groups, and video-mAP for datasets of tubes."""
     metric, tubes = task.metric("test"), task.recipe.tubes
@@ -97,7 +120,7 @@ def numbers_of(rows: Sequence[Mapping[str, Any]], task: Detection) -> tuple[dict
     numbers = metric.compute()
     if tubes is not None:
         rules = Linking(tubes.overlap, tubes.per_frame, tubes.patience, tubes.min_length)
-        numbers |= video_maps(rows, task.recipe.num_classes, rules, tubes.nms)[0]
+        numbers |= video_maps(rows, len(task.actions.names), rules, tubes.nms)[0]
     return numbers, metric.per_class()
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,13 @@ import pyarrow as pa
 import torch
 from torch import nn
 
-import configs
-from configs.schema import Dataset, DetectionRecipe
+from configs.schema import DetectionRecipe, Provenance
 from configs.settings import Settings
 from ops.annotations.formats.ava_csv import write
 from ops.data.key_frame_clips import clip_indices, padded, pixels_of
-from ops.evaluation.weights import served
-from ops.media.decode import DecodeError, decode, decoders_for
-from ops.media.probe import Facts, inspect
+from ops.evaluation.weights import files_of, frames_of, served
+from ops.media.decode import DecodeError, Decoding, decode, decoders_for
+from ops.media.probe import inspect
 from ops.store.tables import BOXES
 from ops.tasks.detected import Persons, detected
 
@@ -65,13 +65,13 @@ class VideoFound:
 
 @dataclass(frozen=True)
 class Detector:
-    """Model in evaluation mode, its recipe, its actions in the order of the classes and their ids in files."""
+    """Model in evaluation mode, its recipe, its actions in the order of the classes, their ids in files, and where it comes from."""
 
     model: nn.Module
     recipe: DetectionRecipe
     labels: Sequence[str]
     ids: Sequence[int]
-    short_side: int | None = None  # of decoded frames: what training saw
+    provenance: Provenance | None = None
 
     def on_video(self, path: Path, every_s: float = 1.0) -> VideoFound:
         """Persons and actions along a video file, a key frame every so many seconds from the first whole one on.
@@ -81,13 +81,14 @@ class Detector:
         """
         if not every_s > 0:
             raise ValueError(f"every_s: found {every_s!r}; allowed: seconds above 0")
-        facts = inspect(path)
+        facts, short_side = inspect(path), frames_of(self.recipe, self.provenance).short_side  # what training saw
         if facts.problem is not None:
             raise DecodeError(facts.problem)
         last: DecodeError | None = None
-        for decoder in decoders_for(facts, self.short_side):
+        for decoder in decoders_for(facts, short_side):
             try:
-                found = [key for batch in self._batches(path, facts, decoder, every_s) for key in self._detect(batch)]
+                decoding = partial(decode, path, facts, decoder)
+                found = [key for batch in self._batches(decoding, short_side, every_s) for key in self._detect(batch)]
                 return VideoFound(path.stem, self.labels, self.ids, found)
             except DecodeError as error:
                 last = error
@@ -121,9 +122,11 @@ class Detector:
         times, clips = zip(*batch, strict=True)
         return [KeyFrameFound(time, persons.sorted()) for time, persons in zip(times, self.persons(clips), strict=True)]
 
-    def _batches(self, path: Path, facts: Facts, decoder: str, every_s: float) -> Iterator[list[tuple[float, np.ndarray]]]:
+    def _batches(
+        self, decode_all: Callable[..., Decoding], short_side: int | None, every_s: float
+    ) -> Iterator[list[tuple[float, np.ndarray]]]:
         """Batches of (timestamp, clip) along the video; a frame is kept from when it is decoded until its last clip is made."""
-        decoding = decode(path, facts, decoder)
+        decoding = decode_all()
         for _ in decoding:
             continue
         times = np.asarray(decoding.timestamps_s, np.float64)
@@ -132,7 +135,7 @@ class Detector:
         held: dict[int, np.ndarray] = {}
         seen, place = 0, 0
         needed = set(np.concatenate([indices for _, indices in wanted]).tolist())
-        for piece in decode(path, facts, decoder, short_side=self.short_side):
+        for piece in decode_all(short_side=short_side):
             held |= {seen + at: frame.copy() for at, frame in enumerate(piece) if seen + at in needed}
             seen += len(piece)
             while place < len(wanted) and wanted[place][1][-1] < seen:
@@ -157,17 +160,14 @@ def _key_times(times: np.ndarray, every_s: float) -> list[float]:
     return found or [float((times[0] + times[-1]) / 2)]
 
 
-def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Detector:
-    """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    model, loaded, words = served(DetectionRecipe, weights, recipe, vocabulary)
+def from_files(
+    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+) -> Detector:
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+
+    Raises ConfigError where they do not belong together.
+    """
+    model, loaded, words, known = served(DetectionRecipe, files_of(weights, recipe, vocabulary, provenance))
     names = words["labels"]
     ids = [int(number) for number in words.get("ids", range(1, len(names) + 1))]
-    return Detector(model, loaded, names, ids, stored_side(loaded.dataset))
-
-
-def stored_side(name: str) -> int | None:
-    """The size at which the dataset's frames are stored; None for as they come, also for a dataset that no config knows."""
-    if name not in configs.datasets():
-        return None
-    dataset: Dataset = configs.dataset(name)
-    return dataset.frames.short_side
+    return Detector(model, loaded, names, ids, known)

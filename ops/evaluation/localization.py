@@ -14,17 +14,19 @@ import pyarrow as pa
 import torch
 
 import configs
-from configs.schema import Dataset, content_hash
+from configs.schema import Dataset, Features, content_hash
 from configs.schema.localization import LocalizationRecipe
 from configs.versions import EVALUATION
 from ops.data.segments import LeftOut, Video
 from ops.evaluation import localization_pictures as pictures
 from ops.evaluation.kept import Evaluation
-from ops.evaluation.weights import begin
-from ops.metrics.localization import Matches, Segments, envelope, match, scores_of
+from ops.evaluation.weights import begin, class_places
+from ops.metrics.localization import LocalizationMetric, Matches, Segments, envelope, match, scores_of
 from ops.metrics.localization_errors import KINDS, Errors, errors_of, gains, video_scores
+from ops.progress import counted
 from ops.store.layout import Layout
 from ops.tasks.localization import Localization
+from ops.tasks.protocol import Row, Vocabulary
 from ops.training.loop import Place, predict
 
 SHOWN = 3  # best and worst videos each
@@ -70,8 +72,14 @@ def evaluate(
     split: str = "val",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    spoken: Vocabulary | None = None,
+    common: Sequence[str] | None = None,
+    features: Features | None = None,
 ) -> Evaluation:
     """Score the weights on every video of a split that has features; kept in `evaluation/` beside the weights.
+
+    `spoken` are the names of the model's own classes where they are not the dataset's labels of today: they are matched by name.
+    `common` leaves only these labels to find. `features` are those that the model was trained on, where the recipe's are others now.
 
     `eval_set` hashes the videos with their segments and labels, the thresholds and the version of this code: models on different
     features of the same videos can be compared. Files beside the pictures: `results.json` (ActivityNet's form), `per_label.csv`,
@@ -79,20 +87,27 @@ def evaluate(
     without videos, ConfigError where recipe, weights, features and labels do not belong together.
     """
     dataset = dataset or configs.dataset(recipe.dataset)
-    task = Localization(recipe, layout, dataset)
-    task.check_classes()
-    videos = task.videos(split)
+    task = Localization(recipe, layout, dataset, features)
+    if spoken is None:
+        task.check_classes()
+    videos, labels = task.videos(split), task.scored_labels if common is None else [one for one in task.scored_labels if one in common]
     eval_set = eval_set_of(videos, task.scored_labels, recipe)
-    stored = [[video.video_id, video.key] for video in videos]
-    begun = begin(recipe, weights_uri, eval_set, split, device, stored, task.scores.sha256 if task.scores else None)
+    eval_set = eval_set if common is None else content_hash([eval_set, labels])
+    own = task.scored_labels if spoken is None or recipe.fusion is not None else spoken["labels"]
+    class_places(own, labels)
+    also = [[video.video_id, video.key] for video in videos], task.scores.sha256 if task.scores else None
+    begun = begin(recipe, weights_uri, eval_set, split, device, *also, *([] if own == task.scored_labels else [own]))
     if isinstance(begun, Evaluation):
         return begun
     record, model = begun
-    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=progress)
-    metric = task.metric(split)
+    told = None if progress is None else counted(progress, len(videos))
+    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=told)
+    if not own == labels == task.scored_labels:
+        rows = [translated(row, own, task.scored_labels, labels) for row in rows]
+    metric = LocalizationMetric(len(labels), recipe.tiou, recipe.recall)
     metric.update(rows)
     truth, found = metric.tables()
-    analysed = analyse(truth, found, task.scored_labels, recipe)
+    analysed = analyse(truth, found, labels, recipe)
     lost = gains(truth, found, analysed.errors, analysed.matches)
     numbers = scores_of(analysed.matches, recipe.recall)
     numbers |= {f"gain_without/{name.replace(' ', '_')}": value for name, value in lost.items()}
@@ -105,11 +120,31 @@ def evaluate(
         predictions=_table(analysed),
         pictures=_pictures(analysed, videos, lost),
         files={
-            "results.json": results_json(rows, task.scored_labels),
+            "results.json": results_json(rows, labels),
             "per_label.csv": _per_label(analysed, recipe.recall),
             "left_out.csv": _left_out([row for row in task.table.left_out if row.split in (split, "")]),
         },
     )
+
+
+def translated(row: Row, own: Sequence[str], today: Sequence[str], labels: Sequence[str]) -> Row:
+    """A prediction row in other words: found segments are called by `own`, true ones by `today`; those of `labels` stay."""
+    found, true = (_renumbered(names, labels)[row[key]] for names, key in ((own, "labels"), (today, "true_labels")))
+    kept, there = found >= 0, true >= 0
+    return {
+        **row,
+        "labels": found[kept],
+        "segments": row["segments"][kept],
+        "scores": row["scores"][kept],
+        "true_labels": true[there],
+        "true_segments": row["true_segments"][there],
+    }
+
+
+def _renumbered(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """int64 [names]: the place of each name among the labels, -1 for one that is not there."""
+    place = {label: number for number, label in enumerate(labels)}
+    return np.array([place.get(name, -1) for name in names], np.int64)
 
 
 def eval_set_of(videos: Sequence[Video], labels: Sequence[str], recipe: LocalizationRecipe) -> str:

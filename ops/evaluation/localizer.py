@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 import configs
-from configs.schema import ConfigError, Features, Frames
+from configs.schema import ConfigError, Extractor, Features, Frames, Provenance
 from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
 from models.localization import actionformer as family
 from ops.data.segments import Grid, grid_of, resampled
-from ops.evaluation.weights import served
+from ops.evaluation.weights import files_of, frames_of, served
 from ops.features.extract import features_of
 from ops.features.grid import covered_frames, end_of
 from ops.features.jobs import ExtractJob
-from ops.features.network import Network, device, resolve
+from ops.features.network import Network, device, resolve_pinned
 from ops.media.decode import DecodeError, attributes, decode, decoders_for
 from ops.media.probe import inspect
 from ops.store.frames import write_frames
@@ -62,11 +62,12 @@ class Localizer:
     recipe: LocalizationRecipe
     vocabulary: Mapping[str, Sequence[str]]
     settings: Settings | None = None
+    provenance: Provenance | None = None
 
     @cached_property
     def config(self) -> Features:
-        """The features that the model was trained on."""
-        return configs.features(self.recipe.features)
+        """The features that the model was trained on; for a model of before, as they are configured now."""
+        return features_config(self.recipe, self.provenance)
 
     @property
     def channels(self) -> int:
@@ -90,7 +91,7 @@ class Localizer:
         Raises DecodeError, ConfigError for features that are imported and not made from videos, or made by another model now.
         """
         networks = self._networks
-        frames = configs.dataset(self.recipe.dataset).frames  # stored as training saw them: the same features as in the store
+        frames = frames_of(self.recipe, self.provenance)  # stored as training saw them: the same features as in the store
         with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
             reader = _stored(path, f"{folder}/frames.zarr", frames)
             features = features_of(reader, networks, ExtractJob(path.name, self.config, {}, "", "", "", reader.uri))
@@ -113,11 +114,13 @@ class Localizer:
         if not config.extract:
             allowed = "features that are extracted from videos; give the imported ones to on_features"
             raise ConfigError(f"recipe {self.recipe.name}", "features", config.name, allowed)
-        sources = [resolve(extraction, config.num_frames, settings) for extraction in config.extract]
-        trained_on = list(self.vocabulary.get(FEATURES_FROM, ()))
-        if trained_on and trained_on != [source.sha256 for source in sources]:
-            allowed = "the weights that it was trained on: train it again, or name that model's version in the features"
-            raise ConfigError(f"recipe {self.recipe.name}", "features", f"{config.name}, made by other weights now", allowed)
+        extractors = extractors_of(self.recipe, self.vocabulary, self.provenance)
+        try:
+            sources = [resolve_pinned(extractor, config.num_frames, settings) for extractor in extractors]
+        except ConfigError as error:
+            allowed = f"the weights that it was trained on: train it again, or name that model's version in the features ({error})"
+            found = f"{config.name}, made by other weights now"
+            raise ConfigError(f"recipe {self.recipe.name}", "features", found, allowed) from error
         return [Network(source, device()) for source in sources]
 
     def _batch(self, sequences: Sequence[Steps]) -> list[list[Segment]]:
@@ -165,6 +168,24 @@ class Localizer:
         return grid, torch.from_numpy(np.ascontiguousarray(values.T))
 
 
+def features_config(recipe: LocalizationRecipe, provenance: Provenance | None) -> Features:
+    """The features that a model was trained on; for a model of before, as they are configured now. Raises ConfigError."""
+    return configs.features(recipe.features) if provenance is None or provenance.features is None else provenance.features
+
+
+def extractors_of(
+    recipe: LocalizationRecipe, vocabulary: Mapping[str, Sequence[str]], provenance: Provenance | None
+) -> tuple[Extractor, ...]:
+    """The models that made these features, by their weights; a model of before knows their sha256 alone."""
+    if provenance is not None:
+        return provenance.extractors
+    config, made_by = features_config(recipe, None), vocabulary.get(FEATURES_FROM, ())
+    known = made_by if len(made_by) == len(config.extract) else [None] * len(config.extract)
+    return tuple(
+        Extractor(model=own.model, sha256=sha256, extraction=own, recipe=None) for own, sha256 in zip(config.extract, known, strict=True)
+    )
+
+
 def _stored(path: Path, uri: str, config: Frames) -> FrameReader:
     """The frames of a video file in a store of their own. Raises DecodeError."""
     facts = inspect(path)
@@ -190,6 +211,12 @@ def activitynet_json(found: Mapping[str, Sequence[Segment]]) -> str:
     return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False)
 
 
-def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Localizer:
-    """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    return Localizer(*served(LocalizationRecipe, weights, recipe, vocabulary), settings)
+def from_files(
+    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+) -> Localizer:
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+
+    Raises ConfigError where they do not belong together.
+    """
+    model, loaded, words, known = served(LocalizationRecipe, files_of(weights, recipe, vocabulary, provenance))
+    return Localizer(model, loaded, words, settings, known)

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 import configs
-from configs.schema import ConfigError
+from configs.schema import ConfigError, Provenance
 from configs.schema.parsing import ParsingRecipe
 from configs.settings import Settings
 from ops.data.part_frames import Scene, normalised, padded, test_view
 from ops.data.parts import Humans
-from ops.evaluation.weights import served
+from ops.evaluation.weights import files_of, frames_of, served
 from ops.media.sampled import sampled_frames
-from ops.tasks.parsing import decoded
+from ops.tasks.parsing import decoded, known_pairs
 
 FRAMES_AT_ONCE = 8
 SURE = 0.3  # persons below are not told, but for the best one of a frame
@@ -60,24 +60,18 @@ class VideoPeople(NamedTuple):
 
 @dataclass(frozen=True)
 class Parser:
-    """Model in evaluation mode, its recipe, its vocabulary, and where the action model comes from."""
+    """Model in evaluation mode, its recipe, its vocabulary, the settings that lead to the action model, and where it comes from."""
 
     model: nn.Module
     recipe: ParsingRecipe
     vocabulary: Mapping[str, Sequence[str]]
     settings: Settings | None = None
+    provenance: Provenance | None = None
 
     @cached_property
     def pairs(self) -> np.ndarray:
         """bool [K, S]: the states that each part was seen with in training."""
-        parts, states = list(self.vocabulary["parts"]), list(self.vocabulary["states"])
-        known = np.zeros((len(parts), len(states)), bool)
-        for pair in self.vocabulary["pairs"]:
-            part, state = next(
-                (part, pair[len(part) + 1 :]) for part in parts if pair.startswith(f"{part}/") and pair[len(part) + 1 :] in states
-            )
-            known[parts.index(part), states.index(state)] = True
-        return known
+        return known_pairs(self.vocabulary)
 
     @torch.inference_mode()
     def arrays(self, pictures: np.ndarray) -> list[dict[str, np.ndarray]]:
@@ -105,9 +99,9 @@ class Parser:
     def on_video(self, path: Path) -> VideoPeople:
         """The people of every n-th frame of a video file, as the recipe evaluates it, and the video's action. Raises DecodeError.
 
-        Boxes are pixels of the frames as training saw them: of the dataset's `short_side` where it has one.
+        Boxes are pixels of the frames as training saw them: of the dataset's `short_side` where it had one.
         """
-        short_side, frames = configs.dataset(self.recipe.dataset).frames.short_side, np.empty(0, np.int64)
+        short_side, frames = frames_of(self.recipe, self.provenance).short_side, np.empty(0, np.int64)
 
         def choose(num_frames: int, timestamps_s: list[float]) -> np.ndarray:
             nonlocal frames
@@ -158,13 +152,27 @@ class Parser:
             return None, 0.0
         from ops.evaluation.recognizer import Recognizer
         from ops.predict import load
+        from ops.tracking.artifacts import MissingModelError, pinned_uri
 
-        recognizer = load(self.recipe.action_model, self.settings or configs.settings())
+        pinned = None if self.provenance is None else self.provenance.action_model
+        settings = self.settings or configs.settings()
+        try:
+            uri = self.recipe.action_model if pinned is None else pinned_uri(pinned, settings)
+        except MissingModelError as error:
+            where, allowed = f"recipe '{self.recipe.name}'", f"a model that is still there ({error})"
+            raise ConfigError(where, "action_model", self.recipe.action_model, allowed) from error
+        recognizer = load(uri, settings)
         if not isinstance(recognizer, Recognizer):
             raise ConfigError(f"recipe '{self.recipe.name}'", "action_model", self.recipe.action_model, "a recognition model")
         return recognizer.on_video(path)[0]
 
 
-def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Parser:
-    """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    return Parser(*served(ParsingRecipe, weights, recipe, vocabulary), settings)
+def from_files(
+    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+) -> Parser:
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+
+    Raises ConfigError where they do not belong together.
+    """
+    model, loaded, words, known = served(ParsingRecipe, files_of(weights, recipe, vocabulary, provenance))
+    return Parser(model, loaded, words, settings, known)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 import configs
-from configs.schema import Dataset, content_hash
+from configs.schema import ConfigError, Dataset, content_hash
 from configs.schema.parsing import ParsingRecipe
 from configs.versions import EVALUATION
 from ops.annotations.kinetics_tps_predictions import (
@@ -34,9 +34,11 @@ from ops.evaluation.weights import begin
 from ops.metrics.human_matching import match, pixel_ious
 from ops.metrics.parsing import PART_IOU, ParsingScores
 from ops.metrics.parsing_columns import ParsingMetric, TrueHumans
+from ops.progress import counted
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.parsing import Parsing
+from ops.tasks.protocol import Vocabulary
 from ops.training.loop import Place, predict
 
 SHOWN = 12  # frames on the contact sheet: a third each of the best, the middling and the worst videos
@@ -79,8 +81,13 @@ def evaluate(
     split: str = "val",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    spoken: Vocabulary | None = None,
+    common: Sequence[str] | None = None,
 ) -> Evaluation:
     """Score the weights on a split, with the actions that the recipe's recognition model (or file) names; kept beside the weights.
+
+    `spoken` are the model's own parts and states and the pairs it knows, where these are not the dataset's of today: it is scored in
+    its own words, which have to be the same ones in whatever order. Fewer words (`common`) cannot be scored: a state is one answer of all.
 
     The evaluation set is every n-th annotated frame of the split's usable videos; `eval_set` hashes their contents and annotations, the
     vocabulary, the named actions and the version of this code, so that two parsers are only compared under the same actions. What was
@@ -89,16 +96,24 @@ def evaluate(
     """
     dataset = dataset or configs.dataset(recipe.dataset)
     task = Parsing(recipe, layout, dataset)
-    task.check()
+    if spoken is None:
+        task.check()
+    else:
+        _require_same(task.table.words, spoken, common)
     videos, words = task.videos(split), task.table.words
     truth = task.truth(split)
     actions = actions_of(recipe, dataset, videos, layout)
     eval_set = eval_set_of(videos, truth, words, actions)
-    begun = begin(recipe, weights_uri, eval_set, split, device)
+    also: list[Any] = []
+    if spoken is not None and spoken != task.vocabulary():
+        task = Parsing(recipe.model_copy(update={"parts": None, "states": None}), layout, dataset, spoken)
+        videos, words, truth, also = task.videos(split), task.table.words, task.truth(split), [spoken]
+    begun = begin(recipe, weights_uri, eval_set, split, device, *also)
     if isinstance(begun, Evaluation):
         return begun
     record, model = begun
-    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=progress)
+    told = None if progress is None else counted(progress, len(truth.counts))
+    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=told)
     scored = _scored(truth, words, rows, actions)
     return record.keep(
         noun="frames",
@@ -109,6 +124,14 @@ def evaluate(
         pictures=_pictures(scored, rows, videos),
         files=scored.files,
     )
+
+
+def _require_same(today: Words, spoken: Vocabulary, common: Sequence[str] | None) -> None:
+    for name, own, found in (("parts", spoken["parts"], today.parts), ("states", spoken["states"], today.states)):
+        if common is not None or set(own) != set(found):
+            lost, new = sorted(set(own) - set(found)), sorted(set(found) - set(own))
+            allowed = f"the {name} of today, all of them: {', '.join(found)}"
+            raise ConfigError("model", name, f"other ones ({', '.join(lost) or 'none'} more, {', '.join(new) or 'none'} fewer)", allowed)
 
 
 def eval_set_of(videos: Sequence[PartVideo], truth: TrueHumans, words: Words, actions: Mapping[str, str]) -> str:

@@ -19,10 +19,11 @@ from ops.data.loading import Loader
 from ops.evaluation import pictures
 from ops.evaluation.kept import Evaluation, Record
 from ops.evaluation.scores import Pairs, class_accuracy, read_pairs, scores_of
-from ops.evaluation.weights import begin
+from ops.evaluation.weights import begin, class_places
 from ops.metrics.recognition import confusion_matrix, probabilities
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
+from ops.tasks.protocol import Vocabulary
 from ops.tasks.recognition import Recognition
 from ops.training.loop import to_device
 
@@ -54,8 +55,13 @@ def evaluate(
     split: str = "val",
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
+    spoken: Vocabulary | None = None,
+    common: Sequence[str] | None = None,
 ) -> Evaluation:
     """Score the weights on a split, with the recipe's test views; kept in `evaluation/` beside the weights.
+
+    `spoken` are the names of the model's own classes where they are not the dataset's labels of today: they are matched by name.
+    `common` leaves only these labels to answer with, and only their clips.
 
     The evaluation set is every usable clip of the split; `eval_set` hashes their ids, contents, decoding and labels with the
     version of this code. What was kept for the same set and weights is given back without work. `dataset` defaults to the
@@ -63,19 +69,29 @@ def evaluate(
     """
     dataset = dataset or configs.dataset(recipe.dataset)
     task = Recognition(recipe, layout, dataset)
-    clips = task.samples(split, "test").clips
-    labels = dataset_labels(dataset, "clips", layout, recipe.target)
-    if len(labels) != recipe.num_classes:
-        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
-    pairs = read_pairs(layout, dataset, labels)
+    today = dataset_labels(dataset, "clips", layout, recipe.target)
+    own = today if spoken is None else spoken["labels"]
+    labels = today if common is None else [label for label in today if label in common]
+    if len(own) != recipe.num_classes:
+        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{len(own)}, the labels of {dataset.name}")
+    places = class_places(own, labels)
+    clips = [clip for clip in task.samples(split, "test").clips if common is None or clip.label in labels]
+    pairs = [pair for pair in read_pairs(layout, dataset, today) if set(pair) <= set(labels)]
     eval_set = eval_set_of(clips, labels, pairs)
-    begun = begin(recipe, weights_uri, eval_set, split, device)
+    begun = begin(recipe, weights_uri, eval_set, split, device, *([] if own == today else [own]))
     if isinstance(begun, Evaluation):
         return begun
     record, model = begun
     rows = predict_clips(task, model, split, device, progress)
+    if labels != own or labels != today:
+        rows = [translated(row, places, labels.index(today[row["label_id"]])) for row in rows if today[row["label_id"]] in labels]
     table = predictions_table(rows, labels, recipe)
     return keep_scored(record, table, clips, labels, pairs)
+
+
+def translated(row: dict[str, Any], places: Sequence[int], label_id: int) -> dict[str, Any]:
+    """A prediction row with the scores of these of the model's classes, in this order, and the label's place among them."""
+    return {**row, "scores": row["scores"][list(places)], "label_id": label_id}
 
 
 def eval_set_of(clips: Sequence[Clip], labels: Sequence[str], pairs: Pairs) -> str:

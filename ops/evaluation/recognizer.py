@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-import configs
-from configs.schema import RecognitionRecipe
+from configs.schema import Provenance, RecognitionRecipe
 from configs.settings import Settings
 from ops.data.clock import timeline
 from ops.data.frozen import FrozenViews
-from ops.evaluation.weights import served
+from ops.evaluation.weights import files_of, frames_of, served
 from ops.media.sampled import sampled_frames
 from ops.metrics.recognition import probabilities
 from ops.tasks.views import view_scores
@@ -24,15 +23,16 @@ from ops.tasks.views import view_scores
 
 @dataclass(frozen=True)
 class Recognizer:
-    """Model in evaluation mode, its recipe, and its labels in the order of the classes."""
+    """Model in evaluation mode, its recipe, its labels in the order of the classes, and where it comes from."""
 
     model: nn.Module
     recipe: RecognitionRecipe
     labels: Sequence[str]
+    provenance: Provenance | None = None
 
     def on_video(self, path: Path) -> list[tuple[str, float]]:
-        """All labels of a video file with their probabilities, best first. Raises DecodeError."""
-        short_side = configs.dataset(self.recipe.dataset).frames.short_side  # what training saw
+        """All labels of a video file with their probabilities, best first. Raises DecodeError, ConfigError."""
+        short_side = frames_of(self.recipe, self.provenance).short_side  # what training saw
         shares = self.probabilities(sampled_frames(path, self.indices, short_side=short_side, on_clock=self.needs_times))
         return [(self.labels[index], float(shares[index])) for index in np.argsort(-shares, kind="stable")]
 
@@ -73,7 +73,12 @@ class Recognizer:
         return probabilities(scores, average)[0].astype(np.float32)
 
 
-def from_files(weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None) -> Recognizer:
-    """Load model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    model, loaded, words = served(RecognitionRecipe, weights, recipe, vocabulary)
-    return Recognizer(model, loaded, words["labels"])
+def from_files(
+    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+) -> Recognizer:
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+
+    Raises ConfigError where they do not belong together.
+    """
+    model, loaded, words, known = served(RecognitionRecipe, files_of(weights, recipe, vocabulary, provenance))
+    return Recognizer(model, loaded, words["labels"], known)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+import configs
 import models
-from configs.schema import ConfigError, Recipe, content_hash
+from configs.schema import ConfigError, Frames, Provenance, Recipe, content_hash
 from ops.evaluation.kept import Evaluation, Record
 from ops.store.files import local_copy, sha256_of
 from ops.tasks.protocol import Vocabulary
+from ops.training.runs import PROVENANCE
 from ops.training.variants import compiling
 
 R = TypeVar("R", bound=Recipe)
@@ -46,10 +49,55 @@ def begin(recipe: Recipe, weights_uri: str, eval_set: str, split: str, device: s
         return record, model
 
 
-def served(kind: type[R], weights: Path, recipe: Path, vocabulary: Path) -> tuple[nn.Module, R, Vocabulary]:
-    """The model of model.safetensors, recipe.json and vocabulary.json. Raises ConfigError where they do not belong together."""
-    loaded = kind.model_validate_json(recipe.read_text(encoding="utf-8"))
-    words = json.loads(vocabulary.read_text(encoding="utf-8"))
+def class_places(own: Sequence[str], labels: Sequence[str]) -> list[int]:
+    """For each label its place among the model's own classes, by name. Raises ConfigError for a label that the model does not know."""
+    known = {label: place for place, label in enumerate(own)}
+    if unknown := [label for label in labels if label not in known]:
+        raise ConfigError("model", "labels", ", ".join(unknown), f"labels that the model was trained on: {', '.join(own)}")
+    return [known[label] for label in labels]
+
+
+class Files(NamedTuple):
+    """A trained model's files on this machine; `provenance` None where there is none: models of before have none."""
+
+    weights: Path
+    recipe: Path
+    vocabulary: Path
+    provenance: Path | None = None
+
+
+def files_of(weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None) -> Files:
+    """The files, with the provenance that lies beside the weights where none is given."""
+    beside = provenance or weights.with_name(PROVENANCE)
+    return Files(weights, recipe, vocabulary, beside if beside.is_file() else None)
+
+
+def served(kind: type[R], files: Files) -> tuple[nn.Module, R, Vocabulary, Provenance | None]:
+    """The model of model.safetensors, recipe.json, vocabulary.json and provenance.json; the last is None for models of before.
+
+    Raises ConfigError where they do not belong together, or are not those that the provenance was written for.
+    """
+    provenance = None
+    if files.provenance is not None:
+        provenance = Provenance.model_validate_json(files.provenance.read_text(encoding="utf-8"))
+        for path in files[:3]:
+            if (wanted := provenance.files.get(path.name)) is not None and sha256_of(path) != wanted:
+                raise ConfigError(str(path), "(whole file)", "another sha256", f"the file that {PROVENANCE} beside it was written for")
+    loaded = kind.model_validate_json(files.recipe.read_text(encoding="utf-8"))
+    words = json.loads(files.vocabulary.read_text(encoding="utf-8"))
     if (found := len(words["labels"])) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return load_weights(loaded, weights), loaded, words
+        raise ConfigError(str(files.vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
+    return load_weights(loaded, files.weights), loaded, words, provenance
+
+
+def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:
+    """How the frames were stored that training saw; for a model of before as its dataset stores them now.
+
+    Raises ConfigError where neither is known.
+    """
+    if provenance is not None:
+        return provenance.frames
+    if recipe.dataset not in configs.datasets():
+        allowed = f"a dataset of that name in KINOGRAPH_CONFIGS: this model was kept without {PROVENANCE}; or train it again"
+        raise ConfigError(f"model of recipe {recipe.name}", "dataset", recipe.dataset, allowed)
+    return configs.dataset(recipe.dataset).frames

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import configs
-from configs.schema import BUCKETS, Dataset, Features
+from configs.schema import BUCKETS, Dataset, Extractor, Features
 from configs.settings import Settings
 from ops.features.bucket import Bucket, Row, open_buckets
 from ops.features.jobs import Job, Outcome
@@ -23,7 +23,7 @@ from ops.features.wanted import STRANGER, Wanted, from_files, from_frames
 from ops.store.files import StorageError
 from ops.store.layout import Layout
 from ops.store.ledger import read_ledgers
-from ops.store.tables import FEATURES
+from ops.store.tables import FEATURES, read_table
 
 COMMIT_EVERY_S = 2.0
 COMMIT_EVERY_VIDEOS = 32
@@ -72,8 +72,9 @@ def make_features(
     engine: Engine | None = None,
     progress: Progress | None = None,
     retry_quarantined: bool = False,
+    only: Set[str] | None = None,
 ) -> FeaturesReport:
-    """Stores the features that the ledger lacks, and forgets those of videos that are no longer asked for.
+    """Stores the features that the ledger lacks, and forgets those of videos that are no longer asked for; `only` asks for these videos.
 
     Extraction goes through Ray actors with engine 'ray' (None: where the settings name a cluster), otherwise through this process. A
     refused video stays so until its source, the configuration, the weights or the code changes, or `retry_quarantined`. Raises
@@ -83,6 +84,7 @@ def make_features(
     dataset = configs.dataset(features.dataset)
     report = FeaturesReport(features.name)
     wanted, sources = _wanted(features, dataset, layout, settings, report)
+    wanted = [one for one in wanted if only is None or one.video_id in only]
     buckets: dict[int, Bucket] = {}
     with ExitStack() as stack:
         for bucket in open_buckets(features, layout, wanted, retry_quarantined):
@@ -109,6 +111,32 @@ def unmade(features: Features, layout: Layout, settings: Settings) -> int:
     wanted, _ = _wanted(features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name))
     plans = [bucket.plan for bucket in open_buckets(features, layout, wanted, False) if bucket.look()]
     return sum(len(plan.jobs) + len(plan.put) + len(plan.drop) for plan in plans)
+
+
+def make_pinned(
+    features: Features, extractors: Sequence[Extractor], dataset: Dataset, layout: Layout, settings: Settings, split: str = "val"
+) -> Features:
+    """The same features as these very models made them, for the videos of a split; the configuration under which the store has them.
+
+    What is stored under the features' own name serves where it was made by these models. Otherwise they are made anew beside it, under the
+    models' versions. Raises ConfigError for models that are gone, and what `make_features` raises.
+    """
+    if not features.extract:
+        return features
+    from ops.features.network import resolve_pinned
+
+    sources = [resolve_pinned(extractor, features.num_frames, settings) for extractor in extractors]
+    rows = read_table(layout.entries_table(dataset.name)).to_pylist()
+    only = {row["video_id"] for row in rows if row["table"] == "segments" and row["split"] == split}
+    keys = {one.video_id: one.key(features) for one in from_frames(features, dataset, layout, [source.key for source in sources])}
+    stored = {row["video_id"]: row["key"] for row in read_rows(features, layout)}
+    if all(stored.get(video) == keys.get(video) for video in only):
+        return features
+    pairs = zip(features.extract, sources, strict=True)
+    extract = tuple(own if source.version is None else own.model_copy(update={"model": source.version}) for own, source in pairs)
+    pinned = features.model_copy(update={"extract": extract})
+    make_features(pinned, layout, settings, only=only)
+    return pinned
 
 
 def read_rows(features: Features, layout: Layout) -> list[Row]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 
 import configs
 import models
-from configs.schema import ConfigError, Extraction, RecognitionRecipe, Transforms, content_hash
+from configs.schema import ConfigError, Extraction, Extractor, RecognitionRecipe, Transforms, content_hash
 from configs.settings import Settings
 from models.weights import load_published
 from ops.data.transforms import check, fixed_views
@@ -27,7 +27,10 @@ PIXELS = ("short_side", "crop", "interpolation", "mean", "std")
 
 @dataclass(frozen=True)
 class Source:
-    """A model to extract with, small enough to travel: `weights` is a safetensors file, `sha256` that of the file it came from."""
+    """A model to extract with, small enough to travel: `weights` is a safetensors file, `sha256` that of the file it came from.
+
+    `version` is the registry URI of the very version, where the registry gave it: an alias moves on.
+    """
 
     reference: str
     recipe: RecognitionRecipe
@@ -35,6 +38,7 @@ class Source:
     sampled_frames: int
     sha256: str
     weights: bytes
+    version: str | None = None
 
     @property
     def key(self) -> str:
@@ -50,6 +54,7 @@ class Source:
     def facts(self) -> dict[str, Any]:
         """What is noted beside the features."""
         facts = {"model": self.reference, "weights_sha256": self.sha256, "recipe": self.recipe.name, "recipe_key": self.recipe.key()}
+        facts |= {"version": self.version} if self.version else {}
         return {**facts, "family": self.recipe.family, "sampled_frames": self.sampled_frames, **self.pixels}
 
 
@@ -59,57 +64,102 @@ def resolve(extraction: Extraction, num_frames: int, settings: Settings) -> Sour
     Raises ConfigError for a model that is not there or does not fit, PublishedWeightsError, StorageError, TrackingError.
     """
     model = extraction.model
-    known = model in configs.names("recognition")
+    known = not _is_place(model) and model in configs.names("recognition")
     if extraction.checkpoint is not None and not known:
         raise ConfigError("features", "extract.checkpoint", extraction.checkpoint, "nothing here: the model brings its own weights")
     if model.startswith("models:/"):
-        recipe, sha256, weights = _from_registry(model, settings)
-    elif known:
-        recipe, sha256, weights = _published(extraction)
+        return _source(extraction, num_frames, _from_registry(model, settings))
+    if not known:
+        return _source(extraction, num_frames, _from_run(model))
+    recipe = configs.load(model)
+    assert isinstance(recipe, RecognitionRecipe)
+    return _source(extraction, num_frames, _published(extraction, recipe))
+
+
+def resolve_pinned(extractor: Extractor, num_frames: int, settings: Settings) -> Source:
+    """The very model that features were made by, wherever aliases point now; needs nothing of the catalogue.
+
+    The registry's version that was noted, else any that holds the same weights; a run folder or a checkpoint that still has them.
+    Raises ConfigError where these weights are nowhere, StorageError, TrackingError.
+    """
+    extraction, wanted = extractor.extraction, extractor.sha256
+    if extraction.checkpoint is not None and extractor.recipe is not None:
+        found = _published(extraction, RecognitionRecipe.model_validate(extractor.recipe))
+    elif extraction.checkpoint is not None:
+        return resolve(extraction, num_frames, settings)
+    elif extractor.model.startswith("models:/"):
+        found = _from_registry(_pinned(extractor, settings), settings)
     else:
-        recipe, sha256, weights = _from_run(model)
-    transforms = extraction.transforms or recipe.transforms
+        found = _from_run(extractor.model)
+    if wanted is not None and found.sha256 != wanted:
+        raise ConfigError("features", "extract.model", f"{extractor.model}, other weights now", f"the weights with sha256 {wanted}")
+    return _source(extraction, num_frames, found)
+
+
+class _Found(NamedTuple):
+    recipe: RecognitionRecipe
+    sha256: str
+    weights: bytes
+    version: str | None = None
+
+
+def _source(extraction: Extraction, num_frames: int, found: _Found) -> Source:
+    transforms = extraction.transforms or found.recipe.transforms
     check(transforms)
-    frames = extraction.sampled_frames or recipe.sampling.num_frames
+    frames = extraction.sampled_frames or found.recipe.sampling.num_frames
     if frames > num_frames:
-        allowed = f"at most num_frames = {num_frames}, the frames of a window ({recipe.name} sees {recipe.sampling.num_frames})"
-        raise ConfigError(f"features of {model}", "extract.sampled_frames", frames, allowed)
-    return Source(model, recipe, transforms, frames, sha256, weights)
+        allowed = f"at most num_frames = {num_frames}, the frames of a window ({found.recipe.name} sees {found.recipe.sampling.num_frames})"
+        raise ConfigError(f"features of {extraction.model}", "extract.sampled_frames", frames, allowed)
+    return Source(extraction.model, found.recipe, transforms, frames, found.sha256, found.weights, found.version)
 
 
-def _from_registry(model: str, settings: Settings) -> tuple[RecognitionRecipe, str, bytes]:
-    from ops.tracking.connect import shown
-    from ops.tracking.model import RECIPE, WEIGHTS, MissingModelError, downloaded
+def _pinned(extractor: Extractor, settings: Settings) -> str:
+    from ops.tracking.artifacts import MissingModelError, pinned_uri
 
     try:
-        with downloaded(model, settings) as folder:
+        return pinned_uri(extractor, settings)
+    except MissingModelError as error:
+        raise ConfigError("features", "extract.model", extractor.model, f"a model that is still there ({error})") from error
+
+
+def _is_place(model: str) -> bool:
+    """Whether the name can only be a registry's or a folder's: then the catalogue is not asked."""
+    return model.startswith("models:/") or "/" in model
+
+
+def _from_registry(model: str, settings: Settings) -> _Found:
+    from ops.tracking.artifacts import MissingModelError, downloaded, located
+    from ops.tracking.connect import shown
+    from ops.training.runs import RECIPE, WEIGHTS
+
+    try:
+        version = located(model, settings).version
+        with downloaded(version or model, settings) as folder:
             recipe = RecognitionRecipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
-            return recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes()
+            return _Found(recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes(), version)
     except MissingModelError as error:
         allowed = f"a model of the registry at {shown(settings.tracking_uri)}, promoted before ({error})"
         raise ConfigError("features", "extract.model", model, allowed) from error
 
 
-def _from_run(folder: str) -> tuple[RecognitionRecipe, str, bytes]:
+def _from_run(folder: str) -> _Found:
     folder = folder.rstrip("/")
     try:
         recipe = RecognitionRecipe.model_validate_json(read_bytes(f"{folder}/recipe.json"))
         with local_copy(f"{folder}/model.safetensors") as path:
-            return recipe, sha256_of(path), path.read_bytes()
+            return _Found(recipe, sha256_of(path), path.read_bytes())
     except FileNotFoundError as error:
         allowed = "models:/<name>@<alias>, the name of a recognition recipe, or the folder of a finished training run"
         raise ConfigError("features", "extract.model", folder, allowed) from error
 
 
-def _published(extraction: Extraction) -> tuple[RecognitionRecipe, str, bytes]:
-    recipe = configs.load(extraction.model)
-    assert isinstance(recipe, RecognitionRecipe)
+def _published(extraction: Extraction, recipe: RecognitionRecipe) -> _Found:
     if extraction.checkpoint is None:
         raise ConfigError("features", "extract.checkpoint", None, f"path or URI of published weights for recipe {recipe.name}")
     network = models.build(recipe)
     with local_copy(extraction.checkpoint) as path:
         load_published(network, path)
-        return recipe, sha256_of(path), save({name: tensor.contiguous() for name, tensor in network.state_dict().items()})
+        return _Found(recipe, sha256_of(path), save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
 
 
 class Network:

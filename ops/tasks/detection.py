@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import models
 import models.weights
-from configs.schema import ConfigError, Dataset, DetectionRecipe, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, DetectionRecipe, Provenance, Recipe, content_hash
 from models.checkpoints import read_checkpoint
 from ops.annotations.read import vocabulary
 from ops.annotations.vocabulary import Vocabulary, parse
@@ -56,6 +56,10 @@ class Detection:
     def vocabulary(self) -> Words:
         """`labels` in the order of the classes, and `ids`, what files call them."""
         return {"labels": list(self.actions.names), "ids": [str(number) for number in self.actions.ids]}
+
+    def provenance(self) -> Provenance:
+        """How the videos' frames are stored."""
+        return Provenance(dataset=self.dataset.name, frames=self.dataset.frames)
 
     def check(self) -> None:
         """Raise DataError for a split without key frames or labels that contradict the recipe, ConfigError for a wrong setting."""
@@ -99,8 +103,9 @@ class Detection:
             raise DataError(f"{where} has {counts[row]} actions; with model.multi_label false each has one")
 
     def data_version(self) -> str:
-        """Hash of every key frame with its video's content, persons and labels."""
-        return content_hash([[split, self.key_frames(split, training=split == "train").digest()] for split in SPLITS])
+        """Hash of every key frame with its video's content, persons and classes, and of what the classes are called."""
+        frames = [[split, self.key_frames(split, training=split == "train").digest()] for split in SPLITS]
+        return content_hash([frames, self.vocabulary()])
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable key frames, their share and persons, and what was left out by reason, by split."""
@@ -175,7 +180,7 @@ class Detection:
             self.recipe.pictures,
             training=mode == "train",
             seed=self.recipe.training.seed,
-            mirrored=self.mirrored(),
+            mirrored=self.mirrored() if mode == "train" else {},
         )
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import configs
 import models
-from configs.schema import ConfigError, Dataset, Features, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, Extraction, Extractor, Features, Provenance, Recipe, content_hash
 from configs.schema.localization import Decoding, LocalizationRecipe
 from models.localization import actionformer as family
 from ops.annotations.read import labels as dataset_labels
@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 class Localization:
     """The localization task on one recipe's videos; fits `ops.tasks.protocol.Task`."""
 
-    def __init__(self, recipe: LocalizationRecipe, layout: Layout, dataset: Dataset) -> None:
-        self.recipe, self.layout, self.dataset = recipe, layout, dataset
+    def __init__(self, recipe: LocalizationRecipe, layout: Layout, dataset: Dataset, features: Features | None = None) -> None:
+        """`features` None are those that the recipe names, as they are configured now."""
+        self.recipe, self.layout, self.dataset, self._features = recipe, layout, dataset, features
         self.config = model_config(recipe)
         loss = recipe.loss
         self.criterion = family.Criterion(
@@ -55,7 +56,7 @@ class Localization:
     @cached_property
     def features(self) -> Features:
         """The recipe's features. Raises ConfigError for those of another dataset."""
-        features = configs.features(self.recipe.features)
+        features = self._features or configs.features(self.recipe.features)
         if features.dataset != self.dataset.name:
             allowed = f"features of dataset {self.dataset.name}"
             raise ConfigError(f"recipe '{self.recipe.name}'", "features", f"{features.name}, of {features.dataset}", allowed)
@@ -136,8 +137,17 @@ class Localization:
         names = {"labels": [ONE_CLASS], "video_labels": self.labels} if self.recipe.class_agnostic else {"labels": self.labels}
         if not self.features.extract:
             return names
-        streams = FeatureReader(self.videos("train")[0].uri).attributes["streams"]
-        return {**names, FEATURES_FROM: [stream["weights_sha256"] for stream in streams]}
+        return {**names, FEATURES_FROM: [stream["weights_sha256"] for stream in self._streams()]}
+
+    def provenance(self) -> Provenance:
+        """How frames are stored, the features on them, and the very models that made these: by version where the registry has them."""
+        extractors = [_extractor(extraction, stream) for extraction, stream in zip(self.features.extract, self._streams(), strict=True)]
+        dataset = self.dataset
+        return Provenance(dataset=dataset.name, frames=dataset.frames, features=self.features, extractors=tuple(extractors))
+
+    def _streams(self) -> list[dict[str, Any]]:
+        """What is noted of the models behind the features."""
+        return FeatureReader(self.videos("train")[0].uri).attributes["streams"] if self.features.extract else []
 
     @property
     def scored_labels(self) -> list[str]:
@@ -251,6 +261,13 @@ class Localization:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self.normaliser = float(state["normaliser"])
+
+
+def _extractor(extraction: Extraction, stream: Mapping[str, Any]) -> Extractor:
+    """The model behind a stream of features; a published checkpoint goes with the recipe that it was loaded by."""
+    recipe = None if extraction.checkpoint is None else configs.load(extraction.model).model_dump(mode="json")
+    model = stream.get("version") or extraction.model  # features of before did not note it
+    return Extractor(model=model, sha256=stream["weights_sha256"], extraction=extraction, recipe=recipe)
 
 
 def placed(

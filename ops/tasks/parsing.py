@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import models
-from configs.schema import ConfigError, Dataset, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash
 from configs.schema.parsing import ParsingRecipe
 from models.checkpoints import read_checkpoint
 from models.parsing import apct as family
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 class Parsing:
     """The parsing task on one recipe's frames; fits `ops.tasks.protocol.Task`."""
 
-    def __init__(self, recipe: ParsingRecipe, layout: Layout, dataset: Dataset) -> None:
-        self.recipe, self.layout, self.dataset = recipe, layout, dataset
+    def __init__(self, recipe: ParsingRecipe, layout: Layout, dataset: Dataset, spoken: Vocabulary | None = None) -> None:
+        """`spoken` are parts, states and pairs as a trained model has them; None are those of the recipe and the data."""
+        self.recipe, self.layout, self.dataset, self._spoken = recipe, layout, dataset, spoken
         self.where = f"recipe '{recipe.name}'"
         if recipe.family != FAMILY:
             raise ConfigError(self.where, "family", recipe.family, f"{FAMILY}: other families know neither parts nor states")
@@ -55,7 +57,10 @@ class Parsing:
     @cached_property
     def table(self) -> PartTable:
         """Usable videos, coverage, vocabulary and findings, read once."""
-        return load_parts(self.layout, self.dataset, self.recipe.parts, self.recipe.states)
+        if self._spoken is None:
+            return load_parts(self.layout, self.dataset, self.recipe.parts, self.recipe.states)
+        table = load_parts(self.layout, self.dataset, self._spoken["parts"], self._spoken["states"])
+        return replace(table, pairs=known_pairs(self._spoken))
 
     def check(self) -> None:
         """Raise DataError for data that cannot be trained on, ConfigError for a wrong setting; log what is odd in the annotations."""
@@ -102,6 +107,13 @@ class Parsing:
         words, pairs = self.table.words, np.argwhere(self.table.pairs)
         known = [f"{words.parts[part]}/{words.states[state]}" for part, state in pairs.tolist()]
         return {"labels": list(words.states), "parts": list(words.parts), "states": list(words.states), "pairs": known}
+
+    def provenance(self) -> Provenance:
+        """How the videos' frames are stored, and the model that names a video's action."""
+        named = self.recipe.action_model
+        return Provenance(
+            dataset=self.dataset.name, frames=self.dataset.frames, action_model=None if named is None else Pinned(model=named)
+        )  # fmt: skip
 
     def samples(self, split: str, mode: Mode) -> FramesDataset:
         """Random frames of the split's videos ('train'), or every n-th annotated frame of each."""
@@ -209,6 +221,18 @@ def decoded(parsed: family.Parsed, sizes: Tensor, recipe: ParsingRecipe, pairs: 
     for one in arrays:  # what the prediction files hold: the same numbers are scored
         one |= {name: one[name].astype(np.float64).round(DECIMALS) for name in ("boxes", "parts")}
     return arrays
+
+
+def known_pairs(vocabulary: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """bool [K, S]: the states that each part was seen with in training, of the pairs 'part/state' of a vocabulary."""
+    parts, states = list(vocabulary["parts"]), list(vocabulary["states"])
+    known = np.zeros((len(parts), len(states)), bool)
+    for pair in vocabulary["pairs"]:
+        part, state = next(
+            (part, pair[len(part) + 1 :]) for part in parts if pair.startswith(f"{part}/") and pair[len(part) + 1 :] in states
+        )
+        known[parts.index(part), states.index(state)] = True
+    return known
 
 
 def _array(values: Tensor) -> np.ndarray:

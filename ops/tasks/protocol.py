@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import configs
-from configs.schema import Dataset, Recipe
+from configs.schema import Dataset, Provenance, Recipe
 from ops.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -54,6 +54,9 @@ class Task(Protocol):
 
     def vocabulary(self) -> Vocabulary:
         """Names of what the model tells apart, "labels" in the order of its classes: with weights and recipe all that it needs to speak."""
+
+    def provenance(self) -> Provenance:
+        """What else an answer depends on: how frames are stored, and the features and models that the model builds on."""
 
     def samples(self, split: str, mode: Mode) -> Samples:
         """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test views."""

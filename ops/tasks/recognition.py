@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import models
-from configs.schema import ConfigError, Dataset, Recipe, RecognitionRecipe, Views, content_hash
+from configs.schema import ConfigError, Dataset, Provenance, Recipe, RecognitionRecipe, Views, content_hash
 from ops.annotations.read import labels
 from ops.data.buffers import stacked
 from ops.data.clips import Clip, ClipDataset, ClipTable, load_clips
@@ -59,7 +59,13 @@ class Recognition:
                 if not 0 <= clip.label_id < self.recipe.num_classes:
                     allowed = f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
                     raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
+        self._check_classes()
         self.mirrored_ids()
+
+    def _check_classes(self) -> None:
+        if (found := len(self.vocabulary()["labels"])) != self.recipe.num_classes:
+            allowed = f"{found}, the labels of {self.dataset.name}"
+            raise ConfigError(f"recipe '{self.recipe.name}'", "num_classes", self.recipe.num_classes, allowed)
 
     def _check_views(self) -> None:
         where, sampling, views = f"recipe '{self.recipe.name}'", self.recipe.sampling, self.recipe.views
@@ -89,6 +95,10 @@ class Recognition:
         """The dataset's labels by id."""
         return {"labels": labels(self.dataset, "clips", self.layout, self.recipe.target)}
 
+    def provenance(self) -> Provenance:
+        """How the clips' frames are stored."""
+        return Provenance(dataset=self.dataset.name, frames=self.dataset.frames)
+
     def mirrored_ids(self) -> dict[int, int]:
         """Label id -> label id in a mirror image, by the recipe's own pairs, else the dataset's.
 
@@ -115,7 +125,7 @@ class Recognition:
             "views": views,
             "seed": self.recipe.training.seed,
             "copies": self.recipe.training.repeated_augmentation,
-            "mirrored_ids": self.mirrored_ids(),
+            "mirrored_ids": self.mirrored_ids() if mode == "train" else {},
         }
         clips, sampling, transforms = self._clips(split), self.recipe.sampling.model_copy(update=one_view), self.recipe.transforms
         if mode == "train" and self.images is not None and self.recipe.images is not None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
@@ -22,6 +22,10 @@ from configs.settings import Settings
 
 class TrackingError(ValueError):
     """MLflow cannot be used as it is set up: says which setting is at fault and what to do. Never holds a password."""
+
+
+class NoDatabaseError(TrackingError):
+    """Nothing was tracked there yet, or the file was removed."""
 
 
 def shown(uri: str) -> str:
@@ -74,6 +78,24 @@ def _client(tracking_uri: str) -> MlflowClient:
             "longer writes runs into a plain folder)"
         )
     return _open_store(tracking_uri)
+
+
+def reader(tracking_uri: str) -> MlflowClient:
+    """A client that only reads, for whoever may not write there: it makes no database, no lock and no row. Raises TrackingError.
+
+    A SQLite file is opened read-only, also in a folder that is not ours to write in; other stores have rules of their own.
+    """
+    tracking_uri = absolute(tracking_uri)
+    return _reader(tracking_uri) if tracking_uri.startswith("sqlite:///") else _client(tracking_uri)
+
+
+@lru_cache(maxsize=8)
+def _reader(tracking_uri: str) -> MlflowClient:
+    path, _, query = tracking_uri.removeprefix("sqlite:///").partition("?")
+    if not Path(path).is_file():
+        raise NoDatabaseError(f"MLFLOW_TRACKING_URI: there is no database at {path}: nothing was tracked there yet, or it was removed")
+    options = "&".join(filter(None, (query, "mode=ro", "uri=true")))
+    return _open_store(f"sqlite+pysqlite:///file:{quote(path)}?{options}")  # with the driver's name MLflow makes no folder for it
 
 
 def _open_store(tracking_uri: str) -> MlflowClient:

@@ -13,7 +13,6 @@ from mlflow.models import ModelSignature, set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
-import configs
 from configs.schema.localization import LocalizationRecipe
 
 COLUMNS = ("start_s", "end_s", "label", "score")
@@ -46,7 +45,7 @@ class LocalizationModel(PythonModel):
         from ops.evaluation.localizer import Steps
 
         given = params or {}
-        fps = given.get("fps") or configs.features(self.localizer.recipe.features).fps
+        fps = given.get("fps") or self.localizer.config.fps
         if not fps:
             raise ValueError("params: found no 'fps'; allowed: the videos' frame rate, since these features are on each video's own")
         duration = given.get("duration_s") or None

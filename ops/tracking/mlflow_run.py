@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import yaml
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag, ViewType
 
 from configs.schema import Recipe
 from configs.settings import Settings
@@ -147,6 +147,17 @@ def find_run(settings: Settings, run_key: str) -> RunLogger | None:
     return _logger(settings, runs[0]) if runs else None
 
 
+def _undeleted(settings: Settings, run_key: str) -> RunLogger | None:
+    """The training's run that somebody deleted, restored: versions of models point at it."""
+    store = client(settings.tracking_uri)
+    experiments = [found.experiment_id for found in store.search_experiments()]
+    runs = store.search_runs(experiments, f"tags.`{RUN_KEY}` = '{run_key}'", run_view_type=ViewType.DELETED_ONLY, max_results=1)
+    if not runs:
+        return None
+    store.restore_run(runs[0].info.run_id)
+    return _logger(settings, store.get_run(runs[0].info.run_id))
+
+
 def open_run(
     recipe: Recipe,
     run_key: str,
@@ -157,7 +168,7 @@ def open_run(
     coverage: Mapping[str, float] | None = None,
     dagster_run_id: str | None = None,
 ) -> RunLogger:
-    """The MLflow run of this training, RUNNING: made if there is none, continued if there is one.
+    """The MLflow run of this training, RUNNING: made if there is none, continued if there is one, taken out of the bin where it lies there.
 
     `run_key` names the training (recipe, data, code); `coverage` are shares or counts that say how much of the dataset was
     usable. Raises TrackingError when MLflow cannot be reached. Never called for a finished training, which writes nothing.
@@ -166,7 +177,7 @@ def open_run(
     links = _links(settings, dagster_run_id)
     own = {**_tags(recipe, run_key, data_version), **links, **(tags or {})}
     with lock(creation_lock(settings)):
-        logger = find_run(settings, run_key)
+        logger = find_run(settings, run_key) or _undeleted(settings, run_key)
         if logger is None:
             home = experiment(settings, recipe.task)
             made = store.create_run(home.experiment_id, tags={key: str(value) for key, value in own.items()}, run_name=recipe.name)

@@ -11,29 +11,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import mlflow.pyfunc
 import numpy as np
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 
-from configs.schema import ConfigError, Recipe
-from configs.settings import Settings
+from configs.schema import ConfigError, Provenance, Recipe
 from ops.store.files import local_copy, sha256_of
 from ops.tasks.protocol import Vocabulary
+from ops.tracking.artifacts import WEIGHTS_SHA256, DamagedModelError, MissingModelError, downloaded, file_tags
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import RunLogger
+from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
 
-WEIGHTS, RECIPE, VOCABULARY = "model.safetensors", "recipe.json", "vocabulary.json"  # below artifacts/ of the model's folder
-WEIGHTS_SHA256 = "kinograph.weights_sha256"
+__all__ = [
+    "PROVENANCE", "RECIPE", "RECORD", "VOCABULARY", "WEIGHTS", "WEIGHTS_SHA256", "DamagedModelError", "LoggedModel", "MissingModelError",
+    "downloaded", "log_model", "model_folder", "save_model",
+]  # fmt: skip
+ARTIFACTS = {WEIGHTS: "weights", RECIPE: "recipe", VOCABULARY: "vocabulary", PROVENANCE: "provenance", RECORD: "record"}  # by MLflow
 REQUIREMENTS = [f"kinograph=={version('kinograph')}"]  # given, or MLflow loads the model in a new process to guess them
-
-
-class MissingModelError(LookupError):
-    """No model under this URI."""
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,32 @@ class LoggedModel:
         return f"models:/{self.model_id}"
 
 
-def log_model(run: RunLogger, recipe: Recipe, weights_uri: str, vocabulary: Vocabulary) -> LoggedModel:
+class Beside(NamedTuple):
+    """What goes with the weights of a model: `record` is the training's, by which a lost run folder can be made again."""
+
+    vocabulary: Vocabulary
+    provenance: Provenance | None = None
+    record: bytes | None = None
+
+
+def log_model(
+    run: RunLogger,
+    recipe: Recipe,
+    weights_uri: str,
+    vocabulary: Vocabulary,
+    provenance: Provenance | None = None,
+    record: bytes | None = None,
+) -> LoggedModel:
     """Log the weights as the run's model, once: the same weights give the same logged model again.
 
-    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its task gives them. The task's module
-    `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the signature and a tiny input example.
-    Raises ConfigError when the number of labels is not the recipe's.
+    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its task gives them, `record` the content
+    of the training's record. The task's module `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the
+    signature and a tiny input example. Raises ConfigError when the number of labels is not the recipe's.
     """
     if (found := len(vocabulary["labels"])) != recipe.num_classes:
         raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{found}, the number of labels")
-    code = Path(__file__).with_name(f"{recipe.task}_model.py")
     with local_copy(weights_uri) as weights:
-        sha256 = sha256_of(weights)
-        return _existing(run, sha256) or _upload(run, recipe, weights, sha256, vocabulary, code)
+        return _existing(run, sha256_of(weights)) or _upload(run, recipe, weights, Beside(vocabulary, provenance, record))
 
 
 def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
@@ -76,69 +88,72 @@ def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
     return None
 
 
-def _upload(run: RunLogger, recipe: Recipe, weights: Path, sha256: str, vocabulary: Vocabulary, code: Path) -> LoggedModel:
+def _upload(run: RunLogger, recipe: Recipe, weights: Path, beside: Beside) -> LoggedModel:
     """What `mlflow.pyfunc.log_model` does, without its global state, its trial prediction and its guessing of requirements."""
     store = client(run.tracking_uri)
-    tags = {"kinograph.recipe": recipe.name, "kinograph.recipe_key": recipe.key(), WEIGHTS_SHA256: sha256}
-    made = store.create_logged_model(run.experiment_id, name=recipe.name, source_run_id=run.run_id, tags=tags, model_type=recipe.task)
-    status: Literal["READY", "FAILED"] = "FAILED"
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            folder = Path(scratch, "model")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = _files(Path(scratch), recipe, weights, beside)
+        tags = {"kinograph.recipe": recipe.name, "kinograph.recipe_key": recipe.key(), **file_tags(files)}
+        made = store.create_logged_model(run.experiment_id, name=recipe.name, source_run_id=run.run_id, tags=tags, model_type=recipe.task)
+        status: Literal["READY", "FAILED"] = "FAILED"
+        try:
             model = Model(artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run.run_id, model_id=made.model_id)
-            save_model(folder, recipe, weights, vocabulary, code, model)
+            folder = Path(scratch, "model")
+            _save(folder, recipe, files, model)
             store.log_model_artifacts(made.model_id, str(folder))
-        store.log_outputs(run.run_id, [LoggedModelOutput(made.model_id, step=0)])
-        status = "READY"
-    finally:
-        store.finalize_logged_model(made.model_id, status)
+            store.log_outputs(run.run_id, [LoggedModelOutput(made.model_id, step=0)])
+            status = "READY"
+        finally:
+            store.finalize_logged_model(made.model_id, status)
     return LoggedModel(made.model_id, created=True)
 
 
-def save_model(folder: Path, recipe: Recipe, weights: Path, vocabulary: Vocabulary, code: Path, model: Model | None = None) -> None:
-    """Write the MLflow model folder: model.safetensors, recipe.json and vocabulary.json below artifacts/, and the code."""
-    signature, example = _interface(recipe)
+def _files(scratch: Path, recipe: Recipe, weights: Path, beside: Beside) -> Path:
+    """A folder with the model's files, under the names that readers expect."""
+    folder = scratch / "files"
+    folder.mkdir()
+    shutil.copyfile(weights, folder / WEIGHTS)
+    (folder / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
+    (folder / VOCABULARY).write_text(json.dumps(beside.vocabulary, ensure_ascii=False, indent=1), encoding="utf-8")
+    if beside.provenance is not None:
+        own = {name: sha256_of(folder / name) for name in (WEIGHTS, RECIPE, VOCABULARY)}
+        text = beside.provenance.model_copy(update={"files": own}).model_dump_json(indent=1)
+        (folder / PROVENANCE).write_text(text, encoding="utf-8")
+    if beside.record is not None:
+        (folder / RECORD).write_bytes(beside.record)
+    return folder
+
+
+@contextmanager
+def model_folder(
+    recipe: Recipe, weights: Path, vocabulary: Vocabulary, provenance: Provenance | None = None, record: bytes | None = None
+) -> Iterator[Path]:
+    """The whole folder of a model as MLflow keeps it, made again from its files."""
     with tempfile.TemporaryDirectory() as scratch:
-        weights_file, recipe_file, vocabulary_file = (Path(scratch, name) for name in (WEIGHTS, RECIPE, VOCABULARY))
-        shutil.copyfile(weights, weights_file)  # under the name that readers expect
-        recipe_file.write_text(recipe.model_dump_json(indent=1))
-        vocabulary_file.write_text(json.dumps(vocabulary, ensure_ascii=False, indent=1))
-        mlflow.pyfunc.save_model(
-            path=str(folder),
-            python_model=str(code),
-            artifacts={"weights": str(weights_file), "recipe": str(recipe_file), "vocabulary": str(vocabulary_file)},
-            signature=signature,
-            input_example=example,
-            pip_requirements=REQUIREMENTS,
-            mlflow_model=model or Model(),
-        )
+        folder = Path(scratch, "model")
+        _save(folder, recipe, _files(Path(scratch), recipe, weights, Beside(vocabulary, provenance, record)), Model())
+        yield folder
+
+
+def save_model(folder: Path, recipe: Recipe, weights: Path, vocabulary: Vocabulary, code: Path) -> None:
+    """Write an MLflow model folder that no run has: the files below artifacts/, and the code."""
+    with tempfile.TemporaryDirectory() as scratch:
+        _save(folder, recipe, _files(Path(scratch), recipe, weights, Beside(vocabulary)), Model(), code)
+
+
+def _save(folder: Path, recipe: Recipe, files: Path, model: Model, code: Path | None = None) -> None:
+    """Write the MLflow model folder: the files of the folder `files` below artifacts/, and the task's code."""
+    signature, example = _interface(recipe)
+    mlflow.pyfunc.save_model(
+        path=str(folder),
+        python_model=str(code or Path(__file__).with_name(f"{recipe.task}_model.py")),
+        artifacts={ARTIFACTS[path.name]: str(path) for path in sorted(files.iterdir())},
+        signature=signature,
+        input_example=example,
+        pip_requirements=REQUIREMENTS,
+        mlflow_model=model,
+    )
 
 
 def _interface(recipe: Recipe) -> tuple[ModelSignature, np.ndarray]:
     return importlib.import_module(f"ops.tracking.{recipe.task}_model").interface(recipe)
-
-
-@contextmanager
-def downloaded(uri: str, settings: Settings) -> Iterator[Path]:
-    """A local folder with the files WEIGHTS, RECIPE and VOCABULARY of a models:/ URI: name@alias, name/version or a model's id.
-
-    Goes by the given settings, whatever MLflow's global tracking store is. Raises MissingModelError, TrackingError.
-    """
-    store = client(settings.tracking_uri)
-    name = uri.removeprefix("models:/")
-    try:
-        if "@" in name:
-            name, _, alias = name.partition("@")
-            location = store.get_model_version_download_uri(name, store.get_model_version_by_alias(name, alias).version)
-        elif "/" in name:
-            location = store.get_model_version_download_uri(*name.split("/", 1))
-        else:
-            location = store.get_logged_model(name).artifact_location
-    except MlflowException as error:
-        raise MissingModelError(error.message) from error
-    with tempfile.TemporaryDirectory(prefix="kinograph-") as scratch:
-        try:
-            folder = download_artifacts(f"{location.rstrip('/')}/artifacts", dst_path=scratch, tracking_uri=settings.tracking_uri)
-        except (MlflowException, OSError) as error:
-            raise MissingModelError(f"its files at {location} cannot be read: {error}") from error
-        yield Path(folder)

@@ -96,7 +96,7 @@ def train(
         data_version=plan.data_version,
         **summary,
     )
-    finish(result, recipe, task.vocabulary())
+    finish(result, recipe, task.vocabulary(), task.provenance())
     return result
 
 

@@ -92,5 +92,5 @@ def _train(recipe: RecognitionRecipe, layout: Layout, plan: RunPlan, threads: in
         seconds=seconds,
         history=state.history,
     )
-    finish(result, recipe, task.vocabulary())
+    finish(result, recipe, task.vocabulary(), task.provenance())
     return result

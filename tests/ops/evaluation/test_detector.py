@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 import key_frame_world as scenes
 import models
-from configs.schema import ConfigError
+from configs.schema import ConfigError, Provenance
 from ops.annotations.formats.ava_csv import sniff
 from ops.data.key_frame_clips import padded, pixels_of
 from ops.evaluation import detector
@@ -31,6 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_file(models.build(recipe).state_dict(), path / "model.safetensors")
     (path / "recipe.json").write_text(recipe.model_dump_json())
     (path / "vocabulary.json").write_text(json.dumps({"labels": list(scenes.ACTIONS), "ids": ["1", "2", "5"]}))
+    (path / "provenance.json").write_text(Provenance(dataset="scenes", frames=scenes.DATASET.frames).model_dump_json())
     return path
 
 
