@@ -16,7 +16,7 @@ from ops.store.files import read_bytes, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.protocol import Vocabulary, build
 from ops.tracking.artifacts import MissingModelError, downloaded
-from ops.tracking.registry import GateError, Registered, Scored
+from ops.tracking.registry import WAY_ON, GateError, Registered, Scored
 from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, size_of
 
 # What a recipe says of the question, not of the answer: both models are asked the challenger's.
@@ -27,7 +27,6 @@ QUESTION = {
     "parsing": ("frames", "parts", "states", "action_model", "action_file"),
 }
 FEWEST = {"recognition": 2}  # labels in common: of one alone every answer is right
-WAY_ON = "`kinograph run --reset-champion` decides without it, or give gate.registered_model another name"
 
 
 class Numbers(Protocol):

@@ -97,7 +97,8 @@ def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:
     """
     if provenance is not None:
         return provenance.frames
-    if recipe.dataset not in configs.datasets():
+    try:
+        return configs.dataset(recipe.dataset).frames
+    except ConfigError as error:
         allowed = f"a dataset of that name in KINOGRAPH_CONFIGS: this model was kept without {PROVENANCE}; or train it again"
-        raise ConfigError(f"model of recipe {recipe.name}", "dataset", recipe.dataset, allowed)
-    return configs.dataset(recipe.dataset).frames
+        raise ConfigError(f"model of recipe {recipe.name}", "dataset", recipe.dataset, allowed) from error

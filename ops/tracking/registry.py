@@ -27,6 +27,9 @@ DECIDED_AT = "gate.decided_at"  # tag of a version: ms
 RESET_AT = "kinograph.champion_reset_at"  # tag of a registered model: ms; what was decided before no longer counts
 
 
+WAY_ON = "`kinograph run --reset-champion` decides without it, or give gate.registered_model another name"
+
+
 class GateError(ValueError):
     """The gate cannot decide, and nothing was changed: the message says why."""
 
@@ -372,7 +375,8 @@ def _registered(version: ModelVersion, created: bool = False) -> Registered:
     tags = version.tags
     missing = [key for key in (RUN_KEY, "kinograph.recipe", "kinograph.weights") if key not in tags]
     if missing:
-        raise GateError(f"{version.name} version {version.version} was not registered by this project: it has no tag {', '.join(missing)}")
+        where = f"{version.name} version {version.version}"
+        raise GateError(f"{where} was not registered by this project: it has no tag {', '.join(missing)}; {WAY_ON}")
     return Registered(
         name=version.name,
         version=int(version.version),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -77,3 +78,16 @@ def stored_people(people: ModuleType, tmp_path_factory: pytest.TempPathFactory):
     layout = Layout(str(tmp_path_factory.mktemp("people")))
     people.build_people(layout)
     return layout
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-pixel pictures, for tests that are about something else: the real ones take a second."""
+    from PIL import Image
+
+    from ops.evaluation import pictures
+
+    pixel = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(pixel, "PNG")
+    for name in ("confusion_matrix", "class_bars", "worst_clips", "learning_curves"):
+        monkeypatch.setattr(pictures, name, lambda *_: pixel.getvalue())

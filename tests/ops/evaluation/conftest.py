@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -10,13 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
 import models
 from configs import load
 from configs.schema import AnnotationFile, Dataset, Frames, RecognitionRecipe
-from ops.evaluation import pictures
 from ops.store.files import write_bytes
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
@@ -76,15 +73,6 @@ def world(tmp_path: Path, layout: Layout) -> World:
     torch.manual_seed(0)
     save_file(models.build(recipe).state_dict(), weights)
     return World(layout, dataset, recipe, weights, clips)
-
-
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One-pixel pictures, for tests that are about something else: the real ones take a second."""
-    pixel = io.BytesIO()
-    Image.new("RGB", (1, 1)).save(pixel, "PNG")
-    for name in ("confusion_matrix", "class_bars", "worst_clips", "learning_curves"):
-        monkeypatch.setattr(pictures, name, lambda *_: pixel.getvalue())
 
 
 def small_recipe() -> RecognitionRecipe:

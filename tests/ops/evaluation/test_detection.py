@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 import key_frame_world as scenes
 import models
 from configs.schema import ConfigError, DetectionRecipe
+from ops.evaluation import detection
 from ops.evaluation import detection_pictures as pictures
 from ops.evaluation.detection import evaluate
 from ops.evaluation.detection_pictures import Person, Shown
@@ -23,8 +24,9 @@ from ops.evaluation.kept import Evaluation
 from ops.metrics.ava_files import as_boxes, read_boxes
 from ops.metrics.detection import frame_map
 from ops.metrics.tube_rows import video_maps
-from ops.store.files import read_bytes
+from ops.store.files import read_bytes, write_bytes
 from ops.store.layout import Layout
+from ops.store.tables import BOXES, from_rows, read_table, write_table
 from ops.tasks.detection import build as build_task
 
 
@@ -151,3 +153,48 @@ def test_video_map_of_rows_in_any_order() -> None:
     assert per_class[0] == 1 and np.isnan(per_class[1])
     missed = [{**row, "boxes": row["boxes"][:0], "scores": np.empty((0, 2)), "person_scores": []} for row in rows]
     assert video_maps(missed, 2)[0]["video_map@0.5"] == 0
+
+
+def test_a_model_is_scored_in_its_own_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(str(tmp_path))
+    scenes.build_world(layout, num_train=2)
+    recipe, weights = scenes.recipe(), f"{layout.run('scenes', 'key')}/model.safetensors"
+    Path(weights).parent.mkdir(parents=True)
+    save_file(models.build(recipe).state_dict(), weights)
+    answers = right_answers(build_task(recipe, layout, scenes.DATASET))
+    monkeypatch.setattr(detection, "drawn", lambda *_: {})  # pictures are what takes the time
+    monkeypatch.setattr(detection, "overlay", lambda *_: b"")
+    monkeypatch.setattr(detection, "predict", lambda task, *_, **__: [{**row, **truth_of(task, row)} for row in answers])
+    before = evaluate(recipe, weights, layout, dataset=scenes.DATASET)
+    assert before.metrics["frame_map"] == 1
+    uri, spoken = layout.annotation_table("scenes", "boxes"), {"labels": list(scenes.ACTIONS)}
+    swapped = {1: 2, 2: 1, 5: 5}
+    write_table(uri, from_rows([{**row, "label_id": swapped[row["label_id"]]} for row in read_table(uri).to_pylist()], BOXES))
+    text = scenes.PBTXT.replace("stand", "?").replace("walk", "stand").replace("?", "walk")
+    write_bytes(f"{layout.dataset_root(scenes.DATASET)}/actions.pbtxt", text.encode())
+    wrong = evaluate(recipe, weights, layout, dataset=scenes.DATASET)
+    found = evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=spoken)
+    assert found.metrics == pytest.approx(before.metrics) and wrong.metrics["frame_map"] < 0.9
+    assert found.eval_set == wrong.eval_set != before.eval_set
+    renamed = {"labels": ["stand", "walk", "blue"]}
+    part = evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=renamed, common=["walk", "stand"])
+    assert part.metrics["frame_map"] == 1 and set(part.per_class) == {"stand", "walk"} and part.eval_set != found.eval_set
+    with pytest.raises(ConfigError, match="found 'red'; allowed: labels that the model was trained on"):
+        evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=renamed)
+
+
+def right_answers(task) -> list[dict]:
+    """Prediction rows of the validation split that are the truth, in the task's words of now."""
+    rows = []
+    for key in task.key_frames("val", training=False):
+        sure = np.ones(len(key.boxes), np.float32)
+        place = {"video_id": key.video.video_id, "timestamp_s": key.timestamp_s, "frame": key.frame, "height": 48, "width": 64}
+        rows.append({**place, "boxes": key.boxes, "person_scores": sure, "scores": key.labels.astype(np.float32), "persons": key.persons})
+    return rows
+
+
+def truth_of(task, row: dict) -> dict:
+    """The true persons of a row's key frame, in the task's words."""
+    frames = task.key_frames("val", training=False)
+    key = next(key for key in frames if (key.video.video_id, key.timestamp_s) == (row["video_id"], row["timestamp_s"]))
+    return {"true_boxes": key.boxes, "true_labels": key.labels}

@@ -19,7 +19,9 @@ import configs
 import localization_world as world
 from configs.schema import ConfigError, Dataset
 from configs.schema.localization import LocalizationRecipe
+from ops.annotations.read import annotate
 from ops.data.segments import LeftOut
+from ops.evaluation import localization
 from ops.evaluation.localization import PREDICTIONS, eval_set_of, evaluate
 from ops.evaluation.localizer import Localizer, Segment, Steps, activitynet_json, from_files
 from ops.metrics.localization import match, read_predictions, read_truth
@@ -182,3 +184,33 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
     np.testing.assert_allclose(rows[0, 0, [0, 1, 3]], expected[0][1:], rtol=1e-5)
     with pytest.raises(ValueError, match="found no 'fps'"):
         served.predict(features[None])
+
+
+def test_a_model_is_scored_in_its_own_words(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(localization, "_pictures", lambda *_: {})  # they are what takes the time
+    spoken = json.loads(trained.weights.with_name("vocabulary.json").read_text())
+    before = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
+    labels = f"{trained.layout.root}/own/annotations/labels.txt"
+    Path(labels).write_text("wave\njump\nkick")
+    try:
+        annotate(trained.dataset, trained.layout)
+        wrong = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
+        found = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset, spoken=spoken)
+        common = ["kick", "jump"]
+        part = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset, spoken=spoken, common=common)
+    finally:
+        Path(labels).write_text("\n".join(world.LABELS))
+        annotate(trained.dataset, trained.layout)
+    assert wrong.metrics["mean_ap"] < 0.2 < before.metrics["mean_ap"]
+    assert found.metrics == pytest.approx(before.metrics) and found.per_class == pytest.approx(before.per_class)
+    assert found.eval_set == wrong.eval_set != before.eval_set
+    assert part.per_class == pytest.approx({label: before.per_class[label] for label in common}) and part.eval_set != found.eval_set
+    assert part.metrics["mean_ap"] == pytest.approx(np.mean(list(part.per_class.values())))
+
+
+def test_progress_counts_videos(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(localization, "_pictures", lambda *_: {})
+    weights, seen = tmp_path / "model.safetensors", list[tuple[int, int]]()
+    weights.write_bytes(trained.weights.read_bytes())
+    evaluate(trained.recipe, str(weights), trained.layout, dataset=trained.dataset, progress=lambda *at: seen.append(at))
+    assert seen == [(2, 5), (5, 5)]  # in two batches

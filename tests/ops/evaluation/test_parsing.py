@@ -21,6 +21,7 @@ from configs.schema import ConfigError, RecognitionRecipe
 from configs.schema.parsing import ParsingRecipe
 from ops.annotations.kinetics_tps_predictions import ACTIONS_FILE, PARTS_FILE, TRUE_ACTIONS_FILE, TRUE_PARTS_FILE, read_actions, read_parts
 from ops.data.parts import load_parts
+from ops.evaluation import parsing
 from ops.evaluation.actions import actions_of
 from ops.evaluation.parser import Parser, from_files
 from ops.evaluation.parsing import PREDICTIONS, evaluate
@@ -160,3 +161,30 @@ def test_weights_and_vocabulary_that_do_not_belong_together_are_named(trained: T
     path.write_text(json.dumps({**json.loads(path.read_text()), "labels": ["bend"]}))
     with pytest.raises(ConfigError, match="found '1 labels'; allowed: 3"):
         parser_of(trained)
+
+
+def test_a_model_is_scored_in_its_own_words(people, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = trained.recipe.model_copy(update={"states": ("wave", "bend", "hold"), "parts": tuple(reversed(people.PARTS_OF))})
+    task = build(pinned, trained.layout, people.DATASET)
+    monkeypatch.setattr(parsing, "_pictures", lambda *_: {})  # they are what takes the time
+    monkeypatch.setattr(parsing, "predict", lambda *_, **__: answers(task.truth("val")))  # always right, in the order of these words
+    own = evaluate(pinned, trained.weights, trained.layout, dataset=people.DATASET)
+    today = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    spoken = task.vocabulary()
+    found = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET, spoken=spoken)
+    assert found.metrics == pytest.approx(own.metrics) and found.metrics["psc"] > 0.99 and today.metrics["psc"] < 0.5
+    assert found.eval_set == today.eval_set != own.eval_set  # the same question, so that the gate may compare
+    fewer = {**spoken, "states": ["wave", "bend"], "labels": ["wave", "bend"]}
+    with pytest.raises(ConfigError, match=r"states.*none more, hold fewer"):
+        evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET, spoken=fewer)
+
+
+def answers(truth) -> list[dict]:
+    """Prediction rows that are the truth."""
+    rows, ends = [], np.cumsum(truth.counts)
+    for place, (video, frame, end) in enumerate(zip(truth[2].tolist(), truth[3].tolist(), ends.tolist(), strict=True)):
+        boxes, _, parts, states = (values[end - truth.counts[place] : end] for values in truth[5:])
+        scores = np.ones((*states.shape, 1))
+        own = {"boxes": boxes.astype(float), "parts": parts.astype(float), "states": states[..., None], "state_scores": scores}
+        rows.append({"video_id": truth.videos[video], "frame": frame, "scores": np.ones(len(boxes)), **own})
+    return rows
