@@ -27,7 +27,19 @@ from ops.store.files import exists, list_files, read_bytes, read_json, remove, w
 from ops.store.layout import Layout
 from ops.tasks.protocol import build
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
-from ops.tracking.registry import Decision, Registered, promote, register
+from ops.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    Decision,
+    Registered,
+    decided,
+    holder,
+    promote,
+    register,
+    registered_run,
+    reset_champion,
+    standing,
+)
 from ops.training.runs import RECORD, TrainResult, finished, plan_run
 
 NOUNS = {"recognition": "clips", "localization": "videos", "detection": "key frames", "parsing": "frames"}  # what is counted
@@ -136,6 +148,52 @@ def _finished_run(recipe: Recipe, layout: Layout, settings: Settings) -> tuple[T
         missing = "no finished training" if result is None else "no MLflow run"
         raise ConfigError(f"recipe {recipe.name}", "trained_model", f"{missing} for the data as it is ({plan.run_dir})", "train it first")
     return result, run
+
+
+# ------------------------------------------------------------------------------------------------- where it stands
+
+
+@dataclass(frozen=True)
+class Stands:
+    """Where a recipe's model stands now: its metrics on the held-out set, its version with the alias it holds, and what the gate said."""
+
+    metrics: dict[str, float]
+    where: str
+    reason: str
+
+
+def stands(name: str, layout: Layout, settings: Settings) -> Stands:
+    """By what store and registry hold now. Never raises for what a store, a registry or a person's hand may have done to them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _stands(configs.load(name), layout, settings)
+    except (ValueError, OSError, LookupError, MlflowException) as error:
+        return Stands({}, "-", f"cannot be told: {error}")
+
+
+def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
+    plan, model = plan_run(recipe, layout), recipe.gate.registered_model
+    version = registered_run(model, plan.run_key, settings)
+    if version is None:
+        champion = holder(model, CHAMPION, settings)
+        return Stands({}, "-", "not registered yet" + ("" if champion is None else f"; version {champion} of {model} is the champion"))
+    decision = standing(recipe.gate, plan.run_key, settings)
+    if decision is None:
+        return Stands({}, f"{model} v{version.version}", "not decided yet, or the alias does not say what was decided")
+    aliases = [f"@{alias}" for alias in (CHAMPION, CHALLENGER) if holder(model, alias, settings) == version.version]
+    where = aliases[0] if aliases else "(champion before)" if decision.promoted else "(refused)"
+    try:
+        metrics = json.loads(read_bytes(f"{plan.run_dir}/evaluation/{decision.eval_set}/evaluation.json"))["metrics"]
+    except (FileNotFoundError, ValueError, KeyError):
+        metrics = {decision.metric: decision.challenger}
+    return Stands(metrics, f"{model} v{version.version} {where}", decision.reason)
+
+
+def set_aside(recipes: list[str], settings: Settings) -> None:
+    """The champions of these recipes' registered models are not faced any more: the next model above its floor takes over."""
+    for model in dict.fromkeys(configs.load(name).gate.registered_model for name in recipes):
+        reset_champion(model, settings)
 
 
 # ------------------------------------------------------------------------------------------------- what is left to do
@@ -251,8 +309,6 @@ def _features_pending(features: configs.Features, layout: Layout, settings: Sett
 
 
 def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:
-    from ops.tracking.registry import decided
-
     plan = plan_run(recipe, layout)
     found, done = look(recipe, plan, settings), finished(plan.run_dir)
     why = f" ({'; '.join(found.problems)})" if found.problems else ""

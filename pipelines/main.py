@@ -39,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--dataset", default="figures", help="name of a dataset YAML (default: figures, the sample world)")
     which = "recipe to train, may be given again (default: the demo's, of all four tasks)"
     run.add_argument("--recipe", action="append", dest="recipes", metavar="NAME", help=which)
+    reset = "let the next model above its floor become champion, without facing the one there is"
+    run.add_argument("--reset-champion", action="store_true", help=reset)
     for name, what in SAMPLE_WORLD.items():
         run.add_argument(f"--{name}", type=int, metavar="N", help=f"{what} of the sample world")
     run.set_defaults(command=_run)
@@ -80,8 +82,10 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
             raise configs.ConfigError("kinograph run", f"--recipe {name}", f"trains on dataset {of}", f"a recipe of {arguments.dataset}")
     size = {name: value for name in SAMPLE_WORLD if (value := getattr(arguments, name)) is not None}
 
-    from ops.flow import pending
+    from ops.flow import pending, set_aside
 
+    if arguments.reset_champion:
+        set_aside(recipes, settings)
     console = Console(width=None if sys.stdout.isatty() else 150)
     start = time.monotonic()
     instance = dg.DagsterInstance.get()

@@ -25,7 +25,7 @@ def print_summary(
     console.print(_stage_table(instance, dataset, recipes, seconds))
     found = latest_checks(instance, dataset, recipes)
     print_checks(console, found)
-    console.print(_model_table(instance, recipes, settings))
+    console.print(_model_table(recipes, settings))
     _print_places(console, settings, dataset)
     return [check for check in found if check.failed]
 
@@ -89,28 +89,19 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
     return "; ".join(parts) or "not materialized"
 
 
-def _model_table(instance: dg.DagsterInstance, recipes: list[str], settings: configs.Settings) -> Table:
+def _model_table(recipes: list[str], settings: configs.Settings) -> Table:
+    """By what store and registry hold now, not by what Dagster was told once."""
+    from ops.flow import stands
+    from ops.store.layout import Layout
+
     table = Table(title="Models", title_justify="left", header_style="bold")
     for column in ("recipe", "metrics on the held-out set", "registry", "decision"):
         table.add_column(column)
-    for recipe in recipes:
-        task = configs.load(recipe).task
-        scores, decision = _latest(instance, f"{task}/evaluation", recipe), _latest(instance, f"{task}/promotion", recipe)
-        shown = [f"{name} {scores[name]:.3f}" for name in HEADLINES if name in scores]
-        where = f"{decision['model']} v{decision['version']} {_standing(decision, settings)}" if decision else "-"
-        table.add_row(recipe, ", ".join(shown), where, str(decision.get("reason", "-")))
+    for name in recipes:
+        found = stands(name, Layout(settings.storage), settings)
+        shown = [f"{metric} {found.metrics[metric]:.3f}" for metric in HEADLINES if metric in found.metrics]
+        table.add_row(name, ", ".join(shown), found.where, escape(found.reason))
     return table
-
-
-def _standing(decision: dict[str, Any], settings: configs.Settings) -> str:
-    """Where the version stands now: a later one may have taken its alias."""
-    from ops.tracking.registry import CHALLENGER, CHAMPION, find_version
-
-    for alias in (CHAMPION, CHALLENGER):
-        holder = find_version(decision["model"], alias, settings)
-        if holder is not None and holder.version == decision["version"]:
-            return f"@{alias}"
-    return "(champion before)" if decision["promoted"] else "(refused)"
 
 
 def _print_places(console: Console, settings: configs.Settings, dataset: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,9 +120,11 @@ def test_nothing_in_common_and_other_frames_are_refused_with_the_way_on(
 def frames_of_today(world, layout: Layout) -> None:
     """The frames of before under the key of the frames of today: what they show does not matter here."""
     before, now = world.DATASET.frames.key(), configs.dataset("tiny").frames.key()
+    shutil.copytree(f"{layout.root}/frames/tiny/{before}", f"{layout.root}/frames/tiny/{now}")
     for bucket in range(2):
-        rows = read_table(layout.manifest("tiny", before, bucket)).to_pylist()
-        write_table(layout.manifest("tiny", now, bucket), from_rows([{**row, "key": f"{row['key']}{now}"} for row in rows], MANIFEST))
+        uri = layout.manifest("tiny", now, bucket)
+        rows = [{**row, "key": f"{row['key']}{now}", "uri": row["uri"].replace(before, now)} for row in read_table(uri).to_pylist()]
+        write_table(uri, from_rows(rows, MANIFEST))
 
 
 def test_a_version_of_another_task_or_of_nobody_is_no_opponent(world, champion: Layout, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from configs.schema import ConfigError
 from ops.data.errors import DataError
 from ops.metrics.recognition import softmax
+from ops.store.files import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import CLIPS, read_table, write_table
 from ops.tasks import build
@@ -19,14 +21,9 @@ from ops.tasks import build
 
 @pytest.fixture
 def copied(world, stored: Layout, tmp_path: Path) -> Layout:
-    """A second storage root whose tables may be changed; its arrays are those of the first."""
-    layout = Layout(str(tmp_path))
-    for folder in ("tables", "frames/tiny"):
-        for path in Path(stored.root, folder).rglob("*.parquet"):
-            target = tmp_path / path.relative_to(stored.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    return layout
+    """A second storage root whose tables may be changed."""
+    shutil.copytree(stored.root, tmp_path, dirs_exist_ok=True)
+    return Layout(str(tmp_path))
 
 
 def change(layout: Layout, edit) -> None:
@@ -197,8 +194,14 @@ def test_another_target_is_learnt(world, copied: Layout) -> None:
     verbs = ("go", "go", "stay")
     more = lambda rows: [{**row, "target": "verb", "label": verbs[row["label_id"]], "label_id": row["label_id"] // 2} for row in rows]  # noqa: E731
     change(copied, lambda rows: rows + more(rows))
-    task = build(world.recipe(target="verb", num_classes=2, transforms={"flip_labels": {}}), copied, world.DATASET)
+    write_bytes(f"{copied.dataset_root(world.DATASET)}/verbs.txt", b"go\nstay")
+    file = world.DATASET.annotations[0].model_copy(update={"target": "verb", "labels": "verbs.txt"})
+    dataset = world.DATASET.model_copy(update={"annotations": (*world.DATASET.annotations, file)})
+    recipe = world.recipe(target="verb", num_classes=2, transforms={"flip_labels": {}})
+    task = build(recipe, copied, dataset)
     task.check()
+    with pytest.raises(ConfigError, match="num_classes.*found 3; allowed: 2, the labels of tiny"):  # before a training, not after it
+        build(recipe.model_copy(update={"num_classes": 3}), copied, dataset).check()
     assert [task.samples("val", "test")[index]["label_id"] for index in range(3)] == [0, 0, 1]
 
 
