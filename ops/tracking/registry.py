@@ -130,7 +130,7 @@ def _without_tags(
 ) -> ModelVersion | None:
     """The run's version that has lost its tags, with those that say whose it is given back; None where there is none."""
     for version in store.search_model_versions(f"name = '{name}'"):
-        if version.run_id == run.run_id and version.model_id == model.model_id and RUN_KEY not in version.tags:
+        if version.run_id == run.run_id and RUN_KEY not in version.tags:
             for key, value in _version_tags(store, model, recipe, run_key, weights_uri).items():
                 store.set_model_version_tag(name, version.version, key, value)
             return store.get_model_version(name, version.version)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from safetensors.torch import save as to_safetensors
 
 import configs
-import models
 from configs import Settings
 from configs.schema import ConfigError
+from finished_training import have_trained
 from ops.annotations.vocabulary import AnnotationError
 from ops.flow import (
     _data_pending,
@@ -25,23 +24,12 @@ from ops.flow import (
 from ops.store.files import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import PROBLEMS, from_rows, write_table
-from ops.tasks.protocol import build
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import find_run
 from ops.tracking.registry import CHAMPION, find_version
 from ops.training.checkpoint import FILE, CheckpointError
 from ops.training.ray_train import SNAPSHOT
-from ops.training.runs import WEIGHTS, TrainResult, finish, plan_run
-
-
-def have_trained(recipe, layout: Layout) -> TrainResult:
-    """The folder of a finished training of the recipe, with the weights that it began with."""
-    plan = plan_run(recipe, layout)
-    weights = {name: tensor.contiguous() for name, tensor in models.build(recipe).state_dict().items()}
-    write_bytes(f"{plan.run_dir}/{WEIGHTS}", to_safetensors(weights))
-    result = TrainResult(plan.run_dir, plan.run_key, f"{plan.run_dir}/{WEIGHTS}", None, plan.data_version, {"top1": 0.3}, 3, 1.0)
-    finish(result, recipe, build(recipe, layout).vocabulary())
-    return result
+from ops.training.runs import plan_run
 
 
 def test_every_step_may_be_called_again_and_does_nothing_twice(world, own: Layout, settings: Settings) -> None:
