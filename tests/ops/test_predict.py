@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -11,13 +14,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import configs
 import models
 from configs import Settings, load
-from configs.schema import RecognitionRecipe
+from configs.schema import ConfigError, Frames, Provenance, RecognitionRecipe
 from ops import predict as module
 from ops.evaluation.recognizer import Recognizer
 from ops.media.sampled import sampled_frames
 from ops.predict import PredictionError, main, on_video, predict
+from ops.tracking.connect import TrackingError
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import register
@@ -120,3 +125,81 @@ def test_a_folder_among_the_files_and_a_name_with_a_dash(video: Path, run_folder
     said = capsys.readouterr()
     assert "folder: a folder; name the video files in it" in said.err and "none.mp4: no such file" in said.err
     assert said.out.startswith("-dash.mp4\n") and "action " in said.out
+
+
+def answers_of(home: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of every file of a folder: what a read may not change."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(home.rglob("*"))}
+
+
+@pytest.fixture
+def registered(recipe: RecognitionRecipe, settings: Settings, run_folder: str) -> str:
+    """A version of a registered model that says for itself how its frames were stored."""
+    run, weights = open_run(recipe, "key", settings), f"{run_folder}/model.safetensors"
+    provenance = Provenance(dataset=recipe.dataset, frames=Frames(short_side=32))
+    model = log_model(run, recipe, weights, {"labels": LABELS}, provenance)
+    return register(run, model, recipe, "key", weights, settings).uri
+
+
+def test_a_served_model_needs_no_yaml_and_no_file_of_today_changes_its_answer(
+    video: Path, registered: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = predict(str(video), registered, settings=settings)
+    served = module.load(registered, settings)
+    plain = Recognizer(served.model, served.recipe, LABELS, Provenance(dataset="figures", frames=Frames()))  # type: ignore[attr-defined]
+    assert plain.on_video(video) != before  # the size at which frames were stored is part of the answer
+    path = tmp_path / "configs" / "datasets" / "figures.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("title: other\nlicence: none\nroot: /nowhere\nframes: {short_side: 16}\n")
+    monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path / "configs"))
+    assert predict(str(video), registered, settings=settings) == before
+    monkeypatch.setattr(configs, "dataset", _absent)
+    monkeypatch.setattr(configs, "load", _absent)
+    assert predict(str(video), registered, settings=settings) == before
+
+
+def _absent(name: str) -> None:
+    raise ConfigError("configs", "name", name, "nothing: no YAML is there")
+
+
+def test_a_model_of_before_loads_or_says_what_to_do(
+    video: Path, recipe: RecognitionRecipe, settings: Settings, run_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, weights = open_run(recipe, "key", settings), f"{run_folder}/model.safetensors"
+    uri = log_model(run, recipe, weights, {"labels": LABELS}).uri
+    assert predict(str(video), uri, settings=settings)
+    monkeypatch.setattr(configs, "dataset", _absent)
+    with pytest.raises(ConfigError, match="found 'figures'; allowed: a dataset of that name in KINOGRAPH_CONFIGS.*or train it again"):
+        predict(str(video), uri, settings=settings)
+
+
+def test_a_read_writes_nothing(video: Path, registered: str, settings: Settings) -> None:
+    before = answers_of(settings.home), answers_of(Path(settings.storage))
+    assert predict(str(video), registered, settings=settings)
+    assert (answers_of(settings.home), answers_of(Path(settings.storage))) == before
+    nobody = settings.model_copy(update={"tracking_uri": f"sqlite:///{settings.home}/none.db"})
+    with pytest.raises(TrackingError, match="there is no database at .*none.db"):
+        predict(str(video), registered, settings=nobody)
+    assert not (settings.home / "none.db").exists()
+
+
+@pytest.mark.slow  # a process of its own
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_somebody_else_predicts_from_a_home_that_is_not_theirs(video: Path, registered: str, settings: Settings, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir(mode=0o777)
+    own.chmod(0o777)
+    for path in (tmp_path, *tmp_path.parents, video.parent):
+        path.chmod(path.stat().st_mode | 0o055)
+    command = f"main(['predict', {str(video)!r}, '--model', {registered!r}])"
+    code = (  # the first time as root, so that everything is imported: its Python may not be the other's to read
+        f"import os, sys; from pipelines.main import main; {command}; from ops.tracking import connect; connect._reader.cache_clear(); "
+        f"os.setgid(65534); os.setuid(65534); print('NOBODY'); sys.exit({command})"
+    )
+    env = {**os.environ, "KINOGRAPH_HOME": str(settings.home), "KINOGRAPH_STORAGE": settings.storage, "TMPDIR": str(own), "HOME": str(own)}
+    env |= {"MLFLOW_TRACKING_URI": settings.tracking_uri, "PYTHONPATH": str(Path(__file__).parents[2])}
+    before = answers_of(settings.home)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, cwd=own, capture_output=True, text=True, timeout=250)
+    first, _, second = done.stdout.partition("NOBODY\n")
+    assert done.returncode == 0 and "action" in first and second == first, done.stderr[-2000:]
+    assert answers_of(settings.home) == before

@@ -15,15 +15,27 @@ from safetensors.torch import save_file
 import configs
 import localization_world as world
 import models
-from configs.schema import ConfigError
+from configs import Settings, versions
+from configs.loading import _features_sources
+from configs.schema import ConfigError, Extraction, Provenance
+from finished_training import have_trained
 from ops.annotations.read import annotate
+from ops.evaluation import localization
+from ops.evaluation.localization import evaluate
 from ops.evaluation.localizer import from_files
-from ops.features.materialize import make_features
+from ops.evaluation.scoring import Challenger, read_recipe, score_version
+from ops.features.materialize import make_features, read_rows
+from ops.flow import register_recipe, train_recipe
 from ops.media.decode import DecodeError
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
+from ops.predict import predict
 from ops.store.layout import Layout
 from ops.tasks import build
+from ops.tracking.connect import client
+from ops.tracking.mlflow_run import open_run
+from ops.tracking.model import log_model
+from ops.tracking.registry import CHAMPION, register
 
 SEGMENTS = [{"label": "jump", "segment": [0.5, 1.5]}, {"label": "kick", "segment": [2.0, 2.8]}, {"label": "wave", "segment": [3.0, 3.6]}]
 DURATION = 4.0
@@ -113,3 +125,77 @@ def test_a_file_gives_what_its_stored_features_give(own: Layout, tmp_path: Path)
     later = from_files(*(run / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")), configs.settings())
     with pytest.raises(ConfigError, match="own_files, made by other weights now'; allowed: the weights that it was trained on"):
         later.on_video(video)
+
+
+def champion(settings: Settings, folder: Path, key: str) -> str:
+    """Register a run folder's recognition model and make it the champion of 'extractors'; its version's URI."""
+    recipe = read_recipe(str(folder / "recipe.json"))
+    recipe = recipe.model_copy(update={"gate": recipe.gate.model_copy(update={"registered_model": "extractors"})})
+    run = open_run(recipe, key, settings)
+    model = log_model(run, recipe, str(folder / "model.safetensors"), {"labels": ["a", "b", "c"]})
+    version = register(run, model, recipe, key, str(folder / "model.safetensors"), settings)
+    client(settings.tracking_uri).set_registered_model_alias("extractors", CHAMPION, str(version.version))
+    return version.uri
+
+
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None: they are what takes the time."""
+    monkeypatch.setattr(localization, "_pictures", lambda *_: {})
+
+
+@pytest.fixture
+def pinned(own: Layout, settings: Settings, tmp_path: Path, plain_pictures: None):
+    """A registered localization model whose features a champion made, and that champion's version."""
+    first = champion(settings, tmp_path / "recognizer", "first")
+    extract = [{"model": "models:/extractors@champion", "sampled_frames": 4}]
+    features = {"own_files": {"about": "a test", "stride": 2, "num_frames": 8, "extract": extract}}
+    (tmp_path / "configs" / "features" / "own.yaml").write_text(yaml.safe_dump(features))
+    _features_sources.cache_clear()
+    make_features(configs.features("own_files"), own, settings)
+    recipe = world.recipe(model={"input_dims": 32}, training={"batch_size": 2})
+    torch.manual_seed(1)
+    result = have_trained(recipe, own)
+    train_recipe(recipe, own, settings)
+    return register_recipe(recipe, own, settings), result, first
+
+
+def test_a_localization_model_names_its_extractors_version_and_keeps_it(
+    own: Layout, settings: Settings, pinned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, result, first = pinned
+    provenance = Provenance.model_validate_json(Path(result.run_dir, "provenance.json").read_text())
+    assert [one.model for one in provenance.extractors] == [first] and provenance.features == configs.features("own_files")
+    assert provenance.code["training"] == versions.TRAINING and provenance.frames == configs.dataset("own").frames
+    video = str(Path(own.root, "own", "videos", "val_a.mp4"))
+    before = predict(video, version.uri, settings=settings)
+    recognizer(tmp_path / "other", seed=1)
+    champion(settings, tmp_path / "other", "second")
+    monkeypatch.setenv("KINOGRAPH_CONFIGS", "")  # and nothing of the user's YAML is needed
+    with pytest.raises(ConfigError):
+        configs.dataset("own")
+    assert before and predict(video, version.uri, settings=settings) == before
+    client(settings.tracking_uri).delete_model_version("extractors", "1")
+    with pytest.raises(ConfigError, match="own_files, made by other weights now.*has no version with these weights any more"):
+        predict(video, version.uri, settings=settings)
+    champion(settings, tmp_path / "recognizer", "again")  # the same weights as another version
+    assert predict(video, version.uri, settings=settings) == before
+
+
+def test_a_localization_champion_is_scored_on_the_features_that_it_was_trained_on(
+    own: Layout, settings: Settings, pinned, tmp_path: Path
+) -> None:
+    version, result, first = pinned
+    recipe, dataset = world.recipe(model={"input_dims": 32}, training={"batch_size": 2}), configs.dataset("own")
+    before = evaluate(recipe, result.weights_uri, own, dataset=dataset)
+    rows = before.rows()
+    recognizer(tmp_path / "other", seed=1)
+    champion(settings, tmp_path / "other", "second")
+    make_features(configs.features("own_files"), own, settings)  # another champion: other features under the same name
+    assert evaluate(recipe, result.weights_uri, own, dataset=dataset).rows() != rows
+    asked = Challenger(recipe, result.weights_uri)
+    found = score_version(version, own, settings, dataset, asked)
+    assert found.metrics == before.metrics and found.eval_set == before.eval_set and before.rows() == rows
+    beside = configs.features("own_files").model_copy(update={"extract": (Extraction(model=first, sampled_frames=4),)})
+    assert {row["video_id"] for row in read_rows(beside, own)} == {"val_a"}  # no more than what is scored was made again
+    assert score_version(version, own, settings, dataset, asked).metrics == before.metrics
