@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 SHOWN = 4  # problem rows of each kind, unless all are asked for
 
 
+def _columns() -> int:
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdigit() and int(text) else 120
+
+
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of `kinograph`."""
     check = commands.add_parser("check", help="what is wrong with a dataset's files, all at once; or what form files have")
@@ -40,7 +45,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     """Check a dataset, or guess the form of files. Returns 1 when the dataset would be refused or a file has no known form."""
-    console = Console(width=None if sys.stdout.isatty() else int(os.environ.get("COLUMNS", 120)), highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else _columns(), highlight=False)
     if arguments.what in configs.datasets():
         return _check_dataset(arguments, settings, console)
     if "://" not in arguments.what and not Path(arguments.what).expanduser().exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -149,6 +150,7 @@ def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     where += ["--workers", "1", "--host", arguments.host, "--port", arguments.port]
+    where += ["--uvicorn-opts", f"--app-dir {shlex.quote(os.environ['DAGSTER_HOME'])}"]  # it would look for code in the working folder
     return _replace_process([sys.executable, "-m", "mlflow", "server", *where])
 
 

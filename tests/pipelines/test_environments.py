@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +142,24 @@ def test_the_whole_command_there(shadowed: Path, roomy: Path, recipe_file, new_h
     done = subprocess.run(command, cwd=shadowed, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "Done in" in done.stdout, done.stdout[-1500:] + done.stderr[-3000:]
     assert (made.root / "mlflow.db").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_tracking_page_opens_there(shadowed: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {"KINOGRAPH_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-P", "-m", "pipelines.main", "mlflow-ui", "--port", str(port)]
+    with open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(command, cwd=shadowed, env=env, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < until:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                assert answer.status == 200
+                return
+            time.sleep(0.3)
+        pytest.fail((tmp_path / "log").read_text()[-2000:])
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

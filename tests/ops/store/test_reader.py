@@ -98,6 +98,18 @@ def test_work_goes_on_side_by_side() -> None:
     side_by_side(lambda index: together.wait() and None, 2)  # alone, one would wait for ever
 
 
+@pytest.mark.parametrize(("quota", "cpus"), [("max 100000", None), ("50000 100000", 1), ("100000 100000", 1), ("9900000 100000", None)])
+def test_a_container_uses_no_more_cpus_than_its_share_of_time(quota: str, cpus: int | None, tmp_path, monkeypatch) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(threads, "GROUP_2", str(tmp_path / "cpu.max"))
+    monkeypatch.setattr(threads, "GROUP_1", "/nowhere/")
+    threads._share.cache_clear()
+    try:
+        assert usable_cpus() == (cpus or len(os.sched_getaffinity(0)))
+    finally:
+        threads._share.cache_clear()
+
+
 def test_the_number_is_the_callers_the_environments_or_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert decode_threads() == min(threads.MOST, usable_cpus()) and usable_cpus() == len(os.sched_getaffinity(0))
