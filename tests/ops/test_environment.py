@@ -21,16 +21,15 @@ from ops.environment import check_temporary, ended, give_home, private_folder, r
 NOBODY = 65534
 SHADOWS = ("ops", "configs", "multiprocessing", "torch")
 STARTS_A_PROCESS = """
-import os, sys
-sys.path.append({tests!r})
 from ops.environment import workers_context
 import process_that_tells
-context = workers_context(["torch_is_not_needed"])
-theirs, ours = context.Pipe()
-process = context.Process(target=process_that_tells.tell, args=(ours,))
-process.start()
-print(theirs.recv(), theirs.recv())
-process.join()
+if __name__ == "__main__":
+    context = workers_context(["process_that_tells"])
+    theirs, ours = context.Pipe()
+    process = context.Process(target=process_that_tells.tell, args=(ours,))
+    process.start()
+    print(theirs.recv(), theirs.recv())
+    process.join()
 """
 TELLS = """
 import os, sys
@@ -218,12 +217,11 @@ def test_worker_processes_find_their_code_whatever_lies_in_the_working_folder(tm
     folder, tests = tmp_path / "working", tmp_path / "tests"
     tests.mkdir()
     (tests / "process_that_tells.py").write_text(TELLS)
+    (tests / "start.py").write_text(STARTS_A_PROCESS)  # as the command is started: its own folder is on the path, not this one
     for name in SHADOWS:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise SystemExit('taken from the working folder')")
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", STARTS_A_PROCESS.format(tests=str(tests))], cwd=folder, capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, str(tests / "start.py")], cwd=folder, capture_output=True, text=True, timeout=60)
     repo = Path(environment.__file__).parents[1]
     assert done.stdout.strip() == f"['{repo}/configs/__init__.py', '{repo}/ops/__init__.py'] []", done.stderr
 
