@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import configs
-from pipelines import check_command, features_command, store_command
+from pipelines import check_command, doctor_command, features_command, store_command
 from pipelines.process import guarded
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ SAMPLE_WORLD = {
     "scenes": "scenes of several people",
     "parts": "clips with annotated body parts",
 }
-READS = ("predict", "check", "recipes")  # commands that make nothing in the home
+READS = ("predict", "check", "recipes", "doctor")  # commands that make nothing in the home
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     check_command.add_parser(commands)
     features_command.add_parser(commands)
     store_command.add_parser(commands)
+    doctor_command.add_parser(commands)
     listing = commands.add_parser("recipes", help="list datasets and recipes")
     listing.set_defaults(command=_recipes)
     for name, command in commands.choices.items():
