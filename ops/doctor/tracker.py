@@ -6,6 +6,7 @@ import tempfile
 import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     opened = client(settings.tracking_uri)
     yield _server_version(settings.tracking_uri)
     yield _registry(opened, shown(settings.tracking_uri))
-    yield from _kept(opened)
+    yield from _kept(opened, settings.tracking_uri)
 
 
 def _sqlite(uri: str) -> Path | None:
@@ -59,7 +60,7 @@ def _server_version(uri: str) -> Finding:
     return good("MLflow version", f"{own} here, {theirs} on the server")
 
 
-def _kept(opened: Any) -> Iterator[Finding]:
+def _kept(opened: Any, tracking_uri: str) -> Iterator[Finding]:
     """An experiment, a run and an artifact, and all of them deleted."""
     found = opened.get_experiment_by_name(EXPERIMENT)
     if found is None:
@@ -72,13 +73,13 @@ def _kept(opened: Any) -> Iterator[Finding]:
         run = opened.create_run(number)
         opened.log_metric(run.info.run_id, "one", 1.0)
         yield good("MLflow runs", f"one was made in experiment {EXPERIMENT}")
-        yield _artifact(opened, run)
+        yield _artifact(opened, run, tracking_uri)
         opened.delete_run(run.info.run_id)
     finally:
         opened.delete_experiment(number)
 
 
-def _artifact(opened: Any, run: Any) -> Finding:
+def _artifact(opened: Any, run: Any, tracking_uri: str) -> Finding:
     name = f"{uuid.uuid4().hex[:12]}.txt"
     where = shown(run.info.artifact_uri)
     try:
@@ -89,16 +90,14 @@ def _artifact(opened: Any, run: Any) -> Finding:
         advice = "models and pictures go there: give this machine access to it, or start the server with --serve-artifacts"
         return wrong("MLflow artifacts", f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", advice)
     finally:
-        _delete(run.info.artifact_uri)
+        _delete(run.info.artifact_uri, name, tracking_uri)
     if read != TEXT:
         return wrong("MLflow artifacts", f"{where}: a text reads back otherwise", "look at what serves the artifacts")
     return good("MLflow artifacts", f"written and read at {where}")
 
 
-def _delete(uri: str) -> None:
-    from contextlib import suppress
-
+def _delete(uri: str, name: str, tracking_uri: str) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     with suppress(Exception):  # a store may keep what it was given; it is a line of text
-        get_artifact_repository(uri).delete_artifacts()
+        get_artifact_repository(uri, tracking_uri=tracking_uri).delete_artifacts(name)
