@@ -175,6 +175,14 @@ def load(name: str) -> Recipe:
     return _validate(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
 
 
+def place(name: str) -> str:
+    """Where the recipe stands, as errors about it name it: "file (name)". Raises ConfigError for an unknown one."""
+    sources = _recipe_sources(tuple(_folders()))
+    if name not in sources:
+        raise ConfigError("configs.place", "recipe", name, ", ".join(sorted(sources)))
+    return f"{sources[name][1]} ({name})"
+
+
 def datasets() -> list[str]:
     """Names of all datasets."""
     return sorted({path.stem for folder in _folders() for path in _files(folder / "datasets")})

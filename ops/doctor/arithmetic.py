@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import configs
 from configs.settings import Settings
-from ops.doctor.cases import Case, of_miniature, of_recipe
+from ops.tasks.cases import Case, of_miniature, of_recipe
 from ops.doctor.finding import Finding, good, wrong
 
 if TYPE_CHECKING:

@@ -50,10 +50,9 @@ class Recognition:
 
     def check(self) -> None:
         """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong setting."""
-        self._check_views()
+        self.check_views()
         if self.images is not None:
-            config = getattr(self._on_meta(), "config", None)
-            check_images(self.recipe.name, self.images, getattr(config, "image_classes", None))
+            check_images(self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None))
         for split in SPLITS:
             for clip in self._clips(split):
                 if not 0 <= clip.label_id < self.recipe.num_classes:
@@ -67,7 +66,8 @@ class Recognition:
             allowed = f"{found}, the labels of {self.dataset.name}"
             raise ConfigError(f"recipe '{self.recipe.name}'", "num_classes", self.recipe.num_classes, allowed)
 
-    def _check_views(self) -> None:
+    def check_views(self) -> None:
+        """Raise ConfigError for views that the sampling or the family cannot give."""
         where, sampling, views = f"recipe '{self.recipe.name}'", self.recipe.sampling, self.recipe.views
         if sampling.kind in ("key_frame", "sliding"):
             allowed = "segments, dense, uniform, dense_sample or pan: a labelled clip is seen as a whole"
@@ -167,6 +167,10 @@ class Recognition:
     def model_class(self) -> type[nn.Module]:
         """Class of the network, found without allocating one."""
         return type(self._on_meta())
+
+    def network_config(self) -> object:
+        """Numbers of the network, None for a family that keeps none."""
+        return getattr(self._on_meta(), "config", None)
 
     def _on_meta(self) -> nn.Module:
         with torch.device("meta"):

@@ -10,7 +10,7 @@ from torch import nn
 
 import configs
 from ops.doctor.arithmetic import TOLERANCE, Difference, compare, judged
-from ops.doctor.cases import of_miniature, of_recipe
+from ops.tasks.cases import of_miniature, of_recipe
 from ops.doctor.checks import DEMO
 
 

@@ -28,10 +28,9 @@ def of_recipe(recipe: configs.Recipe) -> Case:
     """A recipe's network at the size of one of its views. Raises ModelConfigError."""
     size: tuple[int, ...]
     if recipe.task == "recognition":
-        from ops.zoo.cost import recognition_view
-
-        view = recognition_view(recipe)
-        size = (3, view.num_frames, view.size, view.size)
+        sampling, views = recipe.sampling, recipe.views  # type: ignore[attr-defined]
+        side = views.crop or recipe.transforms.crop  # type: ignore[attr-defined]
+        size = (3, (views.num_segments or sampling.num_segments) * sampling.clip_len, side, side)
     elif recipe.task == "detection":
         pictures, sampling = recipe.pictures, recipe.sampling  # type: ignore[attr-defined]
         side = -(-pictures.short_side // pictures.pad_to) * pictures.pad_to

@@ -1,0 +1,145 @@
+"""What is known of a dataset before its videos are decoded: its words, and which splits have rows.
+
+From its annotation files; from its tables where they are written; of the sample world, which is made later, from its own constants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from configs.schema import Dataset, TableName
+from ops.annotations.vocabulary import Vocabulary
+from ops.store.files import exists, read_bytes
+from ops.store.layout import Layout
+
+FILMS_LOOKED_AT, FRAMES_APART = 60, 4  # after 40 of the films no state is new
+Rows = Mapping[TableName, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """`words` by table and target; `rows` by table and split; names of parts and states, and videos' actions, of the parts table.
+
+    `source` says where this was read. `made` is whether frames and tables are there, so that the tasks' own checks can read them.
+    """
+
+    source: str
+    made: bool
+    words: Mapping[tuple[TableName, str], Vocabulary] = field(default_factory=dict)
+    rows: Rows = field(default_factory=dict)
+    parts: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    pairs: tuple[tuple[str, str], ...] = ()
+    errors: tuple[str, ...] = ()  # files that cannot be read
+    world_videos: int = 0  # of the sample world, where it is to be made
+
+
+def facts_of(dataset: Dataset, layout: Layout, world: Mapping[str, int] | None = None) -> Facts:
+    """What is known now; `world` is the size of the sample world where it is made before anything reads it."""
+    if dataset.name == "figures" and world is not None:
+        return _of_sample_world(dataset, world)
+    if exists(layout.problem_table(dataset.name)) and all(exists(layout.annotation_table(dataset.name, table)) for table in _tables(dataset)):
+        found = _of_tables(dataset, layout)
+        if found is not None:
+            return found
+    return _of_files(dataset, layout)
+
+
+def _tables(dataset: Dataset) -> list[TableName]:
+    return sorted({file.table for file in dataset.annotations})
+
+
+def _of_sample_world(dataset: Dataset, size: Mapping[str, int]) -> Facts:
+    from ops.figures.actions import LABELS, PAIRS
+    from ops.figures.films import SCENE_ACTIONS
+    from ops.figures.skeleton import PARTS
+
+    words: dict[tuple[TableName, str], Vocabulary] = {
+        **{(table, "label"): Vocabulary(tuple(LABELS), tuple(range(len(LABELS)))) for table in ("clips", "segments", "parts")},  # type: ignore[misc]
+        ("boxes", "label"): Vocabulary(tuple(SCENE_ACTIONS), tuple(range(1, len(SCENE_ACTIONS) + 1))),
+    }
+    rows: Rows = {table: {"train": 1, "val": 1} for table in _tables(dataset)}  # at least; the size is checked by itself
+    states, videos = _states_of_sample_world(size), _videos_of_sample_world(size)
+    return Facts("the sample world", False, words, rows, tuple(sorted(PARTS)), states, tuple(PAIRS), world_videos=videos)
+
+
+def _of_files(dataset: Dataset, layout: Layout) -> Facts:
+    from ops.annotations.read import read_files
+
+    reading = read_files(dataset, layout)
+    rows: Rows = {table: _by_split(found) for table, found in reading.tables.items()}
+    parts, states = _part_words(reading.tables.get("parts"))
+    errors = tuple(str(error) for error in reading.errors)
+    return Facts("its annotation files", False, reading.vocabularies, rows, parts, states, _pairs(dataset, layout), errors)
+
+
+def _of_tables(dataset: Dataset, layout: Layout) -> Facts | None:
+    """None where the tables are of another version, or the vocabulary cannot be read."""
+    from ops.annotations.read import vocabulary
+    from ops.annotations.vocabulary import AnnotationError
+    from ops.store.tables import read_table
+
+    words, rows, found = {}, dict[TableName, Mapping[str, int]](), None
+    try:
+        for table, target in sorted({(file.table, file.target) for file in dataset.annotations}):
+            words[table, target] = vocabulary(dataset, table, layout, target)
+        for table in _tables(dataset):
+            found = read_table(layout.annotation_table(dataset.name, table))
+            rows[table] = _by_split(found)
+    except (AnnotationError, FileNotFoundError, KeyError):
+        return None
+    parts, states = _part_words(read_table(layout.annotation_table(dataset.name, "parts")) if "parts" in rows else None)
+    return Facts("its tables", True, words, rows, parts, states, _pairs(dataset, layout))
+
+
+def _by_split(table: pa.Table) -> dict[str, int]:
+    return dict(Counter(table["split"].to_pylist()))
+
+
+def _part_words(table: pa.Table | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if table is None:
+        return (), ()
+    names = [sorted(name for name in table[column].unique().to_pylist() if name is not None) for column in ("part", "state")]
+    return tuple(names[0]), tuple(names[1])
+
+
+def _pairs(dataset: Dataset, layout: Layout) -> tuple[tuple[str, str], ...]:
+    """Labels that are each other played backwards; what is wrong with their file is told at its own place."""
+    import json
+
+    from ops.evaluation.scores import PAIRS_FILE
+
+    try:
+        return tuple((one, other) for one, other in json.loads(read_bytes(f"{layout.dataset_root(dataset)}/{PAIRS_FILE}")))
+    except (OSError, ValueError, TypeError):
+        return ()
+
+
+def _states_of_sample_world(size: Mapping[str, int]) -> tuple[str, ...]:
+    """States that parts have in it; () where too few of its films are annotated for all to be there."""
+    from ops.figures.dataset import film_of, jobs, world_of
+    from ops.figures.states import part_states
+    from ops.flow import figures_size
+
+    wanted = figures_size(**size)
+    annotated = [job for job in jobs(wanted) if job.parts][:FILMS_LOOKED_AT]
+    if len(annotated) < FILMS_LOOKED_AT:
+        return ()
+    world, seen = world_of(wanted, 0), set[str]()
+    for film in (film_of(job, world) for job in annotated):
+        for (stage, time_s), (_, next_s) in list(zip(film.frames, film.frames[1:], strict=False))[::FRAMES_APART]:
+            for one in stage.figures:
+                states = part_states(one.state(time_s), one.state(next_s), one.facing(time_s), one.body, 1 / wanted.fps)
+                seen.update(states.values())
+    return tuple(sorted(seen))
+
+
+def _videos_of_sample_world(size: Mapping[str, int]) -> int:
+    from ops.figures.dataset import jobs
+    from ops.flow import figures_size
+
+    return len(jobs(figures_size(**size)))

@@ -1,0 +1,93 @@
+"""All that is wrong with a recipe, its data and its places, at once, before anything is decoded or trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+import configs
+from configs.schema import ConfigError, Recipe
+from configs.settings import Settings
+from ops.preflight import network, places, settings
+from ops.preflight.about import About, Part, gathered
+from ops.preflight.facts import Facts, facts_of
+from ops.store.layout import Layout
+
+Looking = Callable[[str], None]
+
+
+class PreflightError(ValueError):
+    """A recipe that would end badly: the message has every mistake, each with place, field, what was found and what is allowed."""
+
+    def __init__(self, mistakes: Sequence[ConfigError]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(map(str, mistakes)))
+
+    def __reduce__(self) -> tuple[type[PreflightError], tuple[tuple[ConfigError, ...]]]:
+        return type(self), (self.mistakes,)
+
+
+def preflight(
+    recipe: Recipe,
+    layout: Layout,
+    settings_: Settings,
+    *,
+    before: Sequence[Recipe] = (),
+    world: Mapping[str, int] | None = None,
+    facts: Facts | None = None,
+) -> list[ConfigError]:
+    """Every mistake that would end the recipe's line, or spoil its end, and that can be known now. Decodes and trains nothing.
+
+    `before` are the recipes that are trained earlier in the same line; `world` is the size of the sample world where it is made first;
+    `facts` are those of the dataset, where they were read already.
+    """
+    try:
+        dataset = configs.dataset(recipe.dataset)
+    except ConfigError as error:
+        return [ConfigError(_place(recipe), "dataset", recipe.dataset, error.allowed if error.field == "dataset" else str(error))]
+    facts = facts or facts_of(dataset, layout, world)
+    about = About(recipe, _place(recipe), dataset, facts, layout, settings_, tuple(before))
+    found = [error for part in _parts(recipe) for error in gathered(part, about)]
+    if not found and facts.made:
+        found = list(gathered(_as_trained, about))
+    unique: dict[str, ConfigError] = {str(error): error for error in found}
+    return list(unique.values())
+
+
+def require(recipes: Sequence[Recipe], layout: Layout, settings_: Settings, world: Mapping[str, int] | None = None) -> None:
+    """Raise PreflightError with every mistake of a line of recipes, in their order."""
+    mistakes: dict[str, ConfigError] = {}
+    facts: dict[str, Facts] = {}
+    for place, recipe in enumerate(recipes):
+        if recipe.dataset in configs.datasets() and recipe.dataset not in facts:
+            facts[recipe.dataset] = facts_of(configs.dataset(recipe.dataset), layout, world)
+        found = preflight(recipe, layout, settings_, before=recipes[:place], world=world, facts=facts.get(recipe.dataset))
+        mistakes |= {str(error): error for error in found}
+    if mistakes:
+        raise PreflightError(list(mistakes.values()))
+
+
+def _place(recipe: Recipe) -> str:
+    try:
+        return configs.place(recipe.name)
+    except ConfigError:  # made in code
+        return f"recipe '{recipe.name}'"
+
+
+def _parts(recipe: Recipe) -> list[Part]:
+    own = import_module(f"ops.preflight.{recipe.task}").PARTS
+    return [
+        settings.numbers, settings.times, network.shapes, network.optimizer, network.scale, *own, settings.gate, settings.registered_model,
+        network.start, places.storage, places.disk, places.tracking, places.registry, places.cluster,
+    ]  # fmt: skip
+
+
+def _as_trained(about: About) -> list[ConfigError]:
+    """The task's own check on the data as it is stored."""
+    from ops.tasks.protocol import build
+    from ops.training.loop import check_recipe
+
+    task = build(about.recipe, about.layout, about.dataset)
+    task.check()
+    check_recipe(task, about.recipe.scale)
+    return []
