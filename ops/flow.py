@@ -22,6 +22,7 @@ from ops.evaluation.scoring import Challenger, score_version, scored
 from ops.figures.dataset import REPORT as FIGURES
 from ops.figures.dataset import FiguresSize, parameters
 from ops.mending import logged, look, mend_folder, relog
+from ops.preflight.run import require
 from ops.progress import progress_bar
 from ops.store.files import exists, list_files, read_bytes, read_json, remove, write_bytes
 from ops.store.layout import Layout
@@ -75,6 +76,7 @@ def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run
     mend_folder(recipe, plan, settings)
     done = finished(plan.run_dir)
     if done is None:
+        require([recipe], layout, settings)
         require_sound(configs.dataset(recipe.dataset), layout)
     run = find_run(settings, plan.run_key) if done else None
     if run is None:
@@ -241,7 +243,7 @@ def _read_sources(dataset: configs.Dataset, layout: Layout) -> str | None:
 def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
     """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
     dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
-    if dataset_name == "figures" and (why := _figures_pending(layout, figures or {})):
+    if dataset_name == "figures" and (why := figures_pending(layout, figures or {})):
         return [why]
     data = _data_pending(dataset, layout)
     if data:
@@ -276,7 +278,8 @@ def figures_size(**given: int | None) -> FiguresSize:
     return FiguresSize(**{f"num_{name}": value for name, value in sizes.items()})
 
 
-def _figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
+def figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
+    """Why the sample world has to be made, in words; None where it is there in this size."""
     try:
         made = read_json(f"{layout.dataset_root(configs.dataset('figures'))}/{FIGURES}")
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""`kinograph check`: all that is wrong with a dataset's files at once; or, for files without a YAML, what they are and the YAML."""
+"""`kinograph check`: all that is wrong with a dataset's files, or with a recipe, at once; or, for files without a YAML, what they are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ops.annotations.guess import Guess, Trial
     from ops.annotations.rows import Problem
 
+NOT_MADE = "make the sample world"
 SHOWN = 4  # problem rows of each kind, unless all are asked for
 
 
@@ -36,8 +37,10 @@ def _columns() -> int:
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of `kinograph`."""
-    check = commands.add_parser("check", help="what is wrong with a dataset's files, all at once; or what form files have")
-    check.add_argument("what", metavar="DATASET|PATH", help="name of a dataset YAML; or a file or folder of annotations without one")
+    check = commands.add_parser("check", help="what is wrong with a dataset's files or with a recipe, all at once; or what form files have")
+    which = "name of a dataset YAML, or of a recipe (then more recipes that come after it in one line); or annotations without a YAML"
+    check.add_argument("what", metavar="DATASET|RECIPE|PATH", help=which)
+    check.add_argument("more", nargs="*", metavar="RECIPE", help="recipes that are trained after the first")
     check.add_argument("--all", action="store_true", help=f"show every problem row, not the first {SHOWN} of each kind")
     check.add_argument("--csv", metavar="FILE", help="write every problem row to this csv file")
     check.set_defaults(command=run)
@@ -48,9 +51,12 @@ def run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     console = Console(width=None if sys.stdout.isatty() else _columns(), highlight=False)
     if arguments.what in configs.datasets():
         return _check_dataset(arguments, settings, console)
-    if "://" not in arguments.what and not Path(arguments.what).expanduser().exists():
-        allowed = f"a dataset ({', '.join(configs.datasets())}), or an existing file or folder"
-        raise ConfigError("check", "DATASET|PATH", arguments.what, allowed)
+    path = "://" in arguments.what or Path(arguments.what).expanduser().exists()
+    if arguments.more or (not path and arguments.what in configs.names()):
+        return _check_recipes([arguments.what, *arguments.more], settings, console)
+    if not path:
+        allowed = f"a dataset ({', '.join(configs.datasets())}), a recipe (kinograph recipes lists them), or an existing file or folder"
+        raise ConfigError("check", "DATASET|RECIPE|PATH", arguments.what, allowed)
     return _check_files(arguments, console)
 
 
@@ -62,6 +68,37 @@ def _spinner(console: Console, title: str) -> Iterator[Callable[[str], None]]:
         return
     with console.status(title) as status:
         yield lambda what: status.update(f"{title}: {escape(what)}")
+
+
+# ------------------------------------------------------------------------------------------------- recipes
+
+
+def _check_recipes(names: list[str], settings: configs.Settings, console: Console) -> int:
+    """A table of all that would end the line of these recipes, in their order."""
+    from ops.flow import figures_pending
+    from ops.preflight.run import preflight
+    from ops.store.layout import Layout
+
+    layout, recipes, count = Layout(settings.storage), [configs.load(name) for name in names], 0
+    for place, recipe in enumerate(recipes):
+        world: dict[str, int] | None = {} if recipe.dataset == "figures" and figures_pending(layout, {}) == NOT_MADE else None
+        with _spinner(console, "Looking at") as on_recipe:
+            on_recipe(recipe.name)
+            found = preflight(recipe, layout, settings, before=recipes[:place], world=world)
+        count += len(found)
+        state = f"[red]{len(found)} {'mistake' if len(found) == 1 else 'mistakes'}[/]" if found else "[green]nothing stands in the way[/]"
+        console.print(f"[bold]{recipe.name}[/]  ({recipe.task} on {recipe.dataset}): {state}")
+        if found:
+            table = _table("", "where", "field", "found", "allowed")
+            for error in found:
+                table.add_row(*(escape(printable(str(text))) for text in (error.where, error.field, error.found, error.allowed)))
+            console.print(table)
+    if count:
+        console.print("[bold red]Not ready[/]: mend what is named; then: kinograph check " + " ".join(names))
+        return 1
+    chosen = " ".join(f"--recipe {name}" for name in names)
+    console.print(f"[bold green]Good[/]. Next: kinograph run --dataset {recipes[0].dataset} {chosen}")
+    return 0
 
 
 # ------------------------------------------------------------------------------------------------- a dataset

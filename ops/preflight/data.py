@@ -34,7 +34,7 @@ def rows(about: About, table: TableName) -> Iterator[ConfigError]:
         yield about.wrong("dataset", found, f"a dataset with {table}, which {recipe.task} learns from")
         return
     targets = sorted({file.target for file in files})
-    if table != "parts" and recipe.target not in targets:
+    if recipe.target not in targets:
         yield about.wrong("target", recipe.target, f"one of {', '.join(targets)}, the targets of {table} in dataset {recipe.dataset}")
         return
     for error in facts.errors:
@@ -44,7 +44,8 @@ def rows(about: About, table: TableName) -> Iterator[ConfigError]:
     for split in SPLITS:
         if not facts.rows.get(table, {}).get(split):
             have = ", ".join(f"{name} {count}" for name, count in sorted(facts.rows.get(table, {}).items())) or "no row"
-            yield about.wrong("dataset", f"{recipe.dataset}: {have}", f"rows of {table} in the splits {' and '.join(SPLITS)} ({facts.source})")
+            allowed = f"rows of {table} in the splits {' and '.join(SPLITS)} ({facts.source})"
+            yield about.wrong("dataset", f"{recipe.dataset}: {have}", allowed)
 
 
 def num_classes(about: About, wanted: int, what: str) -> Iterator[ConfigError]:

@@ -27,6 +27,7 @@ class Facts:
     `source` says where this was read. `made` is whether frames and tables are there, so that the tasks' own checks can read them.
     """
 
+    dataset: str
     source: str
     made: bool
     words: Mapping[tuple[TableName, str], Vocabulary] = field(default_factory=dict)
@@ -42,7 +43,8 @@ def facts_of(dataset: Dataset, layout: Layout, world: Mapping[str, int] | None =
     """What is known now; `world` is the size of the sample world where it is made before anything reads it."""
     if dataset.name == "figures" and world is not None:
         return _of_sample_world(dataset, world)
-    if exists(layout.problem_table(dataset.name)) and all(exists(layout.annotation_table(dataset.name, table)) for table in _tables(dataset)):
+    written = (layout.annotation_table(dataset.name, table) for table in _tables(dataset))
+    if exists(layout.problem_table(dataset.name)) and all(map(exists, written)):
         found = _of_tables(dataset, layout)
         if found is not None:
             return found
@@ -64,7 +66,7 @@ def _of_sample_world(dataset: Dataset, size: Mapping[str, int]) -> Facts:
     }
     rows: Rows = {table: {"train": 1, "val": 1} for table in _tables(dataset)}  # at least; the size is checked by itself
     states, videos = _states_of_sample_world(size), _videos_of_sample_world(size)
-    return Facts("the sample world", False, words, rows, tuple(sorted(PARTS)), states, tuple(PAIRS), world_videos=videos)
+    return Facts(dataset.name, "the sample world", False, words, rows, tuple(sorted(PARTS)), states, tuple(PAIRS), world_videos=videos)
 
 
 def _of_files(dataset: Dataset, layout: Layout) -> Facts:
@@ -74,7 +76,7 @@ def _of_files(dataset: Dataset, layout: Layout) -> Facts:
     rows: Rows = {table: _by_split(found) for table, found in reading.tables.items()}
     parts, states = _part_words(reading.tables.get("parts"))
     errors = tuple(str(error) for error in reading.errors)
-    return Facts("its annotation files", False, reading.vocabularies, rows, parts, states, _pairs(dataset, layout), errors)
+    return Facts(dataset.name, "its annotation files", False, reading.vocabularies, rows, parts, states, _pairs(dataset, layout), errors)
 
 
 def _of_tables(dataset: Dataset, layout: Layout) -> Facts | None:
@@ -93,7 +95,7 @@ def _of_tables(dataset: Dataset, layout: Layout) -> Facts | None:
     except (AnnotationError, FileNotFoundError, KeyError):
         return None
     parts, states = _part_words(read_table(layout.annotation_table(dataset.name, "parts")) if "parts" in rows else None)
-    return Facts("its tables", True, words, rows, parts, states, _pairs(dataset, layout))
+    return Facts(dataset.name, "its tables", True, words, rows, parts, states, _pairs(dataset, layout))
 
 
 def _by_split(table: pa.Table) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import configs
-from configs.schema import ConfigError, LocalizationRecipe
+from configs.schema import ConfigError, Features, LocalizationRecipe
 from ops.preflight import data, sources
 from ops.preflight.about import About
 
@@ -41,6 +41,8 @@ def features(about: About) -> Iterator[ConfigError]:
         yield about.wrong("features", name, ", ".join(configs.features_names()))
         return
     found = _task(about).features
+    if about.facts.made and _stored(about, found):  # then these are read, and the task's own check knows their width
+        return
     dims = recipe.model.get("input_dims", 0)
     width = dims if isinstance(dims, int) else sum(dims)
     wide: set[int] = set()
@@ -56,6 +58,12 @@ def features(about: About) -> Iterator[ConfigError]:
             wide = {sum(chosen) for chosen in sources.combinations(of_streams)}
     if wide and width not in wide:
         yield about.wrong("model.input_dims", width, f"{' or '.join(map(str, sorted(wide)))}, the channels of features {name}")
+
+
+def _stored(about: About, found: Features) -> bool:
+    from ops.features.materialize import read_rows
+
+    return any(row["status"] == "ok" for row in read_rows(found, about.layout))
 
 
 def scores(about: About) -> Iterator[ConfigError]:

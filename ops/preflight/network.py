@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import models
 from configs.schema import ConfigError
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 MANY = 2**40  # samples, where their number is not known yet
 
 
-def shapes(about: About) -> Iterator[ConfigError]:
-    """The network can be built, and takes what the recipe's views give it."""
-    import torch
+def built(about: About) -> Iterator[ConfigError]:
+    """The network can be built."""
+    on_meta(about)
+    yield from ()
 
-    case = of_recipe(about.recipe)
-    with torch.device("meta"):
-        model = models.build(about.recipe)
+
+def shapes(about: About) -> Iterator[ConfigError]:
+    """The network takes what the recipe's views give it."""
+    case, model = of_recipe(about.recipe), on_meta(about)
     try:
         model(*(one.to("meta") for one in case.inputs))
     except NotImplementedError:  # an operation without a form for meta tensors: the first step will tell
@@ -30,7 +32,8 @@ def shapes(about: About) -> Iterator[ConfigError]:
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         first = " ".join(str(error).split())[:300]
         shape = "x".join(map(str, case.inputs[0].shape[1:]))
-        yield about.wrong("model", f"an input of {shape}, as the recipe's frames and sizes make it: {first}", "settings that fit each other")
+        found = f"an input of {shape}, as the recipe's frames and sizes make it: {first}"
+        yield about.wrong("model", found, "settings that fit each other")
 
 
 def optimizer(about: About) -> Iterator[ConfigError]:
@@ -46,7 +49,7 @@ def optimizer(about: About) -> Iterator[ConfigError]:
     if not parameter_groups(model, recipe.optimizer):
         yield about.wrong("training.batch_norm", recipe.training.batch_norm, "a value that leaves something to train")
     recomputing(model, recipe)
-    alone = {"lr_multipliers": {}, "no_decay": (), "decay_only": (), "layer_decay": None}
+    alone: dict[str, Any] = {"lr_multipliers": {}, "no_decay": (), "decay_only": (), "layer_decay": None}
     build_optimizer(torch.nn.Conv1d(1, 1, 1), recipe.optimizer.model_copy(update=alone))
 
 
@@ -74,7 +77,7 @@ def on_meta(about: About) -> nn.Module:
     import torch
 
     with torch.device("meta"):
-        return models.build(about.recipe)
+        return models.build(about.recipe).to("meta")  # tables that numpy made too
 
 
 def start(about: About) -> Iterator[ConfigError]:

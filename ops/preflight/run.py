@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 
 import configs
@@ -13,15 +13,13 @@ from ops.preflight.about import About, Part, gathered
 from ops.preflight.facts import Facts, facts_of
 from ops.store.layout import Layout
 
-Looking = Callable[[str], None]
-
 
 class PreflightError(ValueError):
     """A recipe that would end badly: the message has every mistake, each with place, field, what was found and what is allowed."""
 
-    def __init__(self, mistakes: Sequence[ConfigError]) -> None:
-        self.mistakes = tuple(mistakes)
-        super().__init__("\n".join(map(str, mistakes)))
+    def __init__(self, found: Sequence[ConfigError]) -> None:
+        self.mistakes = tuple(found)
+        super().__init__("\n".join(map(str, found)))
 
     def __reduce__(self) -> tuple[type[PreflightError], tuple[tuple[ConfigError, ...]]]:
         return type(self), (self.mistakes,)
@@ -41,30 +39,48 @@ def preflight(
     `before` are the recipes that are trained earlier in the same line; `world` is the size of the sample world where it is made first;
     `facts` are those of the dataset, where they were read already.
     """
+    found = mistakes(recipe, layout, settings_, before=before, world=world, facts=facts)
+    return list({str(error): error for error in found}.values())
+
+
+def mistakes(
+    recipe: Recipe,
+    layout: Layout,
+    settings_: Settings,
+    *,
+    before: Sequence[Recipe] = (),
+    world: Mapping[str, int] | None = None,
+    facts: Facts | None = None,
+) -> Iterator[ConfigError]:
+    """The same one by one, the cheapest to find first; a mistake may come again in other words."""
     try:
         dataset = configs.dataset(recipe.dataset)
     except ConfigError as error:
-        return [ConfigError(_place(recipe), "dataset", recipe.dataset, error.allowed if error.field == "dataset" else str(error))]
-    facts = facts or facts_of(dataset, layout, world)
-    about = About(recipe, _place(recipe), dataset, facts, layout, settings_, tuple(before))
-    found = [error for part in _parts(recipe) for error in gathered(part, about)]
-    if not found and facts.made:
-        found = list(gathered(_as_trained, about))
-    unique: dict[str, ConfigError] = {str(error): error for error in found}
-    return list(unique.values())
+        yield ConfigError(_place(recipe), "dataset", recipe.dataset, error.allowed if error.field == "dataset" else str(error))
+        return
+    facts = facts if facts is not None and facts.dataset == dataset.name else facts_of(dataset, layout, world)
+    about, any_found = About(recipe, _place(recipe), dataset, facts, layout, settings_, tuple(before)), False
+    for part in _parts(recipe):
+        for mistake in gathered(part, about):
+            any_found = True
+            yield mistake
+        if any_found and part is network.built:  # what follows needs a network
+            return
+    if facts.made and not any_found:
+        yield from gathered(_as_trained, about)
 
 
 def require(recipes: Sequence[Recipe], layout: Layout, settings_: Settings, world: Mapping[str, int] | None = None) -> None:
     """Raise PreflightError with every mistake of a line of recipes, in their order."""
-    mistakes: dict[str, ConfigError] = {}
+    wrong: dict[str, ConfigError] = {}
     facts: dict[str, Facts] = {}
     for place, recipe in enumerate(recipes):
         if recipe.dataset in configs.datasets() and recipe.dataset not in facts:
             facts[recipe.dataset] = facts_of(configs.dataset(recipe.dataset), layout, world)
         found = preflight(recipe, layout, settings_, before=recipes[:place], world=world, facts=facts.get(recipe.dataset))
-        mistakes |= {str(error): error for error in found}
-    if mistakes:
-        raise PreflightError(list(mistakes.values()))
+        wrong |= {str(error): error for error in found}
+    if wrong:
+        raise PreflightError(list(wrong.values()))
 
 
 def _place(recipe: Recipe) -> str:
@@ -76,10 +92,9 @@ def _place(recipe: Recipe) -> str:
 
 def _parts(recipe: Recipe) -> list[Part]:
     own = import_module(f"ops.preflight.{recipe.task}").PARTS
-    return [
-        settings.numbers, settings.times, network.shapes, network.optimizer, network.scale, *own, settings.gate, settings.registered_model,
-        network.start, places.storage, places.disk, places.tracking, places.registry, places.cluster,
-    ]  # fmt: skip
+    whole = (settings.numbers, settings.times, network.built)
+    fitting = (settings.gate, settings.registered_model, network.scale, network.optimizer, network.shapes, network.start)
+    return [*whole, *own, *fitting, places.storage, places.disk, places.tracking, places.registry, places.cluster]
 
 
 def _as_trained(about: About) -> list[ConfigError]:

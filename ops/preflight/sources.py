@@ -74,7 +74,7 @@ def _width(recipe: Recipe) -> set[int]:
     if not isinstance(recipe, RecognitionRecipe):
         return set()
     with torch.device("meta"):
-        network = models.build(recipe)
+        network = models.build(recipe).to("meta")
     if not hasattr(network, "features"):
         return set()
     try:

@@ -10,8 +10,8 @@ from torch import nn
 
 import configs
 from ops.doctor.arithmetic import TOLERANCE, Difference, compare, judged
-from ops.tasks.cases import of_miniature, of_recipe
 from ops.doctor.checks import DEMO
+from ops.tasks.cases import of_miniature, of_recipe
 
 
 class WrongInSingle(torch.autograd.Function):
