@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from configs.schema import ConfigError, TableName
 from ops.annotations.vocabulary import Vocabulary
+from ops.media.ingest import _scan
 from ops.preflight.about import About
 
 SPLITS = ("train", "val")
@@ -17,6 +18,8 @@ def frames(about: About) -> Iterator[ConfigError]:
     if about.dataset.videos is None:
         allowed = f"a dataset with video files: {about.recipe.task} is trained on frames"
         yield about.wrong("dataset", f"{about.recipe.dataset}, which has features only", allowed)
+    elif not about.facts.made and not about.facts.world_videos:
+        _scan(about.dataset, about.layout.videos_folder(about.dataset), [])  # raises where there is no video
 
 
 def words(about: About, table: TableName) -> Vocabulary | None:

@@ -44,11 +44,19 @@ def facts_of(dataset: Dataset, layout: Layout, world: Mapping[str, int] | None =
     if dataset.name == "figures" and world is not None:
         return _of_sample_world(dataset, world)
     written = (layout.annotation_table(dataset.name, table) for table in _tables(dataset))
-    if exists(layout.problem_table(dataset.name)) and all(map(exists, written)):
+    if dataset.annotations and all(map(exists, written)) and not _other_files(dataset, layout):
         found = _of_tables(dataset, layout)
         if found is not None:
             return found
     return _of_files(dataset, layout)
+
+
+def _other_files(dataset: Dataset, layout: Layout) -> bool:
+    """Whether the annotation files are others than those that the tables were read from."""
+    from ops.flow import _read_sources, _sources
+
+    noted = _read_sources(dataset, layout)
+    return noted is not None and noted != _sources(dataset, layout)
 
 
 def _tables(dataset: Dataset) -> list[TableName]:

@@ -51,8 +51,6 @@ def times(about: About) -> Iterator[ConfigError]:
         yield about.wrong("schedule.milestones", "none", "one or more with kind multistep")
     if schedule.min_lr > about.recipe.optimizer.lr:
         yield about.wrong("schedule.min_lr", schedule.min_lr, f"at most optimizer.lr, {about.recipe.optimizer.lr:g}")
-    if training.evaluate_every > training.epochs:
-        yield about.wrong("training.evaluate_every", training.evaluate_every, f"at most the {training.epochs} epochs")
 
 
 def gate(about: About) -> Iterator[ConfigError]:
