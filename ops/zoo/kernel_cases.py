@@ -249,6 +249,7 @@ def isolated(numbers: Sequence[int], work: Callable[[int], Found], seconds: int 
 def _fork(numbers: Sequence[int], work: Callable[[int], Found], write: int, seconds: int) -> None:
     """Never comes back."""
     code = 1
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # whatever the parent does with it
     try:
         for number in numbers:
             signal.alarm(seconds)

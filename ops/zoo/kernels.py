@@ -67,7 +67,13 @@ class Cell:
     wrong: list[Case] = field(default_factory=list)
     ended: list[Case] = field(default_factory=list)
 
-    def add(self, case: Case, found: Mapping[str, object]) -> None:
+    @property
+    def bad(self) -> bool:
+        """Whether a case is wrong or ended its process."""
+        return bool(self.wrong or self.ended)
+
+    def adds(self, case: Case, found: Mapping[str, object]) -> Cell:
+        """Counts a case and what was found; this cell."""
         self.count += 1
         distance = found.get("distance")
         if "ended" in found:
@@ -78,6 +84,7 @@ class Cell:
             self.wrong.append(case)
         else:
             self.furthest[case.dtype] = max(distance, self.furthest.get(case.dtype, 0.0))
+        return self
 
     def __str__(self) -> str:
         right = " / ".join(f"{self.furthest[dtype]:.0e}" if dtype in self.furthest else "-" for dtype in LIMITS)
@@ -128,7 +135,7 @@ def table_of(guarded: bool = False, kinds: Sequence[str] = (), sets: Mapping[str
     table: Table = {}
     for name, kernels in sets.items():
         for case, found in found_on(kernels, guarded, kinds):
-            table.setdefault(case.kind, {}).setdefault(name, Cell()).add(case, found)
+            table.setdefault(case.kind, {}).setdefault(name, Cell()).adds(case, found)
     return table
 
 
@@ -143,12 +150,12 @@ def lines_of(table: Table) -> list[str]:
 
 def mistakes(table: Table) -> list[str]:
     """One line for each kind and set in which a case is wrong or ended."""
-    return [f"{kind}, {name}: {cell}" for kind, row in table.items() for name, cell in row.items() if cell.wrong or cell.ended]
+    return [f"{kind}, {name}: {cell}" for kind, row in table.items() for name, cell in row.items() if cell.bad]
 
 
 def wrong_kinds(table: Table) -> tuple[str, ...]:
     """Kinds with a mistake on any set."""
-    return tuple(kind for kind, row in table.items() if any(cell.wrong or cell.ended for cell in row.values()))
+    return tuple(kind for kind, row in table.items() if any(cell.bad for cell in row.values()))
 
 
 def page(torchs: Table, networks: Table) -> str:

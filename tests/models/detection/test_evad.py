@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from float64 import furthest
 from models.blocks.drop import DropPath
 from models.blocks.pruning import ScoringAttention, num_kept
 from models.detection.evad import EVAD, TINY, TINY_INPUT, Config, Criterion, Detections, Target, build, decode
@@ -102,11 +103,13 @@ def test_training_mode_gives_the_same_kind_and_without_drops_the_same_numbers() 
 
 
 def test_batched_equals_single() -> None:
+    """Relative to the largest value of each output: both lie within 1e-5 of float64 on every set of kernels (AVX-512, AVX2, none), so
+    that they may lie twice that apart; most is 8e-6."""
     model, clip, sizes = tiny()
     found = model(clip, sizes)
     for index in range(2):
         alone = model(clip[index : index + 1], sizes[index : index + 1])
-        assert_same(flat(alone), [one[index : index + 1] for one in flat(found)])
+        assert max(furthest(flat(alone), [one[index : index + 1].double() for one in flat(found)])) < 2e-5
 
 
 def test_state_dict_and_published_round_trips() -> None:
