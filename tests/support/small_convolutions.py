@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels, as the networks make them, beside float64: python small_convolutions.py [NAME ...]
+"""Convolutions that some processors' kernels get wrong, as the networks make them, beside float64: python small_convolutions.py [NAME ...]
 
 Prints the furthest gradient of each, and leaves with 1 where one is wrong. Run as a process of its own: a kernel that writes past its
 memory ends it, or hangs.
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from float64 import WRONG, furthest
-from models.blocks.conv import ConvNorm, ConvNorm3d
+from models.blocks.conv import Conv3d, ConvNorm, ConvNorm3d
 from models.blocks.frozen_norm import FrozenConvNorm
 
 ROUNDED = 3e-2
@@ -36,6 +36,14 @@ def layers() -> dict[str, tuple[nn.Module, Tensor, torch.dtype]]:
             made[f"{at} bfloat16"] = ConvNorm(channels, 8, 1, 2, relu=False).eval(), x, torch.bfloat16
             clip = x.unflatten(0, (2, -1)).transpose(1, 2)
             made[f"{at} clips"] = ConvNorm3d(channels, 8, (1, 1, 1), (1, 2, 2), relu=False).eval(), clip, torch.float32
+    images = torch.randn(2, 24, 56, 56).contiguous(memory_format=torch.channels_last)
+    made["24 channels, dilated, bfloat16"] = FrozenConvNorm(24, 8, 3, dilation=2, relu=False), images, torch.bfloat16
+    for frames, kernel in ((2, 3), (4, 5)):
+        clip = torch.randn(2, 8, frames, 8, 12).contiguous(memory_format=torch.channels_last_3d)
+        alone = Conv3d(8, 8, kernel, padding=kernel // 2, groups=8)
+        made[f"{frames} frames, kernel {kernel}, bfloat16"] = alone, clip, torch.bfloat16
+        whole = ConvNorm3d(8, 8, (kernel, 3, 3), relu=False)
+        made[f"{frames} frames, kernel {kernel}x3x3, bfloat16"] = whole, clip, torch.bfloat16
     return made
 
 

@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels compute rightly, and within their memory, on narrower processors than this one too."""
+"""Convolutions that some kernels get wrong compute rightly, and within their memory, on narrower processors than this one too."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from models.blocks.conv import BLOCK, conv2d
+from models.blocks.conv import BLOCK, conv2d, conv3d
 
 SUPPORT = Path(__file__).resolve().parents[2] / "support"
 CHECKED_HEAP = "libc_malloc_debug.so.0"
@@ -26,7 +27,7 @@ def test_gradients_and_memory(kernels: str) -> None:
         env |= {"LD_PRELOAD": CHECKED_HEAP, "MALLOC_CHECK_": "3"}
     done = subprocess.run([sys.executable, SUPPORT / "small_convolutions.py"], env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, f"{done.returncode}\n{done.stdout}\n{done.stderr[-2000:]}"
-    assert len(done.stdout.splitlines()) == 60
+    assert len(done.stdout.splitlines()) == 65
 
 
 @pytest.mark.parametrize(("channels", "stride", "kernel", "groups"), [(BLOCK, 2, 1, 1), (4, 1, 1, 1), (4, 2, 3, 1), (4, 2, 1, 2)])
@@ -47,6 +48,25 @@ def test_the_same_places_count(size: tuple[int, int], stride: tuple[int, int]) -
         torch.testing.assert_close(out, conv(x), rtol=1e-6, atol=1e-6)
     out, grown = conv2d(torch.empty(2, 5, *size, device="meta"), conv.weight.to("meta"), None, stride, (0, 0), 1), conv(x)
     assert out.shape == grown.shape
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_bfloat16_weights_of_dilated_and_of_long_kernels(ndim: int, mixed: bool) -> None:
+    """Computed in float32, whatever the processor, where weights train; else the very call."""
+    torch.manual_seed(0)
+    plain, guarded, made, shape = {
+        2: (F.conv2d, conv2d, nn.Conv2d(24, 8, 3, 1, 2, 2), (2, 24, 9, 9)),
+        3: (F.conv3d, conv3d, nn.Conv3d(6, 8, 3, 1, 1), (1, 6, 2, 5, 5)),
+    }[ndim]
+    given = torch.float32 if mixed else torch.bfloat16
+    conv, x = made.to(given), torch.randn(shape).to(given)
+    call = x, conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation
+    single = plain(*(one.float() for one in call[:3]), *call[3:]).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+        assert torch.equal(guarded(*call), single)
+        with torch.no_grad():
+            assert torch.equal(guarded(*call), plain(*call))
 
 
 def test_exported_programs_and_mixed_precision() -> None:
