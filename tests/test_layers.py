@@ -32,7 +32,9 @@ IN_BODIES = {
 NEVER_IN_OPS = {"dagster", "assets", "pipelines"}
 # Files of ops that may load a heavy library; everywhere else a function imports it when it needs it.
 HEAVY_IN_OPS = {
-    "torch": ("ops/data/", "ops/evaluation/", "ops/features/network.py", "ops/tasks/", "ops/tracking/", "ops/training/"),
+    "torch": (
+        "ops/data/", "ops/evaluation/", "ops/features/network.py", "ops/tasks/", "ops/tracking/", "ops/training/", "ops/zoo/kernel_cases.py",
+    ),  # fmt: skip
     "ray": ("ops/features/actors.py", "ops/media/ray_engine.py", "ops/training/"),
     "mlflow": ("ops/tracking/",),
     "decord": ("ops/media/decord_reader.py",),
