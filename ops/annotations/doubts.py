@@ -14,8 +14,8 @@ from ops.annotations.rows import Fault, Problem
 from ops.annotations.vocabulary import AnnotationError, Vocabulary
 
 SHOWN = 6  # labels that a word on many names
-# A point between digits and a minus before one are a part of a number; # and the like tell C# from C.
-NUMBER_SIGNS = re.compile(r"(?<=[0-9])[.,:/](?=[0-9])|(?<![\w.])[-\u2212](?=[0-9])|[#%&@*]")
+# What stands between digits and a minus before one are a part of a number (1.5; 1,23 and 12,3); # and the like tell C# from C.
+NUMBER_SIGNS = re.compile(r"(?<=[0-9])[\W_](?=[0-9])|(?<![\w.])[-\u2212](?=[0-9])|[#%&@*]")
 
 
 def folded(label: str) -> str:
@@ -74,7 +74,14 @@ def with_near_labels(problems: list[Problem], words: Vocabulary) -> list[Problem
 
 
 def check_numbers(table: pa.Table, words: Vocabulary, files: list[AnnotationFile], by_number: bool) -> None:
-    """Raises AnnotationError where rows name their labels by numbers that seem to begin at 1, and nothing says that they do or do not."""
+    """Raises AnnotationError where rows name their labels by numbers that seem to begin at 1, and nothing says that they do or do not.
+
+    Also where the config says different things of the files of one table.
+    """
+    said = {file.first_id for file in files}
+    if by_number and len(said) > 1:
+        expected = "the same for all files of a table, since they share a vocabulary"
+        raise AnnotationError(files[0].path, "first_id", ", ".join(map(str, sorted(said, key=str))), expected)
     if not by_number or any(file.first_id is not None for file in files) or words.numbers is not None:
         return
     used = sorted(number for number in table["label_id"].unique().to_pylist() if number is not None)

@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from configs.schema import AnnotationFile, Dataset
 from ops.annotations.check import Examination, examine
-from ops.annotations.doubts import alike, folded, visible
-from ops.annotations.vocabulary import parse
+from ops.annotations.doubts import alike, check_numbers, folded, visible
+from ops.annotations.vocabulary import AnnotationError, parse
 from ops.store.layout import Layout
 
 
@@ -38,6 +39,7 @@ def labels_of(found: Examination) -> list[str]:
         ("caf\u00e9", "cafe\u0301", True), ("\uff32un", "run", True), ("run-fast", "run \u2013 fast", True), ("don't", "don\u2019t", True),
         ("stra\u00dfe", "STRASSE", True), ("run", "ran", False), ("C", "C#", False), ("C", "C++", False), ("go -90", "go 90", False),
         ("1.5", "15", False), ("caf\u00e9", "cafe", False), ("!!", "??", False), ("\u8dd1", "\u8df3", False),
+        ("1,23", "12,3", False), ("1-2", "12", False), ("1_2", "12", False), ("take 1 2", "take 12", False),
         ("level 1", "level 11", False),
     ],
 )  # fmt: skip
@@ -88,6 +90,14 @@ def test_ids_that_begin_at_1(layout: Layout):
     assert "write first_id: 1" in str(beyond.error) and "ids are 0 to 2" in str(beyond.error)
     assert "none is 0" in str(check(layout, rows, None).error)
     assert check(layout, rows, None, first_id=1).joined.tables["clips"]["label_id"].to_pylist() == [0, 1, 2]
+
+
+def test_first_id_is_one_for_all_files_of_a_table():
+    words, table = parse(b"run\njump\n", "l", own_ids=False), pa.table({"label_id": pa.array([0, 1])})
+    files = [AnnotationFile(table="clips", format="video_list", path=path, first_id=first) for path, first in (("a", 1), ("b", None))]
+    with pytest.raises(AnnotationError, match="a: first_id: found '1, None'; expected: the same for all files"):
+        check_numbers(table, words, files, by_number=True)
+    check_numbers(table, words, files, by_number=False)
 
 
 def test_first_id_where_rows_have_no_numbers_is_refused(layout: Layout):
