@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from configs.schema import Dataset, content_hash
 from ops.media.buckets import bucket_of
+from ops.media.decoding import unforeseen
 from ops.media.pool import Job, quiet_stderr, run_jobs
-from ops.store.files import local_copy
+from ops.store.files import StorageError, local_copy
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader, FrameReadError
@@ -75,6 +76,10 @@ def check_video(row: dict[str, Any], attempt: str) -> tuple[int | None, str]:
         return None, "the source video is gone"
     except (DecodeError, FrameReadError, IndexError) as error:
         return None, str(error)
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:
+        return None, unforeseen(error)
 
 
 def compare(path: Path, reader: FrameReader, decoder: str, only_pyav: bool = False) -> tuple[int, str]:

@@ -155,14 +155,13 @@ def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None
     found: dict[int, np.ndarray] = {}
     with open_film(path) as container:
         stream = video(container, 1)
-        start = (container.start_time or 0) / av.time_base
         for number, place in enumerate(sample.places):
             if number:
                 try:
-                    container.seek(round((place.key_s + start) / stream.time_base), stream=stream)
+                    container.seek(round((place.key_s + facts.start_s) / stream.time_base), stream=stream)
                 except av.error.FFmpegError:  # no index to seek by
                     continue
-            more, orderly = _frames_of(container, stream, start, facts, place, short_side)
+            more, orderly = _frames_of(container, stream, facts, place, short_side)
             if not orderly and number:
                 continue
             found |= more
@@ -172,7 +171,7 @@ def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None
 
 
 def _frames_of(
-    container: Any, stream: Any, start: float, facts: Facts, place: Place, short_side: int | None
+    container: Any, stream: Any, facts: Facts, place: Place, short_side: int | None
 ) -> tuple[dict[int, np.ndarray], bool]:
     """Frames of a place, by index, counted from the key frame on; and whether their times rise as they should."""
     from ops.media.pyav_reader import frames, upright
@@ -186,7 +185,7 @@ def _frames_of(
             break
         if frame is not None and frame.pts is None:
             raise DecodeError("pyav gives its frames no times")
-        time = float(frame.pts * frame.time_base) - start if frame is not None else None
+        time = float(frame.pts * frame.time_base) - facts.start_s if frame is not None else None
         if not times and (time is None or time < place.key_s - TIME_TOLERANCE_S):
             continue  # before the key frame: not to be decoded without what lies before it
         if time is None or frame.is_corrupt:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.schema import Frames
+from ops.media.damage import Ear
 from ops.media.decoding import DecodeError, Decoding, scaled_size
 from ops.media.probe import Facts, inspect
 
@@ -33,12 +34,12 @@ DEFAULT_MATRIX = "smpte170m"
 
 def decode(
     path: Path, facts: Facts | None = None, decoder: str | None = None, threads: int = 0, *, short_side: int | None = None,
-    report_damage: bool = False,
+    ear: Ear | None = None,
 ) -> Decoding:  # fmt: skip
     """Starts decoding a local file with `decoder` ("decord", "pyav"; None takes the first of `decoders_for`).
 
-    Frames have their shorter side at `short_side` pixels (None: as coded). `threads` 0 leaves their number to the decoder; with
-    `report_damage` decord's FFmpeg writes its errors to file descriptor 2. Raises DecodeError here or while iterating.
+    Frames have their shorter side at `short_side` pixels (None: as coded). `threads` 0 leaves their number to the decoder. With an
+    `ear` decord's FFmpeg writes its errors to file descriptor 2 (PyAV's: `damage.outspoken`). Raises DecodeError here or while iterating.
     """
     facts = facts or inspect(path)
     if facts.problem is not None:
@@ -46,10 +47,10 @@ def decode(
     if (decoder or decoders_for(facts, short_side)[0]) == "decord":
         from ops.media import decord_reader
 
-        return decord_reader.start(path, facts, short_side, threads, report_damage)
+        return decord_reader.start(path, facts, short_side, threads, ear is not None)
     from ops.media import pyav_reader
 
-    return pyav_reader.start(path, facts, short_side, threads)
+    return pyav_reader.start(path, facts, short_side, threads, ear)
 
 
 def decoders_for(facts: Facts, short_side: int | None = None) -> list[str]:
@@ -85,6 +86,10 @@ def unsound(facts: Facts, short_side: int | None = None) -> str:
         "decord may choose another of several video streams": facts.num_videos > 1,
         "decord conceals changes of the frame size": facts.parameters_change,
         "decord turns before it scales": facts.rotation and short_side is not None,
+        "decord does not mirror": facts.orientation.mirrored,
+        "decord does not heed messages that turn the picture": facts.turning,
+        "decord does not know its colour matrix": facts.odd_colours,
+        f"decord goes by the container's times ({facts.clock})": facts.clock,
         "the frames are too large for decord's buffers": facts.height * facts.width > DECORD_PIXELS,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")
@@ -108,6 +113,7 @@ def attributes(facts: Facts, decoding: Decoding, config: Frames, source_uri: str
         "source_sha256": source_sha256,
         "source_size": [facts.height, facts.width],
         "rotation": facts.rotation,
+        "mirrored": facts.orientation.mirrored,
         "pixel_aspect": [facts.pixel_aspect.numerator, facts.pixel_aspect.denominator],
         "field_order": facts.field_order,
         "decoder": decoding.decoder,
@@ -119,7 +125,7 @@ def attributes(facts: Facts, decoding: Decoding, config: Frames, source_uri: str
 
 def colour(facts: Facts) -> dict[str, Any]:
     """What the source says of its colours, and the matrix and range by which both decoders made them RGB."""
-    matrix = facts.colour_space if facts.colour_space not in ("", "unspecified") else DEFAULT_MATRIX
+    matrix = facts.matrix if facts.matrix not in ("", "unspecified") else DEFAULT_MATRIX
     is_rgb = facts.colour_space == "rgb" or facts.pixel_format.startswith(("rgb", "bgr", "gbr", "pal", "argb", "abgr"))
     full = is_rgb or facts.colour_range == "full" or facts.pixel_format.startswith("yuvj")
     return {

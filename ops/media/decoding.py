@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 PIECE_BYTES = 32 * 2**20  # decoded frames in memory at a time
 PIECE_FRAMES = 32
+HERE = Path(__file__).parents[1]
+LONGEST = 300  # letters of an error's text in a row
 Size = tuple[int, int]  # height, width
 
 
 class DecodeError(ValueError):
     """A video that cannot be decoded whole; the message is the reason, fit for a table."""
+
+
+def unforeseen(error: BaseException) -> str:
+    """An error that nobody reckoned with, for a video's row: its kind, its text, and the line of this code that it came from."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
+    own = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(HERE)), None)
+    text = " ".join(str(error).split())[:LONGEST]
+    return f"unforeseen {type(error).__name__}: {text}" + (f" ({Path(own.filename).name}:{own.lineno})" if own else "")
 
 
 @dataclass

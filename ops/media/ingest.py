@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.media.buckets import bucket_of_file, stem_of
+from ops.media.decoding import unforeseen
 from ops.media.engine import Engine, run_anywhere
 from ops.media.listing import list_videos
 from ops.media.pool import Job, quiet_stderr
@@ -232,22 +233,26 @@ def _jobs(buckets: dict[int, Bucket]) -> Iterator[Job]:
 
 def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
     """What one file's row says beyond its listing. Runs in a worker. Raises StorageError when a remote store fails."""
-    from ops.media.probe import inspect
+    from ops.media.probe import inspect_aloud
 
     if info.problem:
         return {"reason": info.problem}
     if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
         return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
     try:
-        with local_copy(info.uri) as path, quiet_stderr():
+        with local_copy(info.uri) as path, quiet_stderr() as errors:
             sha256 = sha256_of(path)
-            facts = inspect(path)
+            facts = inspect_aloud(path, errors)
     except FileNotFoundError:
         return {"reason": f"{UNREADABLE}: it vanished while it was read"}
     except StorageError:
         raise
     except OSError as error:  # one bad local file does not stop the others
         return {"reason": f"{UNREADABLE}: {error.strerror}"}
+    except MemoryError:  # PyAV's own kind does not travel between processes
+        raise MemoryError("the kernel refuses the probe more memory") from None
+    except Exception as error:  # nor does one that nobody reckoned with
+        return {"reason": unforeseen(error)}
     return {
         "sha256": sha256,
         "container": facts.container,

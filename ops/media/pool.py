@@ -174,9 +174,13 @@ class Stderr:
     def __init__(self, file: int) -> None:
         self._file = file
 
-    def text(self) -> str:
-        """The first kilobytes of it."""
-        return os.pread(self._file, 4096, 0).decode(errors="replace")
+    def size(self) -> int:
+        """Bytes so far."""
+        return os.fstat(self._file).st_size
+
+    def text(self, first: int = 0) -> str:
+        """Some kilobytes of it, from byte `first` on."""
+        return os.pread(self._file, 16384, first).decode(errors="replace")
 
 
 def _nameless_file() -> int:

@@ -12,49 +12,78 @@ from typing import Any
 import av
 import numpy as np
 
+from ops.media.colours import made_plain
 from ops.media.containers import open_film
+from ops.media.damage import Ear
 from ops.media.decoding import DecodeError, Decoding, piece_frames, scaled_size
-from ops.media.probe import MAX_PIXELS, Facts, video_stream
+from ops.media.headers import Headers
+from ops.media.orientation import NoQuarterTurn, Orientation, orientation_of
+from ops.media.probe import MAX_PIXELS, NONE, WITHOUT_TIMES, Facts, video_stream
+from ops.media.times import NEVER, rising
 
-INCOMPLETE = 0.9  # a stream that yields fewer of its frames than this is refused
-# Codecs with packets that show nothing, as a rule and not as a fault
-HIDDEN_PACKETS = {"vp8", "vp9", "av1"}
+LOST_S, LOST = 1.0, 0.1  # pictures that end so long, and by such a share of the film, before the packets do are not all there
 VERSION = f"{av.__version__} (ffmpeg {av.ffmpeg_version_info})"
 
 
-def start(path: Path, facts: Facts, short_side: int | None, threads: int) -> Decoding:
+def start(path: Path, facts: Facts, short_side: int | None, threads: int, ear: Ear | None = None) -> Decoding:
     """Starts decoding. Raises DecodeError while iterating."""
     decoding = Decoding("pyav", VERSION, iter(()))
-    decoding.pieces = _pieces(path, facts, short_side, decoding, threads)
+    decoding.pieces = _pieces(path, facts, short_side, decoding, threads, ear)
     return decoding
 
 
-def _pieces(path: Path, facts: Facts, short_side: int | None, decoding: Decoding, threads: int) -> Iterator[np.ndarray]:
+def _pieces(
+    path: Path, facts: Facts, short_side: int | None, decoding: Decoding, threads: int, ear: Ear | None
+) -> Iterator[np.ndarray]:
     waiting: list[np.ndarray] = []
-    coded, damaged, step = None, 0, 1
+    damaged, step, laid = 0, 1, _Laid(decoding)
     with open_film(path) as container:
-        start = (container.start_time or 0) / av.time_base
-        for frame in frames(container, video(container, threads)):
+        for frame in frames(container, video(container, threads), ear):
             if frame is None or frame.is_corrupt:
                 damaged += 1
             if damaged or frame is None:  # refused already: only count what is left
                 decoding.timestamps_s += [0.0] if frame is not None and not frame.is_corrupt else []
                 continue
-            size = (frame.height, frame.width)
-            if coded is not None and size != coded:
-                change = f"{coded[1]}x{coded[0]} to {size[1]}x{size[0]}"
-                raise DecodeError(f"the frame size changes from {change} at frame {decoding.num_frames}")
-            if coded is None:
-                coded, step = size, piece_frames(scaled_size(size, short_side))
-            decoding.timestamps_s.append(time_of(frame, start, decoding.timestamps_s, facts))
+            if not decoding.num_frames:
+                step = piece_frames(scaled_size((frame.height, frame.width), short_side))
+            laid.check(frame)
+            decoding.timestamps_s.append(time_of(frame, facts.start_s))
             waiting.append(upright(frame, short_side))
             if len(waiting) == step:
                 yield stacked(waiting)
                 waiting.clear()
-    _check_whole(facts, decoding.num_frames, damaged)
+    _check_whole(facts, decoding.timestamps_s, damaged)
     decoding.timestamps_s = _ordered(decoding.timestamps_s, facts)
     if waiting:
         yield stacked(waiting)
+
+
+class _Laid:
+    """Size and orientation of a film's pictures, which are to stay as they are."""
+
+    def __init__(self, decoding: Decoding) -> None:
+        self.decoding = decoding
+        self.size: tuple[int, int] | None = None
+        self.orientation = Orientation()
+
+    def check(self, frame: Any) -> None:
+        """Takes the next frame. Raises DecodeError where it is another size or stands otherwise than the first."""
+        size, orientation = (frame.height, frame.width), _orientation(frame)
+        if self.size is None:
+            self.size, self.orientation = size, orientation
+        if size != self.size:
+            change = f"{self.size[1]}x{self.size[0]} to {size[1]}x{size[0]}"
+            raise DecodeError(f"the frame size changes from {change} at frame {self.decoding.num_frames}")
+        if orientation != self.orientation:
+            change = f"from {self.orientation} to {orientation} at frame {self.decoding.num_frames}"
+            raise DecodeError(f"the orientation changes {change}: no way to lay the film is right for all of it")
+
+
+def _orientation(frame: Any) -> Orientation:
+    try:
+        return orientation_of(frame)
+    except NoQuarterTurn as error:
+        raise DecodeError(str(error)) from None
 
 
 def video(container: Any, threads: int) -> Any:
@@ -68,9 +97,10 @@ def video(container: Any, threads: int) -> Any:
     return stream
 
 
-def frames(container: Any, stream: Any) -> Iterator[Any]:
+def frames(container: Any, stream: Any, ear: Ear | None = None) -> Iterator[Any]:
     """Frames in the order of showing; None for a packet that could not be decoded. Raises MemoryError."""
     packets = container.demux(stream)
+    headers = Headers(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
     while True:
         try:
             packet = next(packets, None)
@@ -81,22 +111,37 @@ def frames(container: Any, stream: Any) -> Iterator[Any]:
             return
         if packet is None:
             return
+        if packet.size == 0 and (packet.pts is not None or packet.dts is not None):
+            continue  # the picture before is shown on; the decoder would take it for the end
+        if ear is not None:
+            ear.before(packet)
         try:
-            yield from packet.decode()
+            for frame in packet.decode():
+                if ear is not None:
+                    ear.shown(frame)
+                yield frame
         except MemoryError:  # PyAV's is an FFmpegError too; it says nothing about the file
             raise
         except av.error.FFmpegError:
-            yield None
+            if headers.shows(memoryview(packet)):  # a message alone is no picture
+                yield None
 
 
 def upright(frame: Any, short_side: int | None) -> np.ndarray:
-    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, turned by its own rotation."""
-    size = scaled_size((frame.height, frame.width), short_side)
-    if size == (frame.height, frame.width):
-        image = frame.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1)
-    else:
-        image = _scaled(frame, *size)
-    return np.rot90(image, k=round(frame.rotation / 90) % 4)
+    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as its own display matrix says.
+
+    Raises DecodeError for a picture that cannot be converted.
+    """
+    size, own = scaled_size((frame.height, frame.width), short_side), (frame.height, frame.width)
+    way = _orientation(frame)
+    try:
+        plain = made_plain(frame)
+        image = plain.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1) if size == own else _scaled(plain, *size)
+    except MemoryError:
+        raise
+    except (av.error.FFmpegError, ValueError) as error:
+        raise DecodeError(f"a picture of {frame.format.name} cannot be made RGB: {getattr(error, 'strerror', None) or error}") from error
+    return way.apply(image)
 
 
 def _scaled(frame: Any, height: int, width: int) -> np.ndarray:
@@ -128,11 +173,9 @@ def _scaler(kind: tuple[int, int, str, int, int], time_base: Fraction, height: i
     return graph
 
 
-def time_of(frame: Any, start: float, before: list[float], facts: Facts) -> float:
-    """Seconds from the container's start; a frame without a time comes one period after the one before."""
-    if frame.pts is not None:
-        return float(frame.pts * frame.time_base) - start
-    return before[-1] + float(1 / facts.fps) if before and facts.fps else 0.0
+def time_of(frame: Any, start: float) -> float:
+    """Seconds from the film's start; NaN for a frame without a time."""
+    return NONE if frame.pts is None else float(frame.pts * frame.time_base) - start
 
 
 def stacked(images: list[np.ndarray]) -> np.ndarray:
@@ -141,18 +184,22 @@ def stacked(images: list[np.ndarray]) -> np.ndarray:
 
 
 def _ordered(times: list[float], facts: Facts) -> list[float]:
-    """The frames' times; where they do not rise (some AVI files have none of their own), those of the packets."""
-    if len(times) == facts.num_frames and any(two <= one for one, two in zip(times, times[1:], strict=False)):
+    """The frames' times, rising; where the container has none of its own (AVI, bare streams), those of the packets."""
+    own = np.array(times)
+    if len(times) == facts.num_frames and not facts.clock and (np.isnan(own).any() or facts.container in WITHOUT_TIMES):
         return facts.times_s.tolist()
-    return sorted(times)
+    return rising(own, facts.period_s, facts.leap_s if facts.clock else NEVER).times_s.tolist()
 
 
-def _check_whole(facts: Facts, found: int, damaged: int) -> None:
+def _check_whole(facts: Facts, times: list[float], damaged: int) -> None:
+    found = len(times)
     if damaged and found == 0:
         raise DecodeError(f"corrupt: none of {facts.num_frames} frames decodes without damage")
     if found == 0:
         raise DecodeError("no frame can be decoded")
     if damaged:
-        raise DecodeError(f"corrupt: {found} of {facts.num_frames} frames decode without damage")
-    if found < INCOMPLETE * facts.num_frames and facts.codec not in HIDDEN_PACKETS:
-        raise DecodeError(f"incomplete: {found} of {facts.num_frames} frames decodable")
+        raise DecodeError(f"corrupt: {max(0, min(found, facts.num_frames - damaged))} of {facts.num_frames} frames decode without damage")
+    length, last = float(facts.times_s[-1] - facts.times_s[0]), float(facts.times_s[-1])
+    end = last if np.isnan(times).all() else float(np.nanmax(times))
+    if not facts.clock and found < facts.num_frames and last - end > max(LOST_S, LOST * length):
+        raise DecodeError(f"incomplete: the pictures end at {end:.2f} s of {last:.2f} s ({found} frames of {facts.num_frames} packets)")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ops.media.confirm import Disagreement, Sample, Verdict, confirm, first_difference, sample_of
+from ops.media.damage import Ear, damage_in, outspoken
 from ops.media.decode import attributes, decode, mean_fps
 from ops.media.decoding import DecodeError, Decoding
 from ops.media.pool import Stderr
@@ -24,6 +25,10 @@ class NotConfirmed(Disagreement):
         self.sample = sample
 
 
+class Damage(DecodeError):
+    """A decoder has written of damage while it gave out pictures as sound: no other decoder may overrule that."""
+
+
 class Recording:
     """Stores a video with one decoder. `before` is why the decoder before this one was given up, None for the first."""
 
@@ -34,16 +39,17 @@ class Recording:
 
     def run(self) -> dict[str, Any]:
         """The ledger's fields. Raises DecodeError; nothing is left in the store then."""
-        job, short_side, said = self.job, self.job.frames.short_side, len(self.errors.text())
-        decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, report_damage=True)
+        job, short_side, ear = self.job, self.job.frames.short_side, Ear(self.errors.size)
 
         def about() -> dict[str, Any]:
-            self._heed_damage(said)
+            self._heed_damage(ear)
             self.verdict = self._judge(decoding)
             own = attributes(self.facts, decoding, job.frames, job.source, job.sha256)
             return {**own, "audit": self.verdict.attribute()}
 
-        stored = write_frames(job.uri, self.sample.tap(decoding.pieces), job.frames, about)
+        with outspoken():
+            decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, ear=ear)
+            stored = write_frames(job.uri, self.sample.tap(decoding.pieces), job.frames, about)
         return {
             "num_frames": stored.num_frames,
             "height": stored.height,
@@ -57,10 +63,12 @@ class Recording:
             "bytes": stored.bytes,
         }
 
-    def _heed_damage(self, said: int) -> None:
-        """decord conceals damaged pictures; what its FFmpeg wrote meanwhile is the only sign."""
-        if self.decoder == "decord" and (damage := self.errors.text()[said:].strip()):
-            raise DecodeError(f"decord: damage is reported ({damage.splitlines()[0][:120]})")
+    def _heed_damage(self, ear: Ear) -> None:
+        """Decoders conceal damaged pictures; what their FFmpeg wrote meanwhile is the only sign. Raises Damage."""
+        if damage := damage_in(self.errors.text(ear.begin), self.facts.container, self.facts.reach):
+            raise Damage(f"corrupt: {self.decoder} reports damage ({damage})")
+        if isinstance(self.before, Damage):
+            raise self.before
 
     def _judge(self, decoding: Decoding) -> Verdict:
         """The verdict to store. Raises NotConfirmed where PyAV shows other frames than decord."""

@@ -20,6 +20,7 @@ from ops.store.files import remove, write_bytes
 from ops.store.shards import pack, with_checksum
 
 ZSTD_LEVEL = 3
+MAX_JPEG_SIDE = 65500  # libjpeg's own limit
 
 
 @dataclass(frozen=True)

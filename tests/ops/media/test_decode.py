@@ -15,6 +15,7 @@ from PIL import Image
 
 from configs.schema import Frames
 from ops.media.decode import DecodeError, attributes, count_frames, decode, decoders_for, mean_fps
+from ops.media.orientation import Orientation
 from ops.media.probe import inspect
 
 FASTSTART = {"movflags": "faststart"}
@@ -90,11 +91,13 @@ def test_decord_only_gets_what_it_is_known_to_do_right(make_video, tmp_path):
     facts = inspect(make_video(tmp_path / "a.mp4", 5))
     others = [
         {"codec": "vp9"}, {"hidden": 1}, {"leading": 2}, {"num_videos": 2}, {"parameters_change": True}, {"field_order": "top first"},
-        {"pixel_format": "yuv420p10le"}, {"width": 7680, "height": 4320},
+        {"pixel_format": "yuv420p10le"}, {"width": 7680, "height": 4320}, {"orientation": Orientation(flip_x=True)}, {"turning": True},
+        {"clock": "the clock restarts"}, {"odd_colours": True},
     ]  # fmt: skip
     for other in others:
         assert decoders_for(replace(facts, **other)) == ["pyav"], other
-    assert decoders_for(replace(facts, rotation=90)) == ["decord", "pyav"] and decoders_for(replace(facts, rotation=90), 32) == ["pyav"]
+    turned = replace(facts, orientation=Orientation(True, True, False))
+    assert turned.rotation == 90 and decoders_for(turned) == ["decord", "pyav"] and decoders_for(turned, 32) == ["pyav"]
 
 
 @pytest.mark.parametrize("matrix, number", [("bt709", 1), ("smpte170m", 6), ("bt2020nc", 9)])

@@ -181,6 +181,8 @@ def test_right_to_the_frame(name, folder, outcomes):
     assert name in DERIVED or found == list(range(1 if name == "one.mp4" else len(expected)))
     assert name in ("one.mp4", "packed.avi", *DERIVED) or len(found) == NUM
     said = reader.attributes
+    if name == "bframes.avi":  # AVI numbers its pictures as they are decoded; PyAV gives them one late
+        times = [time - times[0] for time in times]
     if name != "packed.avi":  # PyAV gives the times of such a file in the order of its packets
         assert np.allclose(said["timestamps_s"], times, atol=0.002)
     shown = np.array(said["timestamps_s"])
