@@ -21,7 +21,7 @@ HARMLESS = (
     "skipping nal unit", "skipping invalid undecodable nalu", "multi-layer", "vps 0 does not exist", "truncating packet", "edit list",
     "no accelerated colorspace", "icc profile", "exif", "unknown profile", "update your ffmpeg", "sample in our collection",
     "upload a sample", "if you want to help", "last message repeated", "a non-intra slice in an idr nal unit",
-    "header packet passed to frame decoder", "overread end of vui", "truncated vui",
+    "header packet passed to frame decoder", "overread vui", "overread end of vui", "packet mismatch", "truncated vui",
 )  # fmt: skip
 _LINE = re.compile(r"^\[(?P<who>[\w,.\- ]+?) @ 0x[0-9a-f]+\] (?P<what>.*)$")
 _PLACE = re.compile(r"\bat (?:pos )?(0x[0-9a-f]+|\d+)\b")
