@@ -23,7 +23,7 @@ class FramesRun(dg.Config):
     backfill_policy=dg.BackfillPolicy.single_run(),
     kinds={"python", "zarr"},
     owners=["team:data"],
-    code_version=f"{versions.FRAMES}.{versions.SCALING}",
+    code_version=versions.FRAMES,
     description=(
         "One Zarr array per usable video, the manifest row written last; unchanged videos are left alone. "
         "The numbers of a materialization are those of its run, over all buckets that the run covers."

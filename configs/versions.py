@@ -3,7 +3,6 @@
 INGEST = "3"
 ANNOTATIONS = "2"
 FRAMES = "3"
-SCALING = "2"  # of frames that are not stored at their own size
 TRAINING = "4"
 EVALUATION = "3"
 FIGURES = "1"

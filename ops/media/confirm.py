@@ -102,6 +102,9 @@ def sample_of(facts: Facts, decoder: str) -> Sample:
 def confirm(path: Path, facts: Facts, decoding: Decoding, sample: Sample, short_side: int | None) -> Verdict:
     """Asks the decoder that did not do this decode. Raises MemoryError."""
     if decoding.num_frames < facts.num_frames:
+        if facts.begins_inside:
+            lost = facts.num_frames - decoding.num_frames
+            return Verdict(f"unconfirmed: it begins before its first key frame, and {lost} frames are lost")
         return Verdict(f"unconfirmed: {decoding.num_frames} frames from {facts.num_frames} packets")
     other = "pyav" if decoding.decoder == "decord" else "decord"
     why_not = unsound(facts, short_side) if other == "decord" else ""

@@ -60,6 +60,8 @@ def signature(head: bytes) -> str:
 
     FFmpeg's own probes give these beginnings their highest mark, so that every build of it picks the same demuxer, whatever follows.
     """
+    if head[:3] == b"ID3":  # a tag that FFmpeg may step over
+        return ""
     if head[4:8] in _LARGE_BOXES or (head[:1] == b"\0" and head[4:8] in _SMALL_BOXES):
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3" and (b"matroska" in head[:64] or b"webm" in head[:64]):
@@ -99,6 +101,8 @@ def no_video(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
+    if head.startswith(b"YUV4MPEG2 "):  # raw pictures behind a line of text
+        return False
     printable = bytes(range(32, 127)) + b"\t\n\r\f"
     try:
         text = head.decode("utf-8", errors="strict" if len(head) < HEAD_BYTES else "ignore")

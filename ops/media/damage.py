@@ -65,6 +65,10 @@ class Ear:
         self.begin, self._size = size(), size
         self._packets: list[tuple[int, int]] | None = []
 
+    def afresh(self) -> None:
+        """Forgets what was said: the packets before the next one are passed over."""
+        self.begin, self._packets = self._size(), []
+
     def before(self, packet: Any) -> None:
         """Takes the next packet."""
         if self._packets is not None and packet.pts is not None:

@@ -1,7 +1,8 @@
 """What a stream's packets say before anything is decoded: whether its parameters (frame size, format) change on the way, which packets hold
 a picture, and whether messages turn the picture.
 
-Sources: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (NAL units), ISO/IEC 14496-15 (length-prefixed NAL units), ISO/IEC 14496-2 6.2.3 (VOL),
+Sources: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (NAL units), ISO/IEC 14496-15 (length-prefixed NAL units), ISO/IEC 14496-2 6.2.3 (VOL) and
+6.2.5 (VOP), ISO/IEC 13818-2 6.2.3 (picture header), RFC 6386 9.1 (VP8), the VP9 bitstream specification 6.2 (frame header),
 ITU-T H.264 D.1 (supplemental enhancement information), Theora specification 6.1.
 """
 
@@ -13,9 +14,16 @@ HEAD_BYTES = 4096  # parameter sets stand at the front of a key packet
 DISPLAY_ORIENTATION = 47  # the message that turns a picture
 # NAL unit types, by codec
 SLICES = {"h264": range(1, 6), "hevc": range(32)}
+ALONE = {"h264": (5,), "hevc": range(16, 24)}  # slices of pictures that need no other
 MESSAGES, PARAMETERS = {"h264": 6, "hevc": 39}, {"h264": 7, "hevc": 33}
 _START = re.compile(b"\x00\x00\x01")
 _ESCAPED = re.compile(b"\x00\x00\x03")
+# start code of a picture, byte behind it, shift and mask of its coding type, and the type that needs no other
+_PICTURE = {
+    "mpeg4": (re.compile(b"\x00\x00\x01\xb6"), 0, 6, 3, 0),
+    "mpeg2video": (re.compile(b"\x00\x00\x01\x00"), 1, 3, 7, 1),
+    "mpeg1video": (re.compile(b"\x00\x00\x01\x00"), 1, 3, 7, 1),
+}
 _VOL = re.compile(b"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01)", re.DOTALL)
 
 
@@ -27,11 +35,11 @@ class Headers:
     def __init__(self, codec: str, extradata: bytes | None) -> None:
         self.codec, self.known = codec, bytes(extradata or b"")
         self.changed = self.turning = False
-        self._prefix = length_prefix(codec, self.known)
+        self.prefix = length_prefix(codec, self.known)
 
     def see(self, packet: bytes) -> None:
         """Takes the head of a key packet."""
-        for found in parameters(self.codec, packet, self._prefix):
+        for found in parameters(self.codec, packet, self.prefix):
             if not self.known:
                 self.known = found
             elif found not in self.known:
@@ -43,14 +51,30 @@ class Headers:
             return not packet[0] & 0x80
         if self.codec not in SLICES:
             return True
-        at = self._prefix or (4 if packet[:4] == b"\0\0\0\1" else 3)
+        at = self.prefix or (4 if packet[:4] == b"\0\0\0\1" else 3)
         if len(packet) <= at or _kind(self.codec, packet[at]) in SLICES[self.codec]:
             return True
         whole = len(packet) <= HEAD_BYTES
-        units = _units(bytes(packet[:HEAD_BYTES]) + (b"\0\0\1" if whole and not self._prefix else b""), self._prefix)
+        units = _units(bytes(packet[:HEAD_BYTES]) + (b"\0\0\1" if whole and not self.prefix else b""), self.prefix)
         messages = [unit for unit in units if _kind(self.codec, unit[0]) == MESSAGES[self.codec]]
         self.turning = self.turning or any(DISPLAY_ORIENTATION in _payloads(self.codec, unit) for unit in messages)
         return not whole or not units or any(_kind(self.codec, unit[0]) in SLICES[self.codec] for unit in units)
+
+
+def needs_others(codec: str, packet: bytes, prefix: int | None = None) -> bool:
+    """Whether a packet's first picture is one that is known to need an earlier one; False where its head does not tell."""
+    if codec in SLICES:
+        kinds = [_kind(codec, unit[0]) for unit in _units(packet + b"\0\0\1", prefix) if _kind(codec, unit[0]) in SLICES[codec]]
+        return bool(kinds) and (kinds[0] not in ALONE[codec])
+    if codec == "vp8":
+        return bool(packet[:1]) and bool(packet[0] & 1)
+    if codec == "vp9":  # marker, profile, "an earlier frame is shown" and "not a key frame", from the highest bit
+        return bool(packet[:1]) and packet[0] >> 6 == 2 and packet[0] & 0x30 != 0x30 and bool(packet[0] & 0x0C)
+    if codec in _PICTURE:
+        pattern, place, shift, mask, alone = _PICTURE[codec]
+        found = pattern.search(packet)
+        return found is not None and len(packet) > found.end() + place and packet[found.end() + place] >> shift & mask != alone
+    return False
 
 
 def length_prefix(codec: str, extradata: bytes) -> int | None:

@@ -17,7 +17,7 @@ from ops.media.boxes import auxiliary_tracks
 from ops.media.colours import DEFAULT, PLAIN, PRIMARIES, RANGES, SPACES, TRANSFERS, matrix_of, without_table
 from ops.media.containers import A_PICTURE, first_bytes, is_still, no_video, not_listed, open_film, signature
 from ops.media.damage import damage_in, outspoken
-from ops.media.headers import HEAD_BYTES, Headers
+from ops.media.headers import HEAD_BYTES, Headers, needs_others
 from ops.media.orientation import NoQuarterTurn, Orientation, orientation_of
 from ops.media.pool import Stderr
 from ops.media.times import NEVER, packets_in_order
@@ -47,11 +47,11 @@ class Facts:
     `width` and `height` are as coded, before `orientation` makes the picture upright and whatever `pixel_aspect` (width to height of a
     pixel) says. `times_s` are the times of the packets that show a frame, ascending, from `start_s` on the container's clock, and `keys_s`
     those of the key frames among them; `clock` says what had to be put right of them. `leading` counts frames that a cut has made
-    undecodable, `hidden` packets that an edit list hides, `damaged` those that the demuxer marks, `reach` is the byte where
-    the last packet ends, `num_videos` counts the video streams.
+    undecodable, `begins_inside` is True where the first packet needs one that is not there, `hidden` counts packets that an edit list
+    hides, `damaged` those that the demuxer marks, `reach` is the byte where the last packet ends, `num_videos` counts the video streams.
     `matrix` is what makes the colours RGB, `odd_colours` says that the file names one that had to be read as another. `parameters_change`
-    is True where key packets bring another frame size or format, `turning` where messages turn the picture.
-    `signature` is the container that the first bytes name beyond doubt, "" where they name none.
+    is True where key packets bring another frame size or format, `turning` where messages turn the picture. `signature` is the container
+    that the first bytes name beyond doubt, or "".
     """
 
     container: str = ""
@@ -79,6 +79,7 @@ class Facts:
     start_s: float = 0.0
     clock: str = ""
     leading: int = 0
+    begins_inside: bool = False
     hidden: int = 0
     damaged: int = 0
     reach: int = 0
@@ -143,6 +144,8 @@ def inspect_aloud(path: Path, errors: Stderr) -> Facts:
     said = errors.size()
     with outspoken():
         facts = inspect(path)
+    if facts.begins_inside:  # a parser speaks of the packets that nobody is shown; the decoder will of the others
+        return facts
     if facts.problem is None and (damage := damage_in(errors.text(said), facts.container, facts.reach, only=True)):
         facts.problem = f"corrupt: the container is damaged ({damage})"
     return facts
@@ -260,6 +263,7 @@ class _Packets:
         self.repeats: list[float] = []  # ends of packets without data: the picture before is shown on
         self.keys: list[int] = []
         self.damaged: list[int] = []
+        self.inside = False
 
     def read(self, container: Any) -> None:
         """Goes through the file. Raises MemoryError."""
@@ -294,6 +298,8 @@ class _Packets:
         if packet.is_discard:
             self.hidden += 1
             return
+        if not self.shown:
+            self.inside = not packet.is_keyframe and needs_others(self.headers.codec, bytes(data), self.headers.prefix)
         if packet.is_keyframe:
             self.keys.append(len(self.shown))
         self.shown.append(NONE if packet.pts is None else float(packet.pts * base) - self.start)
@@ -316,6 +322,7 @@ class _Packets:
             times, facts.start_s = times - late, facts.start_s + late
         place = np.argsort(order)  # of each packet in the order of showing
         facts.times_s, facts.keys_s = times, np.sort(times[place[self.keys]]) if self.keys else np.zeros(0)
+        facts.begins_inside = self.inside and bool(self.keys)
         if self.keys:
             facts.leading = int((times < times[place[self.keys[0]]] - 1e-6).sum())
         # where parts were joined a count of the container's jumps too: that alone is no damage; what the decoder says of it counts

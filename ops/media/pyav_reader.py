@@ -38,7 +38,7 @@ def _pieces(
     waiting: list[np.ndarray] = []
     damaged, step, laid = 0, 1, _Laid(decoding)
     with open_film(path) as container:
-        for frame in frames(container, video(container, threads), ear):
+        for frame in frames(container, video(container, threads), ear, facts.begins_inside):
             if frame is None or frame.is_corrupt:
                 damaged += 1
             if damaged or frame is None:  # refused already: only count what is left
@@ -97,8 +97,11 @@ def video(container: Any, threads: int) -> Any:
     return stream
 
 
-def frames(container: Any, stream: Any, ear: Ear | None = None) -> Iterator[Any]:
-    """Frames in the order of showing; None for a packet that could not be decoded. Raises MemoryError."""
+def frames(container: Any, stream: Any, ear: Ear | None = None, from_key: bool = False) -> Iterator[Any]:
+    """Frames in the order of showing; None for a packet that could not be decoded. Raises MemoryError.
+
+    With `from_key` the packets before the first key frame are passed over: what they refer to is not in the file.
+    """
     packets = container.demux(stream)
     headers = Headers(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
     while True:
@@ -113,6 +116,12 @@ def frames(container: Any, stream: Any, ear: Ear | None = None) -> Iterator[Any]
             return
         if packet.size == 0 and (packet.pts is not None or packet.dts is not None):
             continue  # the picture before is shown on; the decoder would take it for the end
+        if from_key and packet.size:
+            if not packet.is_keyframe:
+                continue
+            from_key = False
+            if ear is not None:
+                ear.afresh()
         if ear is not None:
             ear.before(packet)
         try:
@@ -186,6 +195,8 @@ def stacked(images: list[np.ndarray]) -> np.ndarray:
 def _ordered(times: list[float], facts: Facts) -> list[float]:
     """The frames' times, rising; where the container has none of its own (AVI, bare streams), those of the packets."""
     own = np.array(times)
+    if facts.begins_inside and np.isnan(own).any() and len(times) < facts.num_frames:
+        return facts.times_s[-len(times) :].tolist()
     if len(times) == facts.num_frames and not facts.clock and (np.isnan(own).any() or facts.container in WITHOUT_TIMES):
         return facts.times_s.tolist()
     return rising(own, facts.period_s, facts.leap_s if facts.clock else NEVER).times_s.tolist()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from configs.schema import BUCKETS, Dataset, content_hash
-from configs.versions import FRAMES, SCALING
+from configs.versions import FRAMES
 from ops.store.files import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.store.layout import Layout, array_below, arrays_of_ledger
 from ops.store.ledger import read_ledgers
@@ -23,18 +23,13 @@ REMOVERS = 16
 
 def frames_key(sha256: str, dataset: Dataset) -> str:
     """Ledger key of one video's frames: its content, how it is decoded and stored, and the code that does it."""
-    return content_hash([sha256, dataset.frames.key(), _code(dataset)])
+    return content_hash([sha256, dataset.frames.key(), FRAMES])
 
 
 def frames_keys(sha256: Iterable[str], dataset: Dataset) -> list[str]:
     """`frames_key` of many contents, given as hexadecimal digests: a microsecond each."""
-    before, after = '["', f'",{json.dumps(dataset.frames.key())},{json.dumps(_code(dataset))}]'
+    before, after = '["', f'",{json.dumps(dataset.frames.key())},{json.dumps(FRAMES)}]'
     return [hashlib.sha256(f"{before}{digest}{after}".encode()).hexdigest()[:16] for digest in sha256]
-
-
-def _code(dataset: Dataset) -> str:
-    """The version of the code behind a dataset's frames: videos stored at their own size do not change with the way of scaling."""
-    return FRAMES if dataset.frames.short_side is None else f"{FRAMES}, scaling {SCALING}"
 
 
 def read_manifest(layout: Layout, dataset: Dataset, buckets: Iterable[int] | None = None, columns: Sequence[str] | None = None) -> pa.Table:

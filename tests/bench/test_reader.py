@@ -51,7 +51,7 @@ def wide(seed: int) -> list[int]:
 @pytest.mark.bench
 @pytest.mark.parametrize("pick, floor", [(sparse, 20), (dense, 8), (wide, 10)], ids=["8 sparse", "32x2 dense", "16x4 dense"])
 def test_reading_beats_decord(pick, floor, clip):
-    import decord
+    from ops.media.decord_reader import decord
 
     path, uri = clip
     warm = FrameReader(uri)

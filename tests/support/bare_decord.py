@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import decord
 import numpy as np
 
 from ops.media.decoding import scaled_size
+from ops.media.decord_reader import decord
 from ops.store.jpeg import encode
 
 

@@ -18,7 +18,7 @@ class Video:
 
     def read(self, indices: Sequence[int]) -> np.ndarray:
         """Uint8 [len(indices), H, W, 3]."""
-        import decord
+        from ops.media.decord_reader import decord
 
         return decord.VideoReader(self.path).get_batch(list(indices)).asnumpy()
 

@@ -67,6 +67,17 @@ def test_the_demuxer_itself_is_refused(name, folder):
         open_film(path)
 
 
+@pytest.mark.parametrize("name", ["latin1.m3u8", "latin1.txt"])
+def test_a_list_behind_a_tag_is_refused_by_the_whitelist_alone(name, folder, store):
+    """FFmpeg steps over an ID3 tag and picks its demuxer by what stands behind it."""
+    path = folder / f"tagged_{name}"
+    path.write_bytes(b"ID3\4\0\0\0\0\0\x10" + bytes(16) + LISTS[name])
+    with pytest.raises(av.error.ArgumentError):
+        open_film(path)
+    assert inspect(path).problem == "not a video file (not in a film's format, or its header is broken)"
+    assert store(path)["reason"].startswith("not a video file")
+
+
 def test_a_series_of_pictures_is_not_opened_by_its_pattern(tmp_path):
     from PIL import Image
 
@@ -101,6 +112,7 @@ def test_decord_gets_only_files_whose_first_bytes_leave_no_choice(folder, make_v
 
 def test_signatures():
     assert signature(b"\0\0\0\x20ftypisom") == signature(b"\x12\x34\x56\x78mdat") == "mov"
+    assert signature(b"ID3\4mdat") == ""
     for head in (b"", b"#EXTM3U\n", b"ffconcat", b"\x1a\x45\xdf\xa3" + b"\0" * 60, b"RIFF\0\0\0\0WAVE", b"\0\0\0\1\x67", b"<MP wide <MPD"):
         assert signature(head) == ""
 
@@ -147,3 +159,11 @@ def referring(data: bytes, target: str) -> bytes:
         at = changed.rindex(kind, 0, place) - 4 if kind != b"dref" else place - 16
         changed[at : at + 4] = (int.from_bytes(changed[at : at + 4], "big") + grown).to_bytes(4, "big")
     return bytes(changed)
+
+
+def test_raw_pictures_behind_a_line_of_text_are_a_film(tmp_path):
+    head, picture = b"YUV4MPEG2 W64 H48 F25:1 Ip A1:1 C420jpeg\n", b"FRAME\n" + bytes([100]) * (64 * 48 * 3 // 2)
+    path = tmp_path / "a.y4m"
+    path.write_bytes(head + picture * 5)
+    facts = inspect(path)
+    assert facts.problem is None and facts.num_frames == 5 and decoders_for(facts) == ["pyav"]
