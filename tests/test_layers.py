@@ -33,7 +33,8 @@ NEVER_IN_OPS = {"dagster", "assets", "pipelines"}
 # Files of ops that may load a heavy library; everywhere else a function imports it when it needs it.
 HEAVY_IN_OPS = {
     "torch": (
-        "ops/data/", "ops/evaluation/", "ops/features/network.py", "ops/tasks/", "ops/tracking/", "ops/training/", "ops/zoo/kernel_cases.py",
+        "ops/data/", "ops/evaluation/", "ops/features/network.py", "ops/tasks/", "ops/tracking/", "ops/training/",
+        "ops/zoo/kernel_cases.py",
     ),  # fmt: skip
     "ray": ("ops/features/actors.py", "ops/media/ray_engine.py", "ops/training/"),
     "mlflow": ("ops/tracking/",),
