@@ -1,0 +1,114 @@
+"""Annotation files as spreadsheets, other systems and other people leave them: read rightly, or a clear no."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.schema import AnnotationFile, Dataset
+from ops.annotations.check import Examination, examine
+from ops.store.layout import Layout
+
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+ROWS = "run,a,0,1,train\njump,b,0,1,val\n"
+FILES = ("a", "b", "-abc", "00012")
+BOX = "a,0001,0.1,0.2,0.5,0.6,1,0\nb,0001,0.1,0.2,0.5,0.6,2,0\n"
+
+
+def check(layout: Layout, rows: str | bytes, form: str = "kinetics_csv", labels: str = "run\njump\n", **facts: Any) -> Examination:
+    root = Path(layout.root, "d")
+    (root / "videos").mkdir(parents=True)
+    for name in FILES:
+        (root / "videos" / f"{name}.mp4").write_bytes(b"x")
+    (root / "rows.csv").write_bytes(rows.encode() if isinstance(rows, str) else rows)
+    (root / "labels.txt").write_text(labels)
+    facts = {"table": "clips", "video": "{youtube_id}" if form == "kinetics_csv" else "{video}", **facts}
+    file = AnnotationFile(format=form, path="rows.csv", labels="labels.txt", **facts)  # type: ignore[arg-type]
+    return examine(Dataset(name="d", title="t", licence="l", root="{storage}/d", annotations=(file,)), layout)
+
+
+@pytest.mark.parametrize(
+    "rows, notes",
+    [
+        ((HEADER + ROWS).encode("utf-8-sig"), {}),
+        ((HEADER + ROWS).replace("\n", "\r\n"), {}),
+        ((HEADER + ROWS).replace("\n", "\r"), {}),
+        (HEADER.replace("\n", ",\n") + ROWS.replace("\n", ",\n"), {}),  # a delimiter at the end of every line, the header's too
+        (HEADER.replace("split", "split,note") + 'run,a,0,1,train,"two\nlines"\njump,b,0,1,val,\n', {}),
+        (HEADER + ROWS + "run,-abc,0,1,train\n", {}),
+        (HEADER + ROWS.replace(",a,", ",a.mp4,").replace(",b,", ",B,"), {"matched_name": 2}),
+        (HEADER + ROWS.replace(",a,", ", a,"), {"matched_name": 1}),
+    ],
+)
+def test_read_rightly(layout: Layout, rows: str | bytes, notes: dict[str, int]):
+    found = check(layout, rows)
+    told = {kind: count for kind, count in found.joined.report.notes.items() if kind != "unannotated_video"}
+    assert found.good and told == notes and set(found.joined.tables["clips"]["video_id"].to_pylist()) >= {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "rows, says",
+    [
+        ((HEADER + ROWS).encode("utf-16"), "UTF-16"),
+        ((HEADER + ROWS).replace(",", ";"), "header: found 'label;youtube_id"),
+        ((HEADER + ROWS).replace(",", "\t"), "header: found 'label\\tyoutube_id"),
+        (HEADER + 'run,a,"0,5","1,5",train\n' + ROWS, "'0,5': not a finite number"),
+        (HEADER + "run,a,0,5,1,5,train\n" + ROWS, "wrong number of columns"),
+        (HEADER + 'run,a,"1,000","2,000",train\n' + ROWS, "'1,000': not a finite number"),
+        (HEADER + "run,a,0:05,0:09,train\n" + ROWS, "'0:05': not a finite number"),
+        (HEADER + ROWS.replace("\n", ",\n"), "wrong number of columns"),
+        (HEADER + "# mine\n" + ROWS, "# mine"),
+        ("# mine\n" + HEADER + ROWS, "header: found '# mine'"),
+        (HEADER + ROWS + HEADER, "'time_start': not a finite number"),
+        (HEADER.replace("split", "label") + ROWS, "header"),
+        (ROWS, "header"),
+        (HEADER + "run,a,5,1,train\n" + ROWS, "end is not after start"),
+        (HEADER + ROWS + ROWS, "duplicate row"),
+        (HEADER + ROWS + "run,a,0,1,val\n", "contradicts another row in its split"),
+        (HEADER + ROWS + "jump,a,0,1,train\n", "contradicts another row in its label"),
+        (HEADER + ROWS.replace("val", "dev"), "unknown split"),
+        (HEADER + ROWS.replace("run", "run\u00a0"), "'run\\xa0', 'run' differ in their spelling alone"),
+        (HEADER + ROWS + "run,12,0,1,train\n", "zeros in front differ: '12' and '00012'"),
+        (HEADER + ROWS + "run,1.2E+01,0,1,train\n", "a spreadsheet has rewritten '1.2E+01'"),
+        (HEADER + ROWS + "run,#NAME?,0,1,train\n", "a spreadsheet has rewritten '#NAME?'"),
+        (HEADER + ROWS + "run,'-abc,0,1,train\n", "a spreadsheet has rewritten"),
+    ],
+)
+def test_a_clear_no(layout: Layout, rows: str | bytes, says: str):
+    found = check(layout, rows)
+    assert not found.usable and says in "\n".join([str(found.error), *(item.hint for item in found.meetings)])
+
+
+@pytest.mark.parametrize(
+    "rows, says, facts",
+    [
+        ("/home/bob/videos/a.mp4 0\n/home/bob/videos/b.mp4 1\n", "change what stands before the name", {}),
+        ("C:\\videos\\a.mp4 0\nC:\\videos\\b.mp4 1\n", "change what stands before the name", {}),
+        ("C:\\videos\\a.mp4 0\nC:\\videos\\b.mp4 1\n", None, {"video": "{name}"}),
+        ("a.mp4.mp4 0\nb.mp4 1\n", None, {}),
+        ("path,label\na.mp4,0\nb.mp4,1\n", "no label in the train split", {}),
+        ("a.mp4 0.0\nb.mp4 1.0\n", "not the id of a label", {}),
+        ("a.mp4;0\nb.mp4;1\n", "no label in the train split", {}),
+        ("0 a.mp4\n1 b.mp4\n", "no label in the train split", {}),
+    ],
+)
+def test_lists_of_paths(layout: Layout, rows: str, says: str | None, facts: dict[str, str]):
+    found = check(layout, rows, "video_list", split="train", **facts)
+    assert found.good == (says is None)
+    assert says is None or says in "\n".join([str(found.error), *(item.hint for item in found.meetings)])
+
+
+@pytest.mark.parametrize(
+    "rows, says",
+    [
+        (BOX, None),
+        ("video,timestamp,x1,y1,x2,y2,action_id,person_id\n" + BOX, "'timestamp': not a finite number"),
+        (BOX.replace("0.", "10"), "box outside [0, 1]"),
+        (BOX.replace("0.5,0.6", "0.05,0.06"), "inverted box"),
+        (BOX.replace(",2,0", ",0,0"), "unknown label"),
+        (BOX.replace("0001", "00:01"), "not a finite number"),
+    ],
+)
+def test_boxes(layout: Layout, rows: str, says: str | None):
+    found = check(layout, rows, "ava_csv", "1: run\n2: jump\n", table="boxes", split="train")
+    assert found.good == (says is None) and (says is None or says in str(found.error))
