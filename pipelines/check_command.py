@@ -224,6 +224,8 @@ def _print_verdict(console: Console, found: Examination) -> None:
     name, report = found.dataset.name, found.joined.report
     if found.usable:
         rows = f"{report.rows:,} rows can be used, {report.num_problems:,} are left out by name."
+        if not found.dataset.annotations:
+            rows = "the videos can be brought in; without annotation files there is nothing to learn from them."
         console.print(f"[bold green]Good[/]: {rows}" if found.good else f"[bold yellow]Usable, but see the doubts above[/]: {rows}")
         if found.doubts:
             names = escape(f"allow: [{', '.join(dict.fromkeys((*found.dataset.allow, *(item.kind for item in found.doubts))))}]")

@@ -116,6 +116,13 @@ class Dataset(Strict):
     max_quarantined: float = Field(0.1, ge=0, le=1, description="share of quarantined videos above which a check fails")
     min_coverage: float = Field(0.5, ge=0, le=1, description="share of a split's annotated videos that must be usable")
 
+    @field_validator("videos")
+    @classmethod
+    def _below_the_root(cls, videos: str | None) -> str | None:
+        if videos is not None and (videos.startswith(("/", "~")) or "://" in videos):
+            raise ValueError("a folder below the root, without a slash in front; what lies elsewhere needs another root")
+        return videos
+
     @field_validator("expected")
     @classmethod
     def _countable(cls, expected: dict[str, int]) -> dict[str, int]:

@@ -230,6 +230,12 @@ def test_endings_of_yaml_files(own: Path) -> None:
             configs.dataset(name)
 
 
+@pytest.mark.parametrize("videos", ["/data/clips", "~/clips", "s3://bucket/clips"])
+def test_videos_lie_below_the_root(videos: str) -> None:
+    with pytest.raises(ValueError, match="below the root"):
+        Dataset(name="d", title="t", licence="l", root="/r", videos=videos)
+
+
 @pytest.mark.parametrize("root", ["/data/{STORAGE}/x", "{ storage }/x", "$DATA/x", "${DATA}/x", ""])
 def test_a_root_that_names_nothing_is_refused(root: str) -> None:
     with pytest.raises(ValueError, match="storage|variables|at least 1"):
