@@ -56,8 +56,8 @@ class NoOverrun(TorchDispatchMode):
 
 def furthest(found: Iterable[Tensor], true: Iterable[Tensor], least: float = 0.0) -> list[float]:
     """Of each tensor the largest distance from the truth, relative to the largest true value (to `least` where that is smaller)."""
-    pairs = zip(found, true, strict=True)
-    return [float((one.double() - other).abs().max()) / max(float(other.abs().max()), least, 1e-300) for one, other in pairs]
+    pairs = ((one.detach().double(), other.detach()) for one, other in zip(found, true, strict=True))
+    return [float((one - other).abs().max()) / max(float(other.abs().max()), least, 1e-300) for one, other in pairs]
 
 
 Outputs = Callable[[nn.Module, torch.dtype], Iterable[Tensor]]
