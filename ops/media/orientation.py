@@ -10,9 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import av
 import numpy as np
 from av.sidedata.sidedata import Type
 
+_REFORMATTER = av.video.reformatter.VideoReformatter()
 NEAR = 1.0  # degrees: so far from a quarter turn still is one, as for ffmpeg
 QUARTERS = {(False, False, False): 0, (True, True, False): 90, (False, True, True): 180, (True, False, True): 270}
 
@@ -51,10 +53,20 @@ class Orientation:
 
 def orientation_of(frame: Any) -> Orientation:
     """Of a PyAV frame: its display matrix (the container's, a message's in the stream, EXIF's). Raises NoQuarterTurn."""
-    for data in frame.side_data:
+    for data in _small(frame).side_data:
         if data.type is Type.DISPLAYMATRIX:
             return of_matrix(np.frombuffer(bytes(data), np.int32))
     return Orientation()
+
+
+def _small(frame: Any) -> Any:
+    """A copy of few pixels with the same side data. PyAV never frees a frame that was asked for its side data, nor its pixels."""
+    try:
+        return _REFORMATTER.reformat(frame, width=16, height=16, format="gray", interpolation="POINT", threads=1)
+    except MemoryError:
+        raise
+    except (av.error.FFmpegError, ValueError):  # colours that cannot be converted as they are: the frame itself, then
+        return frame
 
 
 def _unnamed(cls: Any, value: int) -> Any:

@@ -36,7 +36,7 @@ def _pieces(
     path: Path, facts: Facts, short_side: int | None, decoding: Decoding, threads: int, ear: Ear | None
 ) -> Iterator[np.ndarray]:
     waiting: list[np.ndarray] = []
-    damaged, step, laid = 0, 1, _Laid(decoding)
+    damaged, step, laid = 0, 1, _Laid(decoding, facts.turning)
     with open_film(path) as container:
         for frame in frames(container, video(container, threads), ear, facts.begins_inside):
             if frame is None or frame.is_corrupt:
@@ -46,9 +46,9 @@ def _pieces(
                 continue
             if not decoding.num_frames:
                 step = piece_frames(scaled_size((frame.height, frame.width), short_side))
-            laid.check(frame)
+            way = laid.check(frame)
             decoding.timestamps_s.append(time_of(frame, facts.start_s))
-            waiting.append(upright(frame, short_side))
+            waiting.append(upright(frame, short_side, way))
             if len(waiting) == step:
                 yield stacked(waiting)
                 waiting.clear()
@@ -61,14 +61,19 @@ def _pieces(
 class _Laid:
     """Size and orientation of a film's pictures, which are to stay as they are."""
 
-    def __init__(self, decoding: Decoding) -> None:
-        self.decoding = decoding
+    def __init__(self, decoding: Decoding, turning: bool) -> None:
+        self.decoding, self.turning = decoding, turning
         self.size: tuple[int, int] | None = None
         self.orientation = Orientation()
 
-    def check(self, frame: Any) -> None:
-        """Takes the next frame. Raises DecodeError where it is another size or stands otherwise than the first."""
-        size, orientation = (frame.height, frame.width), _orientation(frame)
+    def check(self, frame: Any) -> Orientation:
+        """Takes the next frame; returns how all stand. Raises DecodeError where it is another size or stands otherwise than the first.
+
+        A film is turned at a key frame, save by messages (`turning`): only there is a frame asked, since asking costs memory.
+        """
+        size = (frame.height, frame.width)
+        asked = self.size is None or self.turning or frame.key_frame
+        orientation = _orientation(frame) if asked else self.orientation
         if self.size is None:
             self.size, self.orientation = size, orientation
         if size != self.size:
@@ -77,6 +82,7 @@ class _Laid:
         if orientation != self.orientation:
             change = f"from {self.orientation} to {orientation} at frame {self.decoding.num_frames}"
             raise DecodeError(f"the orientation changes {change}: no way to lay the film is right for all of it")
+        return self.orientation
 
 
 def _orientation(frame: Any) -> Orientation:
@@ -136,13 +142,13 @@ def frames(container: Any, stream: Any, ear: Ear | None = None, from_key: bool =
                 yield None
 
 
-def upright(frame: Any, short_side: int | None) -> np.ndarray:
-    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as its own display matrix says.
+def upright(frame: Any, short_side: int | None, way: Orientation | None = None) -> np.ndarray:
+    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as its own display matrix says, or `way`.
 
     Raises DecodeError for a picture that cannot be converted.
     """
     size, own = scaled_size((frame.height, frame.width), short_side), (frame.height, frame.width)
-    way = _orientation(frame)
+    way = _orientation(frame) if way is None else way
     try:
         plain = made_plain(frame)
         image = plain.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1) if size == own else _scaled(plain, *size)
