@@ -21,9 +21,15 @@ HERE = Path(__file__).resolve().parent
 OLDEST, NEWEST = (3, 11), (3, 14)  # below: syntax of ours; above: packages that publish no wheels yet
 FITS = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
 # No bytecode ahead of time for what nothing here loads, or a few files of it: Python makes theirs when it first loads them.
-SELDOM = "sympy|scipy|sklearn|networkx|moto|databricks|pip|mypy|torch/(_inductor|_dynamo|onnx|ao)|ray/(rllib|serve)"
+SELDOM = (
+    "sympy|mpmath|scipy|sklearn|networkx|narwhals|fontTools|moto|cfnlint|databricks|playwright|pip|setuptools|mypyc?|"
+    "torch/(_inductor|_dynamo|onnx|ao)|ray/(rllib|serve|llm)|numpy/(f2py|distutils)|pygments/lexers|pydantic/v1"
+)
 UNCOMPILED = f"/site-packages/(({SELDOM})/|.*/(tests|testing)/)"
 QUIET = ("--quiet", "--disable-pip-version-check")
+SOURCES = {"watchdog"}  # may be built from its source, hashed like the wheels: no wheel for Python 3.14 on macOS
+WHERE = """
+Packages have wheels for Linux with glibc 2.28 or newer (x86-64, aarch64) and for macOS 14 or newer (Apple silicon)."""
 TORCH = re.compile(r"(torch|triton|(nvidia|cuda)-.+)==")  # what a build of torch decides for itself
 
 
@@ -102,7 +108,7 @@ class Environment:
         """Runs a command to its end; one that fails shows its words and ends the install, which goes on from there the next time."""
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **self.settings)
         if done.returncode:
-            sys.exit(done.stdout.decode(errors="replace") + "The install stopped in: " + " ".join(command))
+            sys.exit(done.stdout.decode(errors="replace") + "The install stopped in: " + " ".join(command) + WHERE)
 
     def at_once(self, commands):
         """Runs commands side by side; one that fails, say by a hiccup of the network, runs once more by itself."""
@@ -131,12 +137,13 @@ def put(environment, packages, torch):
     with tempfile.TemporaryDirectory() as scratch:
 
         def some(name, chosen):
+            binary = [f"--only-binary {block.split('==')[0]}" for block in chosen if block.split("==")[0] not in SOURCES]
             path = Path(scratch) / name
-            path.write_text("\n".join(chosen) + "\n", encoding="utf-8")
-            return environment.installer("--require-hashes", "--only-binary", ":all:", "-r", str(path))
+            path.write_text("\n".join([*binary, *chosen]) + "\n", encoding="utf-8")
+            return environment.installer("--require-hashes", "-r", str(path))
 
         if environment.uv:
-            done = subprocess.call(some("all.txt", packages.values()), **environment.settings) == 0
+            done = subprocess.call(some("all.txt", list(packages.values())), **environment.settings) == 0
             environment.uv = None  # from here on it is pip's, which the lock brought
             if done:
                 packages = {}

@@ -154,6 +154,8 @@ def test_every_locked_package_has_a_wheel(platform: str, python: str, tmp_path: 
         _, _, marker = block.split("\\")[0].partition(";")
         if not marker or Marker(marker).evaluate(values):  # pip would ask this machine
             pins[pin] = block
+    if (platform, python) == ("macosx arm64", "3.14"):
+        pins = {pin: block for pin, block in pins.items() if pin.split("==")[0] not in install.SOURCES}
     (tmp_path / "pins.txt").write_text("\n".join(pins))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary", ":all:"]
     where = ["--target", str(tmp_path / "none"), "--report", str(tmp_path / "report.json"), "-r", str(tmp_path / "pins.txt")]
