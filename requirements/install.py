@@ -8,6 +8,7 @@ and not by hash, and always comes through pip: pip's own settings say whether it
 import argparse
 import contextlib
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -142,14 +143,13 @@ def put(environment, packages, torch):
             path.write_text("\n".join([*binary, *chosen]) + "\n", encoding="utf-8")
             return environment.installer("--require-hashes", "-r", str(path))
 
-        if environment.uv:
-            done = subprocess.call(some("all.txt", list(packages.values())), **environment.settings) == 0
-            environment.uv = None  # from here on it is pip's, which the lock brought
-            if done:
+        if environment.uv and packages:
+            if subprocess.call(some("all.txt", list(packages.values())), **environment.settings) == 0:
                 packages = {}
             else:
                 print("uv could not; pip does it.", flush=True)
                 does([environment.python, "-I", "-m", "ensurepip"])
+        environment.uv = None  # from here on it is pip's, which the lock brought
         pip = [block for pin, block in packages.items() if pin.startswith("pip==")]
         if pip:  # first by itself: the pip that comes with Python is slower by half
             environment.run(some("pip.txt", pip))
@@ -180,12 +180,15 @@ def main():
     environment.make()
     locks = {part: blocks(HERE / (part + ".txt")) for part in ("run", "dev")}
     stamps = {"run": environment.folder / ".installed", "dev": environment.folder / ".installed-dev"}
+    # What a finished install leaves: the lock in short. Where it says the same, that part is whole.
+    said = {part: "\n".join([hashlib.sha256(str(lock).encode()).hexdigest(), *sorted(lock)]) + "\n" for part, lock in locks.items()}
+    todo = [part for part in parts if not stamps[part].is_file() or stamps[part].read_text() != said[part]]
     gone = orphans(environment, stamps.values(), [pin for lock in locks.values() for pin in lock])
     if gone:
         environment.run([*environment.pip, "uninstall", *QUIET, "--yes", *gone])
     made = time.monotonic()
     torch = torch_pin()
-    put(environment, {pin: block for part in parts for pin, block in locks[part].items()}, torch)
+    put(environment, {pin: block for part in todo for pin, block in locks[part].items()}, torch)
     # What this build of torch needs beyond the lock, at the versions that it names: the libraries of CUDA, or nothing.
     environment.run([*environment.pip, "install", *QUIET, "--no-compile", torch])
     unpacked = time.monotonic()
@@ -195,7 +198,7 @@ def main():
     compiled = time.monotonic()
     environment.run([*environment.pip, "install", *QUIET, "--no-deps", "--no-build-isolation", "--editable", str(HERE.parent)])
     for part in parts:
-        stamps[part].write_text("\n".join(["locked:", *sorted(locks[part])]) + "\n")
+        stamps[part].write_text(said[part])
     end = time.monotonic()
     phases = {"environment": made - start, "packages": unpacked - made, "bytecode": compiled - unpacked, "this project": end - compiled}
     print(f"Installed in {end - start:.0f} s:", ", ".join(f"{name} {seconds:.0f}" for name, seconds in phases.items()), flush=True)
