@@ -40,8 +40,9 @@ def _machine() -> list[Check]:
 
 
 def _folders() -> list[Check]:
-    names = {"storage": "storage", "home": "home", "temporary": "temporary folder", "sockets": "sockets", "user": "user"}
-    return [Check("folders", name, f"ops.doctor.folders:{part}") for part, name in names.items()]
+    names = {"temporary": "temporary folder", "processes": "shared locks"}
+    parts = ("storage", "home", "temporary", "sockets", "processes", "user")
+    return [Check("folders", names.get(part, part), f"ops.doctor.folders:{part}") for part in parts]
 
 
 def _arithmetic(recipes: Sequence[str], catalogue: bool) -> list[Check]:

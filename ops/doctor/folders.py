@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from configs.schema import ConfigError
 from configs.settings import Settings
 from ops.doctor.finding import Finding, good, note, wrong
 from ops.store.files import is_local, local_path, read_bytes, remove, write_bytes
@@ -136,6 +137,19 @@ def temporary(settings: Settings) -> Iterator[Finding]:
         yield wrong("temporary folder", str(error), "set TMPDIR to a folder that this user may write to")
         return
     yield from _folder("temporary folder", folder, "TMPDIR", with_locks=True)
+
+
+def processes(settings: Settings) -> Iterator[Finding]:
+    """What processes of one machine share: locks in memory, and the loopback device."""
+    from ops.environment import check_locks, check_loopback
+
+    for name, check in (("shared locks", check_locks), ("loopback", check_loopback)):
+        try:
+            check()
+        except ConfigError as error:
+            yield wrong(name, f"{error.field}: {error.found}", error.allowed)
+        else:
+            yield good(name, "there")
 
 
 def sockets(settings: Settings) -> Iterator[Finding]:

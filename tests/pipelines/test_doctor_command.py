@@ -26,7 +26,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_good_lines_and_a_home_that_is_not_made(bare, capsys) -> None:
     assert main(["doctor", "--only", "folders"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f"good   folders: storage: {bare}/home, ") and lines[-1].startswith("Good: 5 lines")
+    assert lines[0].startswith(f"good   folders: storage: {bare}/home, ") and lines[-1].startswith("Good: 7 lines")
     assert not (bare / "home").exists()
 
 
@@ -45,7 +45,7 @@ def test_the_closing_words_repeat_what_to_do(bare, monkeypatch, capsys) -> None:
     monkeypatch.setenv("KINOGRAPH_STORAGE", str(bare / "file" / "storage"))
     assert main(["doctor", "--only", "folders"]) == 1
     out = capsys.readouterr().out
-    assert "wrong  folders: storage: " in out and "\n1 of 5 lines are wrong" in out and out.count("set KINOGRAPH_STORAGE to") == 2
+    assert "wrong  folders: storage: " in out and "\n1 of 7 lines are wrong" in out and out.count("set KINOGRAPH_STORAGE to") == 2
 
 
 def test_an_unknown_group_or_recipe_is_named(bare, capsys) -> None:

@@ -86,6 +86,9 @@ def test_no_file_is_a_video(home, small, refused, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in ("a.mp4", "b.mp4"):
         (folder / name).write_text("text")
+    for path in small.root.iterdir():  # the annotations are good
+        if path.is_file():
+            (tmp_path / "texts" / path.name).write_bytes(path.read_bytes())
     small.write_yaml(root=str(tmp_path / "texts"))
     said = refused(*small_run())
     assert "none of the 2 files below" in said and "2 x not a video file" in said

@@ -81,7 +81,7 @@ def test_dependencies_beside_what_is_pinned(monkeypatch) -> None:
 
 def test_folders_are_tried_and_left_as_they_were(tmp_path) -> None:
     settings = configs.Settings(storage=str(tmp_path / "a" / "b"), tracking_uri="sqlite:///x.db", home=tmp_path / "a" / "home")
-    for check in (folders.storage, folders.home, folders.temporary, folders.sockets, folders.user):
+    for check in (folders.storage, folders.home, folders.temporary, folders.sockets, folders.processes, folders.user):
         assert all(finding.state == "good" for finding in check(settings)), check
     assert not list(tmp_path.iterdir())
     (tmp_path / "a").mkdir()
@@ -96,6 +96,15 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
     for check, name, variable in ((folders.storage, "storage", "KINOGRAPH_STORAGE"), (folders.home, "home", "KINOGRAPH_HOME")):
         finding = one(check(settings), name)
         assert finding.state == "wrong" and variable in finding.advice
+
+
+def test_a_machine_that_cannot_talk_to_itself_is_named(tmp_path, monkeypatch) -> None:
+    def refused(*arguments, **options):
+        raise OSError(101, "Network is unreachable")
+
+    monkeypatch.setattr("socket.create_connection", refused)
+    finding = one(folders.processes(configs.settings()), "loopback")
+    assert finding.state == "wrong" and "lo up" in finding.advice
 
 
 def test_too_little_room_is_wrong(tmp_path, monkeypatch) -> None:
