@@ -46,30 +46,6 @@ label_vocabulary = _of_annotations("label_vocabulary", "Every label can be learn
 coverage = _of_annotations("coverage", "Enough of the annotated videos of every split can be used.")
 
 
-def _preflight_of(task: str) -> dg.AssetChecksDefinition:
-    """The check `preflight` of a task's trainings; it can be run before there is one."""
-
-    @dg.asset_check(
-        asset=dg.AssetKey([task, "trained_model"]),
-        name="preflight",
-        partitions_def=recipe_partitions[task],
-        description="Settings, data, other models, places and room are such that the recipe's line can come to its end.",
-    )
-    def ready(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        """Fails with every mistake that would end the recipe's line, or spoil its end."""
-        from ops.checks import Answer
-        from ops.preflight.run import preflight
-        from ops.store.layout import Layout
-
-        found = preflight(configs.load(context.partition_key), Layout(settings.storage), settings)
-        return _result([Answer(not found, "; ".join(map(str, found)) or "nothing stands in the way", {"mistakes": len(found)})])
-
-    return ready
-
-
-preflights = [_preflight_of(task) for task in configs.TASKS]
-
-
 def _clear_of(task: str) -> dg.AssetChecksDefinition:
     """The check `above_chance` of recognition, and `above_floor` of the tasks whose metric is near nothing by guessing."""
     says = "The model beats guessing clearly." if task == "recognition" else "The model is above the floor of its gate."

@@ -1,5 +1,8 @@
 """Training: one Ray Train run and one MLflow run per recipe and data version."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
 import configs
@@ -10,6 +13,9 @@ from assets.frames import frames
 from assets.partitions import recipe_partitions, recipes_by_dataset, recipes_by_features
 from configs import versions
 
+PREFLIGHT = "preflight"
+READY = "Settings, data, other models, places and room are such that the recipe's line can come to its end."
+
 
 def _data(task: str) -> list[dg.AssetDep]:
     """What a task's trainings read: annotations, and frames or features."""
@@ -17,6 +23,22 @@ def _data(task: str) -> list[dg.AssetDep]:
     if task == "localization":
         return [dg.AssetDep(features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features())), read]
     return [dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()), read]
+
+
+def _preflight(recipe: configs.Recipe, task: str, settings: configs.Settings) -> dg.AssetCheckResult:
+    """The check `preflight`: passes where nothing stands in the way, else has every mistake in words."""
+    from ops.preflight.run import preflight
+    from ops.store.layout import Layout
+
+    found = preflight(recipe, Layout(settings.storage), settings)
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey([task, "trained_model"]),
+        check_name=PREFLIGHT,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description="; ".join(map(str, found)) or "nothing stands in the way",
+        metadata={"mistakes": len(found)},
+    )
 
 
 def trained_model_of(task: str) -> dg.AssetsDefinition:
@@ -31,17 +53,22 @@ def trained_model_of(task: str) -> dg.AssetsDefinition:
         owners=["team:models"],
         code_version=versions.TRAINING,
         description="Weights trained by the recipe on the dataset as it is; resumes where a killed run stopped.",
+        check_specs=[dg.AssetCheckSpec(PREFLIGHT, asset=dg.AssetKey([task, "trained_model"]), description=READY)],
     )
-    def trained_model(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-        """Train the partition's recipe, unless exactly this recipe was trained on exactly this data before."""
+    def trained_model(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> Iterator[Any]:
+        """Train the partition's recipe, unless exactly this recipe was trained on exactly this data before.
+
+        What would end its line, or spoil its end, is shown as a check before the first step, and stops a training that is not done yet.
+        """
         from ops.flow import train_recipe
         from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)
+        yield _preflight(recipe, task, settings)
         with reported(context):
             trained = train_recipe(recipe, Layout(settings.storage), settings, dagster_run_id=context.run_id)
         result = trained.result
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata={
                 "epochs": result.epochs,
                 "seconds": round(result.seconds, 1),

@@ -7,8 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.partitions import recipe_partitions
-from pipelines.graph import graph
+from pipelines.line import Stage, run_checks, run_stage
 from pipelines.main import main
 
 
@@ -48,12 +47,11 @@ def test_run_refuses_before_the_sample_world_is_made(bare, capsys) -> None:
     assert not (bare / "home" / "datasets").exists() and not (bare / "home" / "frames").exists()
 
 
-def test_dagster_runs_it_alone_and_shows_every_mistake(bare) -> None:
-    key = dg.AssetCheckKey(dg.AssetKey(["localization", "trained_model"]), "preflight")
-    alone = dg.define_asset_job("ready", selection=dg.AssetSelection.checks(key), partitions_def=recipe_partitions["localization"])
-    job = dg.Definitions.merge(graph, dg.Definitions(jobs=[alone])).resolve_job_def("ready")
+def test_dagster_shows_every_mistake_beside_the_training_that_it_stops(bare) -> None:
+    stage = Stage("model odd", ("localization/trained_model",), partition="actionformer_tiny_figures")
     with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(instance=instance, partition_key="actionformer_tiny_figures")
-    (evaluation,) = result.get_asset_check_evaluations()
-    assert not evaluation.passed and "actionformer_tiny_figures" in (evaluation.description or "")
-    assert evaluation.metadata["mistakes"].value >= 1
+        with pytest.raises(dg.Failure, match="segments|annotations"):
+            run_stage(stage, instance)
+        (run,) = instance.get_run_records()
+        (check,) = run_checks(instance, run.dagster_run.run_id)
+    assert check.name == "preflight" and check.failed and "promote one first" in check.says
