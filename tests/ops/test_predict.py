@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -132,13 +135,18 @@ def answers_of(home: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(home.rglob("*"))}
 
 
-@pytest.fixture
-def registered(recipe: RecognitionRecipe, settings: Settings, run_folder: str) -> str:
+def register_one(recipe: RecognitionRecipe, settings: Settings, folder: str) -> str:
     """A version of a registered model that says for itself how its frames were stored."""
-    run, weights = open_run(recipe, "key", settings), f"{run_folder}/model.safetensors"
+    run, weights = open_run(recipe, "key", settings), f"{folder}/model.safetensors"
     provenance = Provenance(dataset=recipe.dataset, frames=Frames(short_side=32))
     model = log_model(run, recipe, weights, {"labels": LABELS}, provenance)
     return register(run, model, recipe, "key", weights, settings).uri
+
+
+@pytest.fixture
+def registered(recipe: RecognitionRecipe, settings: Settings, run_folder: str) -> str:
+    """The version's URI."""
+    return register_one(recipe, settings, run_folder)
 
 
 def test_a_served_model_needs_no_yaml_and_no_file_of_today_changes_its_answer(
@@ -183,23 +191,31 @@ def test_a_read_writes_nothing(video: Path, registered: str, settings: Settings)
     assert not (settings.home / "none.db").exists()
 
 
+@pytest.fixture
+def theirs(empty_database: Path) -> Iterator[Settings]:
+    """A home that everybody may read; pytest's own folders are closed to others."""
+    with tempfile.TemporaryDirectory(prefix="kinograph-theirs-") as folder:
+        shutil.copy(empty_database, Path(folder, "mlflow.db"))
+        yield Settings(storage=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", home=Path(folder))
+
+
 @pytest.mark.slow  # a process of its own
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_somebody_else_predicts_from_a_home_that_is_not_theirs(video: Path, registered: str, settings: Settings, tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    own.mkdir(mode=0o777)
-    own.chmod(0o777)
-    for path in (tmp_path, *tmp_path.parents, video.parent):
-        path.chmod(path.stat().st_mode | 0o055)
-    command = f"main(['predict', {str(video)!r}, '--model', {registered!r}])"
+def test_somebody_else_predicts_from_a_home_that_is_not_theirs(
+    video: Path, recipe: RecognitionRecipe, run_folder: str, theirs: Settings
+) -> None:
+    uri, film = register_one(recipe, theirs, run_folder), shutil.copy(video, theirs.home / "clip.mp4")
+    for path in (theirs.home, *theirs.home.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    command = f"main(['predict', {str(film)!r}, '--model', {uri!r}])"
     code = (  # the first time as root, so that everything is imported: its Python may not be the other's to read
         f"import os, sys; from pipelines.main import main; {command}; from ops.tracking import connect; connect._reader.cache_clear(); "
         f"os.setgid(65534); os.setuid(65534); print('NOBODY'); sys.exit({command})"
     )
-    env = {**os.environ, "KINOGRAPH_HOME": str(settings.home), "KINOGRAPH_STORAGE": settings.storage, "TMPDIR": str(own), "HOME": str(own)}
-    env |= {"MLFLOW_TRACKING_URI": settings.tracking_uri, "PYTHONPATH": str(Path(__file__).parents[2])}
-    before = answers_of(settings.home)
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, cwd=own, capture_output=True, text=True, timeout=250)
+    env = {**os.environ, "KINOGRAPH_HOME": str(theirs.home), "KINOGRAPH_STORAGE": theirs.storage, "TMPDIR": "/tmp", "HOME": "/tmp"}
+    env |= {"MLFLOW_TRACKING_URI": theirs.tracking_uri, "PYTHONPATH": str(Path(__file__).parents[2])}
+    before = answers_of(theirs.home)
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, cwd="/", capture_output=True, text=True, timeout=250)
     first, _, second = done.stdout.partition("NOBODY\n")
     assert done.returncode == 0 and "action" in first and second == first, done.stderr[-2000:]
-    assert answers_of(settings.home) == before
+    assert answers_of(theirs.home) == before
