@@ -17,7 +17,7 @@ class Settings(Strict):
     """URIs of the services that a run uses."""
 
     storage: str = Field(description="root of all data, fsspec URI (KINOGRAPH_STORAGE; default: .kinograph in the working directory)")
-    tracking_uri: str = Field(description="MLflow tracking store (MLFLOW_TRACKING_URI; default: SQLite in the local home)")
+    tracking_uri: str = Field(repr=False, description="MLflow tracking store (MLFLOW_TRACKING_URI; default: SQLite in the local home)")
     home: Path = Field(description="local folder for Dagster and SQLite (KINOGRAPH_HOME; default: .kinograph)")
     ray_address: str | None = Field(None, description="an existing Ray cluster (RAY_ADDRESS); none starts a local one")
     dagster_url: str = Field("http://127.0.0.1:3000", description="how links to Dagster runs begin (KINOGRAPH_DAGSTER_URL)")

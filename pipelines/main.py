@@ -156,7 +156,8 @@ def _ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
 
 def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     print(f"MLflow UI: http://{arguments.host}:{arguments.port}  (store: {settings.tracking_uri.split('://')[0]})", flush=True)
-    where = ["--backend-store-uri", settings.tracking_uri, "--default-artifact-root", settings.artifacts]
+    where = ["--default-artifact-root", settings.artifacts]
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri  # it may hold a password, and every user sees arguments
     # No usage records to its makers; none of the processes that judge chat traces; its workers' warnings are not the user's.
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     for name, value in quiet.items():

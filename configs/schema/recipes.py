@@ -126,6 +126,7 @@ class Training(Strict):
     seed: int = Field(0, ge=0)
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations on the validation split")
     init_from: str | None = Field(None, description="URI of a checkpoint: of this network, its trunk, a pre-training or an image network")
+    init_sha256: str | None = Field(None, pattern=r"^[0-9a-fA-F]{64}$", description="what that file has to be; needed for plain http")
     init_head: HeadLabels | None = Field(None, description="labels of that checkpoint's classifier where it has others; null: fresh")
     head_scale: float | None = Field(None, gt=0, description="the fresh classifier's weights are multiplied by it")
 

@@ -24,9 +24,10 @@ from ops.data.errors import DataError
 from ops.data.key_frame_clips import KeyFrameClips, padded
 from ops.data.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.metrics.detection import GROUPS, DetectionMetric
-from ops.store.files import local_copy, read_bytes
+from ops.store.files import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.detected import criterion_of, multi_label, proposals
+from ops.tasks.initial import _on_this_machine
 from ops.tasks.protocol import Mode, Row
 from ops.tasks.protocol import Vocabulary as Words
 
@@ -204,7 +205,7 @@ class Detection:
         """
         model = models.build(self.recipe)
         if self.recipe.training.init_from is not None:
-            with local_copy(self.recipe.training.init_from) as path:
+            with _on_this_machine(self.recipe.training.init_from, self.recipe.training.init_sha256) as path:
                 state = read_checkpoint(path)
                 family = import_module(f"models.{self.recipe.task}.{self.recipe.family}")
                 whole = any(re.search(r"(^|\.)det_head\.", str(key)) for key in _keys(state))

@@ -16,23 +16,26 @@ import configs
 from configs.schema import ConfigError, HeadLabels, Recipe
 from models.starting import StartReport, start_from
 from ops.annotations.read import labels as labels_of
-from ops.store.files import StorageError, local_copy, read_bytes
+from ops.store.files import StorageError, local_copy, read_bytes, sha256_of
 from ops.store.layout import Layout
+from ops.tasks.download import fetched, is_web
 
 log = logging.getLogger(__name__)
 LISTED = 8
 
 
-def load_initial(model: nn.Module, uri: str | None, channels: Sequence[int] | None = None) -> StartReport | None:
+def load_initial(
+    model: nn.Module, uri: str | None, channels: Sequence[int] | None = None, sha256: str | None = None
+) -> StartReport | None:
     """Load `training.init_from`, by a local path, an fsspec URI or a web address; `models.starting` says what it may be.
 
     A classifier of another number of classes stays fresh, or takes the rows `channels` of theirs. The report is logged and returned.
     Raises PublishedWeightsError (a ValueError) for what does not fit, FileNotFoundError, StorageError. A web address is
-    downloaded once, into torch's cache of checkpoints.
+    downloaded once, into a folder of our own in torch's cache of checkpoints. `sha256` is what the content has to be, where that is known.
     """
     if uri is None:
         return None
-    with _on_this_machine(uri) as path:
+    with _on_this_machine(uri, sha256) as path:
         report = start_from(model, path, channels)
     log.info("%s", report)
     return report
@@ -93,16 +96,12 @@ def _listed(uri: str) -> list[str | int]:
 
 
 @contextmanager
-def _on_this_machine(uri: str) -> Iterator[Path]:
-    if not uri.startswith(("https://", "http://")):
-        with local_copy(uri) as path:
-            yield path
+def _on_this_machine(uri: str, sha256: str | None = None) -> Iterator[Path]:
+    """The file of a local path, an fsspec URI or a web address here, with this content where it is known. Raises StorageError."""
+    if is_web(uri):
+        yield fetched(uri, sha256, Path(torch.hub.get_dir(), "checkpoints", "kinograph"))
         return
-    cached = Path(torch.hub.get_dir(), "checkpoints", uri.rpartition("/")[2])
-    if not cached.exists():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(uri, str(cached), progress=False)  # by a temporary file beside it
-        except (OSError, RuntimeError) as error:
-            raise StorageError(uri, f"the starting weights cannot be downloaded: {error}") from error
-    yield cached
+    with local_copy(uri) as path:
+        if sha256 is not None and (found := sha256_of(path)) != sha256.lower():
+            raise StorageError(uri, f"its sha256 is {found}; training.init_sha256 says {sha256}")
+        yield path

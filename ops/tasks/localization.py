@@ -208,7 +208,7 @@ class Localization:
             seen = {int(label) for videos in self.table.videos.values() for video in videos for label in video.labels}
             own["empty_classes"] = tuple(label for label in range(self.recipe.num_classes) if label not in seen)
         model = models.build(self.recipe.model_copy(update={"model": own}))
-        load_initial(model, self.recipe.training.init_from)
+        load_initial(model, self.recipe.training.init_from, sha256=self.recipe.training.init_sha256)
         return model
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:

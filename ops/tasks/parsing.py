@@ -152,7 +152,7 @@ class Parsing:
         Raises ModelConfigError, PublishedWeightsError, FileNotFoundError, StorageError.
         """
         model = models.build(self.recipe)
-        _start(model, self.recipe.training.init_from)
+        _start(model, self.recipe.training.init_from, self.recipe.training.init_sha256)
         return model
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -239,16 +239,16 @@ def _array(values: Tensor) -> np.ndarray:
     return (values.float() if values.is_floating_point() else values).cpu().numpy()
 
 
-def _start(model: nn.Module, uri: str | None) -> None:
+def _start(model: nn.Module, uri: str | None, sha256: str | None) -> None:
     if uri is None:
         return
-    with _on_this_machine(uri) as path:
+    with _on_this_machine(uri, sha256) as path:
         found = read_checkpoint(path)
         weights = found["model"] if isinstance(found.get("model"), Mapping) else found
         if DETR_KEY in weights:
             log.info("%s", family.load_detr(model, weights))
             return
-    load_initial(model, uri)
+    load_initial(model, uri, sha256=sha256)
 
 
 def _digest(video: PartVideo) -> str:

@@ -161,7 +161,7 @@ class Recognition:
             scale_head(model, training.head_scale, self.recipe)
         wanted = training.init_head if training.init_from else None
         channels = None if wanted is None else head_channels(wanted, self.vocabulary()["labels"], self.layout, self.recipe)
-        load_initial(model, training.init_from, channels)
+        load_initial(model, training.init_from, channels, training.init_sha256)
         return model
 
     def model_class(self) -> type[nn.Module]:

@@ -19,6 +19,8 @@ from mlflow.tracking import MlflowClient
 
 from configs.settings import Settings
 
+SECRETS = re.compile(r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|sig|credential)[\w.-]*)=[^&;\s'\"]*", re.IGNORECASE)
+
 
 class TrackingError(ValueError):
     """MLflow cannot be used as it is set up: says which setting is at fault and what to do. Never holds a password."""
@@ -29,8 +31,8 @@ class NoDatabaseError(TrackingError):
 
 
 def shown(uri: str) -> str:
-    """The URI without user and password, for messages."""
-    return re.sub(r"://[^/@]*@", "://", uri)
+    """The URI, or a text with URIs in it, without users and passwords, for messages: a password may hold any sign but a blank."""
+    return SECRETS.sub(r"\1=***", re.sub(r"://(?!/)[^\s'\"]*@", "://", uri))
 
 
 @contextmanager
@@ -92,7 +94,7 @@ def reader(tracking_uri: str) -> MlflowClient:
 @lru_cache(maxsize=8)
 def _reader(tracking_uri: str) -> MlflowClient:
     path, _, query = tracking_uri.removeprefix("sqlite:///").partition("?")
-    if not Path(path).is_file():
+    if not Path(path).is_file() or not Path(path).stat().st_size:
         raise NoDatabaseError(f"MLFLOW_TRACKING_URI: there is no database at {path}: nothing was tracked there yet, or it was removed")
     options = "&".join(filter(None, (query, "mode=ro", "uri=true")))
     return _open_store(f"sqlite+pysqlite:///file:{quote(path)}?{options}")  # with the driver's name MLflow makes no folder for it

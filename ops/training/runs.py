@@ -11,6 +11,7 @@ from configs import versions
 from configs.schema import Dataset, Provenance, Recipe, content_hash
 from ops.store.files import filesystem, is_local, local_copy, read_bytes, retry, sha256_of, write_bytes
 from ops.store.layout import Layout
+from ops.tasks.download import check_address
 from ops.tasks.protocol import Task, Vocabulary, build
 
 WEIGHTS, RECIPE, VOCABULARY, PROVENANCE, RECORD = (
@@ -51,6 +52,7 @@ class TrainResult:
 
 def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
     """Name the training of this recipe on the data as it is. Raises ConfigError, DataError for what cannot be trained."""
+    check_address(recipe)
     task = build(recipe, layout, dataset)
     task.check()
     return plan_of(task, layout)

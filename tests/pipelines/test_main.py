@@ -211,3 +211,12 @@ def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> N
     assert len(runs) == 2 and [check.name for check in failed] == ["quarantine_floor"]
     said = capfd.readouterr().out
     assert "Checks: 4 of 5 hold, 1 failed" in said and "quarantine_floor of kinetics400: 1 of 13 videos are quarantined" in said
+
+
+def test_the_servers_arguments_hold_no_password(home, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr("pipelines.main._replace_process", lambda command: started.append(command) or 0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:TOPSECRET@db/x")
+    monkeypatch.delenv("MLFLOW_BACKEND_STORE_URI", raising=False)
+    assert main(["mlflow-ui"]) == 0
+    assert "TOPSECRET" not in " ".join(started[0]) and os.environ["MLFLOW_BACKEND_STORE_URI"] == "postgresql://me:TOPSECRET@db/x"

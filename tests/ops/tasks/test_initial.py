@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +19,9 @@ from configs.schema import ConfigError, HeadLabels
 from models.weights import PublishedWeightsError, export_published
 from ops.store.files import StorageError
 from ops.tasks import build
+from ops.tasks.download import fetched
 from ops.tasks.initial import head_channels, load_initial, scale_head
+from ops.training.runs import plan_run
 
 
 def model(world, num_classes: int = 3, seed: int = 0) -> torch.nn.Module:
@@ -84,6 +88,68 @@ def test_a_web_address_is_downloaded_once(world, tmp_path: Path, monkeypatch: py
     server.shutdown()
     server.server_close()
     load_initial(model(world, seed=3), f"{address}/weights.pth")  # from the cache
+
+
+class Moved(SimpleHTTPRequestHandler):
+    """Serves its port number as weights; /moved leads to the server `elsewhere`."""
+
+    elsewhere = 0
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        if self.path.startswith("/moved"):
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{self.elsewhere}/internal.pth")
+            self.end_headers()
+            return
+        data = str(self.server.server_address[1]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing on stderr."""
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[int, int]]:
+    """Ports of two servers of this machine; the second one's /moved leads to the first."""
+    made = [ThreadingHTTPServer(("127.0.0.1", 0), Moved) for _ in range(2)]
+    for server in made:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    Moved.elsewhere = made[0].server_port
+    yield made[0].server_port, made[1].server_port
+    for server in made:
+        server.shutdown()
+        server.server_close()
+
+
+def test_an_address_is_known_by_all_of_it_and_its_file_by_its_content(servers: tuple[int, int], tmp_path: Path) -> None:
+    one, two = (f"http://127.0.0.1:{port}/{folder}/resnet50.pth" for port, folder in zip(servers, ("evil", "official"), strict=True))
+    first, second = fetched(one, None, tmp_path), fetched(two, None, tmp_path)
+    assert (first.read_text(), second.read_text()) == tuple(map(str, servers)) and first.name == second.name == "resnet50.pth"
+    second.write_text("changed in the cache")
+    assert fetched(two, None, tmp_path).read_text() == str(servers[1])
+    right = hashlib.sha256(str(servers[1]).encode()).hexdigest()
+    assert fetched(two, right.upper(), tmp_path) == second
+    with pytest.raises(StorageError, match=f"its sha256 is {right}; training.init_sha256 says {'0' * 64}"):
+        fetched(two, "0" * 64, tmp_path)
+
+
+def test_no_detour_no_plain_http_and_no_password(servers: tuple[int, int], tmp_path: Path, world, stored) -> None:
+    moved = f"http://127.0.0.1:{servers[1]}/moved/x.pth"
+    with pytest.raises(StorageError, match="it redirects to http://127.0.0.1; name that address itself, or give training.init_sha256"):
+        fetched(moved, None, tmp_path)
+    assert fetched(moved, hashlib.sha256(str(servers[0]).encode()).hexdigest(), tmp_path).read_text() == str(servers[0])
+    with pytest.raises(StorageError, match="http://192.0.2.1/x.pth: plain http: https is allowed"):
+        fetched("http://192.0.2.1/x.pth", None, tmp_path)
+    secret = f"http://user:TOP@SECRET@127.0.0.1:{servers[0]}/y.pth"
+    with pytest.raises(StorageError, match="user or password") as told:
+        fetched(secret, None, tmp_path)
+    with pytest.raises(ConfigError, match="training.init_from.*with a user or password") as planned:
+        plan_run(world.recipe(training={"init_from": secret}), stored, world.DATASET)
+    assert "SECRET" not in f"{told.value}{planned.value}" and "TOP" not in f"{told.value}{planned.value}"
 
 
 LABELS = ("stands still", "moves right", "moves left", "vanishes", "jumps")  # of a larger dataset; ours are right, left, still
