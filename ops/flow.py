@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -98,8 +99,9 @@ def _train(recipe: Recipe, layout: Layout, settings: Settings, run: RunLogger) -
 
     try:
         return train(recipe, layout, settings, run)
-    except Exception:
-        run.finish("FAILED")
+    except BaseException as error:  # also Ctrl-C and Dagster's "terminate": a run that nobody works on is not RUNNING
+        with suppress(Exception):  # the tracking server may be what has gone away: the first error is the one to tell
+            run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
 
 

@@ -108,6 +108,8 @@ def _retag(tags: dict[str, str], model: LoggedModel, places: list[Located], sett
 
 def relog(result: TrainResult, run: RunLogger) -> None:
     """Write the epochs of a finished training into a run that holds none of them."""
+    if run.run().data.metrics.keys() & {"epoch", *(name for row in result.history for name in row)}:
+        return
     for row in result.history:
         run.log_epoch(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
 

@@ -103,3 +103,18 @@ def test_annotations_are_read_anew_when_their_files_change(own: Layout, world) -
     with pytest.raises(AnnotationError, match="no video table"):
         annotate_dataset(dataset, own)  # nothing is noted
     assert _data_pending(dataset, own) == ["read changed annotations"]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED"), (RuntimeError, "FAILED")])
+def test_a_training_that_is_stopped_leaves_no_run_that_seems_to_go_on(
+    world, own: Layout, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+) -> None:
+    def stops(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ops.training.ray_train.train", stops)
+    recipe = world.recipe()
+    with pytest.raises(error):
+        train_recipe(recipe, own, settings)
+    run = find_run(settings, plan_run(recipe, own).run_key)
+    assert run is not None and run.run().info.status == status
