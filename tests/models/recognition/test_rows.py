@@ -25,7 +25,8 @@ CLASSES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "kinetics
 CROPS = {"CenterCrop": 1, "ThreeCrop": 3, "TenCrop": 10}
 WITHOUT_CONFIGURATION = {27: "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"}  # row -> that of the recipe
 OTHER_CLASSES = {61: 400}  # row of Kinetics-400 that links a configuration of 174 classes
-# One recipe of each family and size: parameters, GMACs of one view of the training frames at the training crop.
+# One recipe of each family and size: parameters, GMACs of one view of the training frames at the training crop. Counts of shapes, on
+# `meta` tensors: no kernel has a part in them, and the three digits of the second are those that are written here.
 GOLDEN = {
     "c2d_r50_8x8_k400_100e": (24_327_632, 19.289),
     "c3d_16x1_ucf101_45e": (78_409_573, 38.547),
