@@ -11,8 +11,9 @@ from configs.schema import CheckName
 
 def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
     """A check of the datasets whose buckets a run covers."""
+    stops = name == "quarantine_floor"
 
-    @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says)
+    @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says, blocking=stops)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
         return _of_datasets(name, list(buckets_by_dataset(context)), settings)
 

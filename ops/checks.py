@@ -14,6 +14,8 @@ from typing import Any
 from configs.schema import BUCKETS, CheckName, ConfigError, Dataset
 from ops.store.layout import Layout
 
+TOLD = 8  # reasons that an answer names
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -35,10 +37,14 @@ def quarantine_floor(dataset: Dataset, layout: Layout) -> Answer:
     """No more of the dataset's videos are quarantined than it allows. Over all its buckets: one alone is too few to judge."""
     from ops.store.manifest import read_manifest
 
-    rows = read_manifest(layout, dataset).select(["status"]).to_pylist()
+    rows = read_manifest(layout, dataset, columns=["video_id", "status", "reason"]).to_pylist()
     bad = [row for row in rows if row["status"] != "ok"]
     share = len(bad) / max(len(rows), 1)
     says = f"{len(bad)} of {len(rows)} videos are quarantined; {dataset.max_quarantined:.0%} are allowed"
+    if share > dataset.max_quarantined:
+        reasons = Counter(row["reason"] for row in bad).most_common()
+        says += ": " + ", ".join(f"{count} x {reason}" for reason, count in reasons[:TOLD])
+        says += f", and {len(reasons) - TOLD} reasons more" if len(reasons) > TOLD else ""
     return Answer(bool(rows) and share <= dataset.max_quarantined, says, {"videos": len(rows), "quarantined": len(bad), "share": share})
 
 
@@ -135,6 +141,7 @@ def above_floor(metric: str, value: float, floor: float) -> Answer:
 
 
 BLOCKING: dict[CheckName, Callable[[Dataset, Layout], Answer]] = {
+    "quarantine_floor": quarantine_floor,
     "no_leak": no_leak,
     "label_vocabulary": label_vocabulary,
     "coverage": coverage,
@@ -143,7 +150,10 @@ BLOCKING: dict[CheckName, Callable[[Dataset, Layout], Answer]] = {
 
 def require_sound(dataset: Dataset, layout: Layout) -> None:
     """Raises CheckError where a blocking check of the annotated dataset fails and its YAML does not allow it by name."""
-    answers = {name: check(dataset, layout) for name, check in BLOCKING.items() if name not in dataset.allow}
+    asked = {name: check for name, check in BLOCKING.items() if name not in dataset.allow}
+    if dataset.videos is None:  # features alone: nothing was decoded
+        asked.pop("quarantine_floor", None)
+    answers = {name: check(dataset, layout) for name, check in asked.items()}
     failed = {name: answer.says for name, answer in answers.items() if not answer.passed}
     if failed:
         found = "; ".join(f"{name}: {says}" for name, says in failed.items())

@@ -28,7 +28,9 @@ def write(layout):
         found = [blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world") for v, s, label in clips]
         write_table(layout.annotation_table("world", "clips"), from_rows(found, CLIPS))
         write_table(layout.problem_table("world"), from_rows([blank(PROBLEMS, kind=kind, allowed=True) for kind in refused], PROBLEMS))
-        kept = [blank(MANIFEST, video_id=name, status="quarantined" if index < broken else "ok") for index, name in enumerate(videos)]
+        reasons = ["cut short", "text", "cut short"][:broken]
+        bad = [blank(MANIFEST, video_id=name, status="quarantined", reason=why) for name, why in zip(videos, reasons, strict=False)]
+        kept = bad + [blank(MANIFEST, video_id=name, status="ok") for name in list(videos)[broken:]]
         write_table(layout.manifest("world", DATASET.frames.key(), 3), from_rows(kept, MANIFEST))
         return layout
 
@@ -58,7 +60,7 @@ def test_too_many_quarantined_videos_fail(write, layout) -> None:
     videos = {str(index): str(index) for index in range(10)}
     assert quarantine_floor(DATASET, write(videos, broken=2)).passed
     answer = quarantine_floor(DATASET, write(videos, broken=3))
-    assert not answer.passed and answer.says == "3 of 10 videos are quarantined; 20% are allowed"
+    assert not answer.passed and answer.says == "3 of 10 videos are quarantined; 20% are allowed: 2 x cut short, 1 x text"
 
 
 def test_a_model_that_guesses_fails() -> None:
