@@ -34,13 +34,13 @@ clean:                           ## forget all results; the environment stays
 	rm -rf "$(KINOGRAPH_HOME)"
 
 lock:                            ## the lock files anew; UPGRADE=--upgrade takes the newest of everything
-	$(PYTHON) requirements/lock.py $(UPGRADE)
+	$(PYTHON) .ci/requirements/lock.py $(UPGRADE)
 
 # One script makes the environment from the lock files: with uv where it is on the PATH, with pip otherwise.
-INSTALL := requirements/install.py requirements/run.txt pyproject.toml
+INSTALL := .ci/requirements/install.py .ci/requirements/run.txt pyproject.toml
 
 $(VENV)/.installed: $(INSTALL)
 	@$(PYTHON) $< "$(VENV)" run
 
-$(VENV)/.installed-dev: $(INSTALL) requirements/dev.txt
+$(VENV)/.installed-dev: $(INSTALL) .ci/requirements/dev.txt
 	@$(PYTHON) $< "$(VENV)" run dev

@@ -31,7 +31,7 @@ PLATFORMS = {
 
 def _install() -> ModuleType:
     """The script, loaded from its file: `requirements` is a folder and no package."""
-    spec = importlib.util.spec_from_file_location("install", REPO / "requirements" / "install.py")
+    spec = importlib.util.spec_from_file_location("install", REPO / ".ci" / "requirements" / "install.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -44,7 +44,7 @@ PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["
 
 def _locked(*parts: str) -> dict[str, str]:
     """{name==version: block} of the locks, torch with it."""
-    pins = {pin: block for part in parts for pin, block in install.blocks(REPO / "requirements" / f"{part}.txt").items()}
+    pins = {pin: block for part in parts for pin, block in install.blocks(REPO / ".ci" / "requirements" / f"{part}.txt").items()}
     return {**pins, install.torch_pin(): install.torch_pin()}
 
 
@@ -94,9 +94,9 @@ def test_the_lock_names_all_that_is_needed_and_no_more() -> None:
 
 
 def test_a_run_needs_nothing_of_the_tests_and_every_package_has_hashes() -> None:
-    run, dev = _locked("run"), install.blocks(REPO / "requirements" / "dev.txt")
+    run, dev = _locked("run"), install.blocks(REPO / ".ci" / "requirements" / "dev.txt")
     assert not run.keys() & dev.keys()
-    everything = {**install.blocks(REPO / "requirements" / "run.txt"), **dev}
+    everything = {**install.blocks(REPO / ".ci" / "requirements" / "run.txt"), **dev}
     assert len({pin.split("==")[0] for pin in everything}) == len(everything), "one version of each package for all Pythons"
     assert not [pin for pin, block in everything.items() if "--hash=sha256:" not in block]
     assert not [pin for pin in everything if install.TORCH.match(pin)], "the build of torch is the machine's choice"
@@ -128,7 +128,7 @@ def test_an_old_python_says_which_one_is_needed(tmp_path: Path) -> None:
     old = next((path for minor in (6, 8, 9, 10) for path in sorted(folder.glob(f"3.{minor}.*/bin/python"))), None)
     if old is None:
         pytest.skip("no Python older than 3.11 on this machine")
-    command = [str(old), str(REPO / "requirements" / "install.py"), str(tmp_path / "venv"), "run"]
+    command = [str(old), str(REPO / ".ci" / "requirements" / "install.py"), str(tmp_path / "venv"), "run"]
     done = subprocess.run(command, env={"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1 and done.stderr.startswith("Python 3.11 to 3.14 is needed;") and len(done.stderr.splitlines()) == 1
 
@@ -180,7 +180,7 @@ def test_an_install_that_is_killed_goes_on_and_makes_a_whole_environment(tmp_pat
     home.mkdir()
     for name in ("Makefile", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(REPO / name, home)
-    for name in ("requirements", "configs", "models", "ops", "assets", "pipelines"):
+    for name in (".ci", "configs", "models", "ops", "assets", "pipelines"):
         shutil.copytree(REPO / name, home / name)
     command = ["make", f"PYTHON={os.path.realpath(sys.executable)}", ".venv/.installed"]
     started = subprocess.Popen(command, cwd=home, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

@@ -44,7 +44,7 @@ def write(part, packages, torch):
 
 
 def main():
-    project = HERE.parent / "pyproject.toml"
+    project = HERE.parent.parent / "pyproject.toml"
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         command = uv(scratch)

@@ -1,4 +1,4 @@
-"""Makes the environment from the lock files beside this script: `python3 requirements/install.py .venv run dev`.
+"""Makes the environment from the lock files beside this script: `python3 .ci/requirements/install.py .venv run dev`.
 
 Standard library only, and no annotations: an old Python can at least read it, and says which Python is needed.
 No resolver runs: the locks name every package with its version and the hashes of its wheels. torch alone is locked by version
@@ -196,7 +196,7 @@ def main():
     compiling = [str(environment.python), "-I", "-m", "compileall", "-qq", "-j", "0", "-x", UNCOMPILED]
     subprocess.call([*compiling, *map(str, environment.folder.glob("lib/python3.*/site-packages"))], stdout=subprocess.DEVNULL)
     compiled = time.monotonic()
-    environment.run([*environment.pip, "install", *QUIET, "--no-deps", "--no-build-isolation", "--editable", str(HERE.parent)])
+    environment.run([*environment.pip, "install", *QUIET, "--no-deps", "--no-build-isolation", "--editable", str(HERE.parent.parent)])
     for part in parts:
         stamps[part].write_text(said[part])
     end = time.monotonic()
