@@ -52,7 +52,7 @@ def test_the_same_places_count(size: tuple[int, int], stride: tuple[int, int]) -
 
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize("ndim", [2, 3])
-def test_bfloat16_weights_of_dilated_and_of_long_kernels(ndim: int, mixed: bool) -> None:
+def test_bfloat16_gradients_of_dilated_and_of_long_kernels(ndim: int, mixed: bool) -> None:
     """Computed in float32, whatever the processor, where weights train; else the very call."""
     torch.manual_seed(0)
     plain, guarded, made, shape = {

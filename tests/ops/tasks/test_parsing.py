@@ -156,7 +156,14 @@ def test_two_ranks_are_one_with_the_double_batch(stored_people: Layout, tmp_path
         both = load_file(tmp_path / f"{rank}.safetensors")
         torch.testing.assert_close(both["losses"], alone["losses"], rtol=1e-4, atol=1e-5)
         for name, tensor in alone.items():
-            torch.testing.assert_close(both[name], tensor, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+            # A softmax does not see the bias of its keys: that gradient is rounding alone, which Adam makes as large as any other.
+            one, other = (_without_keys(weights) if name.endswith("in_proj_bias") else weights for weights in (both[name], tensor))
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def _without_keys(bias: torch.Tensor) -> torch.Tensor:
+    queries, _, values = bias.chunk(3)
+    return torch.cat([queries, values])
 
 
 @pytest.mark.slow
