@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import math
 import os
 import time
@@ -21,6 +22,7 @@ def case(**changes: object) -> Case:
 def test_a_process_that_ends_costs_one_case() -> None:
     def work(number: int) -> dict[str, object]:
         if number == 3:
+            faulthandler.disable()
             os.abort()
         if number == 5:
             time.sleep(30)
