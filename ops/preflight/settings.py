@@ -84,13 +84,13 @@ def champion(about: About) -> Iterator[ConfigError]:
     from ops.evaluation.scoring import read_recipe
     from ops.tracking.model import RECIPE
     from ops.tracking.names import unusable_model_name
-    from ops.tracking.registry import CHAMPION, GateError, find_version
+    from ops.tracking.registry import GateError, opponent
 
     name = about.recipe.gate.registered_model
     if unusable_model_name(name):
         return
     try:
-        found = find_version(name, CHAMPION, about.settings)
+        found = opponent(name, about.settings)
     except GateError as error:
         yield about.wrong("gate.registered_model", name, f"a model that this project registered ({error})")
         return

@@ -6,7 +6,6 @@ Nothing here knows a task: the gate reads a dictionary of metrics and calls back
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,18 +13,27 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from configs.schema import ConfigError, Gate, Recipe, content_hash
+from configs.schema import ConfigError, Gate, Recipe
 from configs.settings import Settings
 from ops.tracking.artifacts import FILES, WEIGHTS_SHA256
 from ops.tracking.connect import client, creation_lock, lock, reader
+from ops.tracking.decisions import (
+    CHALLENGER,
+    CHAMPION,
+    DECIDED_AT,
+    RESET_AT,
+    Decision,
+    as_it_stands,
+    decided_at,
+    from_tags,
+    gate_key,
+    kept,
+    now,
+    reset_at,
+    restore,
+)
 from ops.tracking.mlflow_run import RUN_KEY, RunLogger
 from ops.tracking.model import LoggedModel
-
-CHALLENGER = "challenger"
-CHAMPION = "champion"
-DECIDED_AT = "gate.decided_at"  # tag of a version: ms
-RESET_AT = "kinograph.champion_reset_at"  # tag of a registered model: ms; what was decided before no longer counts
-
 
 WAY_ON = "`kinograph run --reset-champion` decides without it, or give gate.registered_model another name"
 
@@ -66,23 +74,6 @@ class Registered:
     def uri(self) -> str:
         """What `mlflow.pyfunc.load_model` and `ops.predict` take."""
         return f"models:/{self.name}/{self.version}"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What the gate decided about a version, as it is kept in the version's tags."""
-
-    promoted: bool
-    reason: str
-    metric: str
-    challenger: float
-    champion: float | None
-    champion_version: int | None
-    eval_set: str
-    name: str
-    version: int
-    reused: bool = False  # decided by an earlier call
-    compared: float | None = None  # the challenger's score beside the champion's, where both know a part of the labels only
 
 
 def register(run: RunLogger, model: LoggedModel, recipe: Recipe, run_key: str, weights_uri: str, settings: Settings) -> Registered:
@@ -149,6 +140,20 @@ def holder(name: str, alias: str, settings: Settings) -> int | None:
     return None if version is None else int(version.version)
 
 
+def opponent(name: str, settings: Settings) -> Registered | None:
+    """The champion that a challenger will face; None where there is none, where it was set aside, or where it only lost its tags.
+
+    Raises GateError for one that another tool registered.
+    """
+    store = client(settings.tracking_uri)
+    champion = _by_alias(store, name, CHAMPION)
+    if champion is None or decided_at(champion) < reset_at(store, name):
+        return None
+    if RUN_KEY not in champion.tags and champion.run_id and RUN_KEY in store.get_run(champion.run_id).data.tags:
+        return None  # registered by this project: it gets them back when its training is registered again
+    return _registered(champion)
+
+
 def registered_run(name: str, run_key: str, settings: Settings) -> Registered | None:
     """The version of a training, or None. Writes nothing."""
     version = _version_of_run(reader(settings.tracking_uri), name, run_key)
@@ -162,7 +167,7 @@ def reset_champion(name: str, settings: Settings) -> None:
     """
     store = client(settings.tracking_uri)
     if store.search_registered_models(f"name = '{name}'"):
-        store.set_registered_model_tag(name, RESET_AT, str(_now()))
+        store.set_registered_model_tag(name, RESET_AT, str(now()))
 
 
 def version_url(settings: Settings, version: Registered | Decision) -> str:
@@ -181,14 +186,14 @@ def promote(gate: Gate, challenger: Registered, scored: Scored, evaluate: Callab
     name, own = challenger.name, _value(gate, scored, challenger)
     with lock(creation_lock(settings)):
         version = store.get_model_version(name, str(challenger.version))
-        champion, reset = _by_alias(store, name, CHAMPION), _reset_at(store, name)
-        if _kept(gate, version, reset, scored.eval_set):
-            champion = champion or _restore(store, name, reset)
-            if (stands := _as_it_stands(version, champion)) is not None:
+        champion, reset = _by_alias(store, name, CHAMPION), reset_at(store, name)
+        if kept(gate, version, reset, scored.eval_set):
+            champion = champion or restore(store, name, reset)
+            if (stands := as_it_stands(version, champion)) is not None:
                 return stands
         if champion is not None and int(champion.version) == challenger.version:
             decision = _already_champion(gate, version, scored, own)
-        elif champion is None or _decided_at(champion) < reset:
+        elif champion is None or decided_at(champion) < reset:
             aside = None if champion is None else int(champion.version)
             decision = _decide(gate, challenger, scored, own, aside, None)
         else:
@@ -239,16 +244,15 @@ def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, vers
         on = f"on the same {against.num_samples} {scored.noun}" + (f", {against.note}" if against.note else "")
         reason = f"{compared:.4g} {verb} the champion's {best:.4g} (version {version}){by} {on}"
     part = None if beside is None else compared
-    return Decision(
-        promoted, reason, gate.metric, own, best, version, scored.eval_set, challenger.name, challenger.version, compared=part
-    )
+    facts = (gate.metric, own, best, version, scored.eval_set, challenger.name, challenger.version)
+    return Decision(promoted, reason, *facts, compared=part)
 
 
 def _already_champion(gate: Gate, version: ModelVersion, scored: Scored, own: float) -> Decision:
     """The alias is on this version already: an earlier call stopped half-way, or the evaluation set is a new one."""
     tags, number = version.tags, int(version.version)
     if tags.get("gate.eval_set") == scored.eval_set and "gate.decision" not in tags:
-        return _from_tags(version, promoted=True, reused=False)
+        return from_tags(version, promoted=True, reused=False)
     reason = f"version {number} is the champion already; {own:.4g} on {scored.num_samples} {scored.noun}"
     return Decision(True, reason, gate.metric, own, None, None, scored.eval_set, version.name, number)
 
@@ -264,8 +268,8 @@ def _keep(store: MlflowClient, gate: Gate, decision: Decision) -> None:
         "gate.champion_version": "none" if decision.champion_version is None else str(decision.champion_version),
         "gate.compared": "all" if decision.compared is None else repr(decision.compared),
         "gate.eval_set": decision.eval_set,
-        "gate.key": _gate_key(gate),
-        DECIDED_AT: str(_now()),
+        "gate.key": gate_key(gate),
+        DECIDED_AT: str(now()),
     }
     version = store.get_model_version(decision.name, number)
     if "gate.decision" in version.tags:  # of another evaluation set or gate
@@ -276,84 +280,6 @@ def _keep(store: MlflowClient, gate: Gate, decision: Decision) -> None:
     if decision.promoted:
         store.set_registered_model_alias(decision.name, CHAMPION, number)
     store.set_model_version_tag(decision.name, number, "gate.decision", "promoted" if decision.promoted else "refused")
-
-
-def _gate_key(gate: Gate) -> str:
-    return content_hash([gate.metric, gate.floor, gate.min_gain])
-
-
-def _kept(gate: Gate, version: ModelVersion, reset: int, eval_set: str | None = None) -> bool:
-    """Whether the version holds a decision of this gate (on this set), and none that was set aside."""
-    tags = version.tags
-    own = tags.get("gate.key") == _gate_key(gate) and "gate.decision" in tags and _decided_at(version) >= reset
-    return own and eval_set in (None, tags.get("gate.eval_set"))
-
-
-def _as_it_stands(version: ModelVersion, champion: ModelVersion | None) -> Decision | None:
-    """The kept decision as far as the alias says the same, None where it has to be made anew.
-
-    An alias that the gate moved on since changes nothing. One that somebody moved by hand is theirs: it is told, and left alone.
-    """
-    kept = _from_tags(version, promoted=version.tags["gate.decision"] == "promoted", reused=True)
-    if champion is None:  # nobody holds it: right only for a model that was refused without one
-        return None if kept.promoted or kept.champion_version is not None else kept
-    number = int(champion.version)
-    if number == kept.version:
-        return kept if kept.promoted else replace(kept, promoted=True, reason=f"made champion by hand; the gate said: {kept.reason}")
-    by_gate = champion.tags.get("gate.decision") == "promoted" and _order(champion) > _order(version)
-    if not kept.promoted or by_gate:
-        return kept
-    return replace(kept, promoted=False, reason=f"version {number} was made champion by hand; the gate said: {kept.reason}")
-
-
-def _restore(store: MlflowClient, name: str, reset: int) -> ModelVersion | None:
-    """Give the alias back to the version that the gate promoted last, where it was removed; None where there is no such version."""
-    promoted = [one for one in store.search_model_versions(f"name = '{name}'") if _was_promoted(one, reset)]
-    if not promoted:
-        return None
-    last = max(promoted, key=_order)
-    store.set_registered_model_alias(name, CHAMPION, str(last.version))
-    return last
-
-
-def _was_promoted(version: ModelVersion, reset: int) -> bool:
-    return version.tags.get("gate.decision") == "promoted" and _decided_at(version) >= reset
-
-
-def _order(version: ModelVersion) -> tuple[int, int]:
-    """Versions in the order in which the gate decided; those of before, which did not note when, by number."""
-    return _decided_at(version), int(version.version)
-
-
-def _decided_at(version: ModelVersion) -> int:
-    return int(version.tags.get(DECIDED_AT, 0))
-
-
-def _reset_at(store: MlflowClient, name: str) -> int:
-    found = store.search_registered_models(f"name = '{name}'")
-    return int(found[0].tags.get(RESET_AT, 0)) if found else 0
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _from_tags(version: ModelVersion, promoted: bool, reused: bool) -> Decision:
-    tags = version.tags
-    champion, number = tags["gate.champion"], tags["gate.champion_version"]
-    return Decision(
-        promoted=promoted,
-        reason=tags["gate.reason"],
-        metric=tags["gate.metric"],
-        challenger=float(tags["gate.challenger"]),
-        champion=None if champion == "none" else float(champion),
-        champion_version=None if number == "none" else int(number),
-        eval_set=tags["gate.eval_set"],
-        name=version.name,
-        version=int(version.version),
-        reused=reused,
-        compared=None if tags.get("gate.compared", "all") == "all" else float(tags["gate.compared"]),
-    )
 
 
 def _by_alias(store: MlflowClient, name: str, alias: str) -> ModelVersion | None:
@@ -397,6 +323,6 @@ def standing(gate: Gate, run_key: str, settings: Settings) -> Decision | None:
     """What the gate said of this training's version, as far as it still holds; None where it has to be asked (again). Writes nothing."""
     store, name = reader(settings.tracking_uri), gate.registered_model
     version = _version_of_run(store, name, run_key)
-    if version is None or not _kept(gate, version, _reset_at(store, name)):
+    if version is None or not kept(gate, version, reset_at(store, name)):
         return None
-    return _as_it_stands(version, _by_alias(store, name, CHAMPION))
+    return as_it_stands(version, _by_alias(store, name, CHAMPION))

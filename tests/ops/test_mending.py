@@ -18,7 +18,7 @@ from ops.mending import look
 from ops.predict import PredictionError, load
 from ops.store.layout import Layout
 from ops.tracking.connect import client
-from ops.tracking.registry import CHALLENGER, CHAMPION, holder
+from ops.tracking.registry import CHALLENGER, CHAMPION, GateError, holder, opponent, reset_champion
 from ops.training.runs import PROVENANCE, RECORD, VOCABULARY, WEIGHTS, TrainResult, damage, finished, plan_run
 
 
@@ -126,6 +126,7 @@ def test_what_is_removed_in_mlflow_is_made_again(recipe, own: Layout, settings: 
     store = client(settings.tracking_uri)
     DONE_TO_MLFLOW[name](store)
     assert _recipe_pending(recipe, own, settings) is not None
+    assert opponent("tiny", settings) is None or name == "run deleted"
     assert "@champion" not in stands("tiny_tsm", own, settings).where or name == "run deleted"
     line(recipe, own, settings)
     assert _recipe_pending(recipe, own, settings) is None
@@ -138,7 +139,7 @@ def test_what_is_removed_in_mlflow_is_made_again(recipe, own: Layout, settings: 
 
 
 def test_an_alias_that_was_moved_by_hand_is_left_alone_and_told(world, recipe, own: Layout, settings: Settings) -> None:
-    better = world.recipe(gate={"floor": -1.0, "min_gain": -1.0}, training={"seed": 9})
+    better = world.recipe(gate={"floor": -1.0}, training={"seed": 9})
     have_trained(better, own)
     line(better, own, settings)
     store = client(settings.tracking_uri)
@@ -160,9 +161,14 @@ def test_the_table_tells_of_a_champion_of_another_tool(recipe, own: Layout, sett
     store = client(settings.tracking_uri)
     other = store.create_model_version("tiny", f"{settings.storage}/other")
     store.set_registered_model_alias("tiny", CHAMPION, other.version)
+    with pytest.raises(GateError, match="version 2 was not registered by this project"):
+        opponent("tiny", settings)
     found = stands("tiny_tsm", own, settings)
     assert found.where == "tiny v1 @challenger" and found.reason.startswith("version 2 was made champion by hand")
     assert found.metrics["top1"] == promote_recipe(recipe, own, settings).challenger
+    reset_champion("tiny", settings)
+    assert opponent("tiny", settings) is None and promote_recipe(recipe, own, settings).promoted
+    assert holder("tiny", CHAMPION, settings) == 1
 
 
 def test_a_run_that_mlflow_lost_gets_its_epochs_back(world, own: Layout, settings: Settings, plain: None) -> None:
