@@ -134,7 +134,7 @@ def _from_registry(model: str, settings: Settings) -> _Found:
 
     try:
         version = located(model, settings).version
-        with downloaded(version or model, settings) as folder:
+        with downloaded(version or model, settings, needed=(WEIGHTS, RECIPE)) as folder:
             recipe = RecognitionRecipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
             return _Found(recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes(), version)
     except MissingModelError as error:

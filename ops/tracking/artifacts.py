@@ -166,8 +166,10 @@ def restore(model: Located, folder: Path, settings: Settings) -> None:
 
 
 @contextmanager
-def downloaded(uri: str, settings: Settings) -> Iterator[Path]:
+def downloaded(uri: str, settings: Settings, needed: tuple[str, ...] = NEEDED) -> Iterator[Path]:
     """A local folder with the files KNOWN of a models:/ URI, as far as it has them, each compared with what was logged.
+
+    `needed` are the files without which the caller can do nothing.
 
     Goes by the given settings, whatever MLflow's global tracking store is, and writes nothing there. Raises MissingModelError
     (DamagedModelError for files that are not those that were logged), TrackingError.
@@ -179,7 +181,7 @@ def downloaded(uri: str, settings: Settings) -> Iterator[Path]:
         except (MlflowException, OSError) as error:
             raise MissingModelError(f"its files at {model.location} cannot be read: {error}") from error
         folder = Path(copy)
-        for name in dict.fromkeys((*NEEDED, *model.files)):
+        for name in dict.fromkeys((*needed, *model.files)):
             if not (folder / name).is_file():
                 raise MissingModelError(f"its file {name} is gone from {model.artifacts}")
             if (wanted := model.files.get(name)) is not None and sha256_of(folder / name) != wanted[1]:
