@@ -5,11 +5,14 @@ BIN    := $(VENV)/bin
 export KINOGRAPH_HOME ?= $(CURDIR)/.kinograph
 export PYTHONWARNINGS ?= ignore
 
-.PHONY: run test test-slow bench lint ui mlflow-ui clean lock
+.PHONY: run test test-kernels test-slow bench lint ui mlflow-ui doctor clean lock
 .NOTPARALLEL:  # two targets never install at once
 
 run: $(VENV)/.installed          ## the whole line: sample videos -> promoted model
 	$(BIN)/kinograph run
+
+doctor: $(VENV)/.installed       ## does this machine compute, decode, store and track rightly?
+	$(BIN)/kinograph doctor
 
 ui: $(VENV)/.installed           ## Dagster UI on http://127.0.0.1:3000
 	$(BIN)/kinograph ui
@@ -19,6 +22,13 @@ mlflow-ui: $(VENV)/.installed    ## MLflow UI on http://127.0.0.1:5000
 
 test: $(VENV)/.installed-dev     ## the quick suite
 	$(BIN)/pytest
+
+# The networks and what trains them, on the kernels of other processors: those of AVX2, and those of neither AVX2 nor AVX-512.
+KERNELS := $(BIN)/pytest tests/models tests/ops/data/test_images.py
+
+test-kernels: $(VENV)/.installed-dev  ## the networks once more, as other processors compute them
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(KERNELS)
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(KERNELS)
 
 test-slow: $(VENV)/.installed-dev  ## the heavy checks: faults injected, a cluster, the line on S3
 	$(BIN)/pytest -m slow --timeout 1200
