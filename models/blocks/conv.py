@@ -102,7 +102,7 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding
     if point and groups == 1 and weight.shape[1] < BLOCK and max(stride) > 1 and not any(padding) and x.device.type == "cpu":
         x, stride = F.avg_pool2d(x, 1, tuple(stride)), (1, 1)
     dilated = not point and (dilation if isinstance(dilation, int) else max(dilation)) > 1
-    if dilated and _trained_in_bfloat16(x, weight):
+    if dilated and _trains(weight) and _in_bfloat16(x):
         with torch.autocast("cpu", enabled=False):
             x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
             return F.conv2d(x, weight, bias, stride, padding, dilation, groups).bfloat16()
@@ -110,20 +110,26 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding
 
 
 def conv3d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints | int, groups: int = 1) -> Tensor:
-    """Torch's, with a detour on CPUs: in bfloat16 oneDNN's gradient of the weights is wrong where kernels are longer than clips."""
-    if weight.shape[2] > x.shape[2] and _trained_in_bfloat16(x, weight):
-        with torch.autocast("cpu", enabled=False):
-            x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
-            return F.conv3d(x, weight, bias, stride, padding, dilation, groups).bfloat16()
+    """Torch's, with detours on CPUs where oneDNN errs in bfloat16: the gradient of the weights is wrong where kernels are longer than
+    clips, and with AMX a stride across an output that is one place wide gives other outputs (pytorch/pytorch#169688)."""
+    if _in_bfloat16(x):
+        longer = _trains(weight) and weight.shape[2] > x.shape[2]
+        narrow = stride[2] > 1 and x.shape[4] + 2 * padding[2] - weight.shape[4] < stride[2]
+        if longer or narrow:
+            with torch.autocast("cpu", enabled=False):
+                x, weight, bias = x.float(), weight.float(), None if bias is None else bias.float()
+                return F.conv3d(x, weight, bias, stride, padding, dilation, groups).bfloat16()
     return F.conv3d(x, weight, bias, stride, padding, dilation, groups)
 
 
-def _trained_in_bfloat16(x: Tensor, weight: Tensor) -> bool:
-    """Whether a CPU computes a gradient of these weights in bfloat16."""
-    if x.device.type != "cpu" or not weight.requires_grad or not torch.is_grad_enabled():
-        return False
+def _trains(weight: Tensor) -> bool:
+    return weight.requires_grad and torch.is_grad_enabled()
+
+
+def _in_bfloat16(x: Tensor) -> bool:
+    """Whether a CPU computes a convolution of this in bfloat16."""
     mixed = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return mixed or x.dtype == torch.bfloat16
+    return x.device.type == "cpu" and (mixed or x.dtype == torch.bfloat16)
 
 
 def _heavy(x: Tensor, weight: Tensor, stride: Ints, times: int) -> bool:

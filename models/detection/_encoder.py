@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.blocks.conv import Conv3d
 from models.blocks.pruning import PruningBlock, positions, recompute
 from models.blocks.vit import Block, drop_rates
 
@@ -45,7 +46,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.side, self.key_slot, self.taps = side, key_slot, tuple(taps)
         self.save_memory = False
-        self.embed = nn.Conv3d(3, width, (TUBELET, patch, patch), (TUBELET, patch, patch))
+        self.embed = Conv3d(3, width, (TUBELET, patch, patch), (TUBELET, patch, patch))
         self.blocks = nn.ModuleList(
             PruningBlock(width, heads, keep_rate, key_weight, rate) if index in pruning else Block(width, heads, "qv", drop_path=rate)
             for index, rate in enumerate(drop_rates(drop_path, depth))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.blocks.conv import channels_last
+from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.vit import Block, drop_rates, init_linear, sine_positions
 from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
@@ -57,7 +57,7 @@ class VideoMAE(nn.Module):
         width, patch = config.width, config.patch
         places = config.num_frames // TUBELET * (config.size // patch) ** 2
         self.register_buffer("positions", sine_positions(places, width))
-        self.embed = nn.Conv3d(3, width, (TUBELET, patch, patch), (TUBELET, patch, patch))
+        self.embed = Conv3d(3, width, (TUBELET, patch, patch), (TUBELET, patch, patch))
         rates = drop_rates(config.drop_path, config.depth)
         self.blocks = nn.Sequential(*(Block(width, config.heads, "qv", drop_path=rate) for rate in rates))
         self.norm = nn.LayerNorm(width, 1e-6)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from models.blocks.conv import channels_last
+from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.swin import Swin
 from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
@@ -58,7 +58,7 @@ class VideoSwin(nn.Module):
         self.config = config
         window = (config.window[0], config.window[1], config.window[2])
         shift = (window[0] // 2, window[1] // 2, window[2] // 2)
-        self.embed, self.embed_norm = nn.Conv3d(3, config.width, PATCH, PATCH), nn.LayerNorm(config.width)
+        self.embed, self.embed_norm = Conv3d(3, config.width, PATCH, PATCH), nn.LayerNorm(config.width)
         self.swin = Swin(config.width, tuple(config.depths), tuple(config.heads), window, shift, config.drop_path, config.init_std)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(self.swin.out_channels, config.num_classes, 0.01)

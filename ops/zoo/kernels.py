@@ -34,6 +34,7 @@ input, weights and bias. A cell is the furthest value, relative to the largest o
 largest of all tensors), in float32 and in bfloat16. Kernels for narrower processors run on wider ones by the environment: {sets}.
 **Wrong** is above {float32:g} (bfloat16: {bfloat16:g}). **Ends** is a process that died or hung: each case runs in a fork whose heap is
 checked, so that a write past the end of a block of memory ends it also where every value is right.
+What ends behind such a case, in the same fork, may be its victim (9 channels with AVX2: alone they pass).
 
 Made by `python -m ops.zoo kernels --markdown docs/kernels.md` on {machine}.
 
@@ -50,6 +51,9 @@ Three mistakes, all of them in oneDNN's **gradient of the weights** of a convolu
    have 32 places or more, weights get what was never written, infinity and NaN among it.
 3. **Kernels that are longer than the clip in bfloat16**: a 3x3x3 convolution of two frames, a 5x5x5 one of four, whatever the channels.
    The gradient is off by as much as its own size, and some shapes write past their memory.
+
+One that this processor does not have is known: with AMX, 3D convolutions in bfloat16 whose output is one place wide under a stride
+([pytorch/pytorch#169688](https://github.com/pytorch/pytorch/issues/169688)).
 
 `models.blocks.conv` has a detour for each, and every convolution of the networks that could come to it goes through there: the places are
 taken first, or the convolution is computed in float32 where its weights train. The second table holds what the networks compute then.

@@ -69,6 +69,19 @@ def test_bfloat16_gradients_of_dilated_and_of_long_kernels(ndim: int, mixed: boo
             assert torch.equal(guarded(*call), plain(*call))
 
 
+def test_bfloat16_outputs_that_are_one_place_wide() -> None:
+    """In float32 too, with gradients or without: a stride that is never taken."""
+    torch.manual_seed(0)
+    conv, x = nn.Conv3d(6, 8, 3, (1, 2, 2), 1).bfloat16(), torch.randn(1, 6, 4, 6, 2).bfloat16()
+    single = F.conv3d(x.float(), conv.weight.float(), conv.bias.float(), conv.stride, conv.padding).bfloat16()
+    assert single.shape[-1] == 1
+    for wide in (False, True):
+        more = torch.cat([x, x], -1) if wide else x
+        with torch.no_grad():
+            out = conv3d(more, conv.weight, conv.bias, conv.stride, conv.padding, 1)
+        assert torch.equal(out, conv(more) if wide else single)
+
+
 def test_exported_programs_and_mixed_precision() -> None:
     """Traced for any batch, in bfloat16, and with a layout that survives the way back."""
 
