@@ -107,13 +107,13 @@ def prepared() -> Iterator[None]:
     """The environment in which commands run: what is empty is unset, temporary files have a place, nothing is imported from the
     working folder by processes that are started. Raises ValueError, naming the variable at fault."""
     from ops.environment import check_temporary, private_folder, safe_path, settle_variables
-    from ops.store.threads import decode_threads
+    from ops.store.threads import threads_by_environment
 
     settle_variables()
     raise_file_limit()
     if said := check_temporary():
         print(f"kinograph: {said}", file=sys.stderr)
-    decode_threads()
+    threads_by_environment()
     private_folder()
     with safe_path():
         yield

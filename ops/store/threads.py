@@ -45,14 +45,15 @@ def _share() -> int:
 
 def decode_threads() -> int:
     """Threads that decode a clip: what was set, else the environment's number, else the usable CPUs. Raises ValueError."""
-    if _chosen is not None:
-        return _chosen
+    return _chosen if _chosen is not None else threads_by_environment() or min(MOST, usable_cpus())
+
+
+def threads_by_environment() -> int | None:
+    """The environment's number, None where it has none. Raises ValueError."""
     text = variable(VARIABLE)
-    if text is None:
-        return min(MOST, usable_cpus())
-    if not text.isdigit() or int(text) < 1:
+    if text is not None and (not text.isdigit() or int(text) < 1):
         raise ValueError(f"environment variable {VARIABLE}: found {text!r}; allowed: a number of threads from 1 on")
-    return int(text)
+    return None if text is None else int(text)
 
 
 def set_decode_threads(threads: int | None) -> None:
