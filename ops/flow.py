@@ -28,6 +28,7 @@ from ops.progress import progress_bar
 from ops.store.files import exists, list_files, read_bytes, read_json, remove, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.protocol import build
+from ops.tracking.connect import check_reachable
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
 from ops.tracking.registry import (
     CHALLENGER,
@@ -101,6 +102,7 @@ def _train(recipe: Recipe, layout: Layout, settings: Settings, run: RunLogger) -
         return train(recipe, layout, settings, run)
     except BaseException as error:  # also Ctrl-C and Dagster's "terminate": a run that nobody works on is not RUNNING
         with suppress(Exception):  # the tracking server may be what has gone away: the first error is the one to tell
+            check_reachable(settings.tracking_uri)
             run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
 

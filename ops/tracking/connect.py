@@ -112,6 +112,12 @@ def _open_store(tracking_uri: str) -> MlflowClient:
     return opened
 
 
+def check_reachable(tracking_uri: str) -> None:
+    """Raise TrackingError at once where a server does not answer, instead of after MLflow's own minute of retries."""
+    if tracking_uri.startswith(("http://", "https://")):
+        _check_server(tracking_uri)
+
+
 def _check_server(tracking_uri: str) -> None:
     """One quick question before MLflow starts its own minute of retries."""
     request = urllib.request.Request(shown(tracking_uri).rstrip("/") + "/health")
