@@ -196,6 +196,8 @@ def main():
     compiling = [str(environment.python), "-I", "-m", "compileall", "-qq", "-j", "0", "-x", UNCOMPILED]
     subprocess.call([*compiling, *map(str, environment.folder.glob("lib/python3.*/site-packages"))], stdout=subprocess.DEVNULL)
     compiled = time.monotonic()
+    # What an older setuptools left beside the code would be taken for this project's metadata.
+    shutil.rmtree(HERE.parent.parent / "kinograph.egg-info", ignore_errors=True)
     environment.run([*environment.pip, "install", *QUIET, "--no-deps", "--no-build-isolation", "--editable", str(HERE.parent.parent)])
     for part in parts:
         stamps[part].write_text(said[part])
