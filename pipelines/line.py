@@ -7,7 +7,7 @@ videos and frames of all buckets of a dataset, its annotations, then one run per
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 import dagster as dg
 from dagster import AssetCheckSeverity, DagsterEventType
@@ -15,7 +15,7 @@ from dagster._core.errors import DagsterAssetCheckFailedError
 
 import configs
 from assets.partitions import video_key
-from configs.schema import BUCKETS
+from configs.schema import BUCKETS, CheckName
 from pipelines.graph import graph
 
 MODEL_ASSETS = ("trained_model", "evaluation", "challenger", "promotion")
@@ -76,7 +76,7 @@ def _stopped(failed: list[CheckResult]) -> str:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What an asset check has found. One that failed and that the dataset's YAML allows is a warning, and does not count as `failed`."""
+    """What an asset check has found. One that fails and that the dataset's YAML allows is a warning, and not `failed`."""
 
     asset: str
     name: str
@@ -87,8 +87,13 @@ class CheckResult:
 
     @property
     def failed(self) -> bool:
-        """Whether it counts against the run."""
+        """Whether it does not hold, and nobody has allowed that."""
         return not self.passed and not self.allowed
+
+    @property
+    def of_data(self) -> bool:
+        """Whether it asks something of a dataset, and not of a model."""
+        return self.name in get_args(CheckName)
 
 
 def run_checks(instance: dg.DagsterInstance, run_id: str, partition: str = "") -> list[CheckResult]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -23,7 +24,7 @@ from ops.store.reader import FrameReader, read_manifest
 from ops.store.tables import read_table
 from ops.training.runs import plan_run
 from pipelines.line import run_checks, run_stage, stages
-from pipelines.main import main
+from pipelines.main import _status, main
 from pipelines.summary import print_summary
 
 NAME = "kinetics400"
@@ -223,6 +224,8 @@ def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> N
                 shutil.copytree(arrays["val0"] / "c", array / "c")
         run_stage(data[0], instance)
         failed = print_summary(Console(width=150), instance, home.settings, NAME, [], parent_run=None)
-    assert [check.name for check in failed] == ["second_decoder"]
+    assert [check.name for check in failed] == ["second_decoder"] and _status(failed) == 1
+    of_model = replace(failed[0], asset="recognition/evaluation", name="above_chance")
+    assert of_model.failed and _status([of_model]) == 0  # it has been trained and judged, as was asked
     said = capfd.readouterr().out
     assert "Checks: 4 of 5 hold, 1 failed" in said and "second_decoder of kinetics400: 8 of a sample of 12 videos differ" in said
