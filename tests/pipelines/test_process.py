@@ -47,9 +47,15 @@ sys.exit(guarded(command, argparse.Namespace(reads=True)))
 """
 
 
-def start(code: str, *arguments: str, **options) -> subprocess.Popen[str]:
+def start(code: str, *arguments: str, ignored: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+    """The code as a process that ignores these signals and no other, whatever ignores them here (a suite in the background)."""
+
+    def settle() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=settle)
 
 
 @pytest.mark.parametrize("kind", ["as it is", "error", "status", "other handler"])
@@ -65,7 +71,7 @@ def test_signals_are_told_as_ctrl_c_is(kind: str) -> None:
 
 
 def test_what_was_ignored_at_the_start_stays_ignored() -> None:
-    process = start(WAITS, "as it is", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))  # as nohup does
+    process = start(WAITS, "as it is", ignored=(signal.SIGHUP,))  # as nohup does
     assert process.stdout is not None and process.stdout.readline() == "up\n"
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
