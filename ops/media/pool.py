@@ -96,6 +96,8 @@ def _run(
             try:
                 job, attempt, future = done.get(timeout=wake_s)
             except queue.Empty:
+                if not pool.active:  # a job that no worker had taken yet when the pool broke is never heard of again
+                    raise BrokenProcessPool from None
                 yield None
                 continue
             ended = _ending(future, watch.killed)

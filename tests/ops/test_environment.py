@@ -50,6 +50,17 @@ except RuntimeError as error:
 """
 
 
+LATE = """
+import time
+from pebble.pool import process
+loop = process.task_scheduler_loop
+def late(manager):
+    time.sleep(2)
+    loop(manager)
+process.task_scheduler_loop = late
+"""
+
+
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """temporary(name) -> a short folder for temporary files, with no other place to go to, as a process finds it that starts."""
@@ -241,6 +252,14 @@ def test_a_pool_that_breaks_says_how_its_processes_ended(preload: str, start: st
     done = subprocess.run([sys.executable, "-c", BREAKS], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("the worker pool broke 3 times: its processes "), done.stderr
     assert re.search(said, done.stdout) and "memory" not in done.stdout, done.stdout
+
+
+@pytest.mark.slow
+def test_a_pool_that_breaks_before_a_worker_has_taken_the_job_is_no_wait_for_ever(tmp_path: Path) -> None:
+    (tmp_path / "odd_worker.py").write_text("import os\nPRELOAD = []\ndef start(*arguments):\n    os._exit(7)\n")
+    env = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", LATE + BREAKS], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout.startswith("the worker pool broke 3 times: its processes ended with exit code 7"), done.stderr
 
 
 def test_endings_have_the_names_of_their_signals() -> None:
