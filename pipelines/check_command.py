@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 NOT_MADE = "make the sample world"
 SHOWN = 4  # problem rows of each kind, unless all are asked for
+TORN_TOLD = 6  # videos in two splits that the verdict names
 
 
 def _columns() -> int:
@@ -227,6 +228,11 @@ def _print_verdict(console: Console, found: Examination) -> None:
         if not found.dataset.annotations:
             rows = "the videos can be brought in; without annotation files there is nothing to learn from them."
         console.print(f"[bold green]Good[/]: {rows}" if found.good else f"[bold yellow]Usable, but see the doubts above[/]: {rows}")
+        if found.torn:
+            some = ", ".join(map(repr, found.torn[:TORN_TOLD])) + (", ..." if len(found.torn) > TORN_TOLD else "")
+            what = f"{len(found.torn):,} videos stand in two splits ({some}), and a run stops before it trains on them"
+            meant = escape("allow: [no_leak]")
+            console.print(f"  {escape(what)}: correct the files; or say in the YAML that it is meant so: [bold]{meant}[/]", soft_wrap=True)
         if found.doubts:
             names = escape(f"allow: [{', '.join(dict.fromkeys((*found.dataset.allow, *(item.kind for item in found.doubts))))}]")
             console.print(f"  correct the files; or say in the YAML that it is meant so: [bold]{names}[/]", soft_wrap=True)

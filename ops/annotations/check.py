@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import ValidationError
 
 from configs.loading import read_yaml
@@ -72,7 +73,10 @@ class Meeting:
 
 @dataclass(frozen=True)
 class Examination:
-    """All that `check` can tell of a dataset. `error` is what `annotate` would say; None where it would go through."""
+    """All that `check` can tell of a dataset. `error` is what `annotate` would say; None where it would go through.
+
+    `torn` are videos that rows put into two splits, for which a run would stop before it trains (the check no_leak).
+    """
 
     dataset: Dataset
     root: str
@@ -85,12 +89,13 @@ class Examination:
     reading: Reading
     joined: Joined
     meetings: tuple[Meeting, ...]
+    torn: tuple[str, ...]
     error: AnnotationError | None
 
     @property
     def good(self) -> bool:
         """Whether annotations and folders are fit for use, and nothing is in doubt."""
-        return self.usable and not self.doubts
+        return self.usable and not self.doubts and not self.torn
 
     @property
     def usable(self) -> bool:
@@ -124,9 +129,18 @@ def examine(dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = l
     error = refusal(dataset, joined.errors, joined.problems, joined.leave)
     tables = {kind: renamed(table, joined.matched) for kind, table in reading.tables.items()}
     meetings = tuple(meeting(kind, table, videos) for kind, table in tables.items()) if listing else ()
-    return Examination(
-        dataset, root, exists(root), folder, len(listing), listed.counts(), probed.num_rows > 0, lengths, reading, joined, meetings, error
-    )  # fmt: skip
+    torn = () if "no_leak" in dataset.allow else in_two_splits(tables.values())
+    counted = (len(listing), listed.counts(), probed.num_rows > 0, lengths)
+    return Examination(dataset, root, exists(root), folder, *counted, reading, joined, meetings, torn, error)
+
+
+def in_two_splits(tables: Iterable[pa.Table]) -> tuple[str, ...]:
+    """Videos that rows of any of the tables put into more than one split, sorted."""
+    pairs = [table.select(["video_id", "split"]).group_by(["video_id", "split"]).aggregate([]) for table in tables]
+    if not pairs:
+        return ()
+    both = pa.concat_tables(pairs).group_by("video_id").aggregate([("split", "count_distinct")])
+    return tuple(sorted(both.filter(pc.greater(both["split_count_distinct"], 1))["video_id"].to_pylist()))
 
 
 def yaml_errors(error: ConfigError, name: str) -> list[str]:

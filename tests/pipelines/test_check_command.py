@@ -86,3 +86,12 @@ def test_neither_a_dataset_nor_a_file(home, capsys: pytest.CaptureFixture[str]) 
 
 def test_control_characters_do_not_reach_the_screen() -> None:
     assert printable("a\x1b[31m\n") == "a\\x1b[31m\\x0a"
+
+
+def test_a_video_in_two_splits_is_not_called_good(home, small, check) -> None:
+    small.write_rows("left,train0,0.4,0.5,val")
+    status, said = check(NAME)
+    assert status == 0 and "Good" not in said and "Usable, but see the doubts above" in said
+    assert "1 videos stand in two splits ('train0'), and a run stops before it trains on them" in said and "allow: [no_leak]" in said
+    small.write_yaml(allow=["no_leak"])
+    assert "Good: 14 rows can be used" in check(NAME)[1]
