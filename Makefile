@@ -24,7 +24,7 @@ test: $(VENV)/.installed-dev     ## the quick suite
 	$(BIN)/pytest
 
 # The networks and what trains them, with the kernels of other processors: AVX2's, and none of torch's vector kernels.
-KERNELS := $(BIN)/pytest tests/models tests/ops/data/test_images.py
+KERNELS := $(BIN)/pytest tests/models tests/ops/tasks/recognition/test_images.py
 
 test-kernels: $(VENV)/.installed-dev  ## the networks once more, as other processors compute them
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(KERNELS)

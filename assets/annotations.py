@@ -22,7 +22,7 @@ from configs import versions
 def annotations(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Read the dataset's annotation files and write one table per kind, and the table of problems. Refused as a whole for a problem of a
     kind that the dataset's YAML does not allow."""
-    from ops.flow import annotate_dataset
+    from ops.annotations.sources import annotate_dataset
     from ops.store.layout import Layout
 
     with reported(context):

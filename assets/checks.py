@@ -21,7 +21,7 @@ def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
 
 def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
-    """A check of an annotated dataset. What fails here stops what is built on it, in this run and in `ops.flow.train_recipe`."""
+    """A check of an annotated dataset. What fails here stops what is built on it, in this run and in `ops.flow.recipe.train_recipe`."""
 
     @dg.asset_check(asset=annotations, name=name, partitions_def=dataset_partitions, description=says, blocking=True)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
@@ -32,7 +32,7 @@ def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
 def _of_datasets(name: CheckName, datasets: list[str], settings: configs.Settings) -> dg.AssetCheckResult:
     """The answers for some datasets; a failure that a dataset's YAML allows by the check's name is a warning."""
-    from ops import checks
+    from ops.flow import data_checks as checks
     from ops.store.layout import Layout
 
     found = {dataset: getattr(checks, name)(configs.dataset(dataset), Layout(settings.storage)) for dataset in datasets}
@@ -59,8 +59,8 @@ def _clear_of(task: str) -> dg.AssetChecksDefinition:
     )
     def clear(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
         """Fails when the gate's metric says that the model has learnt nothing worth promoting."""
-        from ops import checks
-        from ops.flow import evaluate_recipe
+        from ops.flow import data_checks as checks
+        from ops.flow.recipe import evaluate_recipe
         from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)

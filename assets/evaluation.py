@@ -40,7 +40,7 @@ def evaluation_of(task: str) -> dg.AssetsDefinition:
     )
     def evaluation(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Score the recipe's newest weights; the same weights on the same set are not scored twice."""
-        from ops.flow import evaluate_recipe
+        from ops.flow.recipe import evaluate_recipe
         from ops.store.layout import Layout
 
         with reported(context):

@@ -16,7 +16,7 @@ def reported(context: dg.AssetExecutionContext) -> Iterator[None]:
 
     Those are users' mistakes (ValueError), trainings and checkpoints that cannot go on (RuntimeError) and disks that refuse (OSError).
     """
-    from ops.store.files import StorageError
+    from ops.files.storage import StorageError
 
     try:
         yield

@@ -36,8 +36,8 @@ class FeaturesRun(dg.Config):
 )
 def features(context: dg.AssetExecutionContext, config: FeaturesRun, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Make the partition's features, as far as source, configuration, weights or code have changed."""
+    from ops.compute.progress import progress_bar
     from ops.features.materialize import make_features
-    from ops.progress import progress_bar
     from ops.store.layout import Layout
 
     chosen = configs.features(context.partition_key)

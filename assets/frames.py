@@ -31,9 +31,9 @@ class FramesRun(dg.Config):
 )
 def frames(context: dg.AssetExecutionContext, config: FramesRun, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Decode the videos whose content, decode configuration or code has changed; leave the others alone."""
+    from ops.compute.progress import progress_bar
     from ops.media.decord_reader import MISSING
     from ops.media.materialize import materialize
-    from ops.progress import progress_bar
     from ops.store.layout import Layout
 
     if MISSING:

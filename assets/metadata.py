@@ -14,7 +14,7 @@ LARGEST_PNG = 150_000  # bytes; a picture is stored again in every event, in the
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
     """A PNG that the UI shows in place; one that is too large for that is shown smaller, as JPEG."""
-    from ops.preview import jpeg_preview
+    from ops.evaluation.preview import jpeg_preview
 
     kind, shown = ("png", png) if len(png) <= LARGEST_PNG else ("jpeg", jpeg_preview(png, PICTURE_WIDTH))
     return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(shown).decode()})")

@@ -23,7 +23,7 @@ def challenger_of(task: str) -> dg.AssetsDefinition:
     )
     def challenger(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Register the model of the recipe's training run; one run is registered once."""
-        from ops.flow import register_recipe
+        from ops.flow.recipe import register_recipe
         from ops.store.layout import Layout
         from ops.tracking.registry import version_url
 
@@ -51,7 +51,7 @@ def promotion_of(task: str) -> dg.AssetsDefinition:
     )
     def promotion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Decide, move the alias where the challenger is better, and keep decision, numbers and reason on the version."""
-        from ops.flow import promote_recipe
+        from ops.flow.recipe import promote_recipe
         from ops.store.layout import Layout
 
         with reported(context):

@@ -60,7 +60,7 @@ def trained_model_of(task: str) -> dg.AssetsDefinition:
 
         What would end its line, or spoil its end, is shown as a check before the first step, and stops a training that is not done yet.
         """
-        from ops.flow import train_recipe
+        from ops.flow.recipe import train_recipe
         from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)

@@ -29,11 +29,10 @@ class FiguresSize(dg.Config):
 )
 def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Make the `figures` dataset below the storage root; the same size and seed make nothing twice."""
-    from ops.figures.dataset import make_figures
-    from ops.flow import figures_size
-    from ops.progress import progress_bar
-    from ops.store.files import read_bytes
+    from ops.compute.progress import progress_bar
+    from ops.files.storage import read_bytes
     from ops.store.layout import Layout
+    from ops.synthetic.dataset import figures_size, make_figures
 
     dataset = configs.dataset("figures")
     root = Layout(settings.storage).dataset_root(dataset)
@@ -67,8 +66,8 @@ def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg
 )
 def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
     """Scan the dataset's folder and write the video table of the run's buckets."""
+    from ops.compute.progress import progress_bar
     from ops.media.ingest import ingest
-    from ops.progress import progress_bar
     from ops.store.layout import Layout
 
     totals: dict[str, float] = {}

@@ -76,7 +76,7 @@ def _spinner(console: Console, title: str) -> Iterator[Callable[[str], None]]:
 
 def _check_recipes(names: list[str], settings: configs.Settings, console: Console) -> int:
     """A table of all that would end the line of these recipes, in their order."""
-    from ops.flow import figures_pending
+    from ops.flow.recipe import figures_pending
     from ops.preflight.run import preflight
     from ops.store.layout import Layout
 

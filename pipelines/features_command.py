@@ -66,8 +66,8 @@ def _tell(name: str, facts: dict[str, Any]) -> None:
 
 
 def _export(features: configs.Features, settings: configs.Settings, folder: str, kind: Any) -> None:
+    from ops.compute.progress import progress_bar
     from ops.features.export import export_features
-    from ops.progress import progress_bar
     from ops.store.layout import Layout
 
     with progress_bar("export", "videos") as progress:

@@ -84,7 +84,7 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
             raise configs.ConfigError("kinograph run", f"--recipe {name}", f"trains on dataset {of}", f"a recipe of {arguments.dataset}")
     size = {name: value for name in SAMPLE_WORLD if (value := getattr(arguments, name)) is not None}
 
-    from ops.flow import pending, set_aside
+    from ops.flow.recipe import pending, set_aside
     from ops.preflight.run import require
     from ops.store.layout import Layout
 
@@ -120,7 +120,7 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
 
 def _world(dataset: str, settings: configs.Settings, size: dict[str, int]) -> dict[str, int] | None:
     """The size of the sample world where this run makes it, before anything reads it."""
-    from ops.flow import figures_pending
+    from ops.flow.recipe import figures_pending
     from ops.store.layout import Layout
 
     return size if dataset == "figures" and figures_pending(Layout(settings.storage), size) else None
@@ -172,14 +172,14 @@ def _mlflow_ui(arguments: argparse.Namespace, settings: configs.Settings) -> int
 
 
 def _replace_process(command: list[str]) -> int:
-    from ops.environment import prepare_exec
+    from ops.compute.environment import prepare_exec
 
     prepare_exec()
     os.execv(command[0], command)
 
 
 def _predict(arguments: argparse.Namespace, settings: configs.Settings) -> int:
-    from ops.predict import main as predict
+    from ops.serving.predict import main as predict
 
     return predict(["--model", arguments.model, "--top", arguments.top, "--", *arguments.videos])
 

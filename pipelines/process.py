@@ -45,7 +45,7 @@ def guarded(command: Callable[[Any, configs.Settings], int], arguments: Any) -> 
 
 
 def _run(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int:
-    from ops.environment import HOME, check_locks, check_loopback, give_home
+    from ops.compute.environment import HOME, check_locks, check_loopback, give_home
 
     with prepared():
         settings = configs.settings()
@@ -106,7 +106,7 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 def prepared() -> Iterator[None]:
     """The environment in which commands run: what is empty is unset, temporary files have a place, nothing is imported from the
     working folder by processes that are started. Raises ValueError, naming the variable at fault."""
-    from ops.environment import check_temporary, private_folder, safe_path, settle_variables
+    from ops.compute.environment import check_temporary, private_folder, safe_path, settle_variables
     from ops.store.threads import threads_by_environment
 
     settle_variables()

@@ -79,7 +79,7 @@ def _sizes(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Layo
 
 
 def _gc(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Layout, found: list[Store], console: Console) -> int:
-    from ops.progress import progress_bar
+    from ops.compute.progress import progress_bar
     from ops.store.garbage import find_garbage
 
     table = _table(f"Garbage of {dataset.name}", "store", "arrays without a row", "temporary files", "whole store", "bytes")
@@ -98,7 +98,7 @@ def _gc(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Layout,
 
 
 def _verify(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Layout, found: list[Store], console: Console) -> int:
-    from ops.progress import progress_bar
+    from ops.compute.progress import progress_bar
     from ops.store.integrity import verify
 
     table = _table(f"Integrity of {dataset.name}", "store", "arrays", "bytes", "damaged")
@@ -120,7 +120,7 @@ def _verify(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Lay
 
 
 def _rebuild(arguments: argparse.Namespace, dataset: configs.Dataset, layout: Layout, found: list[Store], console: Console) -> int:
-    from ops.progress import progress_bar
+    from ops.compute.progress import progress_bar
     from ops.store.rebuild import rebuild
 
     columns = ("store", "arrays", "rows kept", "rows made", "rows dropped", "incomplete", "of other versions", "damaged ledgers")

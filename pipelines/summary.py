@@ -91,7 +91,7 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
 
 def _model_table(recipes: list[str], settings: configs.Settings) -> Table:
     """By what store and registry hold now, not by what Dagster was told once."""
-    from ops.flow import stands
+    from ops.flow.recipe import stands
     from ops.store.layout import Layout
 
     table = Table(title="Models", title_justify="left", header_style="bold")

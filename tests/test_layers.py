@@ -34,13 +34,20 @@ NEVER_IN_OPS = {"dagster", "assets", "pipelines"}
 HEAVY_IN_OPS = {
     "torch": (
         "ops/data/", "ops/evaluation/", "ops/features/network.py", "ops/tasks/", "ops/tracking/", "ops/training/",
-        "ops/zoo/kernel_cases.py",
-    ),  # fmt: skip
-    "ray": ("ops/features/actors.py", "ops/media/ray_engine.py", "ops/training/"),
-    "mlflow": ("ops/tracking/",),
+        "ops/benchmarks/kernel_cases.py",
+    ),
+    "ray": ("ops/compute/ray_engine.py", "ops/compute/cluster.py", "ops/features/actors.py", "ops/training/"),
+    "mlflow": ("ops/tasks/", "ops/tracking/"),
     "decord": ("ops/media/decord_reader.py",),
     "zarr": ("ops/store/",),
-}
+}  # fmt: skip
+# The rooms of ops, ground floor first: each imports from those before it only, functions' own imports and annotations counted. Who knows
+# no task asks a wing for its part by name: `ops.training.task.wing`.
+ROOMS = (
+    "files", "store", "compute", "media", "annotations", "data", "training", "tracking", "features", "evaluation", "synthetic", "preflight",
+    "tasks", "serving", "flow", "benchmarks", "doctor",
+)  # fmt: skip
+WINGS = {"parsing": {"recognition"}}  # the action of a parsed video is a recognition model's to say; else tasks do not know each other
 
 
 def _files(package: str) -> list[Path]:
@@ -100,6 +107,52 @@ def test_heavy_libraries_load_only_in_the_files_of_ops_that_need_them() -> None:
         if name in HEAVY_IN_OPS and not in_body and not path.relative_to(REPO).as_posix().startswith(HEAVY_IN_OPS[name])
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def _modules(path: Path) -> Iterator[tuple[str, int]]:
+    """(module of this project, line) of every import of a file, whoever runs it and when."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name.split(".")[0] in PACKAGES)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PACKAGES:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = (REPO / f"{inner.replace('.', '/')}.py").exists() or (REPO / inner.replace(".", "/")).is_dir()
+                yield inner if is_module else node.module, node.lineno
+
+
+def _module_of(path: Path) -> str:
+    return path.relative_to(REPO).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+
+
+def test_the_rooms_of_ops_are_those_of_the_plan() -> None:
+    rooms = {path.parent.name for path in (REPO / "ops").glob("*/__init__.py")}
+    assert rooms == set(ROOMS)
+    assert [path.name for path in (REPO / "ops").glob("*.py")] == ["__init__.py"]
+
+
+def test_imports_between_the_rooms_of_ops_run_one_way() -> None:
+    wrong = []
+    for path in _files("ops"):
+        own = _module_of(path).split(".")
+        for module, line in _modules(path):
+            other = module.split(".")
+            if other[0] != "ops" or len(other) == 1 or own == ["ops"]:
+                continue
+            if ROOMS.index(other[1]) > ROOMS.index(own[1]):
+                wrong.append(f"{path.relative_to(REPO)}:{line}: {own[1]} stands below {other[1]}")
+            if own[1] == other[1] == "tasks" and own[2] != other[2] and other[2] not in WINGS.get(own[2], ()):
+                wrong.append(f"{path.relative_to(REPO)}:{line}: the wing of {own[2]} knows that of {other[2]}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = {_module_of(path): {module for module, _ in _modules(path)} for package in PACKAGES for path in _files(package)}
+    free: set[str] = set()  # of circles: all that it imports is
+    while found := {module for module, needs in graph.items() if module not in free and not (needs & graph.keys()) - free - {module}}:
+        free |= found
+    left = sorted(graph.keys() - free)
+    assert not left, f"these files, or what they import, import each other: {', '.join(left)}"
 
 
 def test_the_guard_sees_what_it_must() -> None:

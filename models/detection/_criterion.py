@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from torch import Tensor
 
 from models.blocks.boxes import generalized_iou
 from models.blocks.matching import assign
+from models.detection._outputs import Detections
 from models.errors import ModelConfigError, ModelInputError
-
-if TYPE_CHECKING:
-    from models.detection.evad import Detections
 
 NO_PERSON = 0.1
 _SMALLEST = 1e-3  # pixels of a box's side: an empty box's overlap with another is no number

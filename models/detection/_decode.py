@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from models.detection.evad import Detections
+from models.detection._outputs import Detections
 
 
 class Persons(NamedTuple):

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from models.blocks.vit import sine_positions
 from models.checkpoints import PublishedWeightsError, read_checkpoint
+from models.detection._encoder import Encoder
 from models.starting import StartReport
 from models.weights import complaint, misfit, unwrap
-
-if TYPE_CHECKING:
-    from models.detection.evad import EVAD
 
 _POSITIONS = "pos_embed"
 # How the encoder's parts are called: by VideoMAE and V2, by MMAction2 (below `backbone.`), and by the recognition family here.
@@ -30,7 +28,13 @@ _SYNONYMS = (
 _NOT_USED = re.compile(r"^(decoder|encoder_to_decoder|mask_token|head|fc_norm|fc|cls_head|fc_dropout)(\.|$)")
 
 
-def load_videomae(model: EVAD, source: Mapping[str, Any] | str | Path) -> StartReport:
+class HasEncoder(Protocol):
+    """EVAD, as far as its encoder's weights are concerned."""
+
+    encoder: Encoder
+
+
+def load_videomae(model: HasEncoder, source: Mapping[str, Any] | str | Path) -> StartReport:
     """Starts the encoder from a VideoMAE or VideoMAE V2 checkpoint, of the pretraining or fine-tuned, of the official code, of MMAction2
     or of the recognition family `videomae`; a mapping of key to tensor or a .pth, .pt or .safetensors file.
 

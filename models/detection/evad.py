@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from models.detection._actions import ActionBranch
 from models.detection._criterion import NO_PERSON, Counts, Criterion, Losses, Target, Weights, counts, match
 from models.detection._decode import Persons, decode
 from models.detection._encoder import TUBELET, Encoder
+from models.detection._outputs import Detections
 from models.detection._pretrained import load_videomae
 from models.errors import ModelConfigError, ModelInputError, require_clip, require_int, require_one_of, require_rate
 
@@ -140,16 +140,6 @@ TINY = Config(
     stages=2, hidden=16, dynamic=8, feedforward=32, decoder_width=16, decoder_depth=2, decoder_heads=2, action_hidden=32,
 )  # fmt: skip
 TINY_INPUT = (3, 8, 64, 96)
-
-
-class Detections(NamedTuple):
-    """Everything EVAD says of a batch of clips, Q proposals each. The last entry of a list is the answer, the others are for training."""
-
-    person_logits: list[Tensor]  # of each stage (B, Q, 2): person, nothing
-    boxes: list[Tensor]  # of each stage (B, Q, 4) xyxy in pixels of the input, not clipped to the image; float32 at least
-    action_logits: list[Tensor]  # of each decoder block (B, Q, classes), of the last stage's boxes
-    sizes: Tensor  # (B, 2) float: height and width of the unpadded images, in pixels
-    kept: Tensor  # (B, K) int64: tokens that were kept, numbered in time order without the key frame's
 
 
 class Head(nn.Module):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.errors import ModelConfigError, ModelInputError
-
-if TYPE_CHECKING:
-    from models.localization.actionformer import Pyramid
+from models.localization._outputs import Pyramid
 
 _TIE = 1e-3  # segments whose lengths differ by less are equally short
 _EPSILON = 1e-8

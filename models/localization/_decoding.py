@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from models.blocks.nms1d import METHODS, suppress
 from models.errors import ModelConfigError, require_int, require_one_of, require_rate
-
-if TYPE_CHECKING:
-    from models.localization.actionformer import Pyramid
+from models.localization._outputs import Pyramid
 
 
 class Candidates(NamedTuple):

@@ -19,6 +19,7 @@ from models.errors import ModelConfigError, ModelInputError, require_int, requir
 from models.localization._criterion import Criterion, Losses, Targets, assign_targets, next_normaliser, points
 from models.localization._decoding import Candidates, Decoding, decode, fuse_scores, in_seconds, suppress_candidates
 from models.localization._layers import Block, Embedding, Head, IdentityNeck, PyramidNeck, Span, joined
+from models.localization._outputs import Pyramid
 
 __all__ = [
     "TINY", "ActionFormer", "Batch", "Candidates", "Config", "Criterion", "Decoding", "Losses", "Pyramid", "Targets", "assign_targets",
@@ -150,18 +151,6 @@ def _require_windows(value: Any, levels: int) -> None:
 TINY = Config(
     num_classes=5, input_dims=24, width=16, heads=2, windows=(5, 5, -1), ranges=((0, 4), (2, 8), (4, 10000)), positions=True, max_length=64,
 )  # fmt: skip
-
-
-class Pyramid(NamedTuple):
-    """What every point says, per level l (stride 2^l on the feature grid); levels are as long as the padded input divided by the stride.
-
-    logits: (B, T_l, classes) before the sigmoid. offsets: (B, T_l, 2), distances to start and end in units of the level's stride, >= 0.
-    valid: (B, T_l) bool, False at padding, where logits and offsets are exactly 0.
-    """
-
-    logits: list[Tensor]
-    offsets: list[Tensor]
-    valid: list[Tensor]
 
 
 class Batch(NamedTuple):

@@ -22,9 +22,9 @@ from ops.annotations.read import Joined, Reading, join, read_files
 from ops.annotations.report import refusal
 from ops.annotations.rows import Problem
 from ops.annotations.vocabulary import AnnotationError
-from ops.media.buckets import stem_of
+from ops.files.storage import FileInfo, exists
 from ops.media.listing import Listing, list_videos
-from ops.store.files import FileInfo, exists
+from ops.store.buckets import stem_of
 from ops.store.layout import Layout
 from ops.store.tables import VIDEOS, read_tables
 

@@ -18,7 +18,7 @@ from ops.annotations.lines import LINE_LIMIT
 from ops.annotations.read import folder, format_module, tables_of
 from ops.annotations.rows import Context, NoGoodRow, Read, TemplateError
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, parse
-from ops.store.files import FileInfo, StorageError, list_files, read_bytes
+from ops.files.storage import FileInfo, StorageError, list_files, read_bytes
 
 HEAD = 65_536  # bytes of a file that a format may look at
 FILES_TRIED = 40  # of a folder

@@ -13,8 +13,8 @@ from configs.schema import BUCKETS, Dataset, TableName
 from ops.annotations.report import Coverage
 from ops.annotations.rows import Entry, Fault, Problem
 from ops.annotations.vocabulary import AnnotationError, Vocabulary
-from ops.media.buckets import bucket_of
-from ops.store.files import exists
+from ops.files.storage import exists
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.tables import ENTRIES, VIDEOS, read_tables
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from configs.schema import TableName
 from ops.annotations.join import POSITIONS, Videos
-from ops.media.pool import Job, quiet_stderr, run_jobs
-from ops.store.files import FileInfo
+from ops.compute.pool import Job, quiet_stderr, run_jobs
+from ops.files.storage import FileInfo
 
 SAMPLE = 12  # videos of a table
 DEADLINE_S = 20.0  # for each; a worker that takes longer is killed, and the length stays unknown

@@ -40,7 +40,7 @@ from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
 from ops.annotations.times import unit_questions, with_said
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
-from ops.store.files import list_files, read_bytes, remove
+from ops.files.storage import list_files, read_bytes, remove
 from ops.store.layout import Layout
 from ops.store.tables import EXCLUDED, write_table
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from ops.compute.environment import Context, ended, workers_context
 from ops.data.buffers import Blocks, Mirror, serve_from
-from ops.environment import Context, ended, workers_context
 from ops.store.threads import decode_threads, set_decode_threads
 
 AHEAD = 2  # batches that each process has in hand

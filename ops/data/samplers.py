@@ -3,7 +3,7 @@
 Every rule is that of the original code of the family that published it, down to its roundings (`np.round` rounds half to even, a
 cast cuts towards zero) and its ends (`high` of a draw is excluded). A clip is a number of snippets of `clip_len` frames,
 `frame_interval` apart; training places them at random, testing by a fixed rule. Indices count from the clip's own first frame: a
-clip inside a longer video, or on a clock, is a list of frames (`ops.data.clock`) that these indices choose from.
+clip inside a longer video, or on a clock, is a list of frames (`ops.data.timeline`) that these indices choose from.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import configs
 from configs.settings import Settings
 from ops.doctor.finding import Finding, good, wrong
-from ops.tasks.cases import Case, of_miniature, of_recipe
+from ops.training.cases import Case, of_miniature, of_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -27,7 +27,7 @@ def local(settings: Settings) -> Iterator[Finding]:
 
 def stored(settings: Settings) -> Iterator[Finding]:
     """At the configured storage."""
-    from ops.store.files import exists, is_local, remove
+    from ops.files.storage import exists, is_local, remove
 
     there = exists(settings.storage)
     uri = f"{settings.storage}/{PROBE}/{uuid.uuid4().hex[:12]}"
@@ -40,7 +40,7 @@ def stored(settings: Settings) -> Iterator[Finding]:
 
 
 def _forget_empty(uri: str, storage: str, keep_storage: bool) -> None:
-    from ops.store.files import local_path
+    from ops.files.storage import local_path
 
     with suppress(OSError):  # not empty: another's
         local_path(uri).parent.rmdir()
@@ -63,9 +63,9 @@ def _round_trip(uri: str, frames: np.ndarray, codec: str) -> str:
     """What is wrong with an array that was written there; "" where nothing is."""
     import zarr
 
-    from ops.store.files import is_local
+    from ops.files.objects import bucket_store
+    from ops.files.storage import is_local
     from ops.store.frames import write_frames
-    from ops.store.objects import bucket_store
     from ops.store.reader import FrameReader
 
     write_frames(uri, frames, Frames.model_validate({"codec": codec, "frames_per_shard": 8}), {"fps": 25.0})

@@ -15,7 +15,7 @@ DATA = bytes(range(256)) * 16
 
 def check(settings: Settings) -> Iterator[Finding]:
     """Write, create once only, list, read a range, delete."""
-    from ops.store.files import endpoint, list_files, read_bytes, remove, write_bytes
+    from ops.files.storage import endpoint, list_files, read_bytes, remove, write_bytes
 
     where = f"{settings.storage} at {shown(endpoint() or 'Amazon')}"
     folder = f"{settings.storage}/{PROBE}/{uuid.uuid4().hex[:12]}"
@@ -55,7 +55,7 @@ def _ranges(folder: str) -> Finding:
     import obstore
     from obstore.exceptions import BaseError
 
-    from ops.store.objects import bucket_store
+    from ops.files.objects import bucket_store
 
     store, key = bucket_store(f"{folder}/data")
     begins, ends, reason = [10, 1000, 4000], [20, 1500, 4096], ""

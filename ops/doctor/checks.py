@@ -8,7 +8,7 @@ import configs
 from configs.schema import TASKS, ConfigError
 from configs.settings import Settings
 from ops.doctor.finding import Check
-from ops.store.files import is_local
+from ops.files.storage import is_local
 
 GROUPS = ("machine", "software", "folders", "arithmetic", "decoders", "storage", "Ray", "MLflow")
 DEMO = ("tsn_tiny_figures", "tsm_tiny_figures", "actionformer_tiny_figures", "evad_tiny_figures", "apct_tiny_figures")

@@ -21,7 +21,7 @@ TIMES_S = 1e-3
 
 def check(settings: Settings) -> Iterator[Finding]:
     """Encode the clip with PyAV, decode it with each decoder."""
-    from ops.figures.encode import Coding, write_mp4
+    from ops.media.encode import Coding, write_mp4
 
     with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
         path = Path(folder, "numbered.mp4")

@@ -13,7 +13,7 @@ from pathlib import Path
 from configs.schema import ConfigError
 from configs.settings import Settings
 from ops.doctor.finding import Finding, good, note, wrong
-from ops.store.files import is_local, local_path, read_bytes, remove, write_bytes
+from ops.files.storage import is_local, local_path, read_bytes, remove, write_bytes
 
 LITTLE_GB = 5.0  # the demo's frames, models and records take about two
 SOCKET_CHARS = 107  # sun_path of Linux
@@ -141,7 +141,7 @@ def temporary(settings: Settings) -> Iterator[Finding]:
 
 def processes(settings: Settings) -> Iterator[Finding]:
     """What processes of one machine share: locks in memory, and the loopback device."""
-    from ops.environment import check_locks, check_loopback
+    from ops.compute.environment import check_locks, check_loopback
 
     for name, check in (("shared locks", check_locks), ("loopback", check_loopback)):
         try:

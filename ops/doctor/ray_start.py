@@ -19,7 +19,7 @@ def check(settings: Settings) -> Iterator[Finding]:
     """Connect as a training does, run one task, and let go."""
     import ray
 
-    from ops.training.cluster import connect
+    from ops.compute.cluster import connect
 
     connect(settings, Scale(num_workers=1, cpus_per_worker=1))
     try:

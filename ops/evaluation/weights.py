@@ -14,11 +14,11 @@ from torch import nn
 import configs
 import models
 from configs.schema import ConfigError, Frames, Provenance, Recipe, content_hash
-from ops.evaluation.kept import Evaluation, Record
-from ops.store.files import local_copy, sha256_of
-from ops.tasks.protocol import Vocabulary
-from ops.training.runs import PROVENANCE
-from ops.training.variants import compiling
+from ops.evaluation.cache import Evaluation, Record
+from ops.files.storage import local_copy, sha256_of
+from ops.training.model_setup import compiling
+from ops.training.run_folder import PROVENANCE
+from ops.training.task import Vocabulary
 
 R = TypeVar("R", bound=Recipe)
 

@@ -26,7 +26,7 @@ def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settin
     import ray
     from ray.exceptions import RayActorError, RayTaskError
 
-    from ops.training.cluster import connect
+    from ops.compute.cluster import connect
 
     connect(settings, Scale(num_workers=1, cpus_per_worker=1))
     team = Team(ray, sources, len(jobs))

@@ -18,8 +18,8 @@ from ops.features.imported import ImportJob, Named
 from ops.features.jobs import ExtractJob, Job, Outcome
 from ops.features.listing import stamp
 from ops.features.wanted import Wanted
-from ops.media.buckets import bucket_of
-from ops.store.files import list_files, read_bytes, write_bytes
+from ops.files.storage import list_files, read_bytes, write_bytes
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger, read_ledger
 from ops.store.manifest import journal_of

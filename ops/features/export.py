@@ -14,8 +14,8 @@ import numpy as np
 
 from configs.schema import Features
 from ops.features.materialize import FeaturesError, Row, read_rows
-from ops.features.store import FeatureReader
-from ops.store.files import write_bytes
+from ops.files.storage import write_bytes
+from ops.store.features import FeatureReader
 from ops.store.layout import Layout, below
 
 WRITERS = 8

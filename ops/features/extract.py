@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from ops.features.grid import clock, end_of, window_frames
+from ops.data.feature_grid import clock, end_of, window_frames
 from ops.features.jobs import ExtractJob, Outcome, refused, stored
 from ops.features.network import Network, Source, device
-from ops.features.store import write_features
 from ops.features.windows import View, batches
+from ops.store.features import write_features
 from ops.store.reader import FrameReader, FrameReadError
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from configs.schema import FeatureFiles
 from ops.features.files import FeatureFileError, joined, read_stream
 from ops.features.jobs import Job, Outcome, refused, stored
-from ops.features.store import write_features
-from ops.store.files import FileInfo, read_bytes
+from ops.files.storage import FileInfo, read_bytes
+from ops.store.features import write_features
 
 READERS = 8
 Named = tuple[FeatureFiles, str, tuple[FileInfo, ...]]  # a stream, the path its template gives, the files there

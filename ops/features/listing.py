@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow.compute as pc
 
 from configs.schema import ConfigError, Dataset, FeatureFiles, content_hash
-from ops.store.files import FileInfo, list_files
+from ops.files.storage import FileInfo, list_files
 from ops.store.layout import Layout
 from ops.store.tables import read_table
 

@@ -20,7 +20,7 @@ from configs.settings import Settings
 from ops.features.bucket import Bucket, Row, open_buckets
 from ops.features.jobs import Job, Outcome
 from ops.features.wanted import STRANGER, Wanted, from_files, from_frames
-from ops.store.files import StorageError
+from ops.files.storage import StorageError
 from ops.store.layout import Layout
 from ops.store.ledger import read_ledgers
 from ops.store.tables import FEATURES, read_table

@@ -20,7 +20,7 @@ from configs.schema import ConfigError, Extraction, Extractor, RecognitionRecipe
 from configs.settings import Settings
 from models.weights import load_published
 from ops.data.transforms import check, fixed_views
-from ops.store.files import local_copy, read_bytes, sha256_of
+from ops.files.storage import local_copy, read_bytes, sha256_of
 
 PIXELS = ("short_side", "crop", "interpolation", "mean", "std")
 
@@ -130,7 +130,7 @@ def _is_place(model: str) -> bool:
 def _from_registry(model: str, settings: Settings) -> _Found:
     from ops.tracking.artifacts import MissingModelError, downloaded, located
     from ops.tracking.connect import shown
-    from ops.training.runs import RECIPE, WEIGHTS
+    from ops.training.run_folder import RECIPE, WEIGHTS
 
     try:
         version = located(model, settings).version

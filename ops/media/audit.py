@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from configs.schema import Dataset, content_hash
-from ops.media.buckets import bucket_of
+from ops.compute.pool import Job, quiet_stderr, run_jobs
+from ops.files.storage import StorageError, local_copy
 from ops.media.decoding import unforeseen
-from ops.media.pool import Job, quiet_stderr, run_jobs
-from ops.store.files import StorageError, local_copy
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader, FrameReadError
@@ -84,7 +84,7 @@ def check_video(row: dict[str, Any], attempt: str) -> tuple[int | None, str]:
 
 def compare(path: Path, reader: FrameReader, decoder: str, only_pyav: bool = False) -> tuple[int, str]:
     """As `check_video`, of an array and its source. Raises DecodeError, FrameReadError."""
-    from ops.media.confirm import first_difference, thinned
+    from ops.media.cross_check import first_difference, thinned
     from ops.media.decode import decode, decoders_for
     from ops.media.probe import inspect
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from configs.schema import Dataset
+from ops.compute.pool import Job, Outcome
+from ops.files.patience import patient
+from ops.files.storage import StorageError, exists, is_local
 from ops.media.plan import Plan
-from ops.media.pool import Job, Outcome
-from ops.media.store_video import StoreJob
-from ops.store.files import StorageError, exists, is_local
+from ops.media.store_job import StoreJob
 from ops.store.layout import Layout
 from ops.store.manifest import journal_of
-from ops.store.patience import patient
 
 GROUP = 256  # videos whose arrays are written down in the journal together
 SLOWEST_FRAME_S = 0.25  # a 720p frame on a machine that has too much else to do

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset, content_hash
-from ops.media.buckets import bucket_of_file
 from ops.media.ingest import DatasetError
 from ops.media.listing import list_videos
 from ops.media.plan import plan_bucket
+from ops.store.buckets import bucket_of_file
 from ops.store.layout import Layout
 from ops.store.tables import read_table
 

@@ -14,15 +14,15 @@ import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
-from ops.media.buckets import bucket_of_file, stem_of
+from ops.compute.engine import Engine, run_anywhere
+from ops.compute.pool import Job, quiet_stderr
+from ops.files.patience import patient
+from ops.files.storage import FileInfo, StorageError, exists, local_copy, remove, sha256_of
 from ops.media.decoding import unforeseen
-from ops.media.engine import Engine, run_anywhere
 from ops.media.listing import list_videos
-from ops.media.pool import Job, quiet_stderr
-from ops.store.files import FileInfo, StorageError, exists, local_copy, remove, sha256_of
+from ops.store.buckets import bucket_of_file, stem_of
 from ops.store.layout import Layout, is_safe
 from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
-from ops.store.patience import patient
 from ops.store.tables import VIDEOS, read_table, write_table
 
 Progress = Callable[[int, int], None]
@@ -69,7 +69,7 @@ def ingest(
     A video's id is its path below the videos folder without the ending. Of several usable files with one id the first by path keeps
     it; the others, and unusable files beside a usable one, get their full path as id. A file's bucket is that of its path without
     the ending. What was probed is kept as it comes, so that a run cut short costs the files under way. `engine` and `ray_address` are
-    `ops.media.engine.run_anywhere`'s. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
+    `ops.compute.engine.run_anywhere`'s. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
     lease.Busy where another run probes files of one of the buckets; StorageError.
     """
     start = time.monotonic()

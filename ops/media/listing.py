@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ops.store.files import FileInfo, list_files
+from ops.files.storage import FileInfo, list_files
 
 # What systems, archives, downloaders and players leave beside films, by name; all in small letters
 _SYSTEM_NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".localized", ".nomedia", ".hidden", "icon\r"}

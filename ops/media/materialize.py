@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset
+from ops.compute.engine import Engine, run_anywhere
+from ops.compute.pool import Outcome
+from ops.files.storage import StorageError, list_files
 from ops.media.bucket_work import BucketWork
-from ops.media.engine import Engine, run_anywhere
 from ops.media.plan import Plan, plan_bucket, plan_buckets
-from ops.media.pool import Outcome
 from ops.media.store_video import store_video
-from ops.store.files import StorageError, list_files
 from ops.store.layout import Layout
 from ops.store.lease import Busy
 
@@ -58,7 +58,7 @@ def materialize(
     A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times its duration; more for many or
     large frames) is tried once more and then quarantined; the others go on. A quarantined video stays so until its content, the frames
     configuration or the code changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
-    `ray_address` are `ops.media.engine.run_anywhere`'s. Raises DatasetError where ingest has not run, lease.Busy where another run
+    `ray_address` are `ops.compute.engine.run_anywhere`'s. Raises DatasetError where ingest has not run, lease.Busy where another run
     works on one of the buckets, and StorageError for a store that goes on failing; what was finished is kept.
     """
     start = time.monotonic()

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from configs.schema import Dataset
+from ops.files.storage import read_bytes
 from ops.media.ingest import DatasetError
-from ops.store.files import read_bytes
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger
 from ops.store.manifest import frames_key, frames_keys

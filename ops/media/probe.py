@@ -13,13 +13,13 @@ from typing import Any
 import av
 import numpy as np
 
+from ops.compute.pool import Stderr
 from ops.media.boxes import auxiliary_tracks
 from ops.media.colours import DEFAULT, PLAIN, PRIMARIES, RANGES, SPACES, TRANSFERS, matrix_of, without_table
 from ops.media.containers import A_PICTURE, first_bytes, is_still, no_video, not_listed, open_film, signature
 from ops.media.damage import damage_in, outspoken
 from ops.media.headers import HEAD_BYTES, Headers, needs_others
 from ops.media.orientation import NoQuarterTurn, Orientation, orientation_of
-from ops.media.pool import Stderr
 from ops.media.times import NEVER, packets_in_order
 from ops.media.whole import Ending, ending, joined_behind
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ops.media.confirm import Disagreement, Sample, Verdict, confirm, first_difference, sample_of
+from ops.compute.pool import Stderr
+from ops.media.cross_check import Disagreement, Sample, Verdict, confirm, first_difference, sample_of
 from ops.media.damage import Ear, damage_in, outspoken
 from ops.media.decode import attributes, decode, mean_fps
 from ops.media.decoding import DecodeError, Decoding
-from ops.media.pool import Stderr
 from ops.media.probe import Facts
+from ops.media.store_job import StoreJob
 from ops.store.frames import write_frames
-
-if TYPE_CHECKING:
-    from ops.media.store_video import StoreJob
 
 
 class NotConfirmed(Disagreement):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.schema import Frames
+from ops.compute.pool import Stderr, quiet_stderr
+from ops.files.storage import StorageError, local_copy, sha256_of
 from ops.media.decoding import unforeseen
-from ops.media.pool import Stderr, quiet_stderr
-from ops.store.files import StorageError, local_copy, sha256_of
+from ops.media.store_job import StoreJob
 from ops.store.frames import MAX_JPEG_SIDE
 
 if TYPE_CHECKING:
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about the decoder
-
-
-@dataclass(frozen=True)
-class StoreJob:
-    """What a worker needs to store one video."""
-
-    video_id: str
-    source: str
-    sha256: str
-    uri: str
-    frames: Frames
-    threads: int
 
 
 def store_video(payload: tuple[StoreJob, int, Row], attempt: str) -> Row:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
+from ops.files.storage import StorageError
 from ops.preflight.facts import Facts
-from ops.store.files import StorageError
 from ops.store.layout import Layout
 
 IN_GENERAL = ("recipe", "")  # how deeper functions call whatever recipe they were given

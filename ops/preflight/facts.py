@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from configs.schema import Dataset, TableName
 from ops.annotations.vocabulary import Vocabulary
-from ops.store.files import exists, read_bytes
+from ops.files.storage import exists, read_bytes
 from ops.store.layout import Layout
 
 FILMS_LOOKED_AT, FRAMES_APART = 60, 4  # after 40 of the films no state is new
@@ -53,10 +53,10 @@ def facts_of(dataset: Dataset, layout: Layout, world: Mapping[str, int] | None =
 
 def _other_files(dataset: Dataset, layout: Layout) -> bool:
     """Whether the annotation files are others than those that the tables were read from."""
-    from ops.flow import _read_sources, _sources
+    from ops.annotations.sources import read_sources, sources
 
-    noted = _read_sources(dataset, layout)
-    return noted is not None and noted != _sources(dataset, layout)
+    noted = read_sources(dataset, layout)
+    return noted is not None and noted != sources(dataset, layout)
 
 
 def _tables(dataset: Dataset) -> list[TableName]:
@@ -64,9 +64,9 @@ def _tables(dataset: Dataset) -> list[TableName]:
 
 
 def _of_sample_world(dataset: Dataset, size: Mapping[str, int]) -> Facts:
-    from ops.figures.actions import LABELS, PAIRS
-    from ops.figures.films import SCENE_ACTIONS
-    from ops.figures.skeleton import PARTS
+    from ops.synthetic.actions import LABELS, PAIRS
+    from ops.synthetic.films import SCENE_ACTIONS
+    from ops.synthetic.skeleton import PARTS
 
     words: dict[tuple[TableName, str], Vocabulary] = {
         **{(table, "label"): Vocabulary(tuple(LABELS), tuple(range(len(LABELS)))) for table in ("clips", "segments", "parts")},  # type: ignore[misc]
@@ -121,7 +121,7 @@ def _pairs(dataset: Dataset, layout: Layout) -> tuple[tuple[str, str], ...]:
     """Labels that are each other played backwards; what is wrong with their file is told at its own place."""
     import json
 
-    from ops.evaluation.scores import PAIRS_FILE
+    from ops.annotations.time_order import PAIRS_FILE
 
     try:
         return tuple((one, other) for one, other in json.loads(read_bytes(f"{layout.dataset_root(dataset)}/{PAIRS_FILE}")))
@@ -131,9 +131,8 @@ def _pairs(dataset: Dataset, layout: Layout) -> tuple[tuple[str, str], ...]:
 
 def _states_of_sample_world(size: Mapping[str, int]) -> tuple[str, ...]:
     """States that parts have in it; () where too few of its films are annotated for all to be there."""
-    from ops.figures.dataset import film_of, jobs, world_of
-    from ops.figures.states import part_states
-    from ops.flow import figures_size
+    from ops.synthetic.dataset import figures_size, film_of, jobs, world_of
+    from ops.synthetic.states import part_states
 
     wanted = figures_size(**size)
     annotated = [job for job in jobs(wanted) if job.parts][:FILMS_LOOKED_AT]
@@ -149,7 +148,6 @@ def _states_of_sample_world(size: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _videos_of_sample_world(size: Mapping[str, int]) -> int:
-    from ops.figures.dataset import jobs
-    from ops.flow import figures_size
+    from ops.synthetic.dataset import figures_size, jobs
 
     return len(jobs(figures_size(**size)))

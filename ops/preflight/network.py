@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import models
 from configs.schema import ConfigError
 from ops.preflight.about import About
-from ops.tasks.cases import of_recipe
+from ops.training.cases import of_recipe
+from ops.training.task import wing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,8 +41,8 @@ def optimizer(about: About) -> Iterator[ConfigError]:
     """Its options go together and name what the network has."""
     import torch
 
+    from ops.training.model_setup import recomputing, settle_norms
     from ops.training.optim import build_optimizer, parameter_groups
-    from ops.training.variants import recomputing, settle_norms
 
     recipe = about.recipe
     model = on_meta(about)
@@ -57,9 +58,9 @@ def scale(about: About) -> Iterator[ConfigError]:
     """Workers, precision and devices that this machine or the cluster has."""
     import torch
 
+    from ops.training.batch_sampler import BatchPlan
     from ops.training.loop import _check_precision
-    from ops.training.plan import BatchPlan
-    from ops.training.variants import check_compiler, synchronised
+    from ops.training.model_setup import check_compiler, synchronised
 
     recipe, own = about.recipe, about.recipe.scale
     device = torch.device("cuda" if own.use_gpu else "cpu")
@@ -87,10 +88,8 @@ def start(about: About) -> Iterator[ConfigError]:
         if training.init_head is not None:
             yield about.wrong("training.init_head", "a section", "nothing without init_from: there is no checkpoint to take a head from")
         return
-    from importlib import import_module
-
     try:
-        import_module(f"ops.preflight.{about.recipe.task}").start(about)
+        wing(about.recipe.task, "preflight").start(about)
     except FileNotFoundError as error:
         yield about.wrong("training.init_from", training.init_from, f"an existing checkpoint ({error.strerror or error})")
     except ConfigError:
@@ -98,6 +97,6 @@ def start(about: About) -> Iterator[ConfigError]:
     except (ValueError, OSError) as error:
         yield about.wrong("training.init_from", training.init_from, f"weights that fit: {' '.join(str(error).split())[:500]}")
     if training.head_scale is not None:
-        from ops.tasks.initial import scale_head
+        from ops.training.init_weights import scale_head
 
         scale_head(on_meta(about), training.head_scale, about.recipe)

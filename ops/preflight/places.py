@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, ConfigError
+from ops.files.storage import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.preflight.about import About
-from ops.store.files import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.store.ledger import read_ledgers
 from ops.store.tables import MANIFEST
 
@@ -125,7 +125,7 @@ def registry(about: About) -> Iterator[ConfigError]:
 def cluster(about: About) -> Iterator[ConfigError]:
     """Ray, where an address is named, is there."""
     if about.settings.ray_address:
-        from ops.training.cluster import _knock
+        from ops.compute.cluster import _knock
 
         _knock(about.settings.ray_address)
     yield from ()

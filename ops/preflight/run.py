@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import import_module
 
 import configs
 from configs.schema import ConfigError, Recipe
@@ -12,6 +11,7 @@ from ops.preflight import network, places, settings
 from ops.preflight.about import About, Part, gathered
 from ops.preflight.facts import Facts, facts_of
 from ops.store.layout import Layout
+from ops.training.task import wing
 
 
 class PreflightError(ValueError):
@@ -91,7 +91,7 @@ def _place(recipe: Recipe) -> str:
 
 
 def _parts(recipe: Recipe) -> list[Part]:
-    own = import_module(f"ops.preflight.{recipe.task}").PARTS
+    own = wing(recipe.task, "preflight").PARTS
     whole = (settings.numbers, settings.times, network.built)
     fitting = (settings.gate, settings.registered_model, network.scale, network.optimizer, network.shapes, network.start)
     return [*whole, *own, *fitting, places.storage, places.disk, places.tracking, places.registry, places.cluster]
@@ -99,8 +99,8 @@ def _parts(recipe: Recipe) -> list[Part]:
 
 def _as_trained(about: About) -> list[ConfigError]:
     """The task's own check on the data as it is stored."""
-    from ops.tasks.protocol import build
     from ops.training.loop import check_recipe
+    from ops.training.task import build
 
     task = build(about.recipe, about.layout, about.dataset)
     task.check()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 from configs.schema import ConfigError
 from ops.preflight.about import About
+from ops.training.task import wing
 
 HIGHEST = 1.0  # every metric of every task is a share
 NOT_OF_A_MODEL = {"chance"}  # numbers among the metrics that no training moves
@@ -56,7 +56,7 @@ def times(about: About) -> Iterator[ConfigError]:
 def gate(about: About) -> Iterator[ConfigError]:
     """The gate reads a metric that the task's evaluation has, at a height that can be reached."""
     asked = about.recipe.gate
-    known = set(import_module(f"ops.preflight.{about.recipe.task}").metrics(about)) - NOT_OF_A_MODEL
+    known = set(wing(about.recipe.task, "preflight").metrics(about)) - NOT_OF_A_MODEL
     if known and asked.metric not in known:
         yield about.wrong("gate.metric", asked.metric, ", ".join(sorted(known, key=lambda name: ("/" in name, name))))
     if not asked.floor < HIGHEST:
@@ -81,7 +81,7 @@ def registered_model(about: About) -> Iterator[ConfigError]:
 
 def champion(about: About) -> Iterator[ConfigError]:
     """The champion that the new version will face is of the same task."""
-    from ops.evaluation.scoring import read_recipe
+    from ops.evaluation.gate import read_recipe
     from ops.tracking.model import RECIPE
     from ops.tracking.names import unusable_model_name
     from ops.tracking.registry import GateError, opponent

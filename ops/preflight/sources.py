@@ -9,9 +9,9 @@ from itertools import product
 import configs
 import models
 from configs.schema import ConfigError, Extraction, Features, Recipe, RecognitionRecipe
+from ops.files.storage import exists, list_files
 from ops.preflight.about import About
 from ops.preflight.places import _not_made
-from ops.store.files import exists, list_files
 
 ALIAS = re.compile(r"models:/([^/@]+)@([\w-]+)$")
 
@@ -69,7 +69,7 @@ def widths(about: About, extraction: Extraction) -> set[int]:
 def _width(recipe: Recipe) -> set[int]:
     import torch
 
-    from ops.tasks.cases import of_recipe
+    from ops.training.cases import of_recipe
 
     if not isinstance(recipe, RecognitionRecipe):
         return set()

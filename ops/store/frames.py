@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import Frames
-from ops.store.files import remove, write_bytes
+from ops.files.storage import remove, write_bytes
 from ops.store.shards import pack, with_checksum
 
 ZSTD_LEVEL = 3

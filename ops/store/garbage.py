@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ops.media.buckets import bucket_of, bucket_of_file
-from ops.store.files import TEMPORARY, is_local, list_files, local_path, remove
+from ops.files.storage import TEMPORARY, is_local, list_files, local_path, remove
+from ops.store.buckets import bucket_of, bucket_of_file
 from ops.store.ledger import read_ledgers
 from ops.store.stores import Hold, Store, arrays_of, journaled, running, video_of
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from ops.store.files import FileInfo, StorageError, list_files, read_bytes
+from ops.files.storage import FileInfo, StorageError, list_files, read_bytes
 from ops.store.ledger import Ledger, read_ledger
 from ops.store.reader import FrameReader, FrameReadError
 from ops.store.shards import index_bytes, parse_index, without_checksum

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from configs.schema import ConfigError, Dataset, TableName
-from ops.store.files import StorageError
+from ops.files.storage import StorageError
 
 UNSAFE_PARTS = r"(^|/)\.{0,2}(/|$)|[\\\x00]"  # of a path: '', '.' and '..', backslashes and NUL; for `re` and Arrow's RE2 alike
 ARRAY_NAME = r"^[^./\\\x00][^/\\\x00]*\.zarr$"

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from ops.store.files import StorageError, filesystem, is_local, local_path, read_bytes, remove, retry, sync_folder, write_bytes
+from ops.files.storage import StorageError, filesystem, is_local, local_path, read_bytes, remove, retry, sync_folder, write_bytes
 
 BEAT_S = 10.0
 STALE_S = 45.0  # a holder on another machine that does not beat for so long is gone

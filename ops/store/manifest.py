@@ -12,10 +12,10 @@ import pyarrow as pa
 
 from configs.schema import BUCKETS, Dataset, content_hash
 from configs.versions import FRAMES
-from ops.store.files import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
+from ops.files.patience import patient
+from ops.files.storage import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.store.layout import Layout, array_below, arrays_of_ledger
 from ops.store.ledger import read_ledgers
-from ops.store.patience import patient
 from ops.store.tables import MANIFEST
 
 REMOVERS = 16

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ops.store.files import StorageError, is_local, local_path, read_bytes, retry
+from ops.files.storage import StorageError, is_local, local_path, read_bytes, retry
 from ops.store.manifest import read_manifest
 from ops.store.shards import index_bytes, parse_index, without_checksum
 from ops.store.threads import side_by_side
@@ -246,7 +246,7 @@ def _request(uri: str, action: Callable[[Any, str], T]) -> T:
     """Runs an obstore request with our retries. Raises FileNotFoundError, StorageError."""
     from obstore.exceptions import NotFoundError
 
-    from ops.store.objects import bucket_store
+    from ops.files.objects import bucket_store
 
     store, key = bucket_store(uri)
 

@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from configs.schema import BUCKETS, Dataset
-from ops.media.buckets import bucket_of, bucket_of_file
-from ops.store.files import FileInfo, list_files, read_bytes
+from ops.files.storage import FileInfo, list_files, read_bytes
+from ops.store.buckets import bucket_of, bucket_of_file
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger, LedgerError
 from ops.store.manifest import frames_key

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from configs.schema import BUCKETS
-from ops.store.files import FileInfo, filesystem, is_local, local_path, retry
+from ops.files.storage import FileInfo, filesystem, is_local, local_path, retry
 from ops.store.layout import Layout
 from ops.store.lease import Busy, holder, lives
 from ops.store.ledger import Ledger, lease_uri

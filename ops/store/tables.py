@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ops.store.files import StorageError, read_bytes, write_bytes
+from ops.files.storage import StorageError, read_bytes, write_bytes
 
 _TEXT, _I32, _I64, _F32, _F64 = pa.string(), pa.int32(), pa.int64(), pa.float32(), pa.float64()
 

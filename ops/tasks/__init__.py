@@ -1,5 +1,5 @@
-"""One module per task; each exports `build(recipe, layout, dataset) -> Task` (see `ops.tasks.protocol`)."""
+"""One module per task; each exports `build(recipe, layout, dataset) -> Task` (see `ops.training.task`)."""
 
-from ops.tasks.protocol import Task, build
+from ops.training.task import Task, build
 
 __all__ = ["Task", "build"]

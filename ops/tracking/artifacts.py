@@ -16,9 +16,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from configs.schema import Pinned
 from configs.settings import Settings
-from ops.store.files import sha256_of
+from ops.files.storage import sha256_of
 from ops.tracking.connect import absolute, reader, shown
-from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
+from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
 
 WEIGHTS_SHA256 = "kinograph.weights_sha256"
 FILES = "kinograph.files"  # tag: JSON, name -> [bytes, sha256]

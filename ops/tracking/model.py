@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import tempfile
@@ -20,12 +19,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 
 from configs.schema import ConfigError, Provenance, Recipe
-from ops.store.files import local_copy, sha256_of
-from ops.tasks.protocol import Vocabulary
+from ops.files.storage import local_copy, sha256_of
 from ops.tracking.artifacts import WEIGHTS_SHA256, DamagedModelError, MissingModelError, downloaded, file_tags
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import RunLogger
-from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
+from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
+from ops.training.task import Vocabulary, wing
 
 __all__ = [
     "PROVENANCE", "RECIPE", "RECORD", "VOCABULARY", "WEIGHTS", "WEIGHTS_SHA256", "DamagedModelError", "LoggedModel", "MissingModelError",
@@ -146,7 +145,7 @@ def _save(folder: Path, recipe: Recipe, files: Path, model: Model, code: Path | 
     signature, example = _interface(recipe)
     mlflow.pyfunc.save_model(
         path=str(folder),
-        python_model=str(code or Path(__file__).with_name(f"{recipe.task}_model.py")),
+        python_model=str(code or wing(recipe.task, "mlflow_model").__file__),
         artifacts={ARTIFACTS[path.name]: str(path) for path in sorted(files.iterdir())},
         signature=signature,
         input_example=example,
@@ -156,4 +155,4 @@ def _save(folder: Path, recipe: Recipe, files: Path, model: Model, code: Path | 
 
 
 def _interface(recipe: Recipe) -> tuple[ModelSignature, np.ndarray]:
-    return importlib.import_module(f"ops.tracking.{recipe.task}_model").interface(recipe)
+    return wing(recipe.task, "mlflow_model").interface(recipe)

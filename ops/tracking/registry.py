@@ -72,7 +72,7 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` and `ops.predict` take."""
+        """What `mlflow.pyfunc.load_model` and `ops.serving.predict` take."""
         return f"models:/{self.name}/{self.version}"
 
 

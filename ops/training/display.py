@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ops.training.protocols import Display, EpochReport, StepReport
+from ops.training.callbacks import Display, EpochReport, StepReport
 
 DATA_BOUND = 0.2  # share of waiting from which the data, not the computing, is what to make faster
 

@@ -24,14 +24,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from configs.schema import ConfigError, Recipe, Scale
 from ops.data.loading import Loader, WorkerPool
-from ops.tasks.protocol import Mode, Row, Samples, Task
+from ops.training.batch_sampler import BatchPlan, evaluation_batches
+from ops.training.callbacks import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
 from ops.training.checkpoint import State, save_state
 from ops.training.ema import WeightAverage
+from ops.training.epoch_stats import Tally
+from ops.training.model_setup import check_compiler, compiling, recomputing, settle_norms, synchronised
 from ops.training.optim import LearningRate, build_optimizer
-from ops.training.plan import BatchPlan, evaluation_batches
-from ops.training.protocols import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
-from ops.training.tally import Tally
-from ops.training.variants import check_compiler, compiling, recomputing, settle_norms, synchronised
+from ops.training.task import Mode, Row, Samples, Task
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from ops.store.files import read_bytes, remove, write_bytes
-from ops.training.protocols import Display, EpochReport, StepReport
+from ops.files.storage import read_bytes, remove, write_bytes
+from ops.training.callbacks import Display, EpochReport, StepReport
 
 FILE = "progress.json"
 STEP_S = 2.0  # between two writes of the step

@@ -25,18 +25,18 @@ from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError
+from ops.compute.cluster import connect, interrupt_handler_kept
 from ops.data.errors import DataError
-from ops.store.files import exists, list_files, local_copy, read_bytes, remove, write_bytes
+from ops.files.storage import exists, list_files, local_copy, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
 from ops.store.threads import set_decode_threads
-from ops.tasks.protocol import build
+from ops.training.callbacks import EpochLogger, EpochReport, Save, StepReport, TrainingError
 from ops.training.checkpoint import FILE, CheckpointError, State, load_state
-from ops.training.cluster import connect, interrupt_handler_kept
 from ops.training.display import training_display
 from ops.training.loop import check_recipe, fit
 from ops.training.progress import ProgressFile, followed
-from ops.training.protocols import EpochLogger, EpochReport, Save, StepReport, TrainingError
-from ops.training.runs import WEIGHTS, RunPlan, TrainResult, finish, finished, plan_of
+from ops.training.run_folder import WEIGHTS, RunPlan, TrainResult, finish, finished, plan_of
+from ops.training.task import build
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's own name
 KEPT = 2  # checkpoints

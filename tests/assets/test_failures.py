@@ -7,7 +7,7 @@ import pytest
 
 from assets.failures import MAX_RETRIES, reported
 from configs.schema import ConfigError
-from ops.store.files import StorageError
+from ops.files.storage import StorageError
 
 
 class Context:

@@ -17,8 +17,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from ops.metrics.detection import frame_map
-from ops.metrics.matching import Boxes, boxes_of
+from ops.tasks.detection.matching import Boxes, boxes_of
+from ops.tasks.detection.metric import frame_map
 
 pytestmark = pytest.mark.bench
 CLASSES, FRAMES, FOUND, PERSONS = 60, 1000, 50, 3  # 50,000 found boxes

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import ledger_world
+from ops.files.storage import list_files
 from ops.media.changes import changed_buckets
 from ops.media.ingest import ingest
-from ops.store.files import list_files
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger
 from ops.store.tables import MANIFEST

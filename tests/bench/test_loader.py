@@ -13,8 +13,8 @@ import torch
 import configs
 import decord_clips
 from configs.schema import RecognitionRecipe
-from ops.data.clips import Clip, ClipDataset
 from ops.data.loading import Loader, WorkerPool
+from ops.tasks.recognition.clips import Clip, ClipDataset
 
 FRAMES = 300  # of the clip
 RECIPE = "tsn_r50_8f_k400_100e"  # eight segments of one frame, multi-scale crops of 224

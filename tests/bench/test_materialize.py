@@ -15,10 +15,11 @@ import pytest
 
 import bare_decord as peer
 from configs.schema import Frames
-from ops.media.pool import Job, run_jobs
-from ops.media.store_video import StoreJob, store_video
-from ops.media.watch import CEILING_MB
-from ops.store.files import sha256_of
+from ops.compute.memory_watch import CEILING_MB
+from ops.compute.pool import Job, run_jobs
+from ops.files.storage import sha256_of
+from ops.media.store_job import StoreJob
+from ops.media.store_video import store_video
 
 COPIES = 6  # of each source: a pool's start must not count
 ROUNDS = 5

@@ -16,7 +16,7 @@ import configs
 from configs.schema.parsing import ParsingRecipe
 from ops.data.errors import DataError
 from ops.store.layout import Layout
-from ops.tasks.parsing import build
+from ops.tasks.parsing.task import build
 from ops.training.loop import fit
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(4 * 3600)]

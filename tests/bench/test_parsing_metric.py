@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ops.metrics.parsing import parsing_scores
-from ops.metrics.parsing_columns import ParsingMetric, TrueHumans
+from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
+from ops.tasks.parsing.metric import parsing_scores
 from reference import load_module
 
 pytestmark = pytest.mark.bench
@@ -59,7 +59,7 @@ def world(proposals: int) -> tuple[TrueHumans, list[dict[str, Any]], dict[str, s
 
 @pytest.mark.parametrize("proposals", [1, 5])
 def test_it_is_ten_times_as_fast_and_says_the_same(original: Any, proposals: int) -> None:
-    from ops.annotations.kinetics_tps_predictions import predictions, truth_files
+    from ops.tasks.parsing.predictions_file import predictions, truth_files
 
     truth, rows, said = world(proposals)
     names = [f"part{part}" for part in range(PARTS)], [f"state_{state}" for state in range(STATES)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from configs.schema import Recipe
-from ops.zoo.speed import line_of, recipes_of, usable_threads, usage_of
+from ops.benchmarks.speed import line_of, recipes_of, usable_threads, usage_of
 
 
 @pytest.mark.bench

@@ -10,8 +10,8 @@ import pytest
 import zarr
 
 from configs.schema import Frames
+from ops.files.objects import bucket_store
 from ops.store.frames import write_frames
-from ops.store.objects import bucket_store
 from ops.store.reader import FrameReader
 
 COLD, WARM = 4, 2  # requests at most

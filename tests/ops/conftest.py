@@ -85,7 +85,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """One-pixel pictures, for tests that are about something else: the real ones take a second."""
     from PIL import Image
 
-    from ops.evaluation import pictures
+    from ops.evaluation import plots as pictures
 
     pixel = io.BytesIO()
     Image.new("RGB", (1, 1)).save(pixel, "PNG")

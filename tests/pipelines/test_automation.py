@@ -6,8 +6,8 @@ import dagster as dg
 
 import configs
 from assets.partitions import video_key
-from ops.media.buckets import bucket_of
 from ops.media.ingest import ingest
+from ops.store.buckets import bucket_of
 from pipelines.automation import new_videos, nightly
 from pipelines.definitions import defs
 from pipelines.jobs import DEMO_RECIPES

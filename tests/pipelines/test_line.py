@@ -11,11 +11,11 @@ import pytest
 import configs
 from configs.schema import BUCKETS
 from ops.annotations.read import last_report
-from ops.flow import pending
-from ops.media.buckets import bucket_of
-from ops.store.files import list_files
+from ops.files.storage import list_files
+from ops.flow.recipe import pending
+from ops.store.buckets import bucket_of
 from ops.store.reader import read_manifest
-from ops.training.runs import plan_run
+from ops.training.run_folder import plan_run
 from pipelines.line import run_stage, stages
 
 NAME = "kinetics400"

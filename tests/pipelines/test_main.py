@@ -16,13 +16,13 @@ from rich.console import Console
 
 import configs
 from ops.annotations.read import last_report
-from ops.checks import CheckError, require_sound
-from ops.flow import train_recipe
-from ops.store.files import list_files, write_bytes
+from ops.files.storage import list_files, write_bytes
+from ops.flow.data_checks import CheckError, require_sound
+from ops.flow.recipe import train_recipe
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
 from ops.store.tables import read_table
-from ops.training.runs import plan_run
+from ops.training.run_folder import plan_run
 from pipelines.line import run_checks, run_stage, stages
 from pipelines.main import _status, main
 from pipelines.summary import print_summary

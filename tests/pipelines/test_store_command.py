@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import configs
-from ops.media.buckets import bucket_of
-from ops.store.files import exists, remove, write_bytes
+from ops.files.storage import exists, remove, write_bytes
+from ops.store.buckets import bucket_of
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger

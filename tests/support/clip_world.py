@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import AnnotationFile, Dataset, Frames, RecognitionRecipe
-from ops.store.files import write_bytes
+from ops.files.storage import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import CLIPS, MANIFEST, from_rows, write_table
 from stored import changed, ledger_row

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ops.data.clips import ClipDataset
+from ops.tasks.recognition.clips import ClipDataset
 
 
 class Video:

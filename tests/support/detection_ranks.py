@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 import key_frame_world as scenes
 from ops.store.layout import Layout
-from ops.tasks.detection import build
+from ops.tasks.detection.task import build
 from ops.training.loop import fit
 
 

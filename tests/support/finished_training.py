@@ -7,10 +7,10 @@ from typing import Any
 from safetensors.torch import save as to_safetensors
 
 import models
-from ops.store.files import write_bytes
+from ops.files.storage import write_bytes
 from ops.store.layout import Layout
-from ops.tasks.protocol import build
-from ops.training.runs import WEIGHTS, TrainResult, finish, plan_run
+from ops.training.run_folder import WEIGHTS, TrainResult, finish, plan_run
+from ops.training.task import build
 
 
 def have_trained(recipe: Any, layout: Layout, history: list[dict[str, float]] | None = None) -> TrainResult:

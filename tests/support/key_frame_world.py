@@ -8,7 +8,7 @@ import numpy as np
 
 from configs.schema import AnnotationFile, Dataset, Frames
 from configs.schema.detection import DetectionRecipe
-from ops.store.files import write_bytes
+from ops.files.storage import write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import BOXES, ENTRIES, EXCLUDED, MANIFEST, from_rows, write_table
 from stored import changed, ledger_row

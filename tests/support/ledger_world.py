@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
-from ops.media.buckets import bucket_of
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.manifest import frames_keys
 from ops.store.tables import MANIFEST, VIDEOS, write_table

@@ -57,9 +57,9 @@ def encoded(path: Path, num_frames=24, size=(64, 96), fps=25, codec="libx264", o
 
 def store_job(path: Path, uri: Path | str, frames: Frames | None = None, deadline_s: float = 30.0):
     """A pool's job that stores one file, its key the file's name."""
-    from ops.media.pool import Job
-    from ops.media.store_video import StoreJob
-    from ops.store.files import sha256_of
+    from ops.compute.pool import Job
+    from ops.files.storage import sha256_of
+    from ops.media.store_job import StoreJob
 
     job = StoreJob(path.name, str(path), sha256_of(path), str(uri), frames or Frames(frames_per_shard=16), 1)
     return Job(path.name, (job, 0, {}), deadline_s)

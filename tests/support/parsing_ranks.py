@@ -20,7 +20,7 @@ def train(root: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     """Weights after two epochs, and the losses of each."""
     from configs.schema import Scale
     from ops.store.layout import Layout
-    from ops.tasks.parsing import build
+    from ops.tasks.parsing.task import build
     from ops.training.loop import fit
 
     recipe = people.recipe(model=FROZEN, training={"evaluate_every": 9})

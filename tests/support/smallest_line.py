@@ -49,9 +49,9 @@ def line(arguments: object, settings: object) -> int:
 
     import configs
     from configs.schema import Scale
-    from ops.media.pool import Job, run_jobs
+    from ops.compute.cluster import connect
+    from ops.compute.pool import Job, run_jobs
     from ops.tracking.connect import client
-    from ops.training.cluster import connect
 
     decoded = [outcome for outcome in run_jobs(decode, [Job("film", sys.argv[1], 60.0)]) if outcome is not None]
     if "--mlflow" in sys.argv:  # seconds of migrations

@@ -16,7 +16,7 @@ import configs
 import models
 from configs.schema import RecognitionRecipe
 from models.weights import export_published
-from ops.data.frozen import FrozenViews
+from ops.data.test_views import FrozenViews
 from ops.data.transforms import check
 from ops.training.optim import parameter_groups
 

@@ -8,8 +8,8 @@ import pytest
 
 from configs.schema import PROBLEM_KINDS, AnnotationFile, Dataset
 from ops.annotations.check import ADVICE, examine, hint, nearest
-from ops.media.buckets import bucket_of
-from ops.store.files import list_files
+from ops.files.storage import list_files
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.tables import VIDEOS, from_rows, write_table
 

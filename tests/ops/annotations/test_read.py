@@ -10,7 +10,7 @@ import pytest
 from configs.schema import BUCKETS, AnnotationFile, ConfigError, Dataset, ProblemKind
 from ops.annotations.read import annotate, labels, last_report, vocabulary
 from ops.annotations.vocabulary import AnnotationError
-from ops.media.buckets import bucket_of
+from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.tables import BOXES, CLIPS, ENTRIES, EXCLUDED, PARTS, PROBLEMS, SEGMENTS, VIDEOS, from_rows, read_table, write_table
 

@@ -19,11 +19,11 @@ import torch
 from torch.utils.data import default_collate
 
 from ops.data.buffers import stacked
-from ops.data.clips import ClipDataset, load_clips
 from ops.data.errors import SampleError
 from ops.data.loading import AHEAD, Loader, LoaderError, WorkerPool
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
+from ops.tasks.recognition.clips import ClipDataset, load_clips
 
 
 class Numbers:

@@ -11,7 +11,7 @@ from torch import nn
 import configs
 from ops.doctor.arithmetic import TOLERANCE, Difference, compare, judged
 from ops.doctor.checks import DEMO
-from ops.tasks.cases import of_miniature, of_recipe
+from ops.training.cases import of_miniature, of_recipe
 
 
 class WrongInSingle(torch.autograd.Function):

@@ -10,8 +10,8 @@ import pytest
 
 import configs
 from ops.doctor import arrays, bucket, decoders, tracker
-from ops.figures.encode import Coding, write_mp4
-from ops.store.files import list_files
+from ops.files.storage import list_files
+from ops.media.encode import Coding, write_mp4
 
 CODING = Coding(18, 12, 2, False)
 

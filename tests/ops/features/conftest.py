@@ -18,7 +18,7 @@ import configs
 import models
 from configs.schema import Dataset, Features, RecognitionRecipe
 from configs.settings import Settings
-from ops.media.buckets import bucket_of
+from ops.store.buckets import bucket_of
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
 from ops.store.manifest import frames_key

@@ -11,8 +11,8 @@ import pytest
 
 from ops.features.export import export_features
 from ops.features.materialize import FeaturesError, make_features, read_rows
-from ops.features.store import read_features
-from ops.store.files import list_files, write_bytes
+from ops.files.storage import list_files, write_bytes
+from ops.store.features import read_features
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])

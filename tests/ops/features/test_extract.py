@@ -15,12 +15,12 @@ import configs
 import models
 from configs.schema import ConfigError, RecognitionRecipe
 from models.weights import export_published
+from ops.data.feature_grid import clock, num_steps
 from ops.data.transforms import fixed_views
 from ops.features import extract, materialize
-from ops.features.grid import clock, num_steps
 from ops.features.materialize import FeaturesError, make_features, read_rows
-from ops.features.store import FeatureReader, read_features
-from ops.store.files import StorageError, list_files
+from ops.files.storage import StorageError, list_files
+from ops.store.features import FeatureReader, read_features
 from ops.store.reader import FrameReader
 
 
@@ -265,7 +265,7 @@ def test_a_promoted_model_is_found_in_the_registry(frames, settings, trained, ex
 
 def test_on_s3(frames, s3, trained, extraction) -> None:
     """The features go to S3, and come back equal."""
-    from ops.store.files import read_bytes, write_bytes
+    from ops.files.storage import read_bytes, write_bytes
     from ops.store.layout import Layout
 
     for info in list_files(frames.layout.root):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ops.features.grid import window_frames
+from ops.data.feature_grid import window_frames
 from ops.features.windows import READ_FRAMES, View, batches
 
 

@@ -8,7 +8,7 @@ import pytest
 import made_videos as made
 from configs.schema import Frames
 from ops.media.audit import compare
-from ops.media.confirm import first_difference, sample_of, thinned
+from ops.media.cross_check import first_difference, sample_of, thinned
 from ops.media.decode import decode
 from ops.media.probe import inspect
 from ops.store.frames import write_frames

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from configs.schema import BUCKETS
-from ops.media.buckets import bucket_of
+from ops.files.storage import remove
 from ops.media.changes import changed_buckets, unstored_videos
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
-from ops.store.files import remove
+from ops.store.buckets import bucket_of
 
 
 def test_a_change_is_seen_counted_and_named(dataset, layout, videos, make_video) -> None:

@@ -19,9 +19,9 @@ import pytest
 
 import s3_on_disk
 from configs.schema import Dataset, Frames
+from ops.files.storage import StorageError, list_files, read_bytes
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
-from ops.store.files import StorageError, list_files, read_bytes
 from ops.store.integrity import verify
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
@@ -162,7 +162,7 @@ def server(tmp_path, monkeypatch) -> Iterator[DiskServer]:
 @pytest.fixture
 def remote(world, server, videos) -> Dataset:
     """The same videos on the server."""
-    from ops.store.files import write_bytes
+    from ops.files.storage import write_bytes
 
     for path in videos.iterdir():
         write_bytes(f"s3://data/world/videos/{path.name}", path.read_bytes())
@@ -214,7 +214,7 @@ def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, serv
 @pytest.mark.slow
 def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, server, monkeypatch):
     monkeypatch.setattr("ops.media.materialize.COMMIT_EVERY_VIDEOS", 1)
-    monkeypatch.setattr("ops.store.patience.PATIENCE_S", 3.0)
+    monkeypatch.setattr("ops.files.patience.PATIENCE_S", 3.0)
     layout, undisturbed = on_server(remote)
     thread = once(lambda: sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json")) >= 4, server.kill)
     start = time.monotonic()

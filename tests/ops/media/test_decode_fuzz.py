@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import made_videos as made
 from configs.schema import Frames
-from ops.media.pool import run_jobs
+from ops.compute.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.store.reader import FrameReader
 

@@ -71,7 +71,7 @@ for decoder in ("decord", "pyav"):
 @pytest.mark.skipif(sys.platform != "linux" or decord_reader.decord is None, reason="needs glibc's loader and decord")
 def test_no_decoder_works_in_the_others_library(make_video, tmp_path):
     """The two carry FFmpegs of the same names; the loader would bind PyAV's to decord's, were it there first."""
-    from ops.media.pool import PRELOAD
+    from ops.compute.pool import PRELOAD
 
     path, log = make_video(tmp_path / "a.mp4", 3, size=(64, 128)), tmp_path / "bindings"
     modules = ",".join(name for name in PRELOAD if name != "__main__")

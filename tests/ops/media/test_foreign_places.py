@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from configs.schema import Dataset, Frames
-from ops.media.buckets import bucket_of, bucket_of_file
+from ops.files.storage import StorageError, list_files, local_copy, write_bytes
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
-from ops.store.files import StorageError, list_files, local_copy, write_bytes
+from ops.store.buckets import bucket_of, bucket_of_file
 from ops.store.layout import Layout, array_below, below, is_safe
 from ops.store.ledger import Ledger, LedgerError
 from ops.store.manifest import journal_of, read_manifest

@@ -6,10 +6,10 @@ import pytest
 
 import ops.media.ingest as ingesting
 from configs.schema import BUCKETS, Dataset
-from ops.media.buckets import bucket_of_file
+from ops.compute.pool import Outcome
+from ops.files.storage import StorageError, list_files
 from ops.media.ingest import DatasetError, ingest
-from ops.media.pool import Outcome
-from ops.store.files import StorageError, list_files
+from ops.store.buckets import bucket_of_file
 from ops.store.lease import Busy
 from ops.store.tables import VIDEOS, read_tables
 
@@ -156,7 +156,7 @@ def test_two_runs_at_once_are_refused(dataset, layout, videos, make_video):
 
 
 def test_videos_on_s3(s3, layout, make_video, tmp_path):
-    from ops.store.files import write_bytes
+    from ops.files.storage import write_bytes
 
     write_bytes(f"{s3.bucket}/set/videos/a.mp4", make_video(tmp_path / "a.mp4", 9).read_bytes())
     dataset = Dataset(name="remote", title="t", licence="none", root=f"{s3.bucket}/set")

@@ -11,13 +11,13 @@ import pytest
 
 import ops.media.ingest as ingesting
 from configs.schema import BUCKETS, Dataset, Frames
+from ops.compute.pool import Outcome
+from ops.files.storage import StorageError, list_files
 from ops.media.audit import audit
 from ops.media.changes import changed_buckets
 from ops.media.ingest import DatasetError, ingest
 from ops.media.listing import SYSTEM, leftover, list_videos
 from ops.media.materialize import materialize
-from ops.media.pool import Outcome
-from ops.store.files import StorageError, list_files
 from ops.store.tables import VIDEOS, read_tables
 
 

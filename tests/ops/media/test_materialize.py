@@ -14,13 +14,13 @@ import pytest
 import ops.media.materialize as materializing
 import ops.store.manifest as ledger
 from configs.schema import Dataset, Frames
+from ops.compute.pool import Outcome
+from ops.files.storage import StorageError, list_files, remove, write_bytes
 from ops.media.audit import audit
-from ops.media.buckets import bucket_of_file
 from ops.media.decode import decode
 from ops.media.ingest import DatasetError, ingest
 from ops.media.materialize import materialize
-from ops.media.pool import Outcome
-from ops.store.files import StorageError, list_files, remove, write_bytes
+from ops.store.buckets import bucket_of_file
 from ops.store.lease import Busy
 from ops.store.ledger import Ledger, lease_uri
 from ops.store.reader import FrameReader, read_manifest
@@ -210,7 +210,7 @@ def test_audit_tells_what_does_not_agree(dataset, layout, videos, make_video):
 
 
 def test_everything_on_s3(s3, make_video, tmp_path):
-    from ops.store.files import write_bytes
+    from ops.files.storage import write_bytes
     from ops.store.layout import Layout
 
     dataset = Dataset(name="remote", title="t", licence="none", root="{storage}/datasets/remote", frames=Frames(frames_per_shard=8))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 import ledger_world
-import ops.media.engine as engines
+import ops.compute.engine as engines
 from configs.schema import BUCKETS
-from ops.media.engine import run_anywhere
+from ops.compute.engine import run_anywhere
+from ops.compute.pool import Job, Outcome
+from ops.files.storage import StorageError
 from ops.media.plan import plan_buckets
-from ops.media.pool import Job, Outcome
-from ops.store.files import StorageError
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger
 from ops.store.manifest import frames_key, frames_keys, read_manifest

@@ -12,10 +12,10 @@ import pytest
 
 import made_videos as made
 from configs.schema import Frames
+from ops.compute.memory_watch import CEILING_MB
+from ops.compute.pool import run_jobs
 from ops.media import decord_reader
-from ops.media.pool import run_jobs
 from ops.media.store_video import store_video
-from ops.media.watch import CEILING_MB
 from ops.store.reader import FrameReader
 
 GOPS = {"g": "12", "bf": "2"}
@@ -49,7 +49,7 @@ def test_a_decoder_that_gives_another_frame_is_found_out(at, wrong, make_video, 
         return frames
 
     monkeypatch.setattr(decord_reader, "batch", lying)
-    monkeypatch.setattr("ops.media.confirm.MIDDLE", 30)  # the sample reaches all of these places
+    monkeypatch.setattr("ops.media.cross_check.MIDDLE", 30)  # the sample reaches all of these places
     row = store(path)
     assert row["decoder"] == "pyav" and row["audit"].startswith(f"corrected: decord gave another frame {at} (mean difference")
     assert stored_numbers(path, tmp_path) == list(range(90))
@@ -58,7 +58,7 @@ def test_a_decoder_that_gives_another_frame_is_found_out(at, wrong, make_video, 
 def test_a_false_alarm_ends_in_a_whole_second_decode(make_video, store, tmp_path, monkeypatch):
     """Where seeking misleads PyAV itself, its whole decode shows that decord was right."""
     path = make_video(tmp_path / "a.mp4", frames=made.numbered(60), options=GOPS)
-    monkeypatch.setattr("ops.media.confirm.pyav_frames", lambda *_: {0: np.zeros((120, 160, 3), np.int16)})
+    monkeypatch.setattr("ops.media.cross_check.pyav_frames", lambda *_: {0: np.zeros((120, 160, 3), np.int16)})
     row = store(path)
     assert (row["decoder"], row["audit"], row["num_frames"]) == ("pyav", "ok: full", 60)
 

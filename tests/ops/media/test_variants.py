@@ -11,7 +11,7 @@ import pytest
 
 import made_videos as made
 from configs.schema import Frames
-from ops.media.pool import run_jobs
+from ops.compute.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.store.reader import FrameReader
 

@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from configs.schema import Frames
-from ops.store.files import StorageError, exists, list_files
+from ops.files.storage import StorageError, exists, list_files
 from ops.store.frames import array_metadata, write_frames
 from ops.store.jpeg_codec import JpegCodec
 from ops.store.reader import FrameReader, FrameReadError
@@ -225,7 +225,7 @@ def test_s3_reads_like_zarr_in_few_requests(config, s3):
 
 
 def test_s3_errors_name_the_frame_or_the_refusal(s3, monkeypatch):
-    import ops.store.files as files
+    import ops.files.storage as files
 
     monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
     uri = f"{s3.bucket}/a.zarr"

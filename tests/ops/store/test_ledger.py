@@ -11,7 +11,7 @@ import pytest
 
 import ops.store.lease as leases
 import ops.store.ledger as ledgers
-from ops.store.files import exists, list_files, remove, write_bytes
+from ops.files.storage import exists, list_files, remove, write_bytes
 from ops.store.lease import Busy, Lost
 from ops.store.ledger import Ledger, LedgerError, lease_uri, parts_uri, read_ledger, read_ledgers
 from ops.store.tables import from_rows, write_table

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from ops.store.files import StorageError, write_bytes
+from ops.files.storage import StorageError, write_bytes
 from ops.store.tables import BOXES, CLIPS, MANIFEST, PARTS, PROBLEMS, SEGMENTS, VIDEOS, from_rows, read_table, read_tables, write_table
 
 ROW = {"dataset": "d", "file": "a.csv", "line": 3, "field": "label", "found": "x", "kind": "unknown_label", "allowed": False, "reason": "?"}

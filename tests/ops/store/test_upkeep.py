@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from configs.schema import Dataset, Frames
-from ops.features.store import write_features
-from ops.media.buckets import bucket_of
-from ops.store.files import exists, list_files, read_bytes, remove, write_bytes
+from ops.files.storage import exists, list_files, read_bytes, remove, write_bytes
+from ops.store.buckets import bucket_of
+from ops.store.features import write_features
 from ops.store.frames import write_frames
 from ops.store.garbage import find_garbage
 from ops.store.integrity import verify

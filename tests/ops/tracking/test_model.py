@@ -19,10 +19,10 @@ import models
 from configs import Settings
 from configs.schema import ConfigError, RecognitionRecipe
 from ops.data.transforms import fixed_views
+from ops.tasks.recognition.mlflow_model import interface
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
-from ops.tracking.recognition_model import interface
 from ops.tracking.registry import register
 
 VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}

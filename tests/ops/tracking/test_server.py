@@ -19,7 +19,7 @@ from safetensors.torch import save, save_file
 import models
 from configs import Settings
 from configs.schema import RecognitionRecipe
-from ops.store.files import list_files, read_bytes, write_bytes
+from ops.files.storage import list_files, read_bytes, write_bytes
 from ops.tracking.mlflow_run import find_run, open_run
 from ops.tracking.model import downloaded, log_model
 from ops.tracking.registry import CHAMPION, Scored, find_version, promote, register

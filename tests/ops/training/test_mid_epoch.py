@@ -20,9 +20,9 @@ import killed_training
 from ops.data.loading import LoaderError
 from ops.store.layout import Layout
 from ops.tasks import build
+from ops.training.callbacks import StepReport, TrainingError
 from ops.training.checkpoint import FILE, State, load_state
 from ops.training.loop import fit
-from ops.training.protocols import StepReport, TrainingError
 
 EVERY_STEP = {"checkpoint_every_steps": 1}
 CASES: dict[str, dict[str, Any]] = {

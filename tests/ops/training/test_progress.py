@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ops.training.callbacks import EpochReport, StepReport
 from ops.training.display import advice_line, epoch_line, training_display
 from ops.training.progress import FILE, ProgressFile, followed
-from ops.training.protocols import EpochReport, StepReport
 
 METRICS = {"loss": 1.25, "lr": 0.01, "samples_per_s": 100.0, "data_wait_share": 0.031, "seconds": 4.0, "top1": 0.625}
 

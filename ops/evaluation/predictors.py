@@ -1,0 +1,70 @@
+"""A trained model of any task made ready for videos: out of the registry, or of a run folder."""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+from configs.settings import Settings
+from ops.evaluation.gate import read_recipe
+from ops.files.storage import local_copy, sha256_of
+from ops.training.task import wing
+
+
+class PredictionError(ValueError):
+    """A video or a model that cannot be used: names it and says why."""
+
+
+class Predictor(Protocol):
+    """A trained model with its recipe and vocabulary; each wing's `predictor` has one."""
+
+    def on_video(self, path: Path) -> Any:
+        """What it sees in a video file, typed by the task. Raises DecodeError, ValueError."""
+
+    def lines(self, found: Any) -> list[str]:
+        """What `on_video` gave, for a terminal: what matters most comes first."""
+
+
+def load(model: str, settings: Settings) -> Predictor:
+    """The model of a registry URI or a run folder, whatever its task. Raises PredictionError when there is none."""
+    return _from_registry(model, settings) if model.startswith("models:/") else _from_run(model.rstrip("/"), settings)
+
+
+def _from_registry(model: str, settings: Settings) -> Predictor:
+    from ops.tracking.artifacts import DamagedModelError, MissingModelError, downloaded
+    from ops.tracking.connect import shown
+
+    try:
+        with downloaded(model, settings) as folder:
+            return _from_files(folder, settings)
+    except DamagedModelError as error:
+        raise PredictionError(f"{model}: {error}; run the line again to mend it from its run folder, or log it again") from error
+    except MissingModelError as error:
+        raise PredictionError(f"{model}: not in the registry at {shown(settings.tracking_uri)} ({error})") from error
+
+
+def _from_run(folder: str, settings: Settings) -> Predictor:
+    from ops.training.run_folder import PROVENANCE, RECIPE, VOCABULARY, WEIGHTS, checksums
+
+    wanted = checksums(folder)
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="kinograph-") as scratch:
+        for name in (WEIGHTS, RECIPE, VOCABULARY, PROVENANCE):
+            try:
+                path = stack.enter_context(local_copy(f"{folder}/{name}"))
+                Path(scratch, name).symlink_to(path.resolve(strict=True))
+            except FileNotFoundError as error:
+                if name == PROVENANCE:
+                    continue
+                raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
+            if name in wanted and sha256_of(path) != wanted[name]:
+                raise PredictionError(f"{folder}/{name}: not what the training wrote: its sha256 is another")
+        return _from_files(Path(scratch), settings)
+
+
+def _from_files(folder: Path, settings: Settings) -> Predictor:
+    from ops.training.run_folder import RECIPE, VOCABULARY, WEIGHTS
+
+    task = read_recipe(str(folder / RECIPE)).task
+    return wing(task, "predictor").from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings)

@@ -1,0 +1,1 @@
+"""Files by fsspec URI: atomic and conditional writes, listings, local copies."""

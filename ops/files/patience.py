@@ -1,0 +1,40 @@
+"""Waiting for a store that is away: longer than the retries of a single request, and not forever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from ops.files.storage import StorageError, exists
+
+PATIENCE_S = 60.0  # a server that restarts is back by then
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
+T = TypeVar("T")
+
+
+def patient(uri: str, action: Callable[[], T]) -> T:
+    """Runs the action; where the store fails for a while, waits until it answers and runs it again. Raises StorageError
+    after PATIENCE_S."""
+    ends = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return action()
+        except StorageError as error:
+            if not error.transient or time.monotonic() > ends:
+                raise
+            wait_for(uri, error)
+
+
+def wait_for(uri: str, error: StorageError) -> None:
+    """Returns when the store that holds `uri` answers again. Raises `error` where it does not within PATIENCE_S."""
+    wait, ends = FIRST_WAIT_S, time.monotonic() + PATIENCE_S
+    while True:
+        time.sleep(wait)
+        wait = min(LONGEST_WAIT_S, 2 * wait)
+        try:
+            exists(uri)
+            return
+        except StorageError as still:
+            if not still.transient or time.monotonic() + wait > ends:
+                raise error from still

@@ -1,0 +1,266 @@
+"""One recipe on its way from data to champion: train, evaluate, register, promote. Every step may be called again and does nothing twice.
+
+Dagster's assets call these; so can a script or a notebook, without Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import configs
+from configs import Settings
+from configs.schema import BUCKETS, ConfigError, Recipe
+from ops.annotations.sources import read_sources, sources
+from ops.compute.progress import progress_bar
+from ops.evaluation.gate import Challenger, score_version, scored
+from ops.evaluation.log import record
+from ops.files.storage import exists, read_bytes, read_json
+from ops.flow.data_checks import require_sound
+from ops.flow.mending import logged, look, mend_folder, relog
+from ops.preflight.run import require
+from ops.store.layout import Layout
+from ops.synthetic.dataset import REPORT as FIGURES
+from ops.synthetic.dataset import figures_size, parameters
+from ops.tracking.connect import check_reachable
+from ops.tracking.mlflow_run import RunLogger, find_run, open_run
+from ops.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    Decision,
+    Registered,
+    decided,
+    holder,
+    promote,
+    register,
+    registered_run,
+    reset_champion,
+    standing,
+)
+from ops.training.run_folder import RECORD, TrainResult, finished, plan_run
+from ops.training.task import build, wing
+
+NOUNS = {"recognition": "clips", "localization": "videos", "detection": "key frames", "parsing": "frames"}  # what is counted
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training, and whether this call has done it."""
+
+    result: TrainResult
+    run: RunLogger
+    trained_now: bool
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """Metrics of the recipe's weights, PNG pictures by name, and the MLflow run that holds them."""
+
+    metrics: dict[str, float]
+    num_samples: int
+    noun: str
+    eval_set: str
+    pictures: dict[str, bytes]
+    run_url: str
+
+
+def train_recipe(recipe: Recipe, layout: Layout, settings: Settings, dagster_run_id: str | None = None) -> Trained:
+    """Train the recipe on the data as it is and log the model; a finished training is found, mended where files are gone, and left alone.
+
+    Raises ValueError subclasses for what the user can mend, StorageError, TrainingError.
+    """
+    plan = plan_run(recipe, layout)
+    mend_folder(recipe, plan, settings)
+    done = finished(plan.run_dir)
+    if done is None:
+        require([recipe], layout, settings)
+        require_sound(configs.dataset(recipe.dataset), layout)
+    run = find_run(settings, plan.run_key) if done else None
+    if run is None:
+        run = open_run(
+            recipe, plan.run_key, settings, data_version=plan.data_version, coverage=plan.coverage, dagster_run_id=dagster_run_id
+        )
+    result = done or _train(recipe, layout, settings, run)
+    if done is not None:
+        relog(done, run)
+    # Also after a finished training: the process may have been killed between its record and the model, or files are gone.
+    logged(recipe, build(recipe, layout), result, run, settings)
+    if run.run().info.status == "RUNNING":
+        run.finish()
+    return Trained(result, run, trained_now=done is None)
+
+
+def _train(recipe: Recipe, layout: Layout, settings: Settings, run: RunLogger) -> TrainResult:
+    from ops.training.ray_train import train
+
+    try:
+        return train(recipe, layout, settings, run)
+    except BaseException as error:  # also Ctrl-C and Dagster's "terminate": a run that nobody works on is not RUNNING
+        with suppress(Exception):  # the tracking server may be what has gone away: the first error is the one to tell
+            check_reachable(settings.tracking_uri)
+            run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+
+
+def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Evaluated:
+    """Score the recipe's trained weights on the frozen validation set and keep the result in its MLflow run."""
+    plan, run = _finished_run(recipe, layout, settings)
+    evaluation = _evaluate(recipe, plan.weights_uri, layout)
+    record(run, evaluation, recipe.name)
+    pictures = {name.removesuffix(".png"): read_bytes(uri) for name, uri in evaluation.pictures.items()}
+    return Evaluated(evaluation.metrics, evaluation.num_samples, evaluation.noun, evaluation.eval_set, pictures, run.url)
+
+
+def register_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Registered:
+    """Make the recipe's trained model a version of its registered model, with alias challenger."""
+    plan, run = _finished_run(recipe, layout, settings)
+    model = logged(recipe, build(recipe, layout), plan, run, settings)
+    return register(run, model, recipe, plan.run_key, plan.weights_uri, settings)
+
+
+def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings) -> Decision:
+    """Let the recipe's version face the champion on the same frozen set, and keep the decision on the version."""
+    plan, _ = _finished_run(recipe, layout, settings)
+    challenger = register_recipe(recipe, layout, settings)
+
+    own, dataset = _evaluate(recipe, plan.weights_uri, layout), configs.dataset(recipe.dataset)
+    beside = Challenger(recipe, plan.weights_uri)
+    return promote(
+        recipe.gate, challenger, scored(own), lambda version: score_version(version, layout, settings, dataset, beside), settings
+    )
+
+
+def _evaluate(recipe: Recipe, weights_uri: str, layout: Layout) -> Any:
+    evaluate: Callable[..., Any] = wing(recipe.task, "report").evaluate
+    with progress_bar("evaluate", NOUNS[recipe.task]) as progress:
+
+        def told(done: int, total: int) -> None:
+            progress(done, total)
+            if done >= total:
+                print(f"evaluate: all {total} {NOUNS[recipe.task]} seen; scores and pictures are made of them", flush=True)
+
+        return evaluate(recipe, weights_uri, layout, progress=told)
+
+
+def _finished_run(recipe: Recipe, layout: Layout, settings: Settings) -> tuple[TrainResult, RunLogger]:
+    plan = plan_run(recipe, layout)
+    result, run = finished(plan.run_dir), find_run(settings, plan.run_key)
+    if result is None or run is None:
+        missing = "no finished training" if result is None else "no MLflow run"
+        raise ConfigError(f"recipe {recipe.name}", "trained_model", f"{missing} for the data as it is ({plan.run_dir})", "train it first")
+    return result, run
+
+
+# ------------------------------------------------------------------------------------------------- where it stands
+
+
+@dataclass(frozen=True)
+class Stands:
+    """Where a recipe's model stands now: its metrics on the held-out set, its version with the alias it holds, and what the gate said."""
+
+    metrics: dict[str, float]
+    where: str
+    reason: str
+
+
+def stands(name: str, layout: Layout, settings: Settings) -> Stands:
+    """By what store and registry hold now. Never raises for what a store, a registry or a person's hand may have done to them."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _stands(configs.load(name), layout, settings)
+    except (ValueError, OSError, LookupError, MlflowException) as error:
+        return Stands({}, "-", f"cannot be told: {error}")
+
+
+def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
+    plan, model = plan_run(recipe, layout), recipe.gate.registered_model
+    version = registered_run(model, plan.run_key, settings)
+    if version is None:
+        champion = holder(model, CHAMPION, settings)
+        return Stands({}, "-", "not registered yet" + ("" if champion is None else f"; version {champion} of {model} is the champion"))
+    decision = standing(recipe.gate, plan.run_key, settings)
+    if decision is None:
+        return Stands({}, f"{model} v{version.version}", "not decided yet, or the alias does not say what was decided")
+    aliases = [f"@{alias}" for alias in (CHAMPION, CHALLENGER) if holder(model, alias, settings) == version.version]
+    where = aliases[0] if aliases else "(champion before)" if decision.promoted else "(refused)"
+    try:
+        metrics = json.loads(read_bytes(f"{plan.run_dir}/evaluation/{decision.eval_set}/evaluation.json"))["metrics"]
+    except (FileNotFoundError, ValueError, KeyError):
+        metrics = {decision.metric: decision.challenger}
+    return Stands(metrics, f"{model} v{version.version} {where}", decision.reason)
+
+
+def set_aside(recipes: list[str], settings: Settings) -> None:
+    """The champions of these recipes' registered models are not faced any more: the next model above its floor takes over."""
+    for model in dict.fromkeys(configs.load(name).gate.registered_model for name in recipes):
+        reset_champion(model, settings)
+
+
+# ------------------------------------------------------------------------------------------------- what is left to do
+
+
+def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
+    """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
+    dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
+    if dataset_name == "figures" and (why := figures_pending(layout, figures or {})):
+        return [why]
+    data = _data_pending(dataset, layout)
+    if data:
+        return data
+    work: list[str] = []
+    for name in recipes:
+        recipe = configs.load(name)
+        uses: str | None = getattr(recipe, "features", None)
+        if uses and (work or (videos := _features_pending(configs.features(uses), layout, settings))):
+            work += [f"make features {uses}" + ("" if work else f" of {videos} videos"), f"train {name}"]
+        elif why := _recipe_pending(recipe, layout, settings):
+            work.append(why)
+    return work
+
+
+def figures_pending(layout: Layout, size: dict[str, int]) -> str | None:
+    """Why the sample world has to be made, in words; None where it is there in this size."""
+    try:
+        made = read_json(f"{layout.dataset_root(configs.dataset('figures'))}/{FIGURES}")
+    except FileNotFoundError:
+        return "make the sample world"
+    wanted = json.loads(json.dumps(parameters(figures_size(**size), seed=0)))
+    return None if wanted.items() <= made.items() else "make the sample world in another size"
+
+
+def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
+    from ops.media.changes import changed_buckets, unstored_videos
+
+    if not exists(layout.problem_table(dataset.name)):
+        return ["bring in videos, frames and annotations"]
+    work = []
+    if read_sources(dataset, layout) != sources(dataset, layout):
+        work.append("read changed annotations")
+    if dataset.videos is None:
+        return work
+    if changed := changed_buckets(dataset, layout):
+        work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
+    if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
+        work.append(f"decode {unstored} videos")
+    return work
+
+
+def _features_pending(features: configs.Features, layout: Layout, settings: Settings) -> int:
+    from ops.features.materialize import unmade
+
+    return unmade(features, layout, settings)
+
+
+def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:
+    plan = plan_run(recipe, layout)
+    found, done = look(recipe, plan, settings), finished(plan.run_dir)
+    why = f" ({'; '.join(found.problems)})" if found.problems else ""
+    if done is None and found.copy is None:
+        return f"train {recipe.name}" + (why if exists(f"{plan.run_dir}/{RECORD}") or found.registered else "")
+    if found.problems:
+        return f"mend {recipe.name}{why}"
+    return None if decided(recipe.gate, plan.run_key, settings) else f"evaluate and promote {recipe.name}"

@@ -1,0 +1,202 @@
+"""Several recognition models, trained apart, scored as one: the mean of their scores, clip by clip.
+
+    python -m ops.tasks.recognition.fusion pan_en_r50_sthv1
+    python -m ops.tasks.recognition.fusion pan_en_r50_sthv1 --weights pan_lite_r50_sthv1=lite.pth.tar --weights ... --coefficients 1 1 1
+
+A recipe names its members in `fusion`. Each sees its own frames, in the views of the fusion's recipe, one member after another. With
+`views.average: score` the scores are logits and no softmax comes between (PAN Full and En).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+import configs
+import models
+from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
+from models.checkpoints import read_checkpoint
+from models.weights import load_published
+from ops.annotations.read import labels as labels_of
+from ops.annotations.time_order import read_pairs
+from ops.evaluation.cache import Evaluation, Record
+from ops.files.storage import StorageError, local_copy, sha256_of
+from ops.store.layout import Layout
+from ops.tasks.recognition.report import eval_set_of, keep_scored, predict_clips, predictions_table
+from ops.tasks.recognition.task import Recognition
+from ops.training.run_folder import finished, plan_run
+
+Rows = list[dict[str, Any]]
+Progress = Callable[[str, int, int], None]
+
+
+def members(recipe: RecognitionRecipe) -> list[RecognitionRecipe]:
+    """The recipes that a fusion averages, as they are trained.
+
+    Raises ConfigError for a recipe without any, for one that is unknown, and for one of other labels.
+    """
+    where, found = f"recipe '{recipe.name}'", []
+    if not recipe.fusion:
+        raise ConfigError(where, "fusion", "nothing", "names of the recipes to average")
+    for name in recipe.fusion:
+        member = configs.load(name)
+        if not isinstance(member, RecognitionRecipe):
+            raise ConfigError(where, "fusion", name, "recipes of recognition")
+        for field in ("dataset", "target", "num_classes"):
+            if getattr(member, field) != getattr(recipe, field):
+                raise ConfigError(f"recipe '{name}'", field, getattr(member, field), f"{getattr(recipe, field)}, as {recipe.name} has")
+        found.append(member)
+    return found
+
+
+def fuse(
+    recipe: RecognitionRecipe,
+    parts: Sequence[tuple[RecognitionRecipe, str]],
+    layout: Layout,
+    *,
+    coefficients: Sequence[float] | None = None,
+    dataset: Dataset | None = None,
+    split: str = "val",
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score the mean of several models on a split; kept in a folder of the fusion's own, as `evaluate` keeps it.
+
+    `parts` are recipes with the URI of their weights, in this project's names or the original authors'. Equal `coefficients` by
+    default. One member is in memory at a time. Raises ConfigError for what does not belong together, DataError without clips,
+    PublishedWeightsError, StorageError.
+    """
+    weigh = _coefficients(recipe, len(parts), coefficients)
+    dataset = dataset or configs.dataset(recipe.dataset)
+    labels = labels_of(dataset, "clips", layout, recipe.target)
+    if len(labels) != recipe.num_classes:
+        raise ConfigError(f"recipe '{recipe.name}'", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
+    clips = Recognition(recipe, layout, dataset).samples(split, "test").clips
+    pairs = read_pairs(layout, dataset, labels)
+    eval_set = eval_set_of(clips, labels, pairs)
+    identity = _identity(recipe, parts, weigh, split)
+    record = Record(layout.run(recipe.name, identity), identity, eval_set)
+    if (found := record.kept()) is not None:
+        return found
+    scored: list[Rows] = []
+    for member, uri in parts:
+        task = Recognition(member.model_copy(update={"views": recipe.views}), layout, dataset)
+        scored.append(_scored(task, uri, split, device, progress))
+    table = predictions_table(mean_rows(scored, weigh), labels, recipe)
+    return keep_scored(record, table, clips, labels, pairs)
+
+
+def _scored(task: Recognition, uri: str, split: str, device: str, progress: Progress | None) -> Rows:
+    """One member's rows; its network is gone when they are there."""
+    recipe = task.recipe
+
+    def told(done: int, total: int) -> None:
+        if progress is not None:
+            progress(recipe.name, done, total)
+
+    with local_copy(uri) as weights:
+        model = network(recipe, weights).to(device)
+    return predict_clips(task, model, split, device, told)
+
+
+def mean_rows(parts: Sequence[Rows], coefficients: Sequence[float]) -> Rows:
+    """The weighted mean of the members' scores, float32, clip by clip. Raises ValueError where they have other clips."""
+    first = [row["clip_id"] for row in parts[0]]
+    for part in parts[1:]:
+        if [row["clip_id"] for row in part] != first:
+            raise ValueError("the members of a fusion were scored on other clips, or in another order")
+    means = []
+    for rows in zip(*parts, strict=True):
+        scores = np.average([np.asarray(row["scores"], np.float64) for row in rows], axis=0, weights=coefficients)
+        means.append({**rows[0], "scores": scores.astype(np.float32)})
+    return means
+
+
+def network(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
+    """The recipe's model in evaluation mode with weights in our names or the original authors'. Raises PublishedWeightsError."""
+    model = models.build(recipe)
+    found = read_checkpoint(weights)
+    if set(found) == set(model.state_dict()):
+        model.load_state_dict(found)
+    else:
+        load_published(model, weights)
+    return model.eval()
+
+
+def trained_weights(recipe: RecognitionRecipe, layout: Layout) -> str:
+    """URI of the weights of the member's own finished training on the data as it is. Raises ConfigError when there is none."""
+    result = finished(plan_run(recipe, layout).run_dir)
+    if result is None:
+        allowed = f"a finished training of recipe '{recipe.name}', or --weights {recipe.name}=<URI>"
+        raise ConfigError("fusion", "weights", "nothing", allowed)
+    return result.weights_uri
+
+
+def _coefficients(recipe: RecognitionRecipe, count: int, given: Sequence[float] | None) -> list[float]:
+    where = f"recipe '{recipe.name}'"
+    if recipe.views.average == "feature":
+        raise ConfigError(where, "views.average", "feature", "score or prob: networks apart have no features in common")
+    weigh = [1.0] * count if given is None else [float(one) for one in given]
+    if not count or len(weigh) != count or min(weigh) < 0 or not sum(weigh):
+        raise ConfigError(where, "coefficients", weigh, f"{count} numbers of at least 0, not all 0, one for each member")
+    return weigh
+
+
+def _identity(recipe: RecognitionRecipe, parts: Sequence[tuple[RecognitionRecipe, str]], weigh: Sequence[float], split: str) -> str:
+    """Hash of what decides the fusion's scores: members, their weights, coefficients, views."""
+    digests = []
+    for member, uri in parts:
+        with local_copy(uri) as weights:
+            digests.append([member.key(), sha256_of(weights)])
+    return content_hash([recipe.key(), digests, list(weigh), split])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0, or 2 for a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m ops.tasks.recognition.fusion", description="Score several models as one.")
+    parser.add_argument("recipe", help="a recipe with `fusion`")
+    parser.add_argument("--weights", action="append", default=[], metavar="MEMBER=URI", help="instead of the member's own training")
+    parser.add_argument("--coefficients", type=float, nargs="+", help="one for each member (all 1)")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    asked = parser.parse_args(arguments)
+    layout = Layout(configs.settings().storage)
+    try:
+        recipe = configs.load(asked.recipe)
+        if not isinstance(recipe, RecognitionRecipe):
+            raise ConfigError("python -m ops.tasks.recognition.fusion", "recipe", asked.recipe, "a recipe of recognition")
+        parts = _parts(members(recipe), _given(asked.weights, recipe.fusion), layout)
+        done = fuse(recipe, parts, layout, coefficients=asked.coefficients, split=asked.split, device=asked.device)
+    except (ValueError, StorageError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{recipe.name}: {' + '.join(recipe.fusion)} on {done.num_samples} clips")
+    for name in ("top1", "top5", "mean_class_accuracy"):
+        print(f"  {name:20s} {100 * done.metrics[name]:6.2f}")
+    print(f"  {done.predictions_uri}")
+    return 0
+
+
+def _given(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, uri = pair.partition("=")
+        if not sign or name not in names:
+            raise ConfigError("fusion", "--weights", pair, f"MEMBER=URI with a member out of {', '.join(names)}")
+        given[name] = uri
+    return given
+
+
+def _parts(recipes: Sequence[RecognitionRecipe], given: Mapping[str, str], layout: Layout) -> list[tuple[RecognitionRecipe, str]]:
+    return [(member, given.get(member.name) or trained_weights(member, layout)) for member in recipes]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What a training needs to know of a task, and nothing of clips, segments, boxes or parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import configs
+from configs.schema import Dataset, Provenance, Recipe
+from ops.store.layout import Layout
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Mode = Literal["train", "validate", "test"]
+Row = dict[str, Any]
+Vocabulary = dict[str, list[str]]
+
+
+class Samples(Protocol):
+    """Items by index. An item depends on seed, epoch and index alone, never on who loads it."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the random augmentation of this epoch."""
+
+
+class Metric(Protocol):
+    """A pure update/compute pair. Rows may arrive in any order."""
+
+    def update(self, rows: Iterable[Mapping[str, Any]]) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+
+class Task(Protocol):
+    """One task on one recipe's data."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+    def check(self) -> None:
+        """Raise a ValueError subclass when the data cannot train this recipe; called before anything is started."""
+
+    def data_version(self) -> str:
+        """Hash of the frozen sample list: what is in it, with which content, label and split."""
+
+    def coverage(self) -> dict[str, float]:
+        """Numbers that say how much of the annotated data is usable, by name."""
+
+    def vocabulary(self) -> Vocabulary:
+        """Names of what the model tells apart, "labels" in the order of its classes: with weights and recipe all that it needs to speak."""
+
+    def provenance(self) -> Provenance:
+        """What else an answer depends on: how frames are stored, and the features and models that the model builds on."""
+
+    def samples(self, split: str, mode: Mode) -> Samples:
+        """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test views."""
+
+    def collate(self, items: list[Any]) -> Any:
+        """A batch (nested dicts, lists and tensors) of items."""
+
+    def model(self) -> nn.Module:
+        """The network as training starts from it, on the CPU; random weights come from torch's global generator."""
+
+    def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported beside it."""
+
+    def predict(self, model: nn.Module, batch: Any) -> list[Row]:
+        """One or more rows per item, of plain values and numpy arrays."""
+
+    def metric(self, split: str) -> Metric:
+        """A fresh metric of the split."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the losses remember between steps (a running normaliser), as tensors and plain values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+def wing(task: str, part: str) -> Any:
+    """The module `part` of the task's wing, `ops.tasks.<task>.<part>`: whoever knows no task asks for it by name."""
+    return import_module(f"ops.tasks.{task}.{part}")
+
+
+def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Task:
+    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names."""
+    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset))
