@@ -213,7 +213,7 @@ def test_somebody_else_predicts_from_a_home_that_is_not_theirs(
         f"os.setgid(65534); os.setuid(65534); print('NOBODY'); sys.exit({command})"
     )
     env = {**os.environ, "KINOGRAPH_HOME": str(theirs.home), "KINOGRAPH_STORAGE": theirs.storage, "TMPDIR": "/tmp", "HOME": "/tmp"}
-    env |= {"MLFLOW_TRACKING_URI": theirs.tracking_uri, "PYTHONPATH": str(Path(__file__).parents[2])}
+    env |= {"MLFLOW_TRACKING_URI": theirs.tracking_uri, "PYTHONPATH": str(Path(__file__).parents[3])}
     before = answers_of(theirs.home)
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=env, cwd="/", capture_output=True, text=True, timeout=250)
     first, _, second = done.stdout.partition("NOBODY\n")

@@ -173,7 +173,7 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
 
     from ops.tracking.model import save_model
 
-    code = Path(configs.__file__).parent.parent / "ops" / "tracking" / "localization_model.py"
+    code = Path(configs.__file__).parent.parent / "ops" / "tasks" / "localization" / "mlflow_model.py"
     vocabulary = json.loads(trained.weights.with_name("vocabulary.json").read_text())
     save_model(tmp_path / "model", trained.recipe, trained.weights, vocabulary, code)
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))

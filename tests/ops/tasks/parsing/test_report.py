@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import models
-import ops.serving.predict
+import ops.evaluation.predictors
 from configs import load
 from configs.schema import ConfigError, RecognitionRecipe
 from configs.schema.parsing import ParsingRecipe
@@ -115,14 +115,14 @@ def test_a_recognition_model_is_asked_once_a_video(people, trained: Trained, mon
     model, asked = recognizer(["act_0", "act_1", "act_2", "act_3"]), []
     inner = Recognizer.probabilities
     monkeypatch.setattr(Recognizer, "probabilities", lambda self, frames: asked.append(len(frames)) or inner(self, frames))
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: model)
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: model)
     first = actions_of(recipe, people.DATASET, videos, trained.layout)
     assert set(first) == {"val/0", "val/1", "val/2"} and len(asked) == 3
     assert actions_of(recipe, people.DATASET, videos, trained.layout) == first and len(asked) == 3
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: recognizer(["sing", "dance"]))
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: recognizer(["sing", "dance"]))
     with pytest.raises(ConfigError, match="it has no label act_0, act_1, act_2"):
         actions_of(recipe, people.DATASET, videos, trained.layout)
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: object())
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: object())
     with pytest.raises(ConfigError, match="a recognition model"):
         actions_of(recipe, people.DATASET, videos, trained.layout)
 
