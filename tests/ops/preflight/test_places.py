@@ -9,6 +9,7 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
+from ops.store.files import remove
 from safetensors.torch import save_file
 
 import configs
@@ -19,7 +20,6 @@ from ops.preflight import places
 from ops.preflight.about import About
 from ops.preflight.facts import Facts, facts_of
 from ops.preflight.run import PreflightError, preflight, require
-from ops.store.files import remove
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.tables import VIDEOS, from_rows, write_table
