@@ -9,13 +9,13 @@ from collections import namedtuple
 from pathlib import Path
 
 import pytest
-from ops.store.files import remove
 from safetensors.torch import save_file
 
 import configs
 import models
 from configs.schema import Recipe
 from models.weights import export_published
+from ops.files.storage import remove
 from ops.preflight import places
 from ops.preflight.about import About
 from ops.preflight.facts import Facts, facts_of
