@@ -188,7 +188,7 @@ def _recipe(name: str, task: str, path: Path, value: Any) -> Recipe:
     if not isinstance(value, dict):
         raise ConfigError(str(path), name, type(value).__name__, "a mapping")
     _given(value, {"name": name, "task": task}, f"{path} ({name})")
-    kind = RECIPES.get(task)  # type: ignore[call-overload]
+    kind = RECIPES.get(task)
     if kind is None:
         raise ConfigError(str(path), "task", task, ", ".join(RECIPES))
     family = value.get("family", path.stem)

@@ -53,7 +53,7 @@ class Scored:
     metrics: Mapping[str, float]
     eval_set: str
     num_samples: int
-    noun: str = "clips"
+    sample_unit: str = "clips"
     beside: Scored | None = None
     note: str = ""
 
@@ -211,7 +211,8 @@ def _value(gate: Gate, scored: Scored, of: Registered) -> float:
 
 def _champion_scored(gate: Gate, champion: ModelVersion, scored: Scored, evaluate: Callable[[Registered], Scored]) -> Scored:
     tags = champion.tags
-    if tags.get("gate.eval_set") == scored.eval_set and tags.get("gate.metric") == gate.metric:
+    asked = {"gate.eval_set": scored.eval_set, "gate.metric": gate.metric, "gate.precision": gate.precision}
+    if asked.items() <= tags.items():
         return replace(scored, metrics={gate.metric: float(tags["gate.challenger"])})  # its own score, from when it was the challenger
     found = evaluate(_registered(champion))
     own = scored if found.beside is None else found.beside
@@ -241,7 +242,7 @@ def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, vers
         promoted = gain > 0 and gain >= gate.min_gain
         by = f" by {gate.min_gain:.4g}" if gate.min_gain else ""
         verb = "is above" if promoted else "is not above"
-        on = f"on the same {against.num_samples} {scored.noun}" + (f", {against.note}" if against.note else "")
+        on = f"on the same {against.num_samples} {scored.sample_unit}" + (f", {against.note}" if against.note else "")
         reason = f"{compared:.4g} {verb} the champion's {best:.4g} (version {version}){by} {on}"
     part = None if beside is None else compared
     facts = (gate.metric, own, best, version, scored.eval_set, challenger.name, challenger.version)
@@ -253,7 +254,7 @@ def _already_champion(gate: Gate, version: ModelVersion, scored: Scored, own: fl
     tags, number = version.tags, int(version.version)
     if tags.get("gate.eval_set") == scored.eval_set and "gate.decision" not in tags:
         return from_tags(version, promoted=True, reused=False)
-    reason = f"version {number} is the champion already; {own:.4g} on {scored.num_samples} {scored.noun}"
+    reason = f"version {number} is the champion already; {own:.4g} on {scored.num_samples} {scored.sample_unit}"
     return Decision(True, reason, gate.metric, own, None, None, scored.eval_set, version.name, number)
 
 
@@ -268,6 +269,7 @@ def _keep(store: MlflowClient, gate: Gate, decision: Decision) -> None:
         "gate.champion_version": "none" if decision.champion_version is None else str(decision.champion_version),
         "gate.compared": "all" if decision.compared is None else repr(decision.compared),
         "gate.eval_set": decision.eval_set,
+        "gate.precision": gate.precision,
         "gate.key": gate_key(gate),
         DECIDED_AT: str(now()),
     }

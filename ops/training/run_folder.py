@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+import configs
 from configs import versions
 from configs.loading import validated
 from configs.schema import ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
@@ -52,19 +53,29 @@ class TrainResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
-    """Name the training of this recipe on the data as it is. Raises ConfigError, DataError for what cannot be trained."""
+class Prepared(NamedTuple):
+    """A recipe's task with its tables read and checked, and the training that they make: what is handed from step to step."""
+
+    task: Task
+    plan: RunPlan
+    layout: Layout
+    dataset: Dataset
+
+
+def prepare(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Prepared:
+    """Read and check the recipe's data as it is, and name its training. Raises ConfigError, DataError for what cannot be trained."""
     check_address(recipe)
+    dataset = dataset or configs.dataset(recipe.dataset)
     task = build(recipe, layout, dataset)
     task.check()
-    return plan_of(task, layout)
-
-
-def plan_of(task: Task, layout: Layout) -> RunPlan:
-    """The plan of a task that was checked."""
-    recipe, data_version = task.recipe, task.data_version()
+    data_version = task.data_version()
     run_key = content_hash([recipe.key(), data_version, versions.TRAINING])
-    return RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage())
+    return Prepared(task, RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage()), layout, dataset)
+
+
+def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
+    """The training of this recipe on the data as it is, where nothing else is wanted of the data. Raises as `prepare` does."""
+    return prepare(recipe, layout, dataset).plan
 
 
 def finished(run_dir: str) -> TrainResult | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import configs
-from configs.schema import Dataset, Provenance, Recipe
+from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe, TableName
 from ops.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -16,6 +17,27 @@ if TYPE_CHECKING:
 Mode = Literal["train", "validate", "test"]
 Row = dict[str, Any]
 Vocabulary = dict[str, list[str]]
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What others ask of a task before they need any of its code; each wing exports its own as `INFO`.
+
+    `question` are the fields of a recipe ("section.field" for one of a section) that say what is asked of a model, not how it answers:
+    the gate asks the champion the challenger's.
+    """
+
+    sample_unit: str  # what an evaluation counts, in the plural
+    headlines: tuple[str, ...]  # metrics that a table shows, the first one above all
+    table: TableName  # of the annotations that it learns from
+    pictures: str  # what an evaluation draws beside its metrics, in words
+    reads: Literal["frames", "features"] = "frames"
+    question: tuple[str, ...] = ()
+    fewest_labels: int = 1  # in common with a champion that can be compared
+    floor_check: Literal["above_floor", "above_chance"] = "above_floor"
+    names_model: str | None = None  # the field of a recipe that names a recognition model, which the evaluation asks too
+    catalogued: bool = False  # its networks map a clip (3, T, S, S), and their published rows have pages of numbers
 
 
 class Samples(Protocol):
@@ -71,7 +93,7 @@ class Task(Protocol):
         """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported beside it."""
 
     def predict(self, model: nn.Module, batch: Any) -> list[Row]:
-        """One or more rows per item, of plain values and numpy arrays."""
+        """A row per item, of plain values and numpy arrays."""
 
     def metric(self, split: str) -> Metric:
         """A fresh metric of the split."""
@@ -88,6 +110,22 @@ def wing(task: str, part: str) -> Any:
     return import_module(f"ops.tasks.{task}.{part}")
 
 
-def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Task:
-    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names."""
-    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset))
+def info(task: str) -> TaskInfo:
+    """What the task's wing says of it. Loads nothing heavy."""
+    return import_module(f"ops.tasks.{task}").INFO
+
+
+def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inputs: Any) -> Task:
+    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names.
+
+    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's are others.
+    """
+    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs)
+
+
+def of_kind(recipe: Recipe, kind: type[R]) -> R:
+    """The recipe, which has to be of this kind. Raises ConfigError for one of another task."""
+    if not isinstance(recipe, kind):
+        wanted = next(task for task, known in RECIPES.items() if known is kind)
+        raise ConfigError(f"recipe '{recipe.name}'", "task", recipe.task, wanted)
+    return recipe

@@ -161,13 +161,18 @@ def _key_times(times: np.ndarray, every_s: float) -> list[float]:
 
 
 def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    settings: Settings | None = None,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
 ) -> Detector:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one, onto the device.
 
     Raises ConfigError where they do not belong together.
     """
-    model, loaded, words, known = served(DetectionRecipe, files_of(weights, recipe, vocabulary, provenance))
+    model, loaded, words, known = served(DetectionRecipe, files_of(weights, recipe, vocabulary, provenance), device)
     names = words["labels"]
     ids = [int(number) for number in words.get("ids", range(1, len(names) + 1))]
     return Detector(model, loaded, names, ids, known)

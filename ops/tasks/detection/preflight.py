@@ -10,14 +10,14 @@ import numpy as np
 from configs.schema import ConfigError, DetectionRecipe
 from ops.preflight import data
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _task(about: About) -> Any:
     """The task, with the words that are known now."""
     from ops.tasks.detection.task import Detection
 
-    assert isinstance(about.recipe, DetectionRecipe)
-    task = Detection(about.recipe, about.layout, about.dataset)
+    task = Detection(of_kind(about.recipe, DetectionRecipe), about.layout, about.dataset)
     words = data.words(about, "boxes")
     if words is not None:
         task.__dict__["actions"] = words  # the cached property: its files may not be there yet
@@ -39,7 +39,7 @@ def names(about: About) -> Iterator[ConfigError]:
     """Labels that the recipe names are actions of the dataset."""
     if data.words(about, "boxes") is not None:
         task = _task(about)
-        task.mirrored(), task.groups(), task.scored()
+        task.mirrored(), task.groups(), task.scored_classes()
     yield from ()
 
 

@@ -28,7 +28,7 @@ from ops.tasks.detection.key_frame_clips import KeyFrameClips, padded
 from ops.tasks.detection.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.tasks.detection.metric import GROUPS, DetectionMetric
 from ops.training.init_weights import _on_this_machine
-from ops.training.task import Mode, Row
+from ops.training.task import Mode, Row, of_kind
 from ops.training.task import Vocabulary as Words
 
 SPLITS = ("train", "val")
@@ -71,7 +71,7 @@ class Detection:
                 raise ConfigError(self._where, "tubes", "a section", f"null: dataset '{self.dataset.name}' has key frames, not tubes")
             if not multi_label(self.recipe):
                 self._check_single(frames, split)
-        self.mirrored(), self.groups(), self.scored()
+        self.mirrored(), self.groups(), self.scored_classes()
 
     @property
     def _where(self) -> str:
@@ -158,7 +158,7 @@ class Detection:
             return {}
         return {name: [number - 1 for number in ids] for name, ids in GROUPS.items()}
 
-    def scored(self) -> list[int] | None:
+    def scored_classes(self) -> list[int] | None:
         """Classes that count in frame-mAP; None is all. Raises ConfigError, AnnotationError for a list that does not fit."""
         if self.recipe.scored is None:
             return None
@@ -256,7 +256,11 @@ class Detection:
     def metric(self, split: str) -> DetectionMetric:
         """Frame-mAP, person AP and the figures of groups."""
         return DetectionMetric(
-            self.actions.names, self.groups(), scored=self.scored(), cap=self.recipe.detecting.cap, pixels=self.recipe.tubes is not None
+            self.actions.names,
+            self.groups(),
+            scored=self.scored_classes(),
+            cap=self.recipe.detecting.cap,
+            pixels=self.recipe.tubes is not None,
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -287,7 +291,5 @@ def _global(own: Any, device: torch.device) -> tuple[Any, float]:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Detection:
-    """The task of a detection recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, DetectionRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not detection")
-    return Detection(recipe, layout, dataset)
+    """The task of a detection recipe. Raises ConfigError for a recipe of another task."""
+    return Detection(of_kind(recipe, DetectionRecipe), layout, dataset)

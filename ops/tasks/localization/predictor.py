@@ -212,11 +212,16 @@ def activitynet_json(found: Mapping[str, Sequence[Segment]]) -> str:
 
 
 def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    settings: Settings | None = None,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
 ) -> Localizer:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one, onto the device.
 
     Raises ConfigError where they do not belong together.
     """
-    model, loaded, words, known = served(LocalizationRecipe, files_of(weights, recipe, vocabulary, provenance))
+    model, loaded, words, known = served(LocalizationRecipe, files_of(weights, recipe, vocabulary, provenance), device)
     return Localizer(model, loaded, words, settings, known)

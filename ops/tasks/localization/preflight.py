@@ -11,11 +11,11 @@ import configs
 from configs.schema import ConfigError, Features, LocalizationRecipe
 from ops.preflight import data, sources
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> LocalizationRecipe:
-    assert isinstance(about.recipe, LocalizationRecipe)
-    return about.recipe
+    return of_kind(about.recipe, LocalizationRecipe)
 
 
 def _task(about: About) -> Any:

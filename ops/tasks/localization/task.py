@@ -25,7 +25,7 @@ from ops.tasks.localization.metric import LocalizationMetric
 from ops.tasks.localization.segments import Grid, SegmentDataset, SegmentTable, Video, load_segments
 from ops.tasks.localization.video_scores import VideoScores, read_scores
 from ops.training.init_weights import load_initial
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Vocabulary, of_kind
 
 SPLITS = ("train", "val")
 ONE_CLASS = "action"
@@ -301,8 +301,6 @@ def model_decoding(decoding: Decoding) -> family.Decoding:
     return family.Decoding(**decoding.model_dump())
 
 
-def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Localization:
-    """The task of a localization recipe. Raises ConfigError for another kind."""
-    if not isinstance(recipe, LocalizationRecipe):
-        raise ConfigError(f"recipe '{recipe.name}'", "task", recipe.task, "localization")
-    return Localization(recipe, layout, dataset)
+def build(recipe: Recipe, layout: Layout, dataset: Dataset, features: Features | None = None) -> Localization:
+    """The task of a localization recipe; `features` None are those that it names. Raises ConfigError for a recipe of another task."""
+    return Localization(of_kind(recipe, LocalizationRecipe), layout, dataset, features)

@@ -10,11 +10,11 @@ import numpy as np
 from configs.schema import ConfigError, ParsingRecipe
 from ops.preflight import data, sources
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> ParsingRecipe:
-    assert isinstance(about.recipe, ParsingRecipe)
-    return about.recipe
+    return of_kind(about.recipe, ParsingRecipe)
 
 
 def _task(about: About) -> Any:

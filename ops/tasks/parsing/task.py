@@ -27,7 +27,7 @@ from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
 from ops.tasks.parsing.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
 from ops.training.init_weights import _on_this_machine, load_initial
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Vocabulary, of_kind
 
 SPLITS = ("train", "val")
 FAMILY = "apct"
@@ -259,7 +259,5 @@ def _digest(video: PartVideo) -> str:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Parsing:
-    """The task of a parsing recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, ParsingRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not parsing")
-    return Parsing(recipe, layout, dataset)
+    """The task of a parsing recipe. Raises ConfigError for a recipe of another task."""
+    return Parsing(of_kind(recipe, ParsingRecipe), layout, dataset)

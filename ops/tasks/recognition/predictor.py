@@ -74,11 +74,16 @@ class Recognizer:
 
 
 def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    settings: Settings | None = None,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
 ) -> Recognizer:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one, onto the device.
 
     Raises ConfigError where they do not belong together.
     """
-    model, loaded, words, known = served(RecognitionRecipe, files_of(weights, recipe, vocabulary, provenance))
+    model, loaded, words, known = served(RecognitionRecipe, files_of(weights, recipe, vocabulary, provenance), device)
     return Recognizer(model, loaded, words["labels"], known)

@@ -11,11 +11,11 @@ import configs
 from configs.schema import ConfigError, RecognitionRecipe
 from ops.preflight import data
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> RecognitionRecipe:
-    assert isinstance(about.recipe, RecognitionRecipe)
-    return about.recipe
+    return of_kind(about.recipe, RecognitionRecipe)
 
 
 def _task(about: About) -> Any:

@@ -27,7 +27,7 @@ from ops.tasks.recognition.images import ClipsAndImages, ImageFolder, check_imag
 from ops.tasks.recognition.metric import RecognitionMetric
 from ops.tasks.recognition.views import view_scores
 from ops.training.init_weights import head_channels, load_initial, scale_head
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Vocabulary, of_kind
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "val")
@@ -258,7 +258,5 @@ def _heads(model: nn.Module, frames: Tensor, images: Tensor | None = None) -> li
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Recognition:
-    """The task of a recognition recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, RecognitionRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not recognition")
-    return Recognition(recipe, layout, dataset)
+    """The task of a recognition recipe. Raises ConfigError for a recipe of another task."""
+    return Recognition(of_kind(recipe, RecognitionRecipe), layout, dataset)

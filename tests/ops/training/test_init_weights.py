@@ -19,9 +19,9 @@ from configs.schema import ConfigError, HeadLabels
 from models.weights import PublishedWeightsError, export_published
 from ops.files.download import fetched
 from ops.files.storage import StorageError
-from ops.tasks import build
 from ops.training.init_weights import head_channels, load_initial, scale_head
 from ops.training.run_folder import plan_run
+from ops.training.task import build
 
 
 def model(world, num_classes: int = 3, seed: int = 0) -> torch.nn.Module:

@@ -15,10 +15,11 @@ import regression_ranks as ranks
 from configs.schema import ConfigError
 from ops.data.errors import SampleError
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.training.callbacks import EpochReport, StepReport, TrainingError
 from ops.training.checkpoint import State, load_state
-from ops.training.loop import Place, check_recipe, fit, predict
+from ops.training.inference import Place, predict
+from ops.training.loop import check_recipe, fit
+from ops.training.task import build
 
 
 def run(world, stored: Layout, start: State | None = None, on_epoch=None, on_step=None, **changes) -> State:
