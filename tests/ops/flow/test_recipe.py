@@ -108,7 +108,7 @@ def test_annotations_are_read_anew_when_their_files_change(own: Layout, world) -
 def test_a_training_that_is_stopped_leaves_no_run_that_seems_to_go_on(
     world, own: Layout, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
 ) -> None:
-    def stops(*_: object) -> None:
+    def stops(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("ops.training.ray_train.train", stops)
