@@ -177,7 +177,7 @@ def _finished_run(prepared: Prepared, settings: Settings) -> tuple[TrainResult, 
 
 @dataclass(frozen=True)
 class Stands:
-    """Where a recipe's model stands now: its metrics on the held-out set, its version with the alias it holds, and what the gate said."""
+    """Where a recipe's model stands now: its headline metrics on the held-out set, its version with its alias, and what the gate said."""
 
     metrics: dict[str, float]
     where: str
@@ -205,7 +205,8 @@ def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
         return Stands({}, f"{model} v{version.version}", "not decided yet, or the alias does not say what was decided")
     aliases = [f"@{alias}" for alias in (CHAMPION, CHALLENGER) if holder(model, alias, settings) == version.version]
     where = aliases[0] if aliases else "(champion before)" if decision.promoted else "(refused)"
-    metrics = _kept_metrics(plan.run_dir, decision.eval_set) or {decision.metric: decision.challenger}
+    metrics = _metrics_of(plan.run_dir, decision.eval_set) or {decision.metric: decision.challenger}
+    metrics = {name: metrics[name] for name in info(recipe.task).headlines if name in metrics}
     return Stands(metrics, f"{model} v{version.version} {where}", decision.reason)
 
 
@@ -309,12 +310,12 @@ def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str |
     decision = standing(recipe.gate, plan.run_key, settings)
     if decision is None:
         return f"evaluate and promote {recipe.name}"
-    return None if _kept_metrics(plan.run_dir, decision.eval_set) else f"evaluate {recipe.name} again (its evaluation is gone or damaged)"
+    return None if _metrics_of(plan.run_dir, decision.eval_set) else f"evaluate {recipe.name} again (its evaluation is gone or damaged)"
 
 
-def _kept_metrics(run_dir: str, eval_set: str) -> dict[str, float] | None:
+def _metrics_of(run_dir: str, eval_set: str) -> dict[str, float] | None:
     """Metrics of the evaluation as it lies in the run folder; None where it is not whole."""
     try:
-        return json.loads(read_bytes(f"{run_dir}/evaluation/{eval_set}/evaluation.json"))["metrics"]
+        return json.loads(read_bytes(f"{run_dir}/evaluation/{eval_set}/{EVALUATION}"))["metrics"]
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None

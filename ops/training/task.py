@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import configs
@@ -121,6 +123,30 @@ def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inpu
     `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's are others.
     """
     return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs)
+
+
+def family_of(recipe: Recipe, *parts: str) -> ModuleType:
+    """The module of the recipe's family, which exports all that its task works with.
+
+    Raises ModelConfigError for an unknown family, ConfigError for one that lacks a part: it is there to be built, not to be trained.
+    """
+    module, missing = _family(recipe.task, recipe.family, parts)
+    if missing:
+        import models
+
+        fit = [name for name in models.families(recipe.task) if not _family(recipe.task, name, parts)[1]]
+        allowed = f"{', '.join(fit)}: this family has no {', '.join(missing)}"
+        raise ConfigError(f"recipe '{recipe.name}'", "family", recipe.family, allowed)
+    return module
+
+
+@cache
+def _family(task: str, name: str, parts: tuple[str, ...]) -> tuple[ModuleType, list[str]]:
+    """The family's module and the parts that it lacks."""
+    import models
+
+    module = models.family(task, name)
+    return module, [part for part in parts if not hasattr(module, part)]
 
 
 def of_kind(recipe: Recipe, kind: type[R]) -> R:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -23,12 +22,12 @@ from ops.data.errors import DataError
 from ops.files.storage import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.detection.anchors import typical_boxes
-from ops.tasks.detection.family import criterion_of, multi_label, proposals
+from ops.tasks.detection.family import FAMILY, criterion_of, multi_label, proposals
 from ops.tasks.detection.key_frame_clips import KeyFrameClips, padded
 from ops.tasks.detection.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.tasks.detection.metric import GROUPS, DetectionMetric
 from ops.training.init_weights import _on_this_machine
-from ops.training.task import Mode, Row, of_kind
+from ops.training.task import Mode, Row, family_of, of_kind
 from ops.training.task import Vocabulary as Words
 
 SPLITS = ("train", "val")
@@ -82,7 +81,7 @@ class Detection:
         recipe, found = self.recipe, len(self.actions.names)
         if found != recipe.num_classes:
             raise ConfigError(self._where, "num_classes", recipe.num_classes, f"{found}, the actions of dataset '{self.dataset.name}'")
-        config = import_module(f"models.{recipe.task}.{recipe.family}").Config(num_classes=recipe.num_classes, **recipe.model)
+        config = family_of(recipe, *FAMILY).Config(num_classes=recipe.num_classes, **recipe.model)
         if recipe.sampling.clip_len != config.num_frames:
             raise ConfigError(self._where, "sampling.clip_len", recipe.sampling.clip_len, f"{config.num_frames}, the model's num_frames")
         if recipe.pictures.pad_to % config.multiple:
@@ -207,7 +206,7 @@ class Detection:
         if self.recipe.training.init_from is not None:
             with _on_this_machine(self.recipe.training.init_from, self.recipe.training.init_sha256) as path:
                 state = read_checkpoint(path)
-                family = import_module(f"models.{self.recipe.task}.{self.recipe.family}")
+                family = family_of(self.recipe, *FAMILY)
                 whole = any(re.search(r"(^|\.)det_head\.", str(key)) for key in _keys(state))
                 (models.weights.load_published if whole else family.load_videomae)(model, state)
         if self.recipe.start_boxes == "typical":
@@ -224,7 +223,7 @@ class Detection:
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The mean of all weighted terms, divided by the counts of the whole batch over all ranks; beside it the last terms."""
-        family = import_module(f"models.{self.recipe.task}.{self.recipe.family}")
+        family = family_of(self.recipe, *FAMILY)
         found = model(batch["clips"], batch["sizes"])
         single = not multi_label(self.recipe)
         targets = [

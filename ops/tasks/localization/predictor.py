@@ -18,7 +18,6 @@ import configs
 from configs.schema import ConfigError, Extractor, Features, Frames, Provenance
 from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
-from models.localization import actionformer as family
 from ops.data.feature_grid import covered_frames, end_of
 from ops.evaluation.weights import files_of, frames_of, served
 from ops.features.extract import features_of
@@ -29,7 +28,8 @@ from ops.media.probe import inspect
 from ops.store.frames import write_frames
 from ops.store.reader import FrameReader
 from ops.tasks.localization.segments import Grid, grid_of, resampled
-from ops.tasks.localization.task import FEATURES_FROM, model_config, model_decoding, placed
+from ops.tasks.localization.task import FAMILY, FEATURES_FROM, model_config, model_decoding, placed
+from ops.training.task import family_of
 
 VIDEOS_AT_ONCE = 4
 SURE = 0.2  # below this score a line is not worth a person's time, unless it is the best one
@@ -125,11 +125,12 @@ class Localizer:
 
     def _batch(self, sequences: Sequence[Steps]) -> list[list[Segment]]:
         grids, videos = zip(*(self._prepared(sequence) for sequence in sequences), strict=True)
+        family = family_of(self.recipe, *FAMILY)
         batch = family.pad(videos)
         place = next(self.model.parameters()).device
         with torch.inference_mode():
             pyramid = self.model(batch.features.to(place), batch.valid.to(place))
-            decoding = model_decoding(self.recipe.decoding)
+            decoding = model_decoding(self.recipe)
             candidates = family.decode(pyramid, decoding)
         rows = [
             placed(own, decoding, grid, sequence.scores, self.recipe)
