@@ -165,7 +165,7 @@ def test_a_model_is_scored_in_its_own_words(tmp_path: Path, monkeypatch: pytest.
     answers = right_answers(build_task(recipe, layout, scenes.DATASET))
     monkeypatch.setattr(detection, "drawn", lambda *_: {})  # pictures are what takes the time
     monkeypatch.setattr(detection, "overlay", lambda *_: b"")
-    monkeypatch.setattr(detection, "predict", lambda task, *_, **__: [{**row, **truth_of(task, row)} for row in answers])
+    monkeypatch.setattr("ops.evaluation.run.predict", lambda task, *_, **__: [{**row, **truth_of(task, row)} for row in answers])
     before = evaluate(build(recipe, layout, scenes.DATASET), weights)
     assert before.metrics["frame_map"] == 1
     uri, spoken = layout.annotation_table("scenes", "boxes"), {"labels": list(scenes.ACTIONS)}
