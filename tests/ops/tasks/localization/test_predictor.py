@@ -193,9 +193,9 @@ def test_a_localization_champion_is_scored_on_the_features_that_it_was_trained_o
     champion(settings, tmp_path / "other", "second")
     make_features(configs.features("own_files"), own, settings)  # another champion: other features under the same name
     assert evaluate(build(recipe, own, dataset), result.weights_uri).rows() != rows
-    asked = Challenger(recipe, result.weights_uri)
-    found = score_version(version, own, settings, dataset, asked)
+    asked = Challenger(build(recipe, own, dataset), result.weights_uri, dataset)
+    found = score_version(version, asked, own, settings)
     assert found.metrics == before.metrics and found.eval_set == before.eval_set and before.rows() == rows
     beside = configs.features("own_files").model_copy(update={"extract": (Extraction(model=first, sampled_frames=4),)})
     assert {row["video_id"] for row in read_rows(beside, own)} == {"val_a"}  # no more than what is scored was made again
-    assert score_version(version, own, settings, dataset, asked).metrics == before.metrics
+    assert score_version(version, asked, own, settings).metrics == before.metrics

@@ -214,4 +214,4 @@ def test_progress_counts_videos(trained: Trained, tmp_path: Path, monkeypatch: p
     weights, seen = tmp_path / "model.safetensors", list[tuple[int, int]]()
     weights.write_bytes(trained.weights.read_bytes())
     evaluate(build(trained.recipe, trained.layout, trained.dataset), str(weights), progress=lambda *at: seen.append(at))
-    assert seen == [(2, 5), (5, 5)]  # in two batches
+    assert seen == [(4, 5), (5, 5)]  # in two batches
