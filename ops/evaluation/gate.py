@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from configs.loading import validated
-from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe
+from configs.schema import Dataset, Provenance, Recipe
 from configs.settings import Settings
 from ops.evaluation.cache import Evaluation
 from ops.evaluation.run import evaluate
-from ops.files.storage import StorageError, read_json, write_bytes
+from ops.files.storage import StorageError, write_bytes
 from ops.store.layout import Layout
 from ops.tracking.artifacts import MissingModelError, downloaded
-from ops.tracking.registry import WAY_ON, GateError, Registered, Scored
-from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, read_as, read_words, size_of
+from ops.tracking.registry import WAY_ON, GateError, Registered, ScoredModel
+from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, read_as, read_recipe, read_words, size_of
 from ops.training.task import Task, Vocabulary, build, info, wing
 
 
@@ -42,27 +41,16 @@ class Opened:
     provenance: Provenance | None
 
 
-def gate_input(evaluation: Evaluation) -> Scored:
+def gate_input(evaluation: Evaluation) -> ScoredModel:
     """An evaluation as the gate takes it."""
-    return Scored(evaluation.metrics, evaluation.eval_set, evaluation.num_samples, evaluation.sample_unit)
+    return ScoredModel(evaluation.metrics, evaluation.eval_set, evaluation.num_samples, evaluation.sample_unit)
 
 
-def read_recipe(uri: str) -> Recipe:
-    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for fields that it does not have,
-    StorageError for a file that is cut short too, FileNotFoundError."""
-    value = read_json(uri)
-    task = value.get("task") if isinstance(value, dict) else None
-    kind = RECIPES.get(task) if isinstance(task, str) else None
-    if kind is None:
-        raise ConfigError(uri, "task", task, ", ".join(RECIPES))
-    return validated(kind, value, uri)
-
-
-def score_version(version: Registered, challenger: Challenger, layout: Layout, settings: Settings) -> Scored:
+def score_version(version: Registered, challenger: Challenger, layout: Layout, settings: Settings) -> ScoredModel:
     """Score a registered version with its own recipe, vocabulary and features; an evaluation of the same set is taken from beside it.
 
     Its classes are matched with the labels of today by name. Where labels came, went or were renamed, both models are scored on those that
-    both know, on nothing else and with nothing else to answer: `Scored.beside` is the challenger's score then, and `Scored.note` says so.
+    both know, on nothing else and with nothing else to answer: `beside` is the challenger's score then, and `note` says so.
     Both are asked about the challenger's dataset, in its gate's precision. Weights that no longer lie where they were trained are taken
     from the registry. Raises GateError for a version that cannot be compared, and says what to do.
     """
@@ -79,7 +67,7 @@ def _refused(version: Registered, why: str) -> GateError:
     return GateError(f"{version.name} version {version.version} cannot be compared: {why}; {WAY_ON}")
 
 
-def _compared(version: Registered, own: Opened, asked: Challenger, layout: Layout, settings: Settings) -> Scored:
+def _compared(version: Registered, own: Opened, asked: Challenger, layout: Layout, settings: Settings) -> ScoredModel:
     recipe, dataset, precision = _as_asked(own.recipe, asked.recipe), asked.dataset, asked.recipe.gate.precision
     if recipe.task != asked.recipe.task:
         raise _refused(version, f"it is a {recipe.task} model, and this one is of {asked.recipe.task}")

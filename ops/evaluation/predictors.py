@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.settings import Settings
-from ops.evaluation.gate import read_recipe
 from ops.files.storage import local_copy, sha256_of
 from ops.training.task import wing
 
@@ -45,7 +44,7 @@ def _from_registry(model: str, settings: Settings, device: torch.device | None) 
 
     try:
         with downloaded(model, settings) as folder:
-            return _from_files(folder, settings, device)
+            return _from_folder(folder, settings, device)
     except DamagedModelError as error:
         raise PredictionError(f"{model}: {error}; run the line again to mend it from its run folder, or log it again") from error
     except MissingModelError as error:
@@ -67,11 +66,28 @@ def _from_run(folder: str, settings: Settings, device: torch.device | None) -> P
                 raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
             if name in wanted and sha256_of(path) != wanted[name]:
                 raise PredictionError(f"{folder}/{name}: not what the training wrote: its sha256 is another")
-        return _from_files(Path(scratch), settings, device)
+        return _from_folder(Path(scratch), settings, device)
 
 
-def _from_files(folder: Path, settings: Settings, device: torch.device | None) -> Predictor:
+def _from_folder(folder: Path, settings: Settings, device: torch.device | None) -> Predictor:
     from ops.training.run_folder import RECIPE, VOCABULARY, WEIGHTS
 
-    task = read_recipe(str(folder / RECIPE)).task
-    return wing(task, "predictor").from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings, device=device)
+    return from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings, device=device)
+
+
+def from_files(
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    settings: Settings | None = None,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
+) -> Any:
+    """The predictor of the recipe's task, of files on this machine; the models that MLflow keeps are opened by it too.
+
+    `settings` lead to the models that it asks in its turn; None are the process's. Raises as `ops.evaluation.weights.served` does.
+    """
+    from ops.evaluation.weights import served
+
+    found = served(weights, recipe, vocabulary, provenance, device)
+    return wing(found.recipe.task, "predictor").build(found, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -15,10 +15,8 @@ import models
 from configs.schema import ConfigError, Frames, Provenance, Recipe
 from ops.files.storage import sha256_of
 from ops.training.inference import device_of
-from ops.training.run_folder import PROVENANCE, read_as, read_words
+from ops.training.run_folder import PROVENANCE, read_as, read_recipe, read_words
 from ops.training.task import Vocabulary
-
-R = TypeVar("R", bound=Recipe)
 
 
 def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
@@ -32,39 +30,37 @@ def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
     return model.eval()
 
 
-class Files(NamedTuple):
-    """A trained model's files on this machine; `provenance` None where there is none: models of before have none."""
+class Served(NamedTuple):
+    """A trained model with all that its answers depend on; `provenance` is None for models of before."""
 
-    weights: Path
-    recipe: Path
-    vocabulary: Path
-    provenance: Path | None = None
-
-
-def files_of(weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None) -> Files:
-    """The files, with the provenance that lies beside the weights where none is given."""
-    beside = provenance or weights.with_name(PROVENANCE)
-    return Files(weights, recipe, vocabulary, beside if beside.is_file() else None)
+    model: nn.Module
+    recipe: Any
+    vocabulary: Vocabulary
+    provenance: Provenance | None
 
 
 def served(
-    kind: type[R], files: Files, device: torch.device | None = None
-) -> tuple[nn.Module, R, Vocabulary, Provenance | None]:  # fmt: skip
-    """The model of model.safetensors, recipe.json, vocabulary.json and provenance.json; the last is None for models of before.
+    weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None, device: torch.device | None = None
+) -> Served:  # fmt: skip
+    """The model of model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
 
-    It lies on the device; None is where its recipe's networks are served on this machine. Raises ConfigError where the files do not belong
-    together, or are not those that the provenance was written for, StorageError for a file that is cut short.
+    Args:
+        device: where the model lies; None is where its recipe's networks are served on this machine.
+
+    Raises:
+        ConfigError: the files do not belong together, or are not those that the provenance was written for.
+        StorageError: a file is cut short.
     """
-    provenance = None
-    if files.provenance is not None:
-        provenance = read_as(Provenance, str(files.provenance))
-        for path in files[:3]:
-            if (wanted := provenance.files.get(path.name)) is not None and sha256_of(path) != wanted:
+    beside, known = provenance or weights.with_name(PROVENANCE), None
+    if beside.is_file():
+        known = read_as(Provenance, str(beside))
+        for path in (weights, recipe, vocabulary):
+            if (wanted := known.files.get(path.name)) is not None and sha256_of(path) != wanted:
                 raise ConfigError(str(path), "(whole file)", "another sha256", f"the file that {PROVENANCE} beside it was written for")
-    loaded, words = read_as(kind, str(files.recipe)), read_words(str(files.vocabulary))
+    loaded, words = read_recipe(str(recipe)), read_words(str(vocabulary))
     if (found := len(words["labels"])) != loaded.num_classes:
-        raise ConfigError(str(files.vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return load_weights(loaded, files.weights).to(device or device_of(loaded.scale)), loaded, words, provenance
+        raise ConfigError(str(vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
+    return Served(load_weights(loaded, weights).to(device or device_of(loaded.scale)), loaded, words, known)
 
 
 def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:

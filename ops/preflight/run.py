@@ -12,7 +12,7 @@ from ops.preflight import network, places, settings
 from ops.preflight.about import About, Part, gathered
 from ops.preflight.facts import Facts, facts_of
 from ops.store.layout import Layout
-from ops.training.task import Task, build, wing
+from ops.training.task import Task, wing
 
 
 class PreflightError(ValueError):
@@ -105,7 +105,7 @@ def _as_trained(about: About, task: Task | None) -> list[ConfigError]:
     from ops.training.loop import check_recipe
 
     if task is None:
-        task = build(about.recipe, about.layout, about.dataset)
+        task = about.task()
         task.check()
     check_recipe(task, about.recipe.scale)
     return []

@@ -81,11 +81,11 @@ def registered_model(about: About) -> Iterator[ConfigError]:
 
 def champion(about: About) -> Iterator[ConfigError]:
     """The champion that the new version will face is of the same task."""
-    from ops.evaluation.gate import read_recipe
     from ops.files.storage import StorageError
     from ops.tracking.model import RECIPE
     from ops.tracking.names import unusable_model_name
     from ops.tracking.registry import GateError, opponent
+    from ops.training.run_folder import read_recipe
 
     name = about.recipe.gate.registered_model
     if unusable_model_name(name):

@@ -4,7 +4,7 @@
 |---|---|
 | `task` | `build(recipe, layout, dataset)`: what a training asks (`ops.training.task.Task`) |
 | `report` | `Report(task, split, spoken, common)`: what an evaluation asks (`ops.evaluation.run.Report`) |
-| `predictor` | `from_files(weights, recipe, vocabulary, settings)`: a trained model for videos (`ops.evaluation.predictors.Predictor`) |
+| `predictor` | `build(served, settings)`: a trained model for videos (`ops.evaluation.predictors.Predictor`) |
 | `mlflow_model` | the code that MLflow keeps with a model, and `interface(recipe)` |
 | `preflight` | `PARTS`, `metrics(about)`, `start(about)`: what can be known of a recipe before it is trained |
 | `case` | `view_size`, `miniature_size`, `inputs`: what its networks are called with |

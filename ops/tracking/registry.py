@@ -43,7 +43,7 @@ class GateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """Metrics of one model on one frozen evaluation set of `num_samples` clips (or videos, keyframes).
 
     `beside` is a champion's alone, where it can be compared on a part of the set only: the challenger's score on that part, which `note`
@@ -54,7 +54,7 @@ class Scored:
     eval_set: str
     num_samples: int
     sample_unit: str = "clips"
-    beside: Scored | None = None
+    beside: ScoredModel | None = None
     note: str = ""
 
 
@@ -175,7 +175,9 @@ def version_url(settings: Settings, version: Registered | Decision) -> str:
     return f"{settings.mlflow_url}/#/models/{version.name}/versions/{version.version}"
 
 
-def promote(gate: Gate, challenger: Registered, scored: Scored, evaluate: Callable[[Registered], Scored], settings: Settings) -> Decision:
+def promote(
+    gate: Gate, challenger: Registered, scored: ScoredModel, evaluate: Callable[[Registered], ScoredModel], settings: Settings
+) -> Decision:
     """Decide whether the challenger becomes champion; move the alias and keep the decision on the version.
 
     `scored` is the challenger's score; `evaluate` scores the champion on the same evaluation set and is called only where
@@ -203,13 +205,13 @@ def promote(gate: Gate, challenger: Registered, scored: Scored, evaluate: Callab
     return decision
 
 
-def _value(gate: Gate, scored: Scored, of: Registered) -> float:
+def _value(gate: Gate, scored: ScoredModel, of: Registered) -> float:
     if gate.metric not in scored.metrics:
         raise ConfigError(f"gate of recipe {of.recipe}", "metric", gate.metric, ", ".join(sorted(scored.metrics)))
     return float(scored.metrics[gate.metric])
 
 
-def _champion_scored(gate: Gate, champion: ModelVersion, scored: Scored, evaluate: Callable[[Registered], Scored]) -> Scored:
+def _champion_scored(gate: Gate, champion: ModelVersion, scored: ScoredModel, evaluate: Callable[[Registered], ScoredModel]) -> ScoredModel:
     tags = champion.tags
     asked = {"gate.eval_set": scored.eval_set, "gate.metric": gate.metric, "gate.precision": gate.precision}
     if asked.items() <= tags.items():
@@ -225,7 +227,9 @@ def _champion_scored(gate: Gate, champion: ModelVersion, scored: Scored, evaluat
     return found
 
 
-def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, version: int | None, against: Scored | None) -> Decision:
+def _decide(
+    gate: Gate, challenger: Registered, scored: ScoredModel, own: float, version: int | None, against: ScoredModel | None
+) -> Decision:
     """`against` is the champion's score; without it there is none, or `version` was set aside."""
     best = None if against is None else float(against.metrics[gate.metric])
     beside = None if against is None else against.beside
@@ -249,7 +253,7 @@ def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, vers
     return Decision(promoted, reason, *facts, compared=part)
 
 
-def _already_champion(gate: Gate, version: ModelVersion, scored: Scored, own: float) -> Decision:
+def _already_champion(gate: Gate, version: ModelVersion, scored: ScoredModel, own: float) -> Decision:
     """The alias is on this version already: an earlier call stopped half-way, or the evaluation set is a new one."""
     tags, number = version.tags, int(version.version)
     if tags.get("gate.eval_set") == scored.eval_set and "gate.decision" not in tags:

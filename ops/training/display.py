@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from configs.schema import TASKS
 from ops.training.callbacks import Display, EpochReport, StepReport
-from ops.training.task import info
 
 DATA_BOUND = 0.2  # share of waiting from which the data, not the computing, is what to make faster
 
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 def epoch_line(title: str, report: EpochReport) -> str:
     """One line about a finished epoch."""
     m = report.metrics
-    scores = "".join(f"  {name} {m[name]:.3f}" for name in (info(task).headlines[0] for task in TASKS) if name in m)
+    scores = "".join(f"  {name} {m[name]:.3f}" for name in ("top1", "mean_ap") if name in m)
     speed = f"{m['samples_per_s']:.0f} clips/s  {m['data_wait_share']:.0%} waiting for data  {m['seconds']:.1f} s"
     return f"{title}: epoch {report.epoch}/{report.epochs}  loss {m['loss']:.3f}  lr {m['lr']:.2g}{scores}  {speed}"
 

@@ -36,6 +36,11 @@ def device_of(scale: Scale) -> torch.device:
     return wanted_device(scale if torch.cuda.is_available() else Scale())
 
 
+def place_of(model: nn.Module) -> torch.device:
+    """Where a model lies: what it sees has to lie there too."""
+    return next(model.parameters()).device
+
+
 def alone(scale: Scale) -> Place:
     """The one process of a machine that evaluates or serves."""
     return Place(0, 1, device_of(scale))

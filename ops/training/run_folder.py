@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import configs
 from configs import versions
 from configs.loading import validated
-from configs.schema import ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
+from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
 from ops.files.download import check_address
 from ops.files.storage import filesystem, is_local, local_copy, read_bytes, read_json, retry, sha256_of, write_bytes
 from ops.store.layout import Layout
@@ -104,6 +104,17 @@ def read_as(kind: type[K], uri: str) -> K:
     """A recipe.json or provenance.json. Raises ConfigError for one of another form, StorageError for one that is cut short too,
     FileNotFoundError."""
     return validated(kind, _mapping(uri), uri)
+
+
+def read_recipe(uri: str) -> Recipe:
+    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for fields that it does not have,
+    StorageError for a file that is cut short too, FileNotFoundError."""
+    value = read_json(uri)
+    task = value.get("task") if isinstance(value, dict) else None
+    kind = RECIPES.get(task) if isinstance(task, str) else None
+    if kind is None:
+        raise ConfigError(uri, "task", task, ", ".join(RECIPES))
+    return validated(kind, value, uri)
 
 
 def read_words(uri: str) -> Vocabulary:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from configs.schema import DetectionRecipe
 from ops.training.task import family_of
 
-FAMILY = ("Criterion", "Target", "Weights", "counts", "decode")  # what a family exports beside Config, TINY and build
+FAMILY = ("Criterion", "Target", "counts", "decode")  # what a family exports beside Config, TINY and build
 
 
 class Persons(NamedTuple):

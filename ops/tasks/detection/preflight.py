@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import ConfigError, DetectionRecipe
+from configs.schema import ConfigError
 from ops.preflight import data
 from ops.preflight.about import About
-from ops.training.task import of_kind
 
 
 def _task(about: About) -> Any:
     """The task, with the words that are known now."""
-    from ops.tasks.detection.task import Detection
-
-    task = Detection(of_kind(about.recipe, DetectionRecipe), about.layout, about.dataset)
+    task = about.task()
     words = data.words(about, "boxes")
     if words is not None:
         task.__dict__["actions"] = words  # the cached property: its files may not be there yet

@@ -31,7 +31,7 @@ SPLITS = ("train", "val")
 ONE_CLASS = "action"
 FEATURES_FROM = "features_from"
 # What a family exports beside Config, TINY and build.
-FAMILY = ("Criterion", "Decoding", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "suppress_candidates")
+FAMILY = ("Criterion", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "suppress_candidates")
 log = logging.getLogger(__name__)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -17,12 +16,6 @@ def _recipe(about: About) -> ParsingRecipe:
     return of_kind(about.recipe, ParsingRecipe)
 
 
-def _task(about: About) -> Any:
-    from ops.tasks.parsing.task import Parsing
-
-    return Parsing(_recipe(about), about.layout, about.dataset)
-
-
 def words(about: About) -> Iterator[ConfigError]:
     """Classes and parts are those of the tables, pictures have possible sizes, mirrored parts are there."""
     from ops.tasks.parsing import part_frames
@@ -30,7 +23,7 @@ def words(about: About) -> Iterator[ConfigError]:
 
     recipe = _recipe(about)
     yield from data.rows(about, "parts")
-    config = _task(about).config()
+    config = about.task().config()
     part_frames.check(recipe.images, about.where)
     parts, states = recipe.parts or about.facts.parts, recipe.states or about.facts.states
     yield from data.num_classes(about, len(states), "the states")
@@ -78,4 +71,4 @@ def metrics(about: About) -> set[str]:
 
 def start(about: About) -> None:
     """Load the starting weights into a network of this recipe. Raises what the training would."""
-    _task(about).model()
+    about.task().model()

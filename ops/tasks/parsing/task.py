@@ -30,7 +30,7 @@ from ops.training.init_weights import _on_this_machine, load_initial
 from ops.training.task import Mode, Row, Vocabulary, family_of, of_kind
 
 SPLITS = ("train", "val")
-FAMILY = ("Criterion", "People", "Weights", "decode", "totals")  # what a family exports beside Config, TINY and build
+FAMILY = ("Criterion", "People", "decode", "totals")  # what a family exports beside Config, TINY and build
 DETR_KEY = "class_embed.weight"  # of a DETR's checkpoint
 TOLD = 20  # findings that the log shows in words
 DECIMALS = 2  # of a pixel

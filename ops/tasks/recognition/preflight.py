@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -18,12 +17,6 @@ def _recipe(about: About) -> RecognitionRecipe:
     return of_kind(about.recipe, RecognitionRecipe)
 
 
-def _task(about: About) -> Any:
-    from ops.tasks.recognition.task import Recognition
-
-    return Recognition(_recipe(about), about.layout, about.dataset)
-
-
 def views(about: About) -> Iterator[ConfigError]:
     """Frames and pixels can be sampled as the recipe says."""
     from ops.data.samplers import check_sampling
@@ -32,7 +25,7 @@ def views(about: About) -> Iterator[ConfigError]:
     recipe = _recipe(about)
     check_sampling(recipe.sampling)
     check(recipe.transforms)
-    task = _task(about)
+    task = about.task()
     task.check_views()
     if task.images is not None:
         from ops.tasks.recognition.images import check_images

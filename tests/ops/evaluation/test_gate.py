@@ -9,16 +9,17 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs import Settings
-from configs.schema import ConfigError, Provenance, RecognitionRecipe
-from ops.evaluation.gate import Challenger, gate_input, open_version, read_recipe, score_version
+from configs.schema import ConfigError, Provenance
+from ops.evaluation.gate import Challenger, gate_input, open_version, score_version
 from ops.evaluation.log import log_evaluation
 from ops.evaluation.run import evaluate
-from ops.evaluation.weights import files_of, served
+from ops.evaluation.weights import served
 from ops.files.storage import StorageError, write_bytes
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import GateError, Registered, promote, register
+from ops.training.run_folder import read_recipe
 from ops.training.task import build
 
 
@@ -75,19 +76,19 @@ def test_a_file_that_is_cut_short_is_named(discs, settings: Settings, tmp_path: 
     for other, text in texts.items():
         (folder / other).write_text(text)
     version = Registered("discs", 3, "", "k9", discs.recipe.name, str(folder / "model.safetensors"))
-    files = files_of(*(folder / other for other in ("model.safetensors", "recipe.json", "vocabulary.json")))
-    assert open_version(version, discs.layout, settings).vocabulary == served(RecognitionRecipe, files)[2]
+    files = [folder / other for other in ("model.safetensors", "recipe.json", "vocabulary.json")]
+    assert open_version(version, discs.layout, settings).vocabulary == served(*files).vocabulary
     (folder / name).write_text(texts[name][: len(texts[name]) // 2])
     with pytest.raises(GateError, match=rf"discs version 3 cannot be compared: .*brought/{name}: no whole json .*; `kinograph run"):
         open_version(version, discs.layout, settings)
     with pytest.raises(StorageError, match=rf"brought/{name}: no whole json"):
-        served(RecognitionRecipe, files)
+        served(*files)
     if name == "recipe.json":
         with pytest.raises(StorageError, match=r"brought/recipe\.json: no whole json"):
             read_recipe(str(folder / name))
     (folder / name).write_text('{"task": "recognition", "labels": 3}')
     with pytest.raises(ConfigError, match=rf"brought/{name}"):
-        served(RecognitionRecipe, files)
+        served(*files)
     (folder / name).write_text("[]")
     with pytest.raises(GateError, match=rf"brought/{name}"):
         open_version(version, discs.layout, settings)

@@ -15,7 +15,7 @@ from ops.training.task import build, family_of, info, wing
 PARTS = {
     "task": ("build",),
     "report": ("Report",),
-    "predictor": ("from_files",),
+    "predictor": ("build",),
     "mlflow_model": ("interface",),
     "preflight": ("PARTS", "metrics", "start"),
     "case": ("view_size", "miniature_size", "inputs"),

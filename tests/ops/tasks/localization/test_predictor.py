@@ -20,7 +20,8 @@ from configs.loading import _features_sources
 from configs.schema import ConfigError, Extraction, Provenance
 from finished_training import have_trained
 from ops.annotations.read import annotate
-from ops.evaluation.gate import Challenger, read_recipe, score_version
+from ops.evaluation.gate import Challenger, score_version
+from ops.evaluation.predictors import from_files
 from ops.evaluation.run import evaluate
 from ops.features.materialize import make_features, read_rows
 from ops.flow.recipe import register_recipe, train_recipe
@@ -30,11 +31,11 @@ from ops.media.materialize import materialize
 from ops.serving.predict import predict
 from ops.store.layout import Layout
 from ops.tasks.localization import report as localization
-from ops.tasks.localization.predictor import from_files
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import CHAMPION, register
+from ops.training.run_folder import read_recipe
 from ops.training.task import build
 
 SEGMENTS = [{"label": "jump", "segment": [0.5, 1.5]}, {"label": "kick", "segment": [2.0, 2.8]}, {"label": "wave", "segment": [3.0, 3.6]}]

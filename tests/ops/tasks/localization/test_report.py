@@ -20,12 +20,13 @@ import localization_world as world
 from configs.schema import ConfigError, Dataset
 from configs.schema.localization import LocalizationRecipe
 from ops.annotations.read import annotate
+from ops.evaluation.predictors import from_files
 from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.localization import report as localization
 from ops.tasks.localization.metric import match, read_predictions, read_truth
-from ops.tasks.localization.predictor import Localizer, Segment, Steps, activitynet_json, from_files
+from ops.tasks.localization.predictor import Localizer, Segment, Steps, activitynet_json
 from ops.tasks.localization.report import PREDICTIONS, eval_set_of
 from ops.tasks.localization.segments import LeftOut
 from ops.training.loop import fit

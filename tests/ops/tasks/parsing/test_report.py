@@ -19,6 +19,7 @@ import ops.evaluation.predictors
 from configs import load
 from configs.schema import ConfigError, RecognitionRecipe
 from configs.schema.parsing import ParsingRecipe
+from ops.evaluation.predictors import from_files
 from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes, write_bytes
 from ops.media.encode import draw_coding, write_mp4
@@ -28,7 +29,7 @@ from ops.tasks.parsing.actions import actions_of
 from ops.tasks.parsing.metric import parsing_scores
 from ops.tasks.parsing.parts import load_parts
 from ops.tasks.parsing.predictions_file import ACTIONS_FILE, PARTS_FILE, TRUE_ACTIONS_FILE, TRUE_PARTS_FILE, read_actions, read_parts
-from ops.tasks.parsing.predictor import Parser, from_files
+from ops.tasks.parsing.predictor import Parser
 from ops.tasks.parsing.report import PREDICTIONS
 from ops.tasks.parsing.task import build
 from ops.tasks.recognition.predictor import Recognizer
