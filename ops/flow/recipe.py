@@ -221,6 +221,8 @@ def set_aside(recipes: list[str], settings: Settings) -> None:
 
 def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
     """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
+    from ops.features.materialize import unmade
+
     dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
     if dataset_name == "figures" and (why := figures_pending(layout, figures or {})):
         return [why]
@@ -231,7 +233,7 @@ def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: 
     for name in recipes:
         recipe = configs.load(name)
         uses: str | None = getattr(recipe, "features", None)
-        if uses and (work or (videos := _features_pending(configs.features(uses), layout, settings))):
+        if uses and (work or (videos := unmade(configs.features(uses), layout, settings))):
             work += [f"make features {uses}" + ("" if work else f" of {videos} videos"), f"train {name}"]
         elif why := _recipe_pending(recipe, layout, settings):
             work.append(why)
@@ -291,12 +293,6 @@ def _require_arrays(dataset: configs.Dataset, layout: Layout) -> None:
         if not exists(f"{array_below(arrays, uri) or uri}/zarr.json"):
             way = f"kinograph store verify {dataset.name} --repair"
             raise StorageError(uri, f"its ledger names it, but it is gone: `{way}`, then this again")
-
-
-def _features_pending(features: configs.Features, layout: Layout, settings: Settings) -> int:
-    from ops.features.materialize import unmade
-
-    return unmade(features, layout, settings)
 
 
 def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:

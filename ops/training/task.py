@@ -107,6 +107,17 @@ class Task(Protocol):
         """Take back what `state_dict` gave."""
 
 
+class Stateless:
+    """A task whose losses remember nothing between steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take back."""
+
+
 def wing(task: str, part: str) -> Any:
     """The module `part` of the task's wing, `ops.tasks.<task>.<part>`: whoever knows no task asks for it by name."""
     return import_module(f"ops.tasks.{task}.{part}")
@@ -152,6 +163,6 @@ def _family(task: str, name: str, parts: tuple[str, ...]) -> tuple[ModuleType, l
 def of_kind(recipe: Recipe, kind: type[R]) -> R:
     """The recipe, which has to be of this kind. Raises ConfigError for one of another task."""
     if not isinstance(recipe, kind):
-        wanted = next(task for task, known in RECIPES.items() if known is kind)
-        raise ConfigError(f"recipe '{recipe.name}'", "task", recipe.task, wanted)
+        task_of = {known: task for task, known in RECIPES.items()}
+        raise ConfigError(f"recipe '{recipe.name}'", "task", task_of.get(type(recipe), recipe.task), task_of[kind])
     return recipe

@@ -27,14 +27,14 @@ from ops.tasks.detection.key_frame_clips import KeyFrameClips, padded
 from ops.tasks.detection.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.tasks.detection.metric import GROUPS, DetectionMetric
 from ops.training.init_weights import _on_this_machine
-from ops.training.task import Mode, Row, family_of, of_kind
+from ops.training.task import Mode, Row, Stateless, family_of, of_kind
 from ops.training.task import Vocabulary as Words
 
 SPLITS = ("train", "val")
 AVA_ACTIONS = 80
 
 
-class Detection:
+class Detection(Stateless):
     """The detection task on one recipe's key frames; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: DetectionRecipe, layout: Layout, dataset: Dataset) -> None:
@@ -261,13 +261,6 @@ class Detection:
             cap=self.recipe.detecting.cap,
             pixels=self.recipe.tubes is not None,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: the losses remember nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
 
 
 def _keys(state: Mapping[str, Any]) -> list[str]:

@@ -27,7 +27,7 @@ from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
 from ops.tasks.parsing.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
 from ops.training.init_weights import _on_this_machine, load_initial
-from ops.training.task import Mode, Row, Vocabulary, family_of, of_kind
+from ops.training.task import Mode, Row, Stateless, Vocabulary, family_of, of_kind
 
 SPLITS = ("train", "val")
 FAMILY = ("Criterion", "People", "decode", "totals")  # what a family exports beside Config, TINY and build
@@ -37,7 +37,7 @@ DECIMALS = 2  # of a pixel
 log = logging.getLogger(__name__)
 
 
-class Parsing:
+class Parsing(Stateless):
     """The parsing task on one recipe's frames; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: ParsingRecipe, layout: Layout, dataset: Dataset, spoken: Vocabulary | None = None) -> None:
@@ -187,13 +187,6 @@ class Parsing:
     def metric(self, split: str) -> ParsingMetric:
         """Acc^p with every action right, as training cannot know better, and the numbers behind it."""
         return ParsingMetric(self.truth(split), self.table.words.parts)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: the losses remember nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
 
     def videos(self, split: str) -> list[PartVideo]:
         """The split's usable videos. Raises DataError where there is none, or none with a frame that can be seen."""

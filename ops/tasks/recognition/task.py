@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -27,14 +26,14 @@ from ops.tasks.recognition.images import ClipsAndImages, ImageFolder, check_imag
 from ops.tasks.recognition.metric import RecognitionMetric
 from ops.tasks.recognition.views import view_scores
 from ops.training.init_weights import head_channels, load_initial, scale_head
-from ops.training.task import Mode, Row, Vocabulary, of_kind
+from ops.training.task import Mode, Row, Stateless, Vocabulary, of_kind
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "val")
 TOLD = 20  # clips that the log names
 
 
-class Recognition:
+class Recognition(Stateless):
     """The recognition task on one recipe's clips; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: RecognitionRecipe, layout: Layout, dataset: Dataset) -> None:
@@ -225,13 +224,6 @@ class Recognition:
     def metric(self, split: str) -> RecognitionMetric:
         """Top-1, top-5 and mean class accuracy."""
         return RecognitionMetric()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: cross entropy remembers nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
 
     def _clips(self, split: str) -> list[Clip]:
         clips = self.table.clips.get(split, [])

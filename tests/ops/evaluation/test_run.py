@@ -1,15 +1,21 @@
-"""What an evaluation is of: its precision, and evaluations from before it was noted."""
+"""What an evaluation is of: its precision, its device, and evaluations from before a precision was noted."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
-from configs.schema import ConfigError, Gate
+from configs.schema import ConfigError, Gate, Scale
 from ops.evaluation.cache import RECORD
+from ops.evaluation.predictors import from_files
 from ops.evaluation.run import evaluate
 from ops.files.storage import read_json, write_bytes
+from ops.training.inference import place_of
 from ops.training.task import build
 
 
@@ -53,3 +59,32 @@ def test_the_usual_precision_changes_no_stored_recipe(discs) -> None:
     half = Gate(**facts, precision="bf16")
     assert half.model_dump()["precision"] == "bf16" and Gate.model_validate_json(half.model_dump_json()) == half
     assert discs.recipe.model_copy(update={"gate": half}).key() == discs.recipe.key()
+
+
+@pytest.fixture
+def files(discs, tmp_path: Path) -> list[Path]:
+    """Weights, recipe and vocabulary of a model, as a training leaves them."""
+    texts = {"recipe.json": discs.recipe.model_dump_json(), "vocabulary.json": '{"labels": ["grow", "shrink", "stay"]}'}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    return [Path(discs.weights), *(tmp_path / name for name in texts)]
+
+
+def test_a_model_is_served_where_it_was_asked_for_else_where_its_recipe_says(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert place_of(from_files(*files).model).type == "cpu"
+    assert place_of(from_files(*files, device=torch.device("meta")).model).type == "meta"
+    monkeypatch.setattr("ops.evaluation.weights.device_of", lambda scale: torch.device("meta"))
+    assert place_of(from_files(*files).model).type == "meta"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_scores_and_serves_as_a_cpu_does(discs, plain, files: list[Path]) -> None:
+    here = evaluate(task_of(discs), discs.weights).rows()
+    recipe = discs.recipe.model_copy(update={"scale": Scale(use_gpu=True)})
+    shutil.rmtree(Path(discs.weights).parent / "evaluation")
+    there = evaluate(build(recipe, discs.layout, discs.dataset), discs.weights).rows()
+    np.testing.assert_allclose(there["scores"].to_pylist(), here["scores"].to_pylist(), atol=1e-2)
+    frames = np.random.default_rng(0).integers(0, 256, (from_files(*files).num_frames, 40, 48, 3), np.uint8)
+    on = [from_files(*files, device=torch.device(kind)).probabilities(frames) for kind in ("cpu", "cuda")]
+    np.testing.assert_allclose(on[1], on[0], atol=1e-2)

@@ -80,7 +80,7 @@ def test_an_unknown_flip_label_is_named(world, stored: Layout) -> None:
 
 def test_a_recipe_of_another_task_is_refused(world, stored: Layout) -> None:
     recipe = world.recipe().model_copy(update={"task": "detection"})
-    with pytest.raises(ConfigError, match="'task': found 'detection'; allowed: recognition"):
+    with pytest.raises(ConfigError, match="'task': found 'recognition'; allowed: detection"):
         build(recipe, stored, world.DATASET)
 
 
