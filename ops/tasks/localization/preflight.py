@@ -19,8 +19,8 @@ def _recipe(about: About) -> LocalizationRecipe:
 
 def labels(about: About) -> Iterator[ConfigError]:
     """As many classes as labels, or one for proposals."""
-    yield from data.rows(about, "segments")
-    words = data.words(about, "segments")
+    yield from data.rows(about)
+    words = data.words(about)
     if words is not None:
         wanted = 1 if _recipe(about).class_agnostic else len(words.names)
         yield from data.num_classes(about, wanted, "the class of proposals" if wanted == 1 else "the labels")

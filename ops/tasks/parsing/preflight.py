@@ -22,7 +22,7 @@ def words(about: About) -> Iterator[ConfigError]:
     from ops.tasks.parsing.parts import mirrored_parts
 
     recipe = _recipe(about)
-    yield from data.rows(about, "parts")
+    yield from data.rows(about)
     config = about.task().config()
     part_frames.check(recipe.images, about.where)
     parts, states = recipe.parts or about.facts.parts, recipe.states or about.facts.states

@@ -36,8 +36,8 @@ def views(about: About) -> Iterator[ConfigError]:
 
 def labels(about: About) -> Iterator[ConfigError]:
     """As many classes as labels; pairs of mirror images are among them."""
-    recipe, words = _recipe(about), data.words(about, "clips")
-    yield from data.rows(about, "clips")
+    recipe, words = _recipe(about), data.words(about)
+    yield from data.rows(about)
     if words is None:
         return
     yield from data.num_classes(about, len(words.names), "the labels")
@@ -60,7 +60,7 @@ def metrics(about: About) -> set[str]:
     """Names of the evaluation's numbers, from an evaluation of nothing: one clip of every label, all of them right."""
     from ops.tasks.recognition.scores import scores_of
 
-    words = data.words(about, "clips")
+    words = data.words(about)
     names = list(words.names) if words is not None else [str(number) for number in range(about.recipe.num_classes)]
     pairs = [pair for pair in about.facts.pairs if set(pair) <= set(names)]
     return set(scores_of(np.eye(len(names), dtype=np.float32), np.arange(len(names)), names, pairs))
@@ -71,7 +71,7 @@ def start(about: About) -> None:
     import models
     from ops.training.init_weights import head_channels, load_initial
 
-    recipe, words = _recipe(about), data.words(about, "clips")
+    recipe, words = _recipe(about), data.words(about)
     wanted = recipe.training.init_head
     ours = list(words.names) if words is not None else []
     channels = None if wanted is None or not ours else head_channels(wanted, ours, about.layout, recipe)
