@@ -1,0 +1,1 @@
+"""Spatio-temporal detection: boxes with actions on key frames, and tubes."""

@@ -1,0 +1,1 @@
+"""Temporal localization: segments with labels in an untrimmed video's features."""

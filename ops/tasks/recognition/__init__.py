@@ -1,0 +1,1 @@
+"""Action recognition: one or many labels of a trimmed clip."""
