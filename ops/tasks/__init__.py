@@ -1,4 +1,4 @@
-"""One wing for each task: data set, metric, report, plots, predictor, MLflow model; `task.build` makes a `Task` (`ops.training.task`)."""
+"""One module per task; each exports `build(recipe, layout, dataset) -> Task` (see `ops.training.task`)."""
 
 from ops.training.task import Task, build
 

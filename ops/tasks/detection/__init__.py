@@ -1,1 +1,0 @@
-"""Spatio-temporal detection: boxes with actions on key frames, and tubes."""

@@ -1,1 +1,0 @@
-"""Temporal localization: segments with labels in an untrimmed video's features."""

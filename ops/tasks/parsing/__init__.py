@@ -1,1 +1,0 @@
-"""Part-level parsing: persons, body parts and their states on frames, scored with the action."""

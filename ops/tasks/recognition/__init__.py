@@ -1,1 +1,0 @@
-"""Action recognition: one or many labels of a trimmed clip."""
