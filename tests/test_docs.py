@@ -14,10 +14,12 @@ import yaml
 
 REPO = Path(__file__).resolve().parent.parent
 # Pages that tell a reader where to go. The others quote what was measured once, of files as they were then.
-PAGES = ["README.md", "docs/CONTRIBUTING.md", "docs/architecture.md", *(f"docs/decisions/{path.name}" for path in (REPO / "docs/decisions").glob("*.md"))]
+FOLDERS = ("docs/decisions", "docs/examples")
+PAGES = ["README.md", "docs/CONTRIBUTING.md", "docs/architecture.md"]
+PAGES += [path.relative_to(REPO).as_posix() for folder in FOLDERS for path in sorted((REPO / folder).glob("*.md"))]
 PLACE = re.compile(r"`((?:configs|models|ops|assets|pipelines|tests|docs|\.ci|\.github)/[^`\s]*)`")
 OTHERS = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")  # links to other files
-TARGET = re.compile(r"(?:^|[\s`;&])make ([a-z][a-z-]*)")
+TARGET = re.compile(r"(?:^|[`;&]) *make ([a-z][a-z-]*)", re.MULTILINE)
 
 
 def _script(name: str) -> ModuleType:
