@@ -1,8 +1,7 @@
 """Features of your videos by your own champion: `python extract_features.py WORK FEATURES`, after `train_own_clips.py DATA WORK`.
 
 Every video becomes one array [T, C]: step i is what the model makes of the 16 frames from 4 * i on, before its
-last layer. A second
-run makes only what is new; a new champion makes all of them anew.
+last layer. A second run makes only what is new; a new champion makes all of them anew.
 """
 
 import os
