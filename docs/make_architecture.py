@@ -17,8 +17,8 @@ from textwrap import wrap
 REPO = Path(__file__).resolve().parent.parent
 PICTURE = REPO / "docs" / "architecture.svg"
 ABOVE, BELOW = ("pipelines", "assets"), ("models", "configs")
-WIDTH, ROW, TOP = 1180, 50, 96  # of the picture, pixels
-BOX, LANES, LANE, MARGIN = 580, 40, 26, 24
+WIDTH, ROW, TOP = 1240, 50, 96  # of the picture, pixels
+BOX, LANES, LANE, MARGIN = 600, 40, 26, 24
 FONT = "font-family='Helvetica, Arial, DejaVu Sans, sans-serif'"
 
 
@@ -133,9 +133,9 @@ def _box(row: int, room: str, purpose: str, number: int) -> Iterator[str]:
     yield _text(x + 20, y + 26, name, 15, "#1f2933", "bold")
     if inside:
         yield _text(x + 20, y + 38, "ops", 9.5, "#9aa5b1")
-    lines = wrap(purpose, 66)[:2]
+    lines = wrap(purpose, 70)
     for index, line in enumerate(lines):
-        yield _text(x + 144, y + (25 if len(lines) == 1 else 18 + 15 * index), line, 12, "#52606d")
+        yield _text(x + 144, y + 25.5 - 7.5 * (len(lines) - 1) + 15 * index, line, 12, "#52606d")
 
 
 def _legend(y: float) -> Iterator[str]:
