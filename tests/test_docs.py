@@ -107,3 +107,8 @@ def test_workflows_call_what_is_there_and_nothing_that_moves() -> None:
             called = TARGET.findall(step.get("run", ""))
             assert set(called) <= targets, f"{path.name}: {called}"
             assert "uses" not in step or re.fullmatch(r"actions/[a-z-]+@v\d+\.\d+\.\d+", step["uses"]), f"{path.name}: {step['uses']}"
+
+
+def test_every_decision_is_in_their_list() -> None:
+    listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", _text("docs/decisions/README.md")))
+    assert listed == {path.name for path in (REPO / "docs" / "decisions").glob("*.md")} - {"README.md"}
