@@ -35,7 +35,8 @@ def test_own_clips_become_a_model_features_and_answers(tmp_path: Path) -> None:
     assert "Done in" in out and "own-recognition v1 @champion" in out, out[-3000:]
     assert "Nothing to do" in run("train_own_clips.py", data, work)
     lines = [line for line in run("extract_features.py", work, features).splitlines() if ".npy: " in line]
-    assert len(lines) == 16 and all("3 steps of 128 channels, float32" in line for line in lines), lines  # windows of 16 in 24 frames, every 4
+    # Windows of 16 frames in 24, every 4 frames.
+    assert len(lines) == 16 and all("3 steps of 128 channels, float32" in line for line in lines), lines
     video = data / "videos" / "left" / "clip 0.mp4"
     (answer,) = run("predict.py", work, video).splitlines()
     name, *best = answer.split("\t")
