@@ -1,0 +1,1 @@
+"""What exists: Dagster assets and checks, thin, one file for each stage."""

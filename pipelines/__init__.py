@@ -1,0 +1,1 @@
+"""What runs and when: definitions, jobs, schedule and sensor, and the `kinograph` command."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
 from pathlib import Path
@@ -19,7 +20,12 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import small_world
+
 REPO = Path(__file__).resolve().parent.parent
+OURS = ("configs", "models", "ops", "assets", "pipelines")
+BUILT = (*OURS, "pyproject.toml", "README.md", "LICENSE")
+KINDS = (".py", ".yaml", ".typed")
 PARTS = ("run", "dev")
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 PLATFORMS = {
@@ -212,3 +218,39 @@ def test_an_install_that_is_killed_goes_on_and_makes_a_whole_environment(tmp_pat
     code = "import torch, ray.train, mlflow, dagster_webserver, zarr, decord, av, s3fs, obstore, ops.store, pipelines.main"
     subprocess.run([home / ".venv" / "bin" / "python", "-c", code], cwd=tmp_path, check=True)
     subprocess.run([home / ".venv" / "bin" / "kinograph", "--help"], cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.slow  # a Ray starts
+def test_a_wheel_is_whole_and_takes_its_own_code_whatever_lies_in_the_working_folder(tmp_path: Path) -> None:
+    """Built here, unpacked into another environment; command, decode worker, Ray worker and its loader process start from there."""
+    copy = tmp_path / "copy"  # a build leaves folders behind
+    shutil.copytree(REPO, copy, ignore=lambda folder, names: set(names) - set(BUILT) if folder == str(REPO) else ())
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(tmp_path), str(copy)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    shutil.rmtree(copy)
+    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "elsewhere")], check=True)
+    site = next((tmp_path / "elsewhere").glob("lib/python3.*/site-packages"))
+    shutil.unpack_archive(wheel, site, "zip")
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))  # what is needed beside it; .pth files there are not followed
+    working = tmp_path / "working"
+    for name in OURS:
+        (working / name).mkdir(parents=True)
+        (working / name / "__init__.py").write_text(f"raise SystemExit('{name} was taken from the working folder')")
+    line = REPO / "tests" / "support" / "smallest_line.py"
+    film = small_world.write_video(tmp_path / "film.mp4", seed=1)
+    env = {"KINOGRAPH_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [tmp_path / "elsewhere" / "bin" / "python", "-P", *arguments], cwd=working, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    told = json.loads(run(str(line), str(film)).splitlines()[-1])
+    for path in (*told["decoded"][1:3], *told["trained"][1:]):
+        assert path.startswith(f"{site}/"), told
+    assert "recipe   tsn_tiny_figures" in run("-m", "pipelines.main", "recipes")
+    files = [path.relative_to(REPO) for name in OURS for path in (REPO / name).rglob("*") if path.suffix in KINDS]
+    assert not [path for path in files if not (site / path).exists()]

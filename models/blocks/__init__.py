@@ -1,0 +1,1 @@
+"""Layers and operators that more than one family is made of."""

@@ -1,0 +1,1 @@
+"""Key names of the authors' checkpoints, one map for each family."""

@@ -1,0 +1,1 @@
+"""From stored frames and features to batches: samplers, crops, augmentation, loader processes."""

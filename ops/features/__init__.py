@@ -1,0 +1,1 @@
+"""Features of untrimmed videos: windows, extraction by a recognition model, import, export."""

@@ -1,0 +1,1 @@
+"""Video files: listing, hash, probe, decoding in processes with a deadline, frames into the store."""

@@ -1,0 +1,1 @@
+"""The store: Zarr arrays of frames and features, ledgers, leases, the training reader, upkeep."""

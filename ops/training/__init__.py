@@ -1,0 +1,1 @@
+"""The loop in plain torch, the protocol of a task, checkpoints, and Ray Train around it."""
