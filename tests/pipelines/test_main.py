@@ -18,7 +18,7 @@ import configs
 from configs.loading import _recipe_sources
 from ops.annotations.read import last_report
 from ops.files.storage import list_files, write_bytes
-from ops.flow.data_checks import CheckError, require_sound
+from ops.flow.data_checks import CheckError, annotation_tables, require_sound
 from ops.flow.recipe import train_recipe
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
@@ -212,7 +212,7 @@ def test_a_leak_stops_the_line_before_a_model_is_trained_on_it(home, small, refu
     assert not any(path.startswith("runs/") for path in stored(home))
 
     small.write_yaml(allow=["no_leak"])
-    require_sound(configs.dataset(NAME), home.layout)
+    require_sound(configs.dataset(NAME), home.layout, annotation_tables(configs.dataset(NAME), home.layout))
     with dg.DagsterInstance.ephemeral() as instance:
         run = run_stage(stages(NAME, [])[-1], instance)
         found = {check.name: check for check in run_checks(instance, run, NAME)}
