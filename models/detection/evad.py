@@ -22,12 +22,11 @@ from models.detection._criterion import NO_PERSON, Counts, Criterion, Losses, Ta
 from models.detection._decode import Persons, decode
 from models.detection._encoder import TUBELET, Encoder
 from models.detection._outputs import Detections
-from models.detection._pretrained import load_videomae
 from models.errors import ModelConfigError, ModelInputError, require_clip, require_int, require_one_of, require_rate
 
 __all__ = [
     "EVAD", "TINY", "TINY_INPUT", "Config", "Counts", "Criterion", "Detections", "Losses", "Persons", "Target", "Weights",
-    "build", "counts", "decode", "load_videomae", "match",
+    "build", "counts", "decode", "match",
 ]  # fmt: skip
 
 

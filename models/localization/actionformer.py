@@ -23,7 +23,7 @@ from models.localization._outputs import Pyramid
 
 __all__ = [
     "TINY", "ActionFormer", "Batch", "Candidates", "Config", "Criterion", "Decoding", "Losses", "Pyramid", "Targets", "assign_targets",
-    "build", "decode", "fuse_scores", "in_seconds", "localize", "next_normaliser", "pad", "points", "suppress_candidates",
+    "build", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "points", "suppress_candidates",
 ]  # fmt: skip
 
 
@@ -316,22 +316,6 @@ def _sinusoids(length: int, width: int) -> Tensor:
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * pair / width)
     table = torch.where(torch.arange(width) % 2 == 0, angle.sin(), angle.cos())
     return table.float()[None] / width**0.5
-
-
-@torch.no_grad()
-def localize(model: ActionFormer, videos: Sequence[Tensor], decoding: Decoding, batch_size: int = 8) -> list[Candidates]:
-    """Segments of (C, T_i) features on the feature grid, suppressed, in falling order of score, on the CPU; one per video.
-
-    Videos of like length share a batch. The model must be in eval mode, or its dropout takes part.
-    """
-    order = sorted(range(len(videos)), key=lambda at: videos[at].shape[1])
-    found: dict[int, Candidates] = {}
-    for start in range(0, len(order), batch_size):
-        some = order[start : start + batch_size]
-        pyramid = model(*pad([videos[at] for at in some]))
-        for at, candidates in zip(some, decode(pyramid, decoding), strict=True):
-            found[at] = suppress_candidates(candidates, decoding)
-    return [found[at] for at in range(len(videos))]
 
 
 def build(config: Config) -> ActionFormer:

@@ -14,7 +14,7 @@ the authors is public. What their report leaves open is chosen here:
   offsets of zero.
 - states: one vocabulary of S states for all parts. The refinement adds to the decoder's states; it sees the last layer's
   predicted boxes in training as in use, of all queries.
-- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `load_detr`).
+- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `models.keymaps.apct.start`).
 
 Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B images, Q queries, K parts, S states.
 """
@@ -37,11 +37,9 @@ from models.blocks.transformer import MLP, Decoder
 from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
 from models.parsing._apct_criterion import Criterion, Losses, Parsed, People, Weights, totals
 from models.parsing._refinement import Refinement
-from models.parsing._start import Start, load_detr
 
 __all__ = [
-    "APCT", "LADDER", "TINY", "Config", "Criterion", "Losses", "Parsed", "People", "Persons", "Start", "Weights", "build", "decode",
-    "load_detr", "totals",
+    "APCT", "LADDER", "TINY", "Config", "Criterion", "Losses", "Parsed", "People", "Persons", "Weights", "build", "decode", "totals",
 ]  # fmt: skip
 TRUNKS = ("resnet", "swin_base")
 

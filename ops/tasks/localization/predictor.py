@@ -28,7 +28,7 @@ from ops.media.probe import inspect
 from ops.store.frames import write_frames
 from ops.store.reader import FrameReader
 from ops.tasks.localization.segments import Grid, grid_of, resampled
-from ops.tasks.localization.task import FAMILY, FEATURES_FROM, model_config, model_decoding, placed
+from ops.tasks.localization.task import FAMILY, FEATURES_FROM, model_config, placed
 from ops.training.inference import place_of
 from ops.training.task import family_of
 
@@ -131,7 +131,7 @@ class Localizer:
         place = place_of(self.model)
         with torch.inference_mode():
             pyramid = self.model(batch.features.to(place), batch.valid.to(place))
-            decoding = model_decoding(self.recipe)
+            decoding = self.recipe.decoding
             candidates = family.decode(pyramid, decoding)
         rows = [
             placed(own, decoding, grid, sequence.scores, self.recipe)

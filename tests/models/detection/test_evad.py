@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from configs.schema.detection import LossWeights
 from float64 import furthest
 from models.blocks.drop import DropPath
 from models.blocks.pruning import ScoringAttention, num_kept
@@ -71,7 +72,7 @@ def test_shapes_order_and_determinism() -> None:
 def test_every_parameter_gets_a_finite_gradient(keep_rate: float, checkpointing: bool) -> None:
     model, clip, sizes = tiny(keep_rate=keep_rate, checkpointing=checkpointing)
     model.train()
-    Criterion()(model(clip, sizes), people()).total.backward()
+    Criterion(LossWeights())(model(clip, sizes), people()).total.backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
         idle = key.startswith("pyramid.outputs.") or (keep_rate == 1 and key.endswith("mask_token"))  # small images, small boxes
@@ -84,7 +85,7 @@ def test_checkpointing_changes_nothing() -> None:
         model, clip, sizes = tiny(checkpointing=checkpointing)
         model.train()
         torch.manual_seed(1)  # of the dropped branches
-        Criterion()(model(clip, sizes), people()).total.backward()
+        Criterion(LossWeights())(model(clip, sizes), people()).total.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     assert_same(*gradients, 1e-6)
 
@@ -147,7 +148,7 @@ def test_bf16_autocast() -> None:
     model, clip, sizes = tiny(keep_rate=1.0)  # which tokens stay may differ
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = model(clip, sizes)
-        losses = Criterion()(found, people())
+        losses = Criterion(LossWeights())(found, people())
     expected = model(clip, sizes)
     assert all(boxes.dtype == torch.float32 for boxes in found.boxes) and losses.total.dtype == torch.float32
     for one, other in zip(flat(found), flat(expected), strict=True):
@@ -157,7 +158,7 @@ def test_bf16_autocast() -> None:
     pruned, clip, sizes = tiny()
     pruned.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        total = Criterion()(pruned(clip, sizes), people()).total
+        total = Criterion(LossWeights())(pruned(clip, sizes), people()).total
     total.backward()
     assert all(torch.isfinite(parameter.grad).all() for parameter in pruned.parameters() if parameter.grad is not None)
 

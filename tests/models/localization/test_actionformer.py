@@ -7,7 +7,9 @@ import dataclasses
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from configs.schema.localization import Decoding
 from models.errors import ModelConfigError, ModelInputError
 from models.localization.actionformer import (
     TINY,
@@ -15,14 +17,12 @@ from models.localization.actionformer import (
     Candidates,
     Config,
     Criterion,
-    Decoding,
     Pyramid,
     assign_targets,
     build,
     decode,
     fuse_scores,
     in_seconds,
-    localize,
     next_normaliser,
     pad,
     points,
@@ -310,17 +310,15 @@ class TestDecoding:
         seconds = in_seconds(grid, stride=4, window=16, fps=10, duration_s=20.0).segments
         torch.testing.assert_close(seconds, torch.tensor([[0.0, 1.6], [4.8, 20.0]]))
 
-    def test_localize_keeps_the_order_of_videos(self) -> None:
+    @torch.no_grad()
+    def test_the_videos_of_a_batch_do_not_see_each_other(self) -> None:
         model, decoding = tiny(), Decoding(max_segments=20)
         some = videos(90, 10, 64, 30)
-        together = localize(model, some, decoding, batch_size=3)
+        together = [suppress_candidates(one, decoding) for one in decode(model(*pad(some)), decoding)]
         for one, found in zip(some, together, strict=True):
-            (alone,) = localize(model, [one], decoding)
+            alone = suppress_candidates(decode(model(*pad([one])), decoding)[0], decoding)
             torch.testing.assert_close(found.scores, alone.scores, rtol=1e-4, atol=1e-5)
             assert (found.scores.diff() <= 0).all() and len(found.scores) <= 20
-        with torch.no_grad():
-            (before,) = decode(model(*pad(some[:1])), decoding)
-        assert torch.equal(suppress_candidates(before, decoding).labels, localize(model, some[:1], decoding)[0].labels)
 
     def test_fusion(self) -> None:
         proposals = Candidates(torch.tensor([[0.0, 1.0], [2.0, 3.0]]), torch.tensor([0.25, 0.81]), torch.zeros(2, dtype=torch.int64))
@@ -329,6 +327,6 @@ class TestDecoding:
         torch.testing.assert_close(fused.scores, torch.tensor([0.9, 0.45]))
 
     def test_bad_numbers_are_named(self) -> None:
-        for field in dataclasses.fields(Decoding):
-            with pytest.raises(ModelConfigError, match=f"field '{field.name}': found 'often'"):
-                Decoding(**{field.name: "often"})
+        for field in Decoding.model_fields:
+            with pytest.raises(ValidationError, match=f"1 validation error for Decoding\n{field}\n.*'often'"):
+                Decoding(**{field: "often"})

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import models
 from models.checkpoints import read_checkpoint
-from models.starting import head_shapes, start_from
+from models.init_weights import head_shapes, start_from
 from models.weights import PublishedWeightsError, export_published, load_published, original_names
 
 FAMILIES = models.families("recognition")
