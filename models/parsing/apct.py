@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +31,11 @@ from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
 from models.blocks.resnet2d import BLOCKS, ResNet2d
-from models.blocks.scene import NORMS, STRIDES, Memory, Scene, require_heads, require_images, resnet
+from models.blocks.scene import NORMS, STRIDES, Memory, Scene, agree_heads, require_images, resnet
 from models.blocks.swin import SwinFrames
 from models.blocks.transformer import MLP, Decoder
-from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, OneOf, Rate
+from models.errors import ModelInputError
 from models.parsing._apct_criterion import Criterion, Losses, Parsed, People, Weights, totals
 from models.parsing._refinement import Refinement
 
@@ -45,42 +46,33 @@ TRUNKS = ("resnet", "swin_base")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.scene.resnet`).
 
     `refine_layers` 0 leaves the refinement out. Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    num_parts: int = 10
-    trunk: str = "resnet"
-    depth: int = 50
-    width: int = 64
-    norm: str = "frozen"
-    stride: int = 32
-    channels: int = 256
-    heads: int = 8
-    hidden: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    queries: int = 100
-    dropout: float = 0.1
+    num_classes: Count
+    num_parts: Count = 10
+    trunk: Annotated[str, OneOf(TRUNKS)] = "resnet"
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    norm: Annotated[str, OneOf(NORMS)] = "frozen"
+    stride: Annotated[int, OneOf(STRIDES)] = 32
+    channels: Count = 256
+    heads: Count = 8
+    hidden: Count = 2048
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
+    queries: Count = 100
+    dropout: Rate = 0.1
     cascade: bool = True
-    refine_layers: int = 2
+    refine_layers: Annotated[int, AtLeast(0)] = 2
 
-    def __post_init__(self) -> None:
-        for field in ("num_classes", "num_parts", "width", "hidden", "encoder_layers", "decoder_layers", "queries"):
-            require_int("apct", field, getattr(self, field), 1)
-        require_one_of("apct", "trunk", self.trunk, TRUNKS)
-        require_one_of("apct", "depth", self.depth, BLOCKS)
-        require_one_of("apct", "norm", self.norm, NORMS)
-        require_one_of("apct", "stride", self.stride, STRIDES)
+    def agree(self) -> None:
         if self.trunk == "swin_base" and self.stride != 32:
-            raise ModelConfigError("apct", "stride", self.stride, "32 with trunk swin_base")
-        require_heads("apct", self.channels, self.heads)
-        require_rate("apct", "dropout", self.dropout)
-        require_one_of("apct", "cascade", self.cascade, (False, True))
-        require_int("apct", "refine_layers", self.refine_layers, 0)
+            self.refuse("stride", "32 with trunk swin_base")
+        agree_heads(self, self.channels, self.heads)
 
 
 LADDER: dict[str, dict[str, Any]] = {
