@@ -11,12 +11,8 @@ file, cut at those times: the clip is then the whole file, and start_s and end_s
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterator
-
-import pyarrow as pa
 
 from configs.schema import TableName
 from ops.annotations.clips import Clips
@@ -86,23 +82,3 @@ def _add(clips: Clips, values: dict[str, str], whole_file: bool, line: int) -> N
 
 def _whole(seconds: float) -> int | float:
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def write(table: pa.Table) -> bytes:
-    """The clips as a Kinetics list with its five columns; a null label is left empty.
-
-    A clip with a place in its video gives its video_id and that place; a clip that is a whole file must have the usual name of a cut file
-    (`<youtube_id>_000017_000027`). Raises ValueError for any other.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for row in table.select(["video_id", "split", "label", "start_s", "end_s"]).to_pylist():
-        youtube_id, start, end = row["video_id"], row["start_s"], row["end_s"]
-        if start is None or end is None:
-            cut = CUT_NAME.fullmatch(youtube_id)
-            if cut is None:
-                raise ValueError(f"clip '{youtube_id}' has neither a place in its video nor a name like <youtube_id>_000017_000027")
-            youtube_id, start, end = cut[1], float(cut[2]), float(cut[3])
-        writer.writerow([row["label"] or "", youtube_id, _whole(start), _whole(end), row["split"]])
-    return text.getvalue().encode()

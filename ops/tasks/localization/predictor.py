@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -202,15 +201,6 @@ def _stored(path: Path, uri: str, config: Frames) -> FrameReader:
         except DecodeError as error:
             last = error
     raise last or DecodeError("no decoder")
-
-
-def activitynet_json(found: Mapping[str, Sequence[Segment]]) -> str:
-    """Segments of videos, by name, as ActivityNet's evaluators read them."""
-    results = {
-        video: [{"label": one.label, "segment": [one.start_s, one.end_s], "score": one.score} for one in segments]
-        for video, segments in found.items()
-    }
-    return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False)
 
 
 def build(served: Served, settings: Settings | None = None) -> Localizer:
