@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Iterable
 
@@ -113,19 +112,6 @@ def test_batched_equals_single() -> None:
         assert max(furthest(flat(alone), [one[index : index + 1].double() for one in flat(found)])) < 2e-5
 
 
-def test_state_dict_and_published_round_trips() -> None:
-    model, clip, sizes = tiny()
-    expected = flat(model(clip, sizes))
-    other = build(TINY).eval()
-    other.load_state_dict(copy.deepcopy(model.state_dict()))
-    assert_same(flat(other(clip, sizes)), expected, 0)
-    another = build(TINY).eval()
-    assert load_published(another, export_published(model)).loaded == len(model.state_dict())
-    assert_same(flat(another(clip, sizes)), expected, 0)
-    assert_same(flat(copy.deepcopy(model)(clip, sizes)), expected, 0)
-    assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
-
-
 def test_a_model_made_on_meta_is_whole_once_it_has_weights() -> None:
     model, clip, sizes = tiny()
     with torch.device("meta"):
@@ -133,15 +119,6 @@ def test_a_model_made_on_meta_is_whole_once_it_has_weights() -> None:
     empty = empty.to_empty(device="cpu").eval()
     load_published(empty, export_published(model))
     assert_same(flat(empty(clip, sizes)), flat(model(clip, sizes)), 0)
-
-
-def test_seed_decides_fresh_weights() -> None:
-    states = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        states.append(build(TINY).state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
 
 
 def test_bf16_autocast() -> None:
@@ -255,10 +232,6 @@ def test_bad_input_is_named(make, says: str) -> None:
 
 
 def test_bad_config_is_named() -> None:
-    for field in dataclasses.fields(Config):
-        for value in ("fifty", -1, 51.5):
-            with pytest.raises(ModelConfigError, match=f"evad: field '{field.name}': found {value!r}; allowed: "):
-                Config(**{"num_classes": 3, field.name: value})
     for changes in (
         {"key_frame": 16}, {"taps": [2, 5, 8]}, {"taps": [2, 5, 8, 12]}, {"prune_blocks": [6, 3]}, {"keep_rate": 0.5}, {"keep_rate": 0},
         {"roi_extension": [0.4]}, {"num_frames": 15}, {"position_size": 100},

@@ -189,15 +189,6 @@ def test_export() -> None:
             torch.testing.assert_close(mine, want, rtol=1e-4, atol=1e-5)
 
 
-def test_seed_decides_fresh_weights() -> None:
-    states = []
-    for seed in (0, 0, 1):
-        torch.manual_seed(seed)
-        states.append(build(TINY).state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    assert any(not torch.equal(states[0][key], states[2][key]) for key in states[0])
-
-
 def test_fresh_classes_start_at_the_prior() -> None:
     model = build(dataclasses.replace(TINY, prior=0.01, empty_classes=(1, 3)))
     assert model.classify.last.bias is not None
@@ -206,12 +197,6 @@ def test_fresh_classes_start_at_the_prior() -> None:
 
 
 def test_bad_config_is_named() -> None:
-    for field in dataclasses.fields(Config):
-        for value in ("fifty", -1, 51.5):
-            if (field.name, value) == ("windows", -1):
-                continue  # everything
-            with pytest.raises(ModelConfigError, match=f"actionformer: field '{field.name}': found {value!r}; allowed: "):
-                Config(**{"num_classes": 3, field.name: value})
     with pytest.raises(ModelConfigError, match="'heads': found 5; allowed: a divisor of the width, 512"):
         Config(3, heads=5)
     with pytest.raises(ModelConfigError, match="'max_length': found 100; allowed: a multiple of 576"):
