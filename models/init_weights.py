@@ -33,7 +33,7 @@ _IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln
 
 
 @dataclass(frozen=True)
-class Names:
+class Naming:
     """One way to name the model's tensors: our key -> key of the file. Those below `optional` may be absent there and stay fresh then."""
 
     kind: str
@@ -42,7 +42,7 @@ class Names:
     prefixes: tuple[str, ...] = ("",)
 
 
-def start_from(model: nn.Module, source: Mapping[str, Any] | str | Path, channels: Sequence[int] | None = None) -> Report:
+def init_from(model: nn.Module, source: Mapping[str, Any] | str | Path, channels: Sequence[int] | None = None) -> Report:
     """Start the model from a checkpoint, a mapping or a .pth, .pt, .pth.tar, .pyth or .safetensors file.
 
     How its tensors are named is found out: as the original authors name the whole network, the same without `backbone.`, as a
@@ -51,7 +51,7 @@ def start_from(model: nn.Module, source: Mapping[str, Any] | str | Path, channel
     fit and for unreadable files, FileNotFoundError; the model is unchanged then.
     """
     where, found = named_tensors(source)
-    if hasattr(module := keymap(model), "start") and (report := module.start(model, found, where)) is not None:
+    if hasattr(module := keymap(model), "init_from") and (report := module.init_from(model, found, where)) is not None:
         return report
     found, tables = canonical_keys(model, found)
     candidates = _names(model)
@@ -121,26 +121,26 @@ def head_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {key: growth for key, growth in grown.items() if any(growth)}
 
 
-def _names(model: nn.Module) -> list[Names]:
+def _names(model: nn.Module) -> list[Naming]:
     published = original_names(model)
     trunk = {ours: key.removeprefix(BACKBONE) for ours, key in published.items() if key.startswith(BACKBONE)}
     rest = tuple(ours for ours in published if ours not in trunk)
-    candidates = [Names("the published network", published)]
+    candidates = [Naming("the published network", published)]
     if trunk:
-        candidates.append(Names("its trunk", trunk, rest))
+        candidates.append(Naming("its trunk", trunk, rest))
     module = keymap(model)
-    if hasattr(module, "starting_names"):
-        candidates += [Names(*one) for one in module.starting_names(model)]
+    if hasattr(module, "init_names"):
+        candidates += [Naming(*one) for one in module.init_names(model)]
     return candidates
 
 
-def _fitting(names: Names, found: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
+def _fitting(names: Naming, found: Mapping[str, Any], state: Mapping[str, Tensor]) -> int:
     """How many of the file's names these are; what is no learnt number (counters, indices) proves nothing."""
     learnt = [key for ours, key in names.keys.items() if state[ours].is_floating_point()]
     return max(sum(prefix + key in found for key in learnt) for prefix in names.prefixes)
 
 
-def _load(model: nn.Module, names: Names, found: dict[str, Any], channels: Sequence[int] | None, where: str) -> Report:
+def _load(model: nn.Module, names: Naming, found: dict[str, Any], channels: Sequence[int] | None, where: str) -> Report:
     prefix = max(names.prefixes, key=lambda one: sum(one + key in found for key in names.keys.values()))
     keys = {ours: prefix + key for ours, key in names.keys.items()}
     state = model.state_dict()

@@ -26,7 +26,7 @@ class Spot:
     weighed: bool
 
 
-def nothing(spot: Spot) -> nn.Module:
+def identity(spot: Spot) -> nn.Module:
     """The empty temporal slot."""
     return nn.Identity()
 
@@ -97,7 +97,7 @@ class MobileOne(nn.Module):
         stages: tuple[tuple[int, int, int], ...] = S4,
         stem: int = 64,
         merged: bool = False,
-        temporal: Callable[[Spot], nn.Module] = nothing,
+        temporal: Callable[[Spot], nn.Module] = identity,
     ) -> None:
         super().__init__()
         self.merged = merged

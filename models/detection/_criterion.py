@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.blocks.boxes import generalized_iou
-from models.blocks.matching import assign
+from models.blocks.set_matching import assign
 from models.detection._outputs import Detections
 from models.errors import ModelInputError
 

@@ -20,12 +20,12 @@ def original_names(model: nn.Module) -> dict[str, str]:
     return {key: key for key in model.state_dict()}
 
 
-def start_names(model: nn.Module) -> dict[str, str]:
+def detr_names(model: nn.Module) -> dict[str, str]:
     """Our key -> key of a DETR's checkpoint with the same shape, where APCT has a tensor of the same meaning.
 
     Only the first layer's offsets of a cascade answer from zeros, as DETR's boxes do; the others take its hidden layers, and their last
     ones stay zero.
-    The classifier is not here: `person` comes from two of its rows (see `start`).
+    The classifier is not here: `person` comes from two of its rows (see `init_from`).
     """
     names = shared_names(model)
     for index, offsets in enumerate(model.offsets):  # type: ignore[arg-type]
@@ -35,7 +35,7 @@ def start_names(model: nn.Module) -> dict[str, str]:
     return names
 
 
-def start(model: nn.Module, found: Mapping[str, Any], source: str) -> Report | None:
+def init_from(model: nn.Module, found: Mapping[str, Any], source: str) -> Report | None:
     """Starts a model from what fits of a DETR's checkpoint in its original key names; None for a checkpoint of another network.
 
     `person` is the classifier's row of persons less that of no object, which makes the sigmoid the share of the two; `queries` are the
@@ -46,7 +46,7 @@ def start(model: nn.Module, found: Mapping[str, Any], source: str) -> Report | N
     found = {key: value for key, value in found.items() if isinstance(value, Tensor)}
     if "class_embed.bias" not in found or "query_embed.weight" not in found:
         raise PublishedWeightsError(f"{source}: found {len(found)} tensors, no class_embed.bias or query_embed.weight; expected a DETR's")
-    names = start_names(model) | {f"heads.person.{leaf}": f"class_embed.{leaf}" for leaf in ("weight", "bias")}
+    names = detr_names(model) | {f"heads.person.{leaf}": f"class_embed.{leaf}" for leaf in ("weight", "bias")}
     state = model.state_dict()
     fitting = {
         ours: key

@@ -52,7 +52,7 @@ _SYNONYMS = (
 _NOT_USED = re.compile(r"^(decoder|encoder_to_decoder|mask_token|head|fc_norm|fc|cls_head|fc_dropout)(\.|$)")
 
 
-def start(model: EVAD, found: Mapping[str, Any], source: str) -> Report:
+def init_from(model: EVAD, found: Mapping[str, Any], source: str) -> Report:
     """Starts a model from a published detector, whole; or its encoder from a VideoMAE or VideoMAE V2 checkpoint, of the pretraining or
     fine-tuned, of the official code, of MMAction2 or of the recognition family `videomae`.
 

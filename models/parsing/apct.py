@@ -14,7 +14,7 @@ the authors is public. What their report leaves open is chosen here:
   offsets of zero.
 - states: one vocabulary of S states for all parts. The refinement adds to the decoder's states; it sees the last layer's
   predicted boxes in training as in use, of all queries.
-- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `models.keymaps.apct.start`).
+- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `models.keymaps.apct.init_from`).
 
 Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B images, Q queries, K parts, S states.
 """
@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
+from models.blocks.image_encoder import NORMS, STRIDES, ImageEncoder, Memory, agree_heads, require_images, resnet
 from models.blocks.resnet2d import BLOCKS, ResNet2d
-from models.blocks.scene import NORMS, STRIDES, Memory, Scene, agree_heads, require_images, resnet
 from models.blocks.swin import SwinFrames
 from models.blocks.transformer import MLP, Decoder
 from models.config import AtLeast, Checked, Count, OneOf, Rate
@@ -47,7 +47,7 @@ TRUNKS = ("resnet", "swin_base")
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.scene.resnet`).
+    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.image_encoder.resnet`).
 
     `refine_layers` 0 leaves the refinement out. Raises ModelConfigError with field, found and allowed.
     """
@@ -117,11 +117,11 @@ class Heads(nn.Module):
 class Offsets(nn.Module):
     """A decoder layer's answer (B, Q, C) -> offsets of persons (B, Q, 4) and of parts (B, Q, K, 4)."""
 
-    def __init__(self, channels: int, parts: int, still: bool) -> None:
+    def __init__(self, channels: int, parts: int, zero_init: bool) -> None:
         super().__init__()
         self.parts = parts
         self.box, self.part = MLP(channels, channels, 4, 3), MLP(channels, channels, 4 * parts, 3)
-        for head in (self.box, self.part) if still else ():
+        for head in (self.box, self.part) if zero_init else ():
             nn.init.zeros_(head.last().weight)
             nn.init.zeros_(head.last().bias)
 
@@ -160,12 +160,12 @@ class APCT(nn.Module):
         channels, parts, states = config.channels, config.num_parts, config.num_classes
         layer = (channels, config.heads, config.hidden, config.dropout)
         trunk = SwinFrames() if config.trunk == "swin_base" else resnet(config.depth, config.width, config.norm, config.stride)
-        self.scene = Scene(trunk, config.encoder_layers, *layer)
+        self.scene = ImageEncoder(trunk, config.encoder_layers, *layer)
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
         later = config.decoder_layers - 1 if config.cascade else 0
         self.heads = Heads(channels, parts, states)
-        self.offsets = nn.ModuleList([Offsets(channels, parts, still=index > 0) for index in range(1 + later)])
+        self.offsets = nn.ModuleList([Offsets(channels, parts, zero_init=index > 0) for index in range(1 + later)])
         self.readings = nn.ModuleList([Reading(channels, parts) for _ in range(later)])
         finer = _second_stage(trunk)
         self.refinement = Refinement(config.refine_layers, *layer, finer, parts, states) if config.refine_layers else None

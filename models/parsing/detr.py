@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
+from models.blocks.image_encoder import STRIDES, ImageEncoder, agree_heads, require_images, resnet
 from models.blocks.positions import KINDS
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.scene import STRIDES, Scene, agree_heads, require_images, resnet
 from models.blocks.transformer import MLP, Decoder
 from models.config import Checked, Count, OneOf, Rate
 from models.errors import ModelInputError
@@ -74,7 +74,7 @@ class Detr(nn.Module):
         channels = config.channels
         layer = (channels, config.heads, config.hidden, config.dropout, config.pre_norm)
         trunk = resnet(config.depth, config.width, "frozen", config.stride)
-        self.scene = Scene(trunk, config.encoder_layers, *layer, positions_kind=config.positions)
+        self.scene = ImageEncoder(trunk, config.encoder_layers, *layer, positions_kind=config.positions)
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
         self.classify = nn.Linear(channels, config.num_classes + 1)

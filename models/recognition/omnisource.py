@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
+from models.blocks.resnet3d import ResNet3d, zero_init_residuals
 from models.config import Checked, Count, OneOf, Rate
 from models.errors import require_clip, require_features
 
@@ -34,7 +34,7 @@ class OmniSource(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.trunk = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.trunk = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
         for module in self.trunk.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = 0.01

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks.conv import channels_last, fold_frames
-from models.blocks.persistence import PA, VAP
+from models.blocks.pan import PA, VAP
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
 from models.blocks.temporal import TemporalShift
 from models.config import AtLeast, Checked, Count, OneOf, Rate

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models.blocks.conv import Conv3d, ConvNorm3d
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Bottleneck3d, ResNet3d, Stem3d, starting_as_shortcuts
+from models.blocks.resnet3d import Bottleneck3d, ResNet3d, Stem3d, zero_init_residuals
 from models.config import Checked, Count, OneOf, Rate
 from models.errors import ModelInputError, require_clip, require_features
 
@@ -52,11 +52,11 @@ class SlowFast(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.fast = starting_as_shortcuts(ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5)))
+        self.fast = zero_init_residuals(ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5)))
         expansion = Bottleneck3d.expansion if config.fast_depth >= 50 else 1
         sizes = [config.fast_width] + [config.fast_width * 2**stage * expansion for stage in range(3)]
         lateral = [2 * size for size in sizes]
-        self.slow = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True), lateral=lateral))
+        self.slow = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True), lateral=lateral))
         self.lateral = nn.ModuleList(_lateral(size, config) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(self.slow.out_channels + self.fast.out_channels, config.num_classes, 0.01)

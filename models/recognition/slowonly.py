@@ -10,7 +10,7 @@ from torch import nn
 from models.blocks.heads import PooledClassifier
 from models.blocks.nonlocal_block import KINDS, NonLocalBlock
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, starting_as_shortcuts
+from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, zero_init_residuals
 from models.config import Checked, Count, OneOf, Rate
 
 NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
@@ -40,7 +40,7 @@ class SlowOnly(PooledClassifier):
             return NonLocalBlock(4 * place.channels, config.nonlocal_kind, scaled=True)
 
         trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True), slots=Slots3d(after=after))
-        starting_as_shortcuts(trunk)
+        zero_init_residuals(trunk)
         super().__init__("slowonly", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config
 

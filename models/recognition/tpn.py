@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.blocks.conv import Conv3d, ConvNorm3d, fold_frames
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
-from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
+from models.blocks.resnet3d import ResNet3d, zero_init_residuals
 from models.blocks.temporal import TemporalShift
 from models.config import Checked, Count, MultipleOf, OneOf, Rate
 from models.errors import require_clip, require_features
@@ -60,7 +60,7 @@ class SlowFrames(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.clips = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.clips = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self.clips

@@ -14,7 +14,7 @@ from torch import nn
 
 import configs
 from configs.schema import ConfigError, HeadLabels, Recipe
-from models.init_weights import start_from
+from models.init_weights import init_from
 from models.weights import Report
 from ops.annotations.read import labels as labels_of
 from ops.annotations.vocabulary import AnnotationError, parse
@@ -38,7 +38,7 @@ def load_initial(
     if uri is None:
         return None
     with _on_this_machine(uri, sha256) as path:
-        report = start_from(model, path, channels)
+        report = init_from(model, path, channels)
     log.info("%s", report)
     return report
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import models
 from models.blocks.conv import fold_batchnorm
-from models.blocks.mobileone import Branches, MobileOne, MobileOneBlock, Spot, nothing
+from models.blocks.mobileone import Branches, MobileOne, MobileOneBlock, Spot, identity
 
 STAGES = ((16, 1, 0), (32, 2, 1))  # one stage without and one with channel weights, strides of 1 and 2
 
@@ -61,8 +61,8 @@ def merge_trunk(trained: nn.Module, used: nn.Module) -> None:
 def test_a_block_of_branches_is_one_convolution(kernel: int, stride: int, grouped: bool) -> None:
     torch.manual_seed(0)
     spot = Spot(16, 16, kernel, stride, 16 if grouped else 1, weighed=True)
-    trained = settled(MobileOneBlock(spot, False, nothing).double())
-    used = MobileOneBlock(spot, True, nothing).double().eval()
+    trained = settled(MobileOneBlock(spot, False, identity).double())
+    used = MobileOneBlock(spot, True, identity).double().eval()
     assert isinstance(trained.body, Branches) and isinstance(used.body, nn.Conv2d)
     merge(trained.body, used.body)
     used.weigh.load_state_dict(trained.weigh.state_dict())

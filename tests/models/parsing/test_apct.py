@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from models.blocks.boxes import to_corners
-from models.blocks.scene import Memory
+from models.blocks.image_encoder import Memory
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError, ModelInputError
-from models.init_weights import start_from
+from models.init_weights import init_from
 from models.parsing import apct, detr
 from models.weights import export_published
 
@@ -232,7 +232,7 @@ class TestStart:
         torch.manual_seed(0)
         original = detr.build(dataclasses.replace(detr.TINY, num_classes=91)).eval()
         model = apct.build(dataclasses.replace(apct.TINY, norm="frozen", encoder_layers=2, queries=4, cascade=cascade)).eval()
-        report = start_from(model, {"model": export_published(original)})
+        report = init_from(model, {"model": export_published(original)})
         assert not report.unused and report.loaded + len(report.fresh) == len(model.state_dict())
         fresh = {"heads", "offsets", "refinement"} | ({"readings"} if cascade else set())
         assert {key.split(".")[0] for key in report.fresh} == fresh
@@ -243,7 +243,7 @@ class TestStart:
         torch.manual_seed(0)
         original = detr.build(dataclasses.replace(detr.TINY, num_classes=91)).eval()
         model = apct.build(dataclasses.replace(apct.TINY, norm="frozen", encoder_layers=2)).eval()
-        start_from(model, export_published(original))
+        init_from(model, export_published(original))
         images = torch.randn(2, 3, 64, 96)
         with torch.no_grad():
             objects, parsed = original(images), model(images)
@@ -253,6 +253,6 @@ class TestStart:
 
     def test_a_checkpoint_of_something_else_is_refused(self) -> None:
         with pytest.raises(PublishedWeightsError, match="expected a DETR's"):
-            start_from(apct.build(apct.TINY), {"class_embed.weight": torch.zeros(2, 2)})
+            init_from(apct.build(apct.TINY), {"class_embed.weight": torch.zeros(2, 2)})
         with pytest.raises(PublishedWeightsError, match="does not fit APCT"):
-            start_from(apct.build(apct.TINY), {"fc.weight": torch.zeros(2, 2)})
+            init_from(apct.build(apct.TINY), {"fc.weight": torch.zeros(2, 2)})

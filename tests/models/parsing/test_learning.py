@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.blocks.boxes import iou, to_corners
-from models.blocks.matching import assign
+from models.blocks.set_matching import assign
 from models.parsing import apct
 
 HEIGHT, WIDTH, PARTS = 64, 96, 3

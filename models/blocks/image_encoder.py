@@ -55,7 +55,7 @@ def resnet(depth: int, width: int, norm: str, stride: int) -> ResNet2d:
     return trunk
 
 
-class Scene(nn.Module):
+class ImageEncoder(nn.Module):
     """images (B, 3, H, W) -> Memory."""
 
     def __init__(

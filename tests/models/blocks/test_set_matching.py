@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from models.blocks.matching import assign
+from models.blocks.set_matching import assign
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (6, 3), (3, 6)])
