@@ -29,7 +29,6 @@ OPTIONS = ("subset",)
 COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 EXPECTED = '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment": [start_s, end_s]}]}}}'
 FIELDS = {"database", "subset", "duration", "duration_second", "fps", "annotations", "label", "segment"}
-SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
 def sniff(name: str, data: bytes) -> bool:

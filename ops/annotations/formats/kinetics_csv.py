@@ -11,7 +11,6 @@ file, cut at those times: the clip is then the whole file, and start_s and end_s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from configs.schema import TableName
@@ -24,8 +23,6 @@ TABLE: TableName = "clips"
 FOLDER = False
 EXPECTED = "a header with label,youtube_id,time_start,time_end,split (label may be missing in a list of the test split)"
 REQUIRED = ("youtube_id", "time_start", "time_end")
-HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
-CUT_NAME = re.compile(r"(?:.*/)?(.+)_([0-9]{6})_([0-9]{6})")  # how downloaders name a clip that they cut
 
 
 def sniff(name: str, data: bytes) -> bool:

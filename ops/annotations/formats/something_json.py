@@ -20,7 +20,6 @@ TABLE: TableName = "clips"
 FOLDER = False
 EXPECTED = '[{"id": "78687", "template": "Holding [something] next to [something]", ...}] (test lists: [{"id": "1420"}])'
 BRACKETS = str.maketrans("", "", "[]")
-RESULTS = 5  # guesses for each video of the published results form
 
 
 def sniff(name: str, data: bytes) -> bool:
