@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
 _ENDINGS = (".pth", ".pt", ".pth.tar", ".pyth", ".bin", ".safetensors")
-_MAX_HEADER = 100 * 2**20
+_WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
 
 
 class _Log:
@@ -72,25 +66,26 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """The format: a little-endian u64 header length, a JSON header, then the tensors' bytes at the header's offsets."""
-    data = bytearray(path.read_bytes())
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
-        length = int.from_bytes(data[:8], "little")
-        if len(data) < 8 or not 0 < length <= min(_MAX_HEADER, len(data) - 8):
-            raise ValueError(f"a header of {length} bytes in a file of {len(data)} bytes")
-        header = json.loads(data[8 : 8 + length])
-        header.pop("__metadata__", None)
-        return {name: _tensor(data, 8 + length, name, entry) for name, entry in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return load_file(path)
+    except (SafetensorError, OSError, KeyError) as error:  # the last one for a dtype that torch does not have
         raise PublishedWeightsError(f"{path}: damaged or truncated safetensors file: {error}") from error
 
 
-def _tensor(data: bytearray, base: int, name: str, entry: dict[str, Any]) -> Tensor:
-    dtype, shape = _DTYPES[entry["dtype"]], [int(size) for size in entry["shape"]]
-    start, end = (int(offset) for offset in entry["data_offsets"])
-    count = math.prod(shape)
-    if not 0 <= start <= end <= len(data) - base or end - start != count * dtype.itemsize or min(shape, default=0) < 0:
-        raise ValueError(f"tensor '{name}' of {dtype} {shape} lies at bytes {start} to {end} of {len(data) - base}")
-    if count == 0:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(data[base + start : base + end], dtype=dtype).reshape(shape)
+def named_tensors(source: Mapping[str, Any] | str | Path) -> tuple[str, dict[str, Any]]:
+    """What to call a checkpoint in a report, and its tensors by name, without what is around them and before every name.
+
+    Errors are those of `read_checkpoint`.
+    """
+    where, found = (str(source), read_checkpoint(source)) if isinstance(source, (str, Path)) else ("mapping", source)
+    for wrapper in _WRAPPERS:
+        if isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+            break
+    prefix = "module." if found and all(str(key).startswith("module.") for key in found) else ""
+    return where, {
+        str(key).removeprefix(prefix): torch.as_tensor(value) if isinstance(value, np.ndarray) else value for key, value in found.items()
+    }

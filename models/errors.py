@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import torch
 from torch import Tensor
 
@@ -18,24 +16,6 @@ class ModelConfigError(ValueError):
 
 class ModelInputError(ValueError):
     """A tensor does not fit the model: says what was found and what is expected."""
-
-
-def require_int(where: str, field: str, value: object, minimum: int) -> None:
-    """Raises ModelConfigError unless `value` is an int of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ModelConfigError(where, field, value, f"an integer of at least {minimum}")
-
-
-def require_one_of(where: str, field: str, value: object, allowed: Collection[object]) -> None:
-    """Raises ModelConfigError unless `value` is among `allowed`."""
-    if value not in allowed:
-        raise ModelConfigError(where, field, value, ", ".join(str(one) for one in allowed))
-
-
-def require_rate(where: str, field: str, value: object) -> None:
-    """Raises ModelConfigError unless `value` is a number in [0, 1)."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ModelConfigError(where, field, value, "a number in [0, 1)")
 
 
 def require_clip(model: str, clip: Tensor, num_frames: int | None = None) -> None:

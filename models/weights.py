@@ -1,61 +1,61 @@
 """Published weights: checkpoints in the original authors' key names, in and out, strictly.
 
-How each family's tensors are called there is in `models.keymaps`, apart from the models.
+How each family's tensors are called there is in `models.keymaps`, apart from the models. Whatever is loaded is loaded by `fit`.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 
-from models.checkpoints import PublishedWeightsError, read_checkpoint
-from models.keymaps.images import image_names
+from models.checkpoints import PublishedWeightsError, named_tensors
 
-__all__ = [
-    "LoadReport", "PublishedWeightsError", "below", "complaint", "export_published", "keymap", "load_imagenet", "load_published",
-    "misfit", "original_names", "settled", "unwrap",
-]  # fmt: skip
+__all__ = ["PublishedWeightsError", "Report", "export_published", "fit", "keymap", "load_published", "original_names"]
 
-_COUNTER = "num_batches_tracked"
-# Classifiers of image networks, and what follows from their window sizes.
-_IMAGE_HEAD = re.compile(r"^(fc|head|head_dist|classifier|cls_head|pre_logits|ln_post)\.|^proj$|(attn_mask|relative_position_index)$")
-_WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
+COUNTER = "num_batches_tracked"
 _LISTED = 12
 
 
 @dataclass(frozen=True)
-class LoadReport:
-    """What a load did. `ignored` and `defaulted` hold the checkpoint's key names."""
+class Report:
+    """What a load did. `fresh` maps our keys that keep their values to the reason; `unused` and `defaulted` hold the checkpoint's keys:
+    those that nothing here needs, and batch counters that it lacks, which begin at 0."""
 
     source: str
+    kind: str
     loaded: int
-    ignored: tuple[str, ...] = ()
+    fresh: Mapping[str, str] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
     defaulted: tuple[str, ...] = ()
+    selected: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.source}: {self.loaded} tensors loaded"
-        if self.ignored:
-            text += f", {len(self.ignored)} not used ({', '.join(self.ignored)})"
-        return text + (f", {len(self.defaulted)} batch counters absent there" if self.defaulted else "")
+        lines = [f"{self.source}: {self.loaded} tensors loaded as {self.kind}"]
+        lines += [f"  {self.selected}"] if self.selected else []
+        for reason in dict.fromkeys(self.fresh.values()):
+            lines.append(f"  fresh: {_places(key for key, why in self.fresh.items() if why == reason)} ({reason})")
+        lines += [f"  not used: {_places(self.unused)}"] if self.unused else []
+        return "\n".join(lines + ([f"  {len(self.defaulted)} batch counters absent there"] if self.defaulted else []))
 
 
-def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
+def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> Report:
     """Loads a checkpoint in the original key names; the model is unchanged unless everything fits.
 
     `source` is a mapping of key to tensor (or numpy array), or a file that `read_checkpoint` takes; `state_dict`, `model_state`, `model`
     or `module` around it and `module.` before every key are taken off. Raises PublishedWeightsError with all missing, unexpected and
     misshapen keys, and for unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have none.
     """
-    return _load(model, original_names(model), source)
+    where, found = named_tensors(source)
+    names = original_names(model)
+    found, tables = canonical_keys(model, found)
+    return replace(fit(model, found, names, source=where), unused=tables)
 
 
 def export_published(model: nn.Module) -> dict[str, Tensor]:
@@ -64,68 +64,49 @@ def export_published(model: nn.Module) -> dict[str, Tensor]:
     return {original: state[ours].detach().clone() for ours, original in original_names(model).items()}
 
 
-def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> LoadReport:
-    """Starts a model from an image network: torchvision's ResNet and DenseNet, timm's ViT and Swin, mmpretrain's MobileOne and
-    MobileNetV2, CLIP's image encoder, each for the families that are made of it.
+def fit(
+    model: nn.Module,
+    found: Mapping[str, Any],
+    names: Mapping[str, str],
+    *,
+    source: str = "mapping",
+    kind: str = "the published network",
+    optional: Mapping[str, str] | None = None,
+    unused: Callable[[str], object] | None = None,
+    adapt: Callable[[str, Any, Tensor], Any] | None = None,
+) -> Report:
+    """Loads a checkpoint's tensors into a model, all that belong there or none.
 
-    What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time (UniFormer's: put into the middle), tables
-    of distances repeated along it, and a first convolution with other channels than RGB gets their mean. The image network's own
-    classifier is not used, nor are batch counters where our norms are frozen and have none.
-    Errors are those of `load_published`; also for a family that starts from no image network.
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        found: the checkpoint, key to tensor.
+        names: our key -> key of the checkpoint; several of ours may take the same one.
+        source, kind: for the report, where the checkpoint is and what it was read as.
+        optional: our keys that may be absent there and keep their values then -> why. All other learnt numbers must be there; what
+            follows from the model's Config (integers without a name) need not. Batch counters may be absent, all of them.
+        unused: says of a key without a place here whether the checkpoint may have it.
+        adapt: (checkpoint's key, its tensor, ours) -> the tensor in our shape, where it can be had.
+    Raises:
+        PublishedWeightsError: with all that is missing, unexpected or does not fit; also for a model on the meta device.
     """
-    names, state = image_names(model), model.state_dict()
-    if not names:
-        raise PublishedWeightsError(f"a {type(model).__name__} is made of no image network that ImageNet weights are known for")
-    where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found = below(unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
-    centred = getattr(keymap(model), "IN_THE_MIDDLE", False)
-    grown = {original: _grown(found[original], state[ours], centred) for ours, original in names.items() if original in found}
-    ours_of: dict[str, list[str]] = {}
-    for ours, original in names.items():
-        ours_of.setdefault(original, []).append(ours)
-    missing = [original for original in ours_of if original not in found and not original.endswith(_COUNTER)]
-    counters = {key for key in found if key.endswith(_COUNTER) and key.replace(_COUNTER, "running_var") in ours_of}  # of norms frozen here
-    rest = [key for key in found if key not in ours_of and key not in counters]
-    unexpected = [key for key in rest if not _IMAGE_HEAD.search(key)]
-    misfits = [
-        problem for ours, original in names.items() if original in grown and (problem := misfit(original, grown[original], state[ours]))
-    ]
-    if missing or unexpected or misfits:
-        raise PublishedWeightsError(complaint(where, type(model).__name__, missing, unexpected, misfits))
-    model.load_state_dict(
-        {ours: grown[original] for original, owners in ours_of.items() if original in grown for ours in owners}, strict=False
-    )
-    defaulted = tuple(original for original in ours_of if original not in found)
-    return LoadReport(where, len(grown), tuple(rest), defaulted)
-
-
-def below(found: dict[str, Any]) -> dict[str, Any]:
-    """Tensors below `backbone.` or `visual.` where the checkpoint has such, without that prefix."""
-    for prefix in ("backbone.", "visual."):
-        if any(key.startswith(prefix) for key in found):
-            return {key.removeprefix(prefix): value for key, value in found.items() if key.startswith(prefix)}
-    return found
-
-
-def _grown(image: Any, ours: Tensor, centred: bool) -> Any:
-    """An image network's tensor in the shape of ours where that is one of its extensions; else as it is.
-
-    `centred` puts a 2D kernel into the middle frame of ours instead of a share of it into every frame.
-    """
-    if not isinstance(image, Tensor):
-        return image
-    if image.ndim == 4 and ours.ndim == 5:  # a kernel over frames that are all alike does what the 2D one did
-        spread = image[:, :, None].expand(-1, -1, ours.shape[2], -1, -1)
-        if centred:
-            middle = torch.arange(ours.shape[2], device=image.device) == ours.shape[2] // 2
-            image = spread * middle[None, None, :, None, None]
-        else:
-            image = spread / ours.shape[2]
-    if image.ndim == 4 and ours.ndim == 4 and image.shape[1] == 3 and ours.shape[1] != 3:
-        image = image.mean(1, keepdim=True).expand(-1, ours.shape[1], -1, -1)
-    if image.ndim == 2 and ours.ndim == 2 and image.shape[1] == ours.shape[1] and ours.shape[0] % image.shape[0] == 0:
-        image = image.repeat(ours.shape[0] // image.shape[0], 1)
-    return image
+    state, optional = model.state_dict(), optional or {}
+    if any(tensor.is_meta for tensor in state.values()):
+        raise PublishedWeightsError(f"{source}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
+    values = {ours: adapt(key, found[key], state[ours]) if adapt else found[key] for ours, key in names.items() if key in found}
+    counters = [ours for ours in names if ours.endswith(COUNTER) and ours not in optional]
+    zeroed = counters if not any(ours in values for ours in counters) else []
+    learnt = [*names, *(ours for ours, own in state.items() if ours not in names and own.is_floating_point())]
+    absent = [ours for ours in learnt if ours not in values and ours not in zeroed]
+    missing = list(dict.fromkeys(names.get(ours, ours) for ours in absent if ours not in optional))
+    places = set(names.values())
+    rest = [key for key in found if key not in places]
+    unexpected = [key for key in rest if unused is None or not unused(key)]
+    misfits = [problem for ours, value in values.items() if (problem := _check_tensor(names[ours], value, state[ours]))]
+    if missing or unexpected or misfits or not values:
+        raise PublishedWeightsError(mismatch_message(source, model, missing, unexpected, misfits))
+    model.load_state_dict(values | {ours: state[ours].new_zeros(()) for ours in zeroed}, strict=False)
+    fresh = {ours: optional[ours] for ours in absent if not ours.endswith(COUNTER)}
+    return Report(source, kind, len(values), fresh, tuple(rest), tuple(names[ours] for ours in zeroed))
 
 
 def original_names(model: nn.Module) -> dict[str, str]:
@@ -142,46 +123,14 @@ def keymap(model: nn.Module) -> ModuleType:
         raise PublishedWeightsError(f"{type(model).__name__}: found no key map {name}; expected a published family's model") from error
 
 
-def _load(model: nn.Module, names: dict[str, str], source: Mapping[str, Any] | str | Path) -> LoadReport:
-    where = str(source) if isinstance(source, (str, Path)) else "mapping"
-    found, ignored = settled(model, unwrap(read_checkpoint(source) if isinstance(source, (str, Path)) else source))
-    state = model.state_dict()
-    if any(tensor.is_meta for tensor in state.values()):
-        raise PublishedWeightsError(f"{where}: the model is on the meta device and cannot hold weights; move it with to_empty() first")
-    counters = tuple(original for original in names.values() if original.endswith(_COUNTER))
-    defaulted = counters if not any(original in found for original in counters) else ()
-    missing = [original for original in names.values() if original not in found and original not in defaulted]
-    unexpected = [key for key in found if key not in set(names.values())]
-    present = {ours: original for ours, original in names.items() if original in found}
-    misfits = [problem for ours, original in present.items() if (problem := misfit(original, found[original], state[ours]))]
-    if missing or unexpected or misfits:
-        raise PublishedWeightsError(complaint(where, type(model).__name__, missing, unexpected, misfits))
-    fresh = {ours: state[ours].new_zeros(()) for ours, original in names.items() if original in defaulted}
-    tables = {ours: own for ours, own in state.items() if ours not in names and not own.is_floating_point()}  # follow from the Config
-    model.load_state_dict(tables | {ours: found[original] for ours, original in present.items()} | fresh, strict=True)
-    return LoadReport(where, len(present), ignored, defaulted)
-
-
-def settled(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def canonical_keys(model: nn.Module, found: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The checkpoint's tensors under the names of `original_names`, for families whose originals have had others, too; and the keys of
     those that the model makes for itself."""
-    rename = getattr(keymap(model), "settled", None)
-    return (dict(found), ()) if rename is None else rename(model, found)
+    rename = getattr(keymap(model), "canonical_keys", None)
+    return (found, ()) if rename is None else rename(model, found)
 
 
-def unwrap(found: Mapping[str, Any]) -> dict[str, Any]:
-    """The checkpoint's tensors by name, without what is around them and before every name."""
-    for wrapper in _WRAPPERS:
-        if isinstance(found.get(wrapper), Mapping):
-            found = found[wrapper]
-            break
-    prefix = "module." if found and all(str(key).startswith("module.") for key in found) else ""
-    return {
-        str(key).removeprefix(prefix): torch.as_tensor(value) if isinstance(value, np.ndarray) else value for key, value in found.items()
-    }
-
-
-def misfit(key: str, found: Any, expected: Tensor) -> str | None:
+def _check_tensor(key: str, found: Any, expected: Tensor) -> str | None:
     """What is wrong with one value, or None. Floats of another precision are converted; integers must be integers."""
     if not isinstance(found, Tensor):
         return f"{key}: found a {type(found).__name__}, expected a tensor of shape {tuple(expected.shape)}"
@@ -192,11 +141,17 @@ def misfit(key: str, found: Any, expected: Tensor) -> str | None:
     return None
 
 
-def complaint(where: str, model: str, missing: list[str], unexpected: list[str], misfits: list[str]) -> str:
-    """The message of what does not fit, a dozen keys of each kind."""
-    lines = [f"{where} does not fit {model}:"]
+def mismatch_message(source: str, model: nn.Module, missing: Sequence[str], unexpected: Sequence[str], misfits: Sequence[str]) -> str:
+    """What does not fit, a dozen keys of each kind."""
+    lines = [f"{source} does not fit {type(model).__name__}:"]
     for title, keys in (("missing", missing), ("unexpected", unexpected), ("do not fit", misfits)):
         if keys:
             lines += [f"  {len(keys)} {title}:", *(f"    {key}" for key in keys[:_LISTED])]
             lines += [f"    ... and {len(keys) - _LISTED} more"] if len(keys) > _LISTED else []
     return "\n".join(lines)
+
+
+def _places(keys: Iterable[str]) -> str:
+    """Keys as places with their numbers: scene.trunk.layer1 (50), ..."""
+    counted = [(place, len(list(group))) for place, group in groupby(sorted(keys), key=lambda key: ".".join(key.split(".")[:3]))]
+    return ", ".join(f"{place} ({number})" if number > 1 else place for place, number in counted)

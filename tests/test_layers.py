@@ -25,7 +25,7 @@ AT_LOAD = {
 }
 IN_BODIES = {
     "configs": set[str](),
-    "models": {"safetensors"},
+    "models": {"safetensors", "scipy"},
     "assets": {"ops"},
     "pipelines": {"ops"},
 }

@@ -37,7 +37,7 @@ def conv_norm(conv: nn.Conv2d | nn.Conv3d, norm: nn.BatchNorm2d | nn.BatchNorm3d
     """
     if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return norm(convolved(conv, x, conv.weight, None))
-    scale, shift = settled(norm)
+    scale, shift = fold_batchnorm(norm)
     return convolved(conv, x, conv.weight * scale.view(-1, *[1] * (conv.weight.ndim - 1)), shift)
 
 
@@ -45,11 +45,11 @@ def norm_conv(norm: nn.BatchNorm3d, conv: nn.Conv3d, x: Tensor) -> Tensor:
     """`conv(norm(x))` of a 1x1x1 convolution with bias, settled statistics as in `conv_norm`."""
     if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return convolved(conv, norm(x), conv.weight, conv.bias)
-    scale, shift = settled(norm)
+    scale, shift = fold_batchnorm(norm)
     return convolved(conv, x, conv.weight * scale.view(-1, 1, 1, 1), F.linear(shift, conv.weight.flatten(1), conv.bias))
 
 
-def settled(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
+def fold_batchnorm(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tensor]:
     """What a normalisation with settled statistics multiplies its channels by, and what it adds then."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +26,7 @@ class Spot:
     weighed: bool
 
 
-def nothing(spot: Spot) -> nn.Module:
+def identity(spot: Spot) -> nn.Module:
     """The empty temporal slot."""
     return nn.Identity()
 
@@ -43,18 +42,6 @@ class ConvThenNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return conv_norm(self.conv, self.norm, x)
-
-    def merged(self, kernel: int) -> tuple[Tensor, Tensor]:
-        """Weight and bias of the one convolution of this kernel size that does the same."""
-        weight, bias = _folded(self.conv.weight, self.norm)
-        room = (kernel - self.conv.kernel_size[0]) // 2
-        return F.pad(weight, [room] * 4), bias
-
-
-def _folded(weight: Tensor, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    return weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
 
 
 class ChannelWeights(nn.Module):
@@ -84,24 +71,6 @@ class Branches(nn.Module):
             out = out.add_(self.small(x))
         return out if self.norm is None else out.add_(self.norm(x))
 
-    def merge(self, conv: nn.Conv2d) -> None:
-        """Writes into `conv` what does the same as all branches, in eval mode."""
-        kernel = conv.kernel_size[0]
-        weight, bias = self.main.merged(kernel)
-        if self.small is not None:
-            more, offset = self.small.merged(kernel)
-            weight, bias = weight + more, bias + offset
-        if self.norm is not None:
-            identity = torch.zeros_like(weight)
-            channels = torch.arange(len(weight))
-            identity[channels, channels % weight.shape[1], kernel // 2, kernel // 2] = 1
-            more, offset = _folded(identity, self.norm)
-            weight, bias = weight + more, bias + offset
-        with torch.no_grad():
-            conv.weight.copy_(weight)
-            assert conv.bias is not None
-            conv.bias.copy_(bias)
-
 
 class MobileOneBlock(nn.Module):
     """Branches (or the one convolution that they were merged into), channel weights, ReLU."""
@@ -128,7 +97,7 @@ class MobileOne(nn.Module):
         stages: tuple[tuple[int, int, int], ...] = S4,
         stem: int = 64,
         merged: bool = False,
-        temporal: Callable[[Spot], nn.Module] = nothing,
+        temporal: Callable[[Spot], nn.Module] = identity,
     ) -> None:
         super().__init__()
         self.merged = merged
@@ -150,13 +119,3 @@ class MobileOne(nn.Module):
         for number in range(1, self.num_stages + 1):
             x = self.get_submodule(f"stage{number}")(x)
         return x
-
-    def merge_from(self, trained: MobileOne) -> None:
-        """Takes over the weights of a trunk in training form, each block's branches as one convolution."""
-        own = dict(self.named_modules())
-        for name, block in trained.named_modules():
-            if isinstance(block, MobileOneBlock):
-                mine = own[name]
-                assert isinstance(mine, MobileOneBlock) and isinstance(mine.body, nn.Conv2d) and isinstance(block.body, Branches)
-                block.body.merge(mine.body)
-                mine.weigh.load_state_dict(block.weigh.state_dict())

@@ -38,7 +38,7 @@ class Place:
     stride: int
 
 
-def nothing(place: Place) -> nn.Module:
+def identity(place: Place) -> nn.Module:
     """The empty temporal slot."""
     return nn.Identity()
 
@@ -74,9 +74,9 @@ class Slots:
     middle: Callable[[Slots, Place], nn.Module] = three_by_three
     stem: Stem = STEMS["pool"]
     strides: tuple[int, int, int, int] = (1, 2, 2, 2)
-    temporal: Callable[[Place], nn.Module] = nothing
-    between: Callable[[Place], nn.Module] = nothing
-    after: Callable[[Place], nn.Module] = nothing
+    temporal: Callable[[Place], nn.Module] = identity
+    between: Callable[[Place], nn.Module] = identity
+    after: Callable[[Place], nn.Module] = identity
 
 
 class BasicBlock(nn.Module):

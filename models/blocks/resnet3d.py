@@ -37,7 +37,7 @@ def first_inflated(slots: Slots3d, place: Place3d) -> tuple[nn.Module, nn.Module
     return one, slots.conv(place.channels, place.channels, (1, 3, 3), (place.time_stride, place.stride, place.stride))
 
 
-def nothing(place: Place3d) -> nn.Module:
+def identity(place: Place3d) -> nn.Module:
     """The empty slot."""
     return nn.Identity()
 
@@ -52,7 +52,7 @@ class Slots3d:
 
     conv: ConvMaker3d = ConvNorm3d
     narrow: Callable[[Slots3d, Place3d], tuple[nn.Module, nn.Module]] = first_inflated
-    after: Callable[[Place3d], nn.Module] = nothing
+    after: Callable[[Place3d], nn.Module] = identity
     second_pool: Callable[[], nn.Module] = nn.Identity
 
 
@@ -164,7 +164,7 @@ class ResNet3d(nn.Module):
         return self.layer4(self.layer3(self.layer2(x)))
 
 
-def starting_as_shortcuts(trunk: ResNet3d) -> ResNet3d:
+def zero_init_residuals(trunk: ResNet3d) -> ResNet3d:
     """The trunk with zeros for the weights of each block's last normalisation: a deep fresh network passes its input on
     (Goyal et al., 2017)."""
     for block in trunk.modules():

@@ -62,24 +62,7 @@ def roi_align(
     Raises ModelInputError for tensors of other shapes.
     """
     maps = lay_out([features], [spatial_scale])
-    return _as_maps(pool(maps, boxes, batch_index, batch_index.new_zeros(len(boxes)), output_size, sampling_ratio), output_size)
-
-
-def pool_levels(
-    levels: Sequence[Tensor],
-    boxes: Tensor,
-    batch_index: Tensor,
-    output_size: int,
-    sampling_ratio: int = 2,
-    scales: Sequence[float] = (1 / 4, 1 / 8, 1 / 16, 1 / 32),
-) -> Tensor:
-    """Maps (B, C, H_l, W_l) of a pyramid from level 2 up -> (K, C, output_size, output_size), each box from the level of its size."""
-    maps = lay_out(levels, scales)
-    pooled = pool(maps, boxes, batch_index, choose_levels(boxes, len(levels)), output_size, sampling_ratio)
-    return _as_maps(pooled, output_size)
-
-
-def _as_maps(pooled: Tensor, output_size: int) -> Tensor:
+    pooled = pool(maps, boxes, batch_index, batch_index.new_zeros(len(boxes)), output_size, sampling_ratio)
     return pooled.unflatten(1, (output_size, output_size)).permute(0, 3, 1, 2)
 
 

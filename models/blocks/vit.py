@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from models.blocks.drop import DropPath
 
-BIASES = ("qkv", "qv")
-
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
     """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) -> (B, N, C)."""

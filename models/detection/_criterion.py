@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,28 +11,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.blocks.boxes import generalized_iou
-from models.blocks.matching import assign
+from models.blocks.set_matching import assign
 from models.detection._outputs import Detections
-from models.errors import ModelConfigError, ModelInputError
+from models.errors import ModelInputError
 
 NO_PERSON = 0.1
 _SMALLEST = 1e-3  # pixels of a box's side: an empty box's overlap with another is no number
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Of the terms of the loss, and of "nothing" against "person" within the first. Raises ModelConfigError."""
+class Weights(Protocol):
+    """Of the terms of the loss, and of "nothing" against "person" within the first; a recipe's section `weights` is one."""
 
-    person: float = 2.0
-    l1: float = 5.0
-    giou: float = 2.0
-    action: float = 12.0
-    no_person: float = NO_PERSON
-
-    def __post_init__(self) -> None:
-        for field, value in vars(self).items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
-                raise ModelConfigError("evad.Weights", field, value, "a number of at least 0")
+    @property
+    def person(self) -> float: ...
+    @property
+    def distance(self) -> float: ...  # L1
+    @property
+    def overlap(self) -> float: ...  # generalised IoU
+    @property
+    def action(self) -> float: ...
+    @property
+    def no_person(self) -> float: ...
 
 
 class Target(NamedTuple):
@@ -78,14 +76,13 @@ def counts(targets: Sequence[Target], proposals: int) -> Counts:
 
 @torch.no_grad()
 def match(
-    logits: Tensor, boxes: Tensor, targets: Sequence[Target], sizes: Tensor, weights: Weights | None = None
+    logits: Tensor, boxes: Tensor, targets: Sequence[Target], sizes: Tensor, weights: Weights
 ) -> list[tuple[Tensor, Tensor]]:
     """One stage's proposals for the people of each clip, at the least total cost: (proposals, people) int64 each, proposals ascending.
 
     `logits` (B, Q, 2), `boxes` (B, Q, 4) xyxy pixels, `sizes` (B, 2) h, w. The cost of a pair is less the probability of a person, plus the
     L1 distance of boxes as shares of the image, less their generalised IoU, weighted. Raises ValueError for boxes that are not finite.
     """
-    weights = weights or Weights()
     people = [len(target.boxes) for target in targets]
     if sum(people) == 0:
         return [(torch.zeros(0, dtype=torch.int64),) * 2 for _ in people]
@@ -95,7 +92,7 @@ def match(
     offered = boxes[owner]  # (all people, Q, 4): only pairs of the same clip
     apart = (offered / scale[owner][:, None] - (wanted / scale[owner])[:, None]).abs().sum(-1)
     person = logits.float().softmax(-1)[owner, :, 0].to(boxes)
-    cost = weights.l1 * apart - weights.person * person - weights.giou * generalized_iou(_sound(offered), _sound(wanted)[:, None])
+    cost = weights.distance * apart - weights.person * person - weights.overlap * generalized_iou(_sound(offered), _sound(wanted)[:, None])
     host, pairs = cost.cpu().numpy().astype(np.float64), []
     for block in np.split(host, np.cumsum(people)[:-1]):
         proposals, chosen = assign(block.T)
@@ -107,8 +104,8 @@ class Criterion:
     """Sums of EVAD's training: person, L1 and GIoU of every stage (each matched anew), actions of every decoder block on the last
     stage's matches. What is propagated is the mean over all terms."""
 
-    def __init__(self, multi_label: bool = True, weights: Weights | None = None) -> None:
-        self.multi_label, self.weights = multi_label, weights or Weights()
+    def __init__(self, weights: Weights, multi_label: bool = True) -> None:
+        self.weights, self.multi_label = weights, multi_label
 
     def __call__(self, detections: Detections, targets: Sequence[Target], normalisers: Counts | None = None) -> Losses:
         """`normalisers` stand in for the batch's own counts, so that several ranks' losses average to that of one large batch.
@@ -133,8 +130,8 @@ class Criterion:
             found, true = boxes[clip, proposal], wanted[chosen].to(boxes)
             scale = sizes.flip(1).repeat(1, 2).to(boxes)[clip]
             divisor = norm.people or 1.0
-            l1.append(self.weights.l1 * (found / scale - true / scale).abs().sum() / divisor)
-            giou.append(self.weights.giou * (1 - generalized_iou(_sound(found), _sound(true))).sum() / divisor)
+            l1.append(self.weights.distance * (found / scale - true / scale).abs().sum() / divisor)
+            giou.append(self.weights.overlap * (1 - generalized_iou(_sound(found), _sound(true))).sum() / divisor)
             matches.append(pairs)
         actions = torch.cat([target.actions for target in targets]).to(device)[chosen]
         action = [self.weights.action * self._action(logits[clip, proposal], actions, norm) for logits in detections.action_logits]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -17,22 +18,22 @@ from models.blocks.dynamic_conv import ProposalHead
 from models.blocks.pyramid import PlainPyramid
 from models.blocks.roi import lay_out
 from models.blocks.vit import init_linear
+from models.config import Checked, Count, MultipleOf, OneOf, Rate, Within
 from models.detection._actions import ActionBranch
 from models.detection._criterion import NO_PERSON, Counts, Criterion, Losses, Target, Weights, counts, match
 from models.detection._decode import Persons, decode
 from models.detection._encoder import TUBELET, Encoder
 from models.detection._outputs import Detections
-from models.detection._pretrained import load_videomae
-from models.errors import ModelConfigError, ModelInputError, require_clip, require_int, require_one_of, require_rate
+from models.errors import ModelInputError, require_clip
 
 __all__ = [
     "EVAD", "TINY", "TINY_INPUT", "Config", "Counts", "Criterion", "Detections", "Losses", "Persons", "Target", "Weights",
-    "build", "counts", "decode", "load_videomae", "match",
+    "build", "counts", "decode", "match",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an EVAD model. Raises ModelConfigError.
 
     `key_frame` is the number of the clip's frame that boxes belong to; none given: the middle one, num_frames // 2. Pruning blocks
@@ -43,65 +44,49 @@ class Config:
     the pretraining, whose position table is resized to the clip's.
     """
 
-    num_classes: int
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    num_frames: int = 16
-    patch: int = 16
-    position_size: int = 224
+    num_classes: Count
+    width: Annotated[int, MultipleOf("heads")] = 768
+    depth: Count = 12
+    heads: Count = 12
+    num_frames: Annotated[int, MultipleOf(TUBELET, 1024)] = 16
+    patch: Annotated[int, OneOf((8, 16, 32))] = 16
+    position_size: Annotated[int, MultipleOf("patch", 4096)] = 224
     key_frame: int | None = None
-    keep_rate: float = 0.7
-    key_weight: float = 1.0
+    keep_rate: Annotated[float, Within(0, 1, above=True)] = 0.7
+    key_weight: Annotated[float, Within(0, 16, above=True)] = 1.0
     prune_blocks: tuple[int, ...] = (3, 6, 9)
     taps: tuple[int, ...] = (2, 5, 8, 11)
-    drop_path: float = 0.1
-    proposals: int = 100
-    stages: int = 6
-    hidden: int = 256
-    dynamic: int = 64
-    feedforward: int = 2048
-    decoder_width: int = 384
-    decoder_depth: int = 6
-    decoder_heads: int = 6
-    decoder_drop_path: float = 0.1
-    action_hidden: int = 2048
+    drop_path: Rate = 0.1
+    proposals: Count = 100
+    stages: Count = 6
+    hidden: Annotated[int, MultipleOf(8)] = 256
+    dynamic: Count = 64
+    feedforward: Count = 2048
+    decoder_width: Annotated[int, MultipleOf("decoder_heads")] = 384
+    decoder_depth: Count = 6
+    decoder_heads: Count = 6
+    decoder_drop_path: Rate = 0.1
+    action_hidden: Count = 2048
     roi_extension: tuple[float, float] = (0.4, 0.2)
     in_place: bool = False
     multi_label: bool = True
     checkpointing: bool = False
 
-    def __post_init__(self) -> None:
-        for field in ("prune_blocks", "taps", "roi_extension"):
-            if isinstance(getattr(self, field), list):
-                object.__setattr__(self, field, tuple(getattr(self, field)))
-        for field in ("num_classes", "depth", "heads", "proposals", "stages", "dynamic", "feedforward", "decoder_depth", "decoder_heads",
-                      "action_hidden"):  # fmt: skip
-            require_int("evad", field, getattr(self, field), 1)
-        _require_multiple("width", self.width, self.heads, 8192)
-        _require_multiple("decoder_width", self.decoder_width, self.decoder_heads, 8192)
-        _require_multiple("hidden", self.hidden, 8, 8192)
-        _require_multiple("num_frames", self.num_frames, TUBELET, 1024)
-        require_one_of("evad", "patch", self.patch, (8, 16, 32))
-        _require_multiple("position_size", self.position_size, self.patch, 4096)
+    def agree(self) -> None:
         if self.key_frame is not None and (type(self.key_frame) is not int or not 0 <= self.key_frame < self.num_frames):
-            raise ModelConfigError("evad", "key_frame", self.key_frame, f"null (the middle) or 0 to {self.num_frames - 1}")
-        _require_range("keep_rate", self.keep_rate, 1.0)
-        _require_range("key_weight", self.key_weight, 16.0)
-        _require_blocks("prune_blocks", self.prune_blocks, self.depth, None)
-        _require_blocks("taps", self.taps, self.depth, 4)
+            self.refuse("key_frame", f"null (the middle) or 0 to {self.num_frames - 1}")
+        for field, count in (("prune_blocks", None), ("taps", 4)):
+            blocks = getattr(self, field)
+            rising = isinstance(blocks, tuple) and list(blocks) == [block for block in range(self.depth) if block in blocks]
+            if not rising or count not in (None, len(blocks)):
+                self.refuse(field, f"{count or 'some'} rising numbers of blocks, 0 to {self.depth - 1}")
         if self.keep_rate ** len(self.prune_blocks) * self.slots <= 1 < self.slots:
-            allowed = f"above {self.slots ** (-1 / len(self.prune_blocks)):.3f}, or fewer prune_blocks: only the key frame would stay"
-            raise ModelConfigError("evad", "keep_rate", self.keep_rate, allowed)
+            least = self.slots ** (-1 / len(self.prune_blocks))
+            self.refuse("keep_rate", f"above {least:.3f}, or fewer prune_blocks: only the key frame would stay")
         shares = self.roi_extension
         fits = isinstance(shares, tuple) and len(shares) == 2 and all(isinstance(one, (int, float)) and 0 <= one <= 4 for one in shares)
         if not fits:
-            raise ModelConfigError("evad", "roi_extension", shares, "two numbers in [0, 4], of width and height")
-        require_rate("evad", "drop_path", self.drop_path)
-        require_rate("evad", "decoder_drop_path", self.decoder_drop_path)
-        for field in ("in_place", "multi_label", "checkpointing"):
-            if not isinstance(getattr(self, field), bool):
-                raise ModelConfigError("evad", field, getattr(self, field), "true, false")
+            self.refuse("roi_extension", "two numbers in [0, 4], of width and height")
 
     @property
     def slots(self) -> int:
@@ -117,22 +102,6 @@ class Config:
     def multiple(self) -> int:
         """What heights and widths of (padded) clips are multiples of."""
         return 2 * self.patch
-
-
-def _require_multiple(field: str, value: object, of: int, most: int) -> None:
-    if type(value) is not int or value not in range(of, most + 1, of):
-        raise ModelConfigError("evad", field, value, f"a multiple of {of} up to {most}")
-
-
-def _require_range(field: str, value: object, most: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= most:
-        raise ModelConfigError("evad", field, value, f"a number above 0 and at most {most:g}")
-
-
-def _require_blocks(field: str, value: object, depth: int, count: int | None) -> None:
-    whole = isinstance(value, tuple) and all(type(one) is int and 0 <= one < depth for one in value)
-    if not whole or not isinstance(value, tuple) or list(value) != sorted(set(value)) or count not in (None, len(value)):
-        raise ModelConfigError("evad", field, value, f"{count or 'some'} rising numbers of blocks, 0 to {depth - 1}")
 
 
 TINY = Config(

@@ -41,7 +41,7 @@ def frames(model: nn.Module) -> dict[str, str]:
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
 
 
-def settled(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def canonical_keys(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """A checkpoint under the names above, whichever version of timm wrote it, and the keys that are not needed.
 
     Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and tables that follow from the window's size

@@ -22,7 +22,7 @@ def original_names(model: VideoMAE) -> dict[str, str]:
     return names
 
 
-def starting_names(model: VideoMAE) -> list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]:
+def init_names(model: VideoMAE) -> list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]:
     """Our key -> key in the files of VideoMAE's authors, of fine-tuned networks and (below `encoder.`) of pre-trained ones.
 
     These have no table of positions, which is computed, and pre-trained ones no norm behind the mean of the tokens.

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.errors import ModelConfigError, ModelInputError
+from models.errors import ModelInputError
 from models.localization._outputs import Pyramid
 
 _TIE = 1e-3  # segments whose lengths differ by less are equally short
@@ -100,17 +100,13 @@ class Criterion:
     """Losses of a pyramid against the true segments.
 
     `ranges` are the model's (`Config.ranges`). `label_smoothing` e turns targets t into t (1 - e) + e / (C + 1).
-    `regression_weight` weighs the second loss in `total`; 0 or less balances the two instead. Raises ModelConfigError.
+    `regression_weight` weighs the second loss in `total`; 0 or less balances the two instead.
     """
 
     def __init__(
         self, num_classes: int, ranges: Sequence[tuple[float, float]], *, radius: float | None = 1.5, label_smoothing: float = 0.0,
         regression_weight: float = 1.0,
     ) -> None:  # fmt: skip
-        if radius is not None and not radius > 0:
-            raise ModelConfigError("actionformer", "radius", radius, "a positive number of strides, or none")
-        if not 0 <= label_smoothing < 1:
-            raise ModelConfigError("actionformer", "label_smoothing", label_smoothing, "a number in [0, 1)")
         self.num_classes, self.ranges, self.radius = num_classes, tuple(ranges), radius
         self.label_smoothing, self.regression_weight = label_smoothing, regression_weight
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from models.blocks.nms1d import METHODS, suppress
-from models.errors import ModelConfigError, require_int, require_one_of, require_rate
+from models.blocks.nms1d import suppress
 from models.localization._outputs import Pyramid
 
 
@@ -25,39 +22,33 @@ class Candidates(NamedTuple):
     labels: Tensor
 
 
-@dataclass(frozen=True)
-class Decoding:
-    """How segments are chosen; the defaults are those of THUMOS14. Raises ModelConfigError.
+class Decoding(Protocol):
+    """How segments are chosen; a recipe's section `decoding` is one.
 
     Before suppression, on every level: scores above `min_probability`, of these the `max_candidates` best, longer than `min_length`
     (units of the grid). Then `models.blocks.nms1d.suppress` with the rest. Voting needs `multiclass` off.
     """
 
-    min_probability: float = 0.001
-    max_candidates: int = 2000
-    min_length: float = 0.05
-    method: str = "soft"
-    multiclass: bool = True
-    iou_threshold: float = 0.1
-    sigma: float = 0.5
-    min_score: float = 0.001
-    max_segments: int = 200
-    voting_threshold: float = 0.0
-
-    def __post_init__(self) -> None:
-        for field in ("min_probability", "iou_threshold", "min_score", "voting_threshold"):
-            require_rate("actionformer", field, getattr(self, field))
-        for field in ("max_candidates", "max_segments"):
-            require_int("actionformer", field, getattr(self, field), 1)
-        require_one_of("actionformer", "method", self.method, METHODS)
-        require_one_of("actionformer", "multiclass", self.multiclass, (True, False))
-        for field, ok in (("min_length", lambda value: value >= 0), ("sigma", lambda value: value > 0)):
-            _require_number(field, getattr(self, field), ok)
-
-
-def _require_number(field: str, value: object, fits: Callable[[float], bool]) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
-        raise ModelConfigError("actionformer", field, value, "a number of at least 0" if field == "min_length" else "a positive number")
+    @property
+    def min_probability(self) -> float: ...
+    @property
+    def max_candidates(self) -> int: ...
+    @property
+    def min_length(self) -> float: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def multiclass(self) -> bool: ...
+    @property
+    def iou_threshold(self) -> float: ...
+    @property
+    def sigma(self) -> float: ...
+    @property
+    def min_score(self) -> float: ...
+    @property
+    def max_segments(self) -> int: ...
+    @property
+    def voting_threshold(self) -> float: ...
 
 
 def decode(pyramid: Pyramid, decoding: Decoding) -> list[Candidates]:

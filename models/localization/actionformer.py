@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, Each, OneOf, OrNone, Rate
+from models.errors import ModelInputError
 from models.localization._criterion import Criterion, Losses, Targets, assign_targets, next_normaliser, points
 from models.localization._decoding import Candidates, Decoding, decode, fuse_scores, in_seconds, suppress_candidates
 from models.localization._layers import Block, Embedding, Head, IdentityNeck, PyramidNeck, Span, joined
@@ -23,12 +24,12 @@ from models.localization._outputs import Pyramid
 
 __all__ = [
     "TINY", "ActionFormer", "Batch", "Candidates", "Config", "Criterion", "Decoding", "Losses", "Pyramid", "Targets", "assign_targets",
-    "build", "decode", "fuse_scores", "in_seconds", "localize", "next_normaliser", "pad", "points", "suppress_candidates",
+    "build", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "points", "suppress_candidates",
 ]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an ActionFormer; the defaults are those of THUMOS14. Raises ModelConfigError with field, found and allowed.
 
     One level of the pyramid per entry of `ranges`: the least and greatest distance to an action's farther end that a point of the
@@ -38,54 +39,40 @@ class Config:
     training crop may have at most. `empty_classes` have no training segment and start from a probability of 1e-6.
     """
 
-    num_classes: int
-    input_dims: int | tuple[int, ...] = 2048
-    width: int | tuple[int, ...] = 512
-    heads: int = 4
+    num_classes: Count
+    input_dims: Annotated[int | tuple[int, ...], Each(1)] = 2048
+    width: Annotated[int | tuple[int, ...], Each(1)] = 512
+    heads: Count = 4
     windows: int | tuple[int, ...] = 19
-    ranges: tuple[tuple[float, float], ...] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
-    embed_layers: int = 2
-    stem_layers: int = 2
+    ranges: Annotated[tuple[tuple[float, float], ...], _Ranges()] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
+    embed_layers: Count = 2
+    stem_layers: Annotated[int, AtLeast(0)] = 2
     positions: bool = False
-    neck: str = "identity"
-    neck_width: int | None = None
-    head_width: int | None = None
-    head_layers: int = 3
-    max_length: int = 2304
-    dropout: float = 0.0
-    drop_path: float = 0.1
-    prior: float = 0.01
+    neck: Annotated[str, OneOf(("identity", "fpn"))] = "identity"
+    neck_width: Annotated[int | None, OrNone(AtLeast(1))] = None
+    head_width: Annotated[int | None, OrNone(AtLeast(1))] = None
+    head_layers: Count = 3
+    max_length: Count = 2304
+    dropout: Rate = 0.0
+    drop_path: Rate = 0.1
+    prior: Rate = 0.01
     empty_classes: tuple[int, ...] = ()
 
-    def __post_init__(self) -> None:
-        require_int("actionformer", "num_classes", self.num_classes, 1)
-        for field in ("input_dims", "width", "windows", "empty_classes", "ranges"):  # a recipe's file has lists
-            object.__setattr__(self, field, _frozen(getattr(self, field)))
-        for field in ("input_dims", "width"):
-            _require_ints(field, getattr(self, field), 1)
+    def agree(self) -> None:
         if len(self.widths) not in (1, len(self.streams)):
-            raise ModelConfigError("actionformer", "width", self.width, f"one number, or one for each of {len(self.streams)} streams")
-        require_int("actionformer", "heads", self.heads, 1)
+            self.refuse("width", f"one number, or one for each of {len(self.streams)} streams")
         if sum(self.widths) % self.heads:
-            raise ModelConfigError("actionformer", "heads", self.heads, f"a divisor of the width, {sum(self.widths)}")
-        _require_ranges(self.ranges)
-        _require_windows(self.windows, len(self.ranges))
-        for field, minimum in (("embed_layers", 1), ("stem_layers", 0), ("head_layers", 1), ("max_length", 1)):
-            require_int("actionformer", field, getattr(self, field), minimum)
+            self.refuse("heads", f"a divisor of the width, {sum(self.widths)}")
+        windows = self.windows if isinstance(self.windows, tuple) else (self.windows,) * self.levels
+        if len(windows) != self.levels or not all(type(one) is int and (one == -1 or one > 1) for one in windows):
+            self.refuse("windows", f"an integer above 1, or -1 for all; or {self.levels} of them, one per level")
         if self.max_length % self.divisor or self.divisor % self.top_stride:
-            allowed = f"a multiple of {self.divisor}, itself one of {self.top_stride}, the coarsest level's stride"
-            raise ModelConfigError("actionformer", "max_length", self.max_length, allowed)
-        require_one_of("actionformer", "positions", self.positions, (True, False))
-        require_one_of("actionformer", "neck", self.neck, ("identity", "fpn"))
-        for field in ("neck_width", "head_width"):
-            if getattr(self, field) is not None:
-                require_int("actionformer", field, getattr(self, field), 1)
+            self.refuse("max_length", f"a multiple of {self.divisor}, itself one of {self.top_stride}, the coarsest level's stride")
         if self.neck == "identity" and self.neck_width not in (None, sum(self.widths)):
-            raise ModelConfigError("actionformer", "neck_width", self.neck_width, f"none, or the width {sum(self.widths)} for this neck")
-        for field in ("dropout", "drop_path", "prior"):
-            require_rate("actionformer", field, getattr(self, field))
-        if self.empty_classes != ():
-            _require_ints("empty_classes", self.empty_classes, 0, self.num_classes - 1)
+            self.refuse("neck_width", f"none, or the width {sum(self.widths)} for this neck")
+        empty = self.empty_classes
+        if not isinstance(empty, tuple) or not all(type(one) is int and 0 <= one < self.num_classes for one in empty):
+            self.refuse("empty_classes", f"integers of 0 to {self.num_classes - 1}")
 
     @property
     def streams(self) -> tuple[int, ...]:
@@ -122,30 +109,13 @@ class Config:
         return self.max_length if length <= self.max_length else -(-length // self.divisor) * self.divisor
 
 
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(one) for one in value) if isinstance(value, (list, tuple)) else value
-
-
-def _require_ints(field: str, value: Any, minimum: int, maximum: int | None = None) -> None:
-    """Raises ModelConfigError unless `value` is an int, or some of them, within the bounds."""
-    many = value if isinstance(value, tuple) else (value,)
-    fits = all(type(one) is int and minimum <= one and (maximum is None or one <= maximum) for one in many)
-    if not many or not fits or (maximum is not None and not isinstance(value, tuple)):
-        bound = f"at least {minimum}" if maximum is None else f"{minimum} to {maximum}"
-        raise ModelConfigError("actionformer", field, value, f"integers of {bound}")
-
-
-def _require_ranges(value: Any) -> None:
-    pairs = isinstance(value, tuple) and len(value) > 0 and all(isinstance(one, tuple) and len(one) == 2 for one in value)
-    numbers = pairs and all(type(end) in (int, float) for one in value for end in one)
-    if not numbers or not all(0 <= low < high for low, high in value):
-        raise ModelConfigError("actionformer", "ranges", value, "a pair of distances, 0 <= least < greatest, for every level")
-
-
-def _require_windows(value: Any, levels: int) -> None:
-    many = value if isinstance(value, tuple) else (value,) * levels
-    if len(many) != levels or not all(type(one) is int and (one == -1 or one > 1) for one in many):
-        raise ModelConfigError("actionformer", "windows", value, f"an integer above 1, or -1 for all; or {levels} of them, one per level")
+@dataclass(frozen=True)
+class _Ranges:
+    def allowed(self, value: Any, config: Checked) -> str | None:
+        pairs = isinstance(value, tuple) and len(value) > 0 and all(isinstance(one, tuple) and len(one) == 2 for one in value)
+        numbers = pairs and all(type(end) in (int, float) for one in value for end in one)
+        fits = numbers and all(0 <= low < high for low, high in value)
+        return None if fits else "a pair of distances, 0 <= least < greatest, for every level"
 
 
 TINY = Config(
@@ -316,22 +286,6 @@ def _sinusoids(length: int, width: int) -> Tensor:
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * pair / width)
     table = torch.where(torch.arange(width) % 2 == 0, angle.sin(), angle.cos())
     return table.float()[None] / width**0.5
-
-
-@torch.no_grad()
-def localize(model: ActionFormer, videos: Sequence[Tensor], decoding: Decoding, batch_size: int = 8) -> list[Candidates]:
-    """Segments of (C, T_i) features on the feature grid, suppressed, in falling order of score, on the CPU; one per video.
-
-    Videos of like length share a batch. The model must be in eval mode, or its dropout takes part.
-    """
-    order = sorted(range(len(videos)), key=lambda at: videos[at].shape[1])
-    found: dict[int, Candidates] = {}
-    for start in range(0, len(order), batch_size):
-        some = order[start : start + batch_size]
-        pyramid = model(*pad([videos[at] for at in some]))
-        for at, candidates in zip(some, decode(pyramid, decoding), strict=True):
-            found[at] = suppress_candidates(candidates, decoding)
-    return [found[at] for at in range(len(videos))]
 
 
 def build(config: Config) -> ActionFormer:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.blocks.boxes import generalized_iou, to_corners
-from models.blocks.sets import Matches, match, side_by_side
+from models.blocks.set_matching import Matches, match, side_by_side
 from models.errors import ModelInputError
 
 

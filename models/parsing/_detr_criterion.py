@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.blocks.boxes import generalized_iou, to_corners
-from models.blocks.sets import Matches, match, per_layer, side_by_side
+from models.blocks.set_matching import Matches, match, per_layer, side_by_side
 
 
 class Objects(NamedTuple):

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
+from models.blocks.image_encoder import Memory
 from models.blocks.positions import SinePositions, box_waves
 from models.blocks.roi import roi_align
-from models.blocks.scene import Memory
 from models.blocks.transformer import DecoderLayer, spread
 
 STRIDE = 8

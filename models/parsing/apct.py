@@ -14,7 +14,7 @@ the authors is public. What their report leaves open is chosen here:
   offsets of zero.
 - states: one vocabulary of S states for all parts. The refinement adds to the decoder's states; it sees the last layer's
   predicted boxes in training as in use, of all queries.
-- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `load_detr`).
+- queries: 100 as DETR has, so that its weights for COCO are a start for all of them (see `models.keymaps.apct.init_from`).
 
 Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B images, Q queries, K parts, S states.
 """
@@ -23,66 +23,56 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
+from models.blocks.image_encoder import NORMS, STRIDES, ImageEncoder, Memory, agree_heads, require_images, resnet
 from models.blocks.resnet2d import BLOCKS, ResNet2d
-from models.blocks.scene import NORMS, STRIDES, Memory, Scene, require_heads, require_images, resnet
 from models.blocks.swin import SwinFrames
 from models.blocks.transformer import MLP, Decoder
-from models.errors import ModelConfigError, ModelInputError, require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, OneOf, Rate
+from models.errors import ModelInputError
 from models.parsing._apct_criterion import Criterion, Losses, Parsed, People, Weights, totals
 from models.parsing._refinement import Refinement
-from models.parsing._start import Start, load_detr
 
 __all__ = [
-    "APCT", "LADDER", "TINY", "Config", "Criterion", "Losses", "Parsed", "People", "Persons", "Start", "Weights", "build", "decode",
-    "load_detr", "totals",
+    "APCT", "LADDER", "TINY", "Config", "Criterion", "Losses", "Parsed", "People", "Persons", "Weights", "build", "decode", "totals",
 ]  # fmt: skip
 TRUNKS = ("resnet", "swin_base")
 
 
 @dataclass(frozen=True)
-class Config:
-    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.scene.resnet`).
+class Config(Checked):
+    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see `models.blocks.image_encoder.resnet`).
 
     `refine_layers` 0 leaves the refinement out. Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    num_parts: int = 10
-    trunk: str = "resnet"
-    depth: int = 50
-    width: int = 64
-    norm: str = "frozen"
-    stride: int = 32
-    channels: int = 256
-    heads: int = 8
-    hidden: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    queries: int = 100
-    dropout: float = 0.1
+    num_classes: Count
+    num_parts: Count = 10
+    trunk: Annotated[str, OneOf(TRUNKS)] = "resnet"
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    norm: Annotated[str, OneOf(NORMS)] = "frozen"
+    stride: Annotated[int, OneOf(STRIDES)] = 32
+    channels: Count = 256
+    heads: Count = 8
+    hidden: Count = 2048
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
+    queries: Count = 100
+    dropout: Rate = 0.1
     cascade: bool = True
-    refine_layers: int = 2
+    refine_layers: Annotated[int, AtLeast(0)] = 2
 
-    def __post_init__(self) -> None:
-        for field in ("num_classes", "num_parts", "width", "hidden", "encoder_layers", "decoder_layers", "queries"):
-            require_int("apct", field, getattr(self, field), 1)
-        require_one_of("apct", "trunk", self.trunk, TRUNKS)
-        require_one_of("apct", "depth", self.depth, BLOCKS)
-        require_one_of("apct", "norm", self.norm, NORMS)
-        require_one_of("apct", "stride", self.stride, STRIDES)
+    def agree(self) -> None:
         if self.trunk == "swin_base" and self.stride != 32:
-            raise ModelConfigError("apct", "stride", self.stride, "32 with trunk swin_base")
-        require_heads("apct", self.channels, self.heads)
-        require_rate("apct", "dropout", self.dropout)
-        require_one_of("apct", "cascade", self.cascade, (False, True))
-        require_int("apct", "refine_layers", self.refine_layers, 0)
+            self.refuse("stride", "32 with trunk swin_base")
+        agree_heads(self, self.channels, self.heads)
 
 
 LADDER: dict[str, dict[str, Any]] = {
@@ -127,11 +117,11 @@ class Heads(nn.Module):
 class Offsets(nn.Module):
     """A decoder layer's answer (B, Q, C) -> offsets of persons (B, Q, 4) and of parts (B, Q, K, 4)."""
 
-    def __init__(self, channels: int, parts: int, still: bool) -> None:
+    def __init__(self, channels: int, parts: int, zero_init: bool) -> None:
         super().__init__()
         self.parts = parts
         self.box, self.part = MLP(channels, channels, 4, 3), MLP(channels, channels, 4 * parts, 3)
-        for head in (self.box, self.part) if still else ():
+        for head in (self.box, self.part) if zero_init else ():
             nn.init.zeros_(head.last().weight)
             nn.init.zeros_(head.last().bias)
 
@@ -170,12 +160,12 @@ class APCT(nn.Module):
         channels, parts, states = config.channels, config.num_parts, config.num_classes
         layer = (channels, config.heads, config.hidden, config.dropout)
         trunk = SwinFrames() if config.trunk == "swin_base" else resnet(config.depth, config.width, config.norm, config.stride)
-        self.scene = Scene(trunk, config.encoder_layers, *layer)
+        self.scene = ImageEncoder(trunk, config.encoder_layers, *layer)
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
         later = config.decoder_layers - 1 if config.cascade else 0
         self.heads = Heads(channels, parts, states)
-        self.offsets = nn.ModuleList([Offsets(channels, parts, still=index > 0) for index in range(1 + later)])
+        self.offsets = nn.ModuleList([Offsets(channels, parts, zero_init=index > 0) for index in range(1 + later)])
         self.readings = nn.ModuleList([Reading(channels, parts) for _ in range(later)])
         finer = _second_stage(trunk)
         self.refinement = Refinement(config.refine_layers, *layer, finer, parts, states) if config.refine_layers else None

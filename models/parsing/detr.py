@@ -6,52 +6,46 @@ Boxes are cxcywh in fractions of an image's own, unpadded width and height. L de
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.boxes import to_corners
+from models.blocks.image_encoder import STRIDES, ImageEncoder, agree_heads, require_images, resnet
 from models.blocks.positions import KINDS
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.scene import STRIDES, Scene, require_heads, require_images, resnet
 from models.blocks.transformer import MLP, Decoder
-from models.errors import ModelInputError, require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import ModelInputError
 from models.parsing._detr_criterion import Criterion, Losses, Objects, Truth, counts
 
 __all__ = ["TINY", "Config", "Criterion", "Detr", "Found", "Losses", "Objects", "Truth", "build", "counts", "decode"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a DETR. `stride` 16 is the published DC5; `pre_norm` normalises inputs of branches; COCO has num_classes 91.
 
     Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
-    stride: int = 32
-    positions: str = "sine"
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    stride: Annotated[int, OneOf(STRIDES)] = 32
+    positions: Annotated[str, OneOf(KINDS)] = "sine"
     pre_norm: bool = False
-    channels: int = 256
-    heads: int = 8
-    hidden: int = 2048
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    queries: int = 100
-    dropout: float = 0.1
+    channels: Count = 256
+    heads: Count = 8
+    hidden: Count = 2048
+    encoder_layers: Count = 6
+    decoder_layers: Count = 6
+    queries: Count = 100
+    dropout: Rate = 0.1
 
-    def __post_init__(self) -> None:
-        for field in ("num_classes", "width", "hidden", "encoder_layers", "decoder_layers", "queries"):
-            require_int("detr", field, getattr(self, field), 1)
-        require_one_of("detr", "depth", self.depth, BLOCKS)
-        require_one_of("detr", "stride", self.stride, STRIDES)
-        require_one_of("detr", "positions", self.positions, KINDS)
-        require_one_of("detr", "pre_norm", self.pre_norm, (False, True))
-        require_heads("detr", self.channels, self.heads)
-        require_rate("detr", "dropout", self.dropout)
+    def agree(self) -> None:
+        agree_heads(self, self.channels, self.heads)
 
 
 TINY = Config(num_classes=5, depth=10, width=8, stride=16, channels=32, heads=2, hidden=64, queries=6, encoder_layers=2,
@@ -80,7 +74,7 @@ class Detr(nn.Module):
         channels = config.channels
         layer = (channels, config.heads, config.hidden, config.dropout, config.pre_norm)
         trunk = resnet(config.depth, config.width, "frozen", config.stride)
-        self.scene = Scene(trunk, config.encoder_layers, *layer, positions_kind=config.positions)
+        self.scene = ImageEncoder(trunk, config.encoder_layers, *layer, positions_kind=config.positions)
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
         self.classify = nn.Linear(channels, config.num_classes + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,25 +12,18 @@ from models.blocks.conv import fold_frames
 from models.blocks.heads import PooledClassifier
 from models.blocks.pooling import PairPool, StemPool
 from models.blocks.resnet2d import BLOCKS, ResNet2d, Slots, Stem
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a C2D. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
     temporal_pool: bool = True
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("c2d", "num_classes", self.num_classes, 1)
-        require_one_of("c2d", "depth", self.depth, BLOCKS)
-        require_int("c2d", "width", self.width, 1)
-        require_one_of("c2d", "temporal_pool", self.temporal_pool, (True, False))
-        require_rate("c2d", "dropout", self.dropout)
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, depth=10, width=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.pooling import PairPool
-from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import ModelInputError, require_clip, require_features
 
 # Convolutions by the original's names, with their widths in multiples of the first one's; None is a pooling.
 LAYERS: tuple[tuple[str, int] | None, ...] = (
@@ -20,23 +22,15 @@ LAYERS: tuple[tuple[str, int] | None, ...] = (
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a C3D: it takes 16 frames of `size` x `size` pixels only. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    width: int = 64
-    hidden: int = 4096
-    size: int = 112
-    dropout: float = 0.5
-    init_std: float = 0.005
-
-    def __post_init__(self) -> None:
-        require_int("c3d", "num_classes", self.num_classes, 1)
-        require_int("c3d", "width", self.width, 1)
-        require_int("c3d", "hidden", self.hidden, 1)
-        require_one_of("c3d", "size", self.size, range(32, 513))
-        require_rate("c3d", "dropout", self.dropout)
-        require_rate("c3d", "init_std", self.init_std)
+    num_classes: Count
+    width: Count = 64
+    hidden: Count = 4096
+    size: Annotated[int, OneOf(range(32, 513))] = 112
+    dropout: Rate = 0.5
+    init_std: Rate = 0.005
 
 
 NUM_FRAMES = 16

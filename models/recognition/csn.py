@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Annotated
 
 from torch import nn
 
@@ -11,32 +12,24 @@ from models.blocks.conv import ConvNorm3d
 from models.blocks.heads import PooledClassifier
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import Bottleneck3d, Place3d, ResNet3d, Slots3d, Stem3d
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
 
 NORM_EPS = 1e-3
 KINDS = ("ir", "ip")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a CSN. `kind` ir leaves the bottleneck's 3x3x3 to single channels (interaction-reduced), ip puts a 1x1x1 convolution
     before it (interaction-preserved). `damping` is what the last normalisation of each block lacks to 1 in a fresh model: the gradients of
     many narrow blocks at full weight drown each other. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depth: int = 152
-    width: int = 64
-    kind: str = "ir"
-    dropout: float = 0.5
-    damping: float = 0.0
-
-    def __post_init__(self) -> None:
-        require_int("csn", "num_classes", self.num_classes, 1)
-        require_one_of("csn", "depth", self.depth, [depth for depth in BLOCKS if depth >= 50])
-        require_int("csn", "width", self.width, 1)
-        require_one_of("csn", "kind", self.kind, KINDS)
-        require_rate("csn", "dropout", self.dropout)
-        require_rate("csn", "damping", self.damping)
+    num_classes: Count
+    depth: Annotated[int, OneOf([depth for depth in BLOCKS if depth >= 50])] = 152
+    width: Count = 64
+    kind: Annotated[str, OneOf(KINDS)] = "ir"
+    dropout: Rate = 0.5
+    damping: Rate = 0.0
 
 
 TINY = Config(num_classes=5, depth=50, width=4)

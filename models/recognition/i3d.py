@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from models.blocks.nonlocal_block import KINDS, NonLocalBlock
 from models.blocks.pooling import PairPool
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, Stem3d
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
 
 # Every second block reaches along time; the heavy variant inflates all and keeps the frame rate in the stem.
 EVERY_SECOND = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
@@ -19,23 +20,15 @@ NONLOCAL_BLOCKS = {2: (1, 3), 3: (1, 3, 5)}  # stage -> blocks
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an I3D. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
     heavy: bool = False
-    nonlocal_kind: str | None = None
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("i3d", "num_classes", self.num_classes, 1)
-        require_one_of("i3d", "depth", self.depth, BLOCKS)
-        require_int("i3d", "width", self.width, 1)
-        require_one_of("i3d", "heavy", self.heavy, (True, False))
-        require_one_of("i3d", "nonlocal_kind", self.nonlocal_kind, (None, *KINDS))
-        require_rate("i3d", "dropout", self.dropout)
+    nonlocal_kind: Annotated[str | None, OneOf((None, *KINDS))] = None
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, depth=10, width=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -13,43 +14,35 @@ from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.pooling import StemPool
 from models.blocks.vit import Mlp, drop_rates, init_linear
-from models.errors import ModelConfigError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, MultipleOf, Rate
+from models.errors import require_clip, require_features
 
 PATCH_STRIDE = (2, 4, 4)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an MViTv2; `halvings` are the blocks that halve the picture. Tables of positions are made for clips of `num_frames`
     frames of `size` x `size` pixels and are stretched for others. `widen_early` doubles the channels in the network of the block
     before a halving, not in its attention (MaskFeat's). Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    width: int = 96
-    depth: int = 16
-    heads: int = 1
+    num_classes: Count
+    width: Annotated[int, MultipleOf("heads")] = 96
+    depth: Count = 16
+    heads: Count = 1
     halvings: tuple[int, ...] = (1, 3, 14)
-    num_frames: int = 16
-    size: int = 224
-    key_stride: int = 8
+    num_frames: Count = 16
+    size: Annotated[int, AtLeast(32)] = 224
+    key_stride: Count = 8
     widen_early: bool = False
-    drop_path: float = 0.1
-    dropout: float = 0.5
-    init_std: float = 0.02
+    drop_path: Rate = 0.1
+    dropout: Rate = 0.5
+    init_std: Rate = 0.02
 
-    def __post_init__(self) -> None:
-        for field in ("num_classes", "depth", "heads", "key_stride"):
-            require_int("mvit", field, getattr(self, field), 1)
-        require_one_of("mvit", "width", self.width, range(self.heads, 8193, self.heads))
-        wrong = not isinstance(self.halvings, (tuple, list)) or any(one not in range(1, self.depth) for one in self.halvings)
-        if wrong or list(self.halvings) != sorted(set(self.halvings)):
-            raise ModelConfigError("mvit", "halvings", self.halvings, f"ascending blocks from 1 to {self.depth - 1}")
-        require_int("mvit", "num_frames", self.num_frames, 1)
-        require_int("mvit", "size", self.size, 32)
-        require_one_of("mvit", "widen_early", self.widen_early, (True, False))
-        require_rate("mvit", "drop_path", self.drop_path)
-        require_rate("mvit", "dropout", self.dropout)
-        require_rate("mvit", "init_std", self.init_std)
+    def agree(self) -> None:
+        blocks = range(1, self.depth)
+        if not isinstance(self.halvings, tuple) or list(self.halvings) != [block for block in blocks if block in self.halvings]:
+            self.refuse("halvings", f"ascending blocks from 1 to {self.depth - 1}")
 
 
 TINY = Config(num_classes=5, width=8, depth=3, halvings=(1,), num_frames=4, size=64, key_stride=4)

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
-from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+from models.blocks.resnet3d import ResNet3d, zero_init_residuals
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import require_clip, require_features
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an OmniSource model; `image_classes` are those of the branch for images. Raises ModelConfigError."""
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
-    image_classes: int = 1000
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("omnisource", "num_classes", self.num_classes, 1)
-        require_one_of("omnisource", "depth", self.depth, BLOCKS)
-        require_int("omnisource", "width", self.width, 1)
-        require_int("omnisource", "image_classes", self.image_classes, 1)
-        require_rate("omnisource", "dropout", self.dropout)
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    image_classes: Count = 1000
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, depth=10, width=8, image_classes=3)
@@ -39,7 +34,7 @@ class OmniSource(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.trunk = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.trunk = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
         for module in self.trunk.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = 0.01

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from models.blocks.conv import channels_last, fold_frames
-from models.blocks.persistence import PA, VAP
+from models.blocks.pan import PA, VAP
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
 from models.blocks.temporal import TemporalShift
-from models.errors import require_clip, require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, OneOf, Rate
+from models.errors import require_clip
 
 BRANCHES = ("rgb", "pa", "lite")
 FUSIONS = {"full": ("rgb", "pa"), "en": ("lite", "rgb", "pa")}
@@ -19,33 +21,25 @@ FUSIONS = {"full": ("rgb", "pa"), "en": ("lite", "rgb", "pa")}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a PAN. `modality` is one branch (rgb, pa, or lite: the first frame and the maps together) or a fusion of branches.
 
     A clip has `num_segments` segments of `data_length` consecutive frames each; the rgb branch alone has segments of one frame.
     Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    modality: str = "lite"
-    num_segments: int = 8
-    data_length: int = 4
-    depth: int = 50
-    width: int = 64
-    shift_div: int = 8
-    dropout: float = 0.5
+    num_classes: Count
+    modality: Annotated[str, OneOf((*BRANCHES, *FUSIONS))] = "lite"
+    num_segments: Annotated[int, OneOf((2, 4, 8, 16, 32))] = 8
+    data_length: Annotated[int, OneOf(range(2, 65))] = 4
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    shift_div: Annotated[int, AtLeast(2)] = 8
+    dropout: Rate = 0.5
 
-    def __post_init__(self) -> None:
-        require_int("pan", "num_classes", self.num_classes, 1)
-        require_one_of("pan", "modality", self.modality, (*BRANCHES, *FUSIONS))
-        require_one_of("pan", "num_segments", self.num_segments, (2, 4, 8, 16, 32))
-        require_one_of("pan", "data_length", self.data_length, range(2, 65))
+    def agree(self) -> None:
         if self.modality in ("pa", "full", "en"):  # the maps take the place of three colours
-            require_one_of("pan", "data_length", self.data_length, (4,))
-        require_one_of("pan", "depth", self.depth, BLOCKS)
-        require_int("pan", "width", self.width, 1)
-        require_int("pan", "shift_div", self.shift_div, 2)
-        require_rate("pan", "dropout", self.dropout)
+            self.one_of("data_length", (4,))
 
     @property
     def frames_per_segment(self) -> int:

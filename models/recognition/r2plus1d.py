@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,25 +12,19 @@ from models.blocks.conv import ONCE, Triple, conv_norm
 from models.blocks.heads import PooledClassifier
 from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import ResNet3d, Slots3d, Stem3d
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
 
 NORM_EPS = 1e-3  # of the outer normalisation; the inner one has torch's
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an R(2+1)D. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depth: int = 34
-    width: int = 64
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("r2plus1d", "num_classes", self.num_classes, 1)
-        require_one_of("r2plus1d", "depth", self.depth, [depth for depth in BLOCKS if depth < 50])
-        require_int("r2plus1d", "width", self.width, 1)
-        require_rate("r2plus1d", "dropout", self.dropout)
+    num_classes: Count
+    depth: Annotated[int, OneOf([depth for depth in BLOCKS if depth < 50])] = 34
+    width: Count = 64
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, depth=10, width=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -10,38 +11,31 @@ from torch import Tensor, nn
 from models.blocks.conv import Conv3d, ConvNorm3d
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Bottleneck3d, ResNet3d, Stem3d, starting_as_shortcuts
-from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.blocks.resnet3d import Bottleneck3d, ResNet3d, Stem3d, zero_init_residuals
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import ModelInputError, require_clip, require_features
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a SlowFast: tau is the stride of the slow pathway's frames, alpha how many times more the fast one has.
 
     Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    depth: int = 50
-    fast_depth: int = 50
-    width: int = 64
-    fast_width: int = 8
-    tau: int = 8
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    fast_depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    fast_width: Count = 8
+    tau: Count = 8
     alpha: int = 8
-    fusion_kernel: int = 5
+    fusion_kernel: Annotated[int, OneOf((1, 3, 5, 7, 9))] = 5
     fusion_norm: bool = False
-    dropout: float = 0.5
+    dropout: Rate = 0.5
 
-    def __post_init__(self) -> None:
-        require_int("slowfast", "num_classes", self.num_classes, 1)
-        require_one_of("slowfast", "depth", self.depth, BLOCKS)
-        require_one_of("slowfast", "fast_depth", self.fast_depth, BLOCKS)
-        for field in ("width", "fast_width", "tau"):
-            require_int("slowfast", field, getattr(self, field), 1)
-        require_one_of("slowfast", "alpha", self.alpha, [one for one in range(1, self.tau + 1) if self.tau % one == 0])
-        require_one_of("slowfast", "fusion_kernel", self.fusion_kernel, (1, 3, 5, 7, 9))
-        require_one_of("slowfast", "fusion_norm", self.fusion_norm, (True, False))
-        require_rate("slowfast", "dropout", self.dropout)
+    def agree(self) -> None:
+        self.one_of("alpha", [one for one in range(1, self.tau + 1) if self.tau % one == 0])
 
 
 TINY = Config(num_classes=5, depth=10, fast_depth=10, width=8, fast_width=4, tau=4, alpha=4)
@@ -58,11 +52,11 @@ class SlowFast(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.fast = starting_as_shortcuts(ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5)))
+        self.fast = zero_init_residuals(ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5)))
         expansion = Bottleneck3d.expansion if config.fast_depth >= 50 else 1
         sizes = [config.fast_width] + [config.fast_width * 2**stage * expansion for stage in range(3)]
         lateral = [2 * size for size in sizes]
-        self.slow = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True), lateral=lateral))
+        self.slow = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True), lateral=lateral))
         self.lateral = nn.ModuleList(_lateral(size, config) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(self.slow.out_channels + self.fast.out_channels, config.num_classes, 0.01)

@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
 from models.blocks.heads import PooledClassifier
 from models.blocks.nonlocal_block import KINDS, NonLocalBlock
 from models.blocks.resnet2d import BLOCKS
-from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, starting_as_shortcuts
-from models.errors import require_int, require_one_of, require_rate
+from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, zero_init_residuals
+from models.config import Checked, Count, OneOf, Rate
 
 NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a SlowOnly. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depth: int = 50
-    width: int = 64
-    nonlocal_kind: str | None = None
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("slowonly", "num_classes", self.num_classes, 1)
-        require_one_of("slowonly", "depth", self.depth, BLOCKS)
-        require_int("slowonly", "width", self.width, 1)
-        require_one_of("slowonly", "nonlocal_kind", self.nonlocal_kind, (None, *KINDS))
-        require_rate("slowonly", "dropout", self.dropout)
+    num_classes: Count
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    nonlocal_kind: Annotated[str | None, OneOf((None, *KINDS))] = None
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, depth=10, width=8)
@@ -46,7 +40,7 @@ class SlowOnly(PooledClassifier):
             return NonLocalBlock(4 * place.channels, config.nonlocal_kind, scaled=True)
 
         trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True), slots=Slots3d(after=after))
-        starting_as_shortcuts(trunk)
+        zero_init_residuals(trunk)
         super().__init__("slowonly", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config
 

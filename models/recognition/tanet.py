@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
 from models.blocks.adaptive import TemporalAdaptive
 from models.blocks.heads import FrameClassifier
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TANet. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    num_segments: int = 8
-    depth: int = 50
-    width: int = 64
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("tanet", "num_classes", self.num_classes, 1)
-        require_int("tanet", "num_segments", self.num_segments, 1)
-        require_one_of("tanet", "depth", self.depth, BLOCKS)
-        require_int("tanet", "width", self.width, 1)
-        require_rate("tanet", "dropout", self.dropout)
+    num_classes: Count
+    num_segments: Count = 8
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, num_segments=4, depth=10, width=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -11,39 +12,27 @@ from models.blocks.conv import fold_frames
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import Block, Mlp, SelfAttention, drop_rates, init_linear
-from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, MultipleOf, OneOf, Rate
+from models.errors import ModelInputError, require_clip, require_features
 
 KINDS = ("divided", "joint", "space_only")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TimeSformer, for clips of `num_frames` frames of `size` x `size` pixels. Raises ModelConfigError."""
 
-    num_classes: int
-    attention: str = "divided"
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    num_frames: int = 8
-    size: int = 224
-    patch: int = 16
-    drop_path: float = 0.1
-    dropout: float = 0.0
-    init_std: float = 0.02
-
-    def __post_init__(self) -> None:
-        require_int("timesformer", "num_classes", self.num_classes, 1)
-        require_one_of("timesformer", "attention", self.attention, KINDS)
-        require_int("timesformer", "depth", self.depth, 1)
-        require_int("timesformer", "heads", self.heads, 1)
-        require_one_of("timesformer", "width", self.width, range(self.heads, 8193, self.heads))
-        require_int("timesformer", "num_frames", self.num_frames, 1)
-        require_int("timesformer", "patch", self.patch, 1)
-        require_one_of("timesformer", "size", self.size, range(self.patch, 4097, self.patch))
-        require_rate("timesformer", "drop_path", self.drop_path)
-        require_rate("timesformer", "dropout", self.dropout)
-        require_rate("timesformer", "init_std", self.init_std)
+    num_classes: Count
+    attention: Annotated[str, OneOf(KINDS)] = "divided"
+    width: Annotated[int, MultipleOf("heads")] = 768
+    depth: Count = 12
+    heads: Count = 12
+    num_frames: Count = 8
+    size: Annotated[int, MultipleOf("patch", 4096)] = 224
+    patch: Count = 16
+    drop_path: Rate = 0.1
+    dropout: Rate = 0.0
+    init_std: Rate = 0.02
 
 
 TINY = Config(num_classes=5, width=16, depth=2, heads=2, num_frames=4, size=32)

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
 from models.blocks.adaptive import TemporalInterlace
 from models.blocks.heads import FrameClassifier
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
-from models.errors import require_int, require_one_of, require_rate
+from models.config import Checked, Count, MultipleOf, OneOf, Rate
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TIN. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    num_segments: int = 8
-    depth: int = 50
-    width: int = 64
-    shift_div: int = 4
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("tin", "num_classes", self.num_classes, 1)
-        require_int("tin", "num_segments", self.num_segments, 1)
-        require_one_of("tin", "depth", self.depth, BLOCKS)
-        require_one_of("tin", "width", self.width, range(16, 1025, 16))
-        require_one_of("tin", "shift_div", self.shift_div, (1, 2, 4))
-        require_rate("tin", "dropout", self.dropout)
+    num_classes: Count
+    num_segments: Count = 8
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Annotated[int, MultipleOf(16, 1024)] = 64
+    shift_div: Annotated[int, OneOf((1, 2, 4))] = 4
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, num_segments=4, depth=10, width=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from torch import Tensor, nn
 from models.blocks.conv import Conv3d, ConvNorm3d, fold_frames
 from models.blocks.heads import classifier
 from models.blocks.resnet2d import BLOCKS, Place, ResNet2d, Slots
-from models.blocks.resnet3d import ResNet3d, starting_as_shortcuts
+from models.blocks.resnet3d import ResNet3d, zero_init_residuals
 from models.blocks.temporal import TemporalShift
-from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, MultipleOf, OneOf, Rate
+from models.errors import require_clip, require_features
 
 GROUPS = 32
 TRUNKS = ("slowonly", "tsm")
@@ -21,23 +23,15 @@ AUXILIARY_WEIGHT = 0.5  # of the auxiliary head's loss
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TPN on a SlowOnly or a TSM trunk. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    trunk: str = "slowonly"
-    num_segments: int = 8
-    depth: int = 50
-    width: int = 64
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("tpn", "num_classes", self.num_classes, 1)
-        require_one_of("tpn", "trunk", self.trunk, TRUNKS)
-        require_int("tpn", "num_segments", self.num_segments, 1)
-        require_one_of("tpn", "depth", self.depth, [depth for depth in BLOCKS if depth >= 50])
-        require_one_of("tpn", "width", self.width, range(2, 1025, 2))
-        require_rate("tpn", "dropout", self.dropout)
+    num_classes: Count
+    trunk: Annotated[str, OneOf(TRUNKS)] = "slowonly"
+    num_segments: Count = 8
+    depth: Annotated[int, OneOf([depth for depth in BLOCKS if depth >= 50])] = 50
+    width: Annotated[int, MultipleOf(2, 1024)] = 64
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, num_segments=4, width=4)
@@ -66,7 +60,7 @@ class SlowFrames(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.clips = starting_as_shortcuts(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.clips = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self.clips

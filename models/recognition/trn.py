@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -12,30 +13,23 @@ from torch import Tensor, nn
 
 from models.blocks.conv import fold_frames
 from models.blocks.resnet2d import BLOCKS, ResNet2d
-from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import require_clip, require_features
 
 RELATIONS = 3  # sets of frames that are looked at for each size
 HIDDEN = 256
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a multi-scale TRN. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    num_segments: int = 8
-    depth: int = 50
-    width: int = 64
-    hidden: int = 256
-    dropout: float = 0.8
-
-    def __post_init__(self) -> None:
-        require_int("trn", "num_classes", self.num_classes, 1)
-        require_one_of("trn", "num_segments", self.num_segments, range(2, 17))
-        require_one_of("trn", "depth", self.depth, BLOCKS)
-        require_int("trn", "width", self.width, 1)
-        require_int("trn", "hidden", self.hidden, 1)
-        require_rate("trn", "dropout", self.dropout)
+    num_classes: Count
+    num_segments: Annotated[int, OneOf(range(2, 17))] = 8
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    hidden: Count = 256
+    dropout: Rate = 0.8
 
 
 TINY = Config(num_classes=5, num_segments=4, depth=10, width=8, hidden=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import nn
 
@@ -12,45 +13,35 @@ from models.blocks.mobileone import MobileOne
 from models.blocks.nonlocal_block import KINDS, FramesNonLocal
 from models.blocks.resnet2d import BLOCKS, STEMS, Place, ResNet2d, Slots
 from models.blocks.temporal import TemporalShift
-from models.errors import require_int, require_one_of, require_rate
+from models.config import AtLeast, Checked, Count, OneOf, Rate
 
 TRUNKS = ("resnet", "mobilenetv2", "mobileone_s4", "mobileone_s4_merged")
 NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TSM; depth, width, stem and non-local blocks are those of a ResNet.
 
     `shift_segments` is how many frames a shift joins where that is not all of them (the published MobileOne model shifts within
     each half of its 16). Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    num_segments: int = 8
+    num_classes: Count
+    num_segments: Count = 8
     shift_segments: int | None = None
-    trunk: str = "resnet"
+    trunk: Annotated[str, OneOf(TRUNKS)] = "resnet"
     nonlocal_kind: str | None = None
-    depth: int = 50
-    width: int = 64
-    stem: str = "pool"
-    shift_div: int = 8
-    dropout: float = 0.5
-    init_std: float = 0.001
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    stem: Annotated[str, OneOf(STEMS)] = "pool"
+    shift_div: Annotated[int, AtLeast(2)] = 8
+    dropout: Rate = 0.5
+    init_std: Rate = 0.001
 
-    def __post_init__(self) -> None:
-        require_int("tsm", "num_classes", self.num_classes, 1)
-        require_int("tsm", "num_segments", self.num_segments, 1)
-        divisors = [count for count in range(1, self.num_segments + 1) if self.num_segments % count == 0]
-        require_one_of("tsm", "shift_segments", self.shift_segments, (None, *divisors))
-        require_one_of("tsm", "trunk", self.trunk, TRUNKS)
-        require_one_of("tsm", "nonlocal_kind", self.nonlocal_kind, (None, *KINDS) if self.trunk == "resnet" else (None,))
-        require_one_of("tsm", "depth", self.depth, BLOCKS)
-        require_int("tsm", "width", self.width, 1)
-        require_one_of("tsm", "stem", self.stem, STEMS)
-        require_int("tsm", "shift_div", self.shift_div, 2)
-        require_rate("tsm", "dropout", self.dropout)
-        require_rate("tsm", "init_std", self.init_std)
+    def agree(self) -> None:
+        self.one_of("shift_segments", (None, *(count for count in range(1, self.num_segments + 1) if self.num_segments % count == 0)))
+        self.one_of("nonlocal_kind", (None, *KINDS) if self.trunk == "resnet" else (None,))
 
 
 TINY = Config(num_classes=5, num_segments=4, depth=10, width=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
@@ -13,7 +14,8 @@ from models.blocks.mobileone import MobileOne
 from models.blocks.resnet2d import BLOCKS, STEMS, ResNet2d, Slots
 from models.blocks.resnext import resnext
 from models.blocks.swin import SwinFrames
-from models.errors import require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, OneOf, Rate
+from models.errors import require_clip, require_features
 
 Trunk = ResNet2d | DenseNet | SwinFrames | MobileOne
 TRUNKS: dict[str, Callable[[Config], Trunk]] = {
@@ -28,25 +30,16 @@ TRUNKS: dict[str, Callable[[Config], Trunk]] = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a TSN; depth, width and stem are those of a ResNet. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    trunk: str = "resnet"
-    depth: int = 50
-    width: int = 64
-    stem: str = "pool"
-    dropout: float = 0.4
-    init_std: float = 0.01
-
-    def __post_init__(self) -> None:
-        require_int("tsn", "num_classes", self.num_classes, 1)
-        require_one_of("tsn", "trunk", self.trunk, TRUNKS)
-        require_one_of("tsn", "depth", self.depth, BLOCKS)
-        require_int("tsn", "width", self.width, 1)
-        require_one_of("tsn", "stem", self.stem, STEMS)
-        require_rate("tsn", "dropout", self.dropout)
-        require_rate("tsn", "init_std", self.init_std)
+    num_classes: Count
+    trunk: Annotated[str, OneOf(TRUNKS)] = "resnet"
+    depth: Annotated[int, OneOf(BLOCKS)] = 50
+    width: Count = 64
+    stem: Annotated[str, OneOf(STEMS)] = "pool"
+    dropout: Rate = 0.4
+    init_std: Rate = 0.01
 
 
 TINY = Config(num_classes=5, depth=10, width=8)

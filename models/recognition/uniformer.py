@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,33 +12,25 @@ from models.blocks.conv import Conv3d, as_maps, channels_last, norm_conv
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import Mlp, SelfAttention, drop_rates, init_linear
-from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
+from models.config import Checked, Count, Counts, Rate
+from models.errors import require_clip, require_features
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a UniFormer: blocks and channels of its four stages. Raises ModelConfigError with field, found and allowed."""
 
-    num_classes: int
-    depths: tuple[int, ...] = (3, 4, 8, 3)
-    widths: tuple[int, ...] = (64, 128, 320, 512)
-    head_width: int = 64
-    drop_path: float = 0.1
-    dropout: float = 0.0
-    init_std: float = 0.02
+    num_classes: Count
+    depths: Annotated[tuple[int, ...], Counts(4)] = (3, 4, 8, 3)
+    widths: Annotated[tuple[int, ...], Counts(4)] = (64, 128, 320, 512)
+    head_width: Count = 64
+    drop_path: Rate = 0.1
+    dropout: Rate = 0.0
+    init_std: Rate = 0.02
 
-    def __post_init__(self) -> None:
-        require_int("uniformer", "num_classes", self.num_classes, 1)
-        require_int("uniformer", "head_width", self.head_width, 1)
-        for field in ("depths", "widths"):
-            value = getattr(self, field)
-            if not isinstance(value, (tuple, list)) or len(value) != 4 or any(not isinstance(one, int) or one < 1 for one in value):
-                raise ModelConfigError("uniformer", field, value, "four positive integers")
+    def agree(self) -> None:
         if any(width % self.head_width for width in self.widths[2:]):
-            raise ModelConfigError("uniformer", "widths", self.widths, f"multiples of head_width {self.head_width} in the last two stages")
-        require_rate("uniformer", "drop_path", self.drop_path)
-        require_rate("uniformer", "dropout", self.dropout)
-        require_rate("uniformer", "init_std", self.init_std)
+            self.refuse("widths", f"multiples of head_width {self.head_width} in the last two stages")
 
 
 TINY = Config(num_classes=5, depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), head_width=8)

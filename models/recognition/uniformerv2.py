@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -12,37 +13,30 @@ from models.blocks.conv import Conv3d, channels_last
 from models.blocks.drop import DropPath
 from models.blocks.heads import classifier
 from models.blocks.vit import attend, drop_rates, side
-from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, MultipleOf, Rate
+from models.errors import ModelInputError, require_clip, require_features
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a UniFormerV2, for frames of `size` x `size` pixels. The last `looks` blocks are looked at.
 
     Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    patch: int = 16
-    size: int = 224
+    num_classes: Count
+    width: Annotated[int, MultipleOf("heads")] = 768
+    depth: Count = 12
+    heads: Count = 12
+    patch: Count = 16
+    size: Annotated[int, MultipleOf("patch", 4096)] = 224
     looks: int = 4
-    drop_path: float = 0.0
-    look_dropout: float = 0.5
-    dropout: float = 0.5
+    drop_path: Rate = 0.0
+    look_dropout: Rate = 0.5
+    dropout: Rate = 0.5
 
-    def __post_init__(self) -> None:
-        require_int("uniformerv2", "num_classes", self.num_classes, 1)
-        require_int("uniformerv2", "depth", self.depth, 1)
-        require_int("uniformerv2", "heads", self.heads, 1)
-        require_one_of("uniformerv2", "width", self.width, range(self.heads, 8193, self.heads))
-        require_int("uniformerv2", "patch", self.patch, 1)
-        require_one_of("uniformerv2", "size", self.size, range(self.patch, 4097, self.patch))
-        require_one_of("uniformerv2", "looks", self.looks, range(1, self.depth + 1))
-        for field in ("drop_path", "look_dropout", "dropout"):
-            require_rate("uniformerv2", field, getattr(self, field))
+    def agree(self) -> None:
+        self.one_of("looks", range(1, self.depth + 1))
 
 
 TINY = Config(num_classes=5, width=16, depth=3, heads=2, size=32, looks=2)

@@ -3,43 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.vit import Block, drop_rates, init_linear, sine_positions
-from models.errors import ModelInputError, require_clip, require_features, require_int, require_one_of, require_rate
+from models.config import Checked, Count, MultipleOf, Rate
+from models.errors import ModelInputError, require_clip, require_features
 
 TUBELET = 2
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a VideoMAE model, for clips of `num_frames` frames of `size` x `size` pixels. Raises ModelConfigError."""
 
-    num_classes: int
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    num_frames: int = 16
-    size: int = 224
-    patch: int = 16
-    drop_path: float = 0.0
-    dropout: float = 0.0
-    init_std: float = 0.02
-
-    def __post_init__(self) -> None:
-        require_int("videomae", "num_classes", self.num_classes, 1)
-        require_int("videomae", "depth", self.depth, 1)
-        require_int("videomae", "heads", self.heads, 1)
-        require_one_of("videomae", "width", self.width, range(self.heads, 8193, self.heads))
-        require_one_of("videomae", "num_frames", self.num_frames, range(TUBELET, 1025, TUBELET))
-        require_int("videomae", "patch", self.patch, 1)
-        require_one_of("videomae", "size", self.size, range(self.patch, 4097, self.patch))
-        require_rate("videomae", "drop_path", self.drop_path)
-        require_rate("videomae", "dropout", self.dropout)
-        require_rate("videomae", "init_std", self.init_std)
+    num_classes: Count
+    width: Annotated[int, MultipleOf("heads")] = 768
+    depth: Count = 12
+    heads: Count = 12
+    num_frames: Annotated[int, MultipleOf(TUBELET, 1024)] = 16
+    size: Annotated[int, MultipleOf("patch", 4096)] = 224
+    patch: Count = 16
+    drop_path: Rate = 0.0
+    dropout: Rate = 0.0
+    init_std: Rate = 0.02
 
 
 TINY = Config(num_classes=5, width=16, depth=2, heads=2, num_frames=4, size=32)

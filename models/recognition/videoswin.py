@@ -3,47 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor, nn
 
 from models.blocks.conv import Conv3d, channels_last
 from models.blocks.heads import classifier
 from models.blocks.swin import Swin
-from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
+from models.config import Checked, Count, Counts, Rate
+from models.errors import require_clip, require_features
 
 PATCH = (2, 4, 4)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of a Video Swin: channels of the first stage, blocks and heads of all. Raises ModelConfigError."""
 
-    num_classes: int
-    width: int = 96
-    depths: tuple[int, ...] = (2, 2, 6, 2)
-    heads: tuple[int, ...] = (3, 6, 12, 24)
-    window: tuple[int, ...] = (8, 7, 7)
-    drop_path: float = 0.1
-    dropout: float = 0.5
-    init_std: float = 0.02
+    num_classes: Count
+    width: Count = 96
+    depths: Annotated[tuple[int, ...], Counts()] = (2, 2, 6, 2)
+    heads: Annotated[tuple[int, ...], Counts()] = (3, 6, 12, 24)
+    window: Annotated[tuple[int, ...], Counts(3)] = (8, 7, 7)
+    drop_path: Rate = 0.1
+    dropout: Rate = 0.5
+    init_std: Rate = 0.02
 
-    def __post_init__(self) -> None:
-        require_int("videoswin", "num_classes", self.num_classes, 1)
-        require_int("videoswin", "width", self.width, 1)
-        for field, length in (
-            ("depths", None),
-            ("heads", len(self.depths) if isinstance(self.depths, (tuple, list)) else 0),
-            ("window", 3),
-        ):
-            value = getattr(self, field)
-            whole = isinstance(value, (tuple, list)) and all(isinstance(one, int) and one > 0 for one in value)
-            if not whole or not value or (length is not None and len(value) != length):
-                raise ModelConfigError("videoswin", field, value, f"{length or 'some'} positive integers")
+    def agree(self) -> None:
+        if len(self.heads) != len(self.depths):
+            self.refuse("heads", f"{len(self.depths)} positive integers")
         if any(self.width * 2**stage % heads for stage, heads in enumerate(self.heads)):
-            raise ModelConfigError("videoswin", "heads", self.heads, "divisors of the channels of their stages")
-        require_rate("videoswin", "drop_path", self.drop_path)
-        require_rate("videoswin", "dropout", self.dropout)
-        require_rate("videoswin", "init_std", self.init_std)
+            self.refuse("heads", "divisors of the channels of their stages")
 
 
 TINY = Config(num_classes=5, width=8, depths=(2, 2), heads=(1, 2), window=(2, 3, 3))

@@ -5,39 +5,31 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.conv import Conv3d, ConvNorm3d, channels_last
-from models.errors import ModelConfigError, require_clip, require_features, require_int, require_rate
+from models.config import AtLeast, Checked, Count, Rate, Within
+from models.errors import require_clip, require_features
 
 BASE_BLOCKS = (1, 2, 5, 3)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """Numbers of an X3D: width of the stem, growth of the bottleneck's width and of the depth, width of the last hidden layer.
 
     Raises ModelConfigError with field, found and allowed.
     """
 
-    num_classes: int
-    width: int = 24
-    bottleneck: float = 2.25
-    deeper: float = 2.2
-    hidden: int = 2048
-    dropout: float = 0.5
-
-    def __post_init__(self) -> None:
-        require_int("x3d", "num_classes", self.num_classes, 1)
-        require_int("x3d", "width", self.width, 8)
-        require_int("x3d", "hidden", self.hidden, 1)
-        require_rate("x3d", "dropout", self.dropout)
-        for field in ("bottleneck", "deeper"):
-            value = getattr(self, field)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0.1 <= value <= 16:
-                raise ModelConfigError("x3d", field, value, "a number from 0.1 to 16")
+    num_classes: Count
+    width: Annotated[int, AtLeast(8)] = 24
+    bottleneck: Annotated[float, Within(0.1, 16)] = 2.25
+    deeper: Annotated[float, Within(0.1, 16)] = 2.2
+    hidden: Count = 2048
+    dropout: Rate = 0.5
 
 
 TINY = Config(num_classes=5, width=8, deeper=0.4, hidden=16)

@@ -22,11 +22,6 @@ def to_grid(seconds: Number, fps: float, stride: float, num_frames: float) -> Nu
     return seconds * fps / stride - 0.5 * num_frames / stride
 
 
-def to_seconds(grid: Number, fps: float, stride: float, num_frames: float) -> Number:
-    """Place on the grid -> time in seconds: (grid * stride + 0.5 * num_frames) / fps. Clamping to the video is the caller's."""
-    return (grid * stride + 0.5 * num_frames) / fps
-
-
 def num_steps(video_frames: int, stride: int, num_frames: int) -> int:
     """Steps of a video of so many frames, at least one. Raises ValueError for an empty video."""
     if video_frames < 1:

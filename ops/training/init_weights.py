@@ -14,7 +14,8 @@ from torch import nn
 
 import configs
 from configs.schema import ConfigError, HeadLabels, Recipe
-from models.starting import StartReport, start_from
+from models.init_weights import init_from
+from models.weights import Report
 from ops.annotations.read import labels as labels_of
 from ops.annotations.vocabulary import AnnotationError, parse
 from ops.files.download import fetched, is_web
@@ -27,8 +28,8 @@ LISTED = 8
 
 def load_initial(
     model: nn.Module, uri: str | None, channels: Sequence[int] | None = None, sha256: str | None = None
-) -> StartReport | None:
-    """Load `training.init_from`, by a local path, an fsspec URI or a web address; `models.starting` says what it may be.
+) -> Report | None:
+    """Load `training.init_from`, by a local path, an fsspec URI or a web address; `models.init_weights` says what it may be.
 
     A classifier of another number of classes stays fresh, or takes the rows `channels` of theirs. The report is logged and returned.
     Raises PublishedWeightsError (a ValueError) for what does not fit, FileNotFoundError, StorageError. A web address is
@@ -37,7 +38,7 @@ def load_initial(
     if uri is None:
         return None
     with _on_this_machine(uri, sha256) as path:
-        report = start_from(model, path, channels)
+        report = init_from(model, path, channels)
     log.info("%s", report)
     return report
 

@@ -9,13 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.blocks.roi import choose_levels
-from models.blocks.roi import pool_levels as pooled
+from models.blocks.roi import choose_levels, lay_out, pool
 from models.detection.evad import Config, build
 
 ROUNDS = 3
 BOXES, SLOTS, CHANNELS, BINS = 100, 8, 256, 7
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+
+
+def pooled(levels: list[Tensor], boxes: Tensor, image: Tensor, bins: int) -> Tensor:
+    """All levels at once, each box from the level of its size: (K, C, bins, bins)."""
+    rows = pool(lay_out(levels, SCALES), boxes, image, choose_levels(boxes, len(levels)), bins)
+    return rows.unflatten(1, (bins, bins)).permute(0, 3, 1, 2)
 
 
 def seconds(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
@@ -85,10 +90,10 @@ def test_all_boxes_at_once_beat_a_loop() -> None:
         torch.testing.assert_close(pooled(levels, boxes, image, BINS), one_by_one(levels, boxes, image), rtol=1e-4, atol=1e-4)
     seed = torch.randn(SLOTS * BOXES, CHANNELS, BINS, BINS)
 
-    def both(pool: Callable[[list[Tensor], Tensor, Tensor], Tensor]) -> None:
+    def both(pool_: Callable[[list[Tensor], Tensor, Tensor], Tensor]) -> None:
         for level in levels:
             level.grad = None
-        pool(levels, boxes, image).backward(seed)
+        pool_(levels, boxes, image).backward(seed)
 
     took = seconds(
         {

@@ -16,7 +16,8 @@ import configs
 import models
 from models.blocks.swin import SwinFrames
 from models.checkpoints import read_checkpoint
-from models.weights import PublishedWeightsError, export_published, load_imagenet, load_published
+from models.init_weights import load_imagenet
+from models.weights import PublishedWeightsError, export_published, load_published
 
 TSM, TSN = models.family("recognition", "tsm"), models.family("recognition", "tsn")
 
@@ -222,7 +223,7 @@ def test_imagenet_weights_fill_the_trunk(depth: int) -> None:
     head = model.fc.weight.clone()
     report = load_imagenet(model, state)
     assert same(model.trunk, donor.trunk) and torch.equal(model.fc.weight, head)
-    assert report.ignored == ("fc.weight", "fc.bias")
+    assert report.unused == ("fc.weight", "fc.bias")
     del state["layer3.1.bn2.weight"]
     with pytest.raises(PublishedWeightsError, match="missing:\n    layer3.1.bn2.weight"):
         load_imagenet(model, state)
@@ -240,7 +241,7 @@ def test_frozen_norms_have_no_use_for_batch_counters() -> None:
     state = imagenet(donor)
     assert sum(key.endswith("num_batches_tracked") for key in state) == 12
     report = load_imagenet(model, state)
-    assert report.ignored == ("fc.weight", "fc.bias")
+    assert report.unused == ("fc.weight", "fc.bias")
     assert torch.equal(model.scene.trunk.layer3[0].conv1.conv.weight, donor.trunk.layer3[0].conv1.conv.weight)
     with pytest.raises(PublishedWeightsError, match="unexpected:\n    layer9.bn.num_batches_tracked"):
         load_imagenet(model, state | {"layer9.bn.num_batches_tracked": torch.tensor(1)})
@@ -300,7 +301,7 @@ def test_timesformer_starts_from_an_image_transformer(attention: str) -> None:
     model = module.build(module.Config(num_classes=3, attention=attention, width=16, depth=2, heads=2, num_frames=4, size=32))
     state = vit(16, 2, 16, 4)
     report = load_imagenet(model, state)
-    assert report.ignored == ("head.weight", "head.bias") and torch.equal(model.positions, state["pos_embed"])
+    assert report.unused == ("head.weight", "head.bias") and torch.equal(model.positions, state["pos_embed"])
     if attention == "divided":
         assert torch.equal(model.blocks[1].time_attn.qkv.weight, model.blocks[1].space_attn.qkv.weight)
         assert torch.equal(model.blocks[1].time_attn.qkv.weight, state["blocks.1.attn.qkv.weight"])
@@ -336,7 +337,7 @@ def test_uniformerv2_starts_from_clip() -> None:
         "text_projection": torch.ones(3),
     }  # fmt: skip
     report = load_imagenet(model, state)
-    assert set(report.ignored) == {"ln_post.weight", "proj"} and torch.equal(model.embed.weight, donor.embed.weight)
+    assert set(report.unused) == {"ln_post.weight", "proj"} and torch.equal(model.embed.weight, donor.embed.weight)
     assert torch.equal(model.blocks[2].mlp.c_fc.weight, donor.blocks[2].mlp.c_fc.weight)
 
 
@@ -356,7 +357,7 @@ def test_image_swins_of_all_versions_of_timm(tmp_path: Path) -> None:
     }
     tables = {f"backbone.layers.0.blocks.1.{name}": torch.zeros(49, 49) for name in ("attn_mask", "attn.relative_position_index")}
     torch.nn.init.zeros_(model.trunk.swin.merges[0].reduction.weight)
-    assert load_published(model, older | tables).ignored == tuple(tables)
+    assert load_published(model, older | tables).unused == tuple(tables)
     assert same(model, source)
     with pytest.raises(PublishedWeightsError, match=r"1 missing:\n +backbone\.layers\.3\.downsample\.norm\.bias"):
         load_published(model, {key: value for key, value in older.items() if key != "backbone.layers.2.downsample.norm.bias"})

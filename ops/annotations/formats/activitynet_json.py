@@ -16,8 +16,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from configs.schema import TableName
 from ops.annotations.json_text import load
 from ops.annotations.lines import records
@@ -31,7 +29,6 @@ OPTIONS = ("subset",)
 COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 EXPECTED = '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment": [start_s, end_s]}]}}}'
 FIELDS = {"database", "subset", "duration", "duration_second", "fps", "annotations", "label", "segment"}
-SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
 def sniff(name: str, data: bytes) -> bool:
@@ -188,41 +185,14 @@ def _as_entry(values: Mapping[str, str]) -> dict[str, Any]:
     return {"subset": values["subset"], "annotations": [], **facts}
 
 
-def write(table: pa.Table, entries: Iterable[Entry] = (), version: str = "1.0", subsets: Mapping[str, str] = SUBSETS) -> bytes:
-    """The segments (schema SEGMENTS) as a ground truth file of this form, with `label_id`, and every entry's duration and rate.
+def write_results(results: Mapping[str, Iterable[tuple[str, float, float, float]]]) -> bytes:
+    """The segments of videos, (label, start_s, end_s, score) each, as the challenge's results file has them.
 
-    `subsets` names the splits in the file. Raises ValueError for a segment that the reader would refuse.
+    Raises ValueError for a number that is not finite.
     """
-    database = dict[str, dict[str, Any]]()
-    for entry in entries:
-        facts = {"duration": entry.duration_s, "fps": entry.fps}
-        known = {name: value for name, value in facts.items() if value is not None}
-        database[entry.video_id] = {"subset": subsets[entry.split], **known, "annotations": []}
-    for row in table.to_pylist():
-        video = database.setdefault(row["video_id"], {"subset": subsets[row["split"]], "annotations": []})
-        annotation = {"label": row["label"], "segment": _segment(row)}
-        video["annotations"].append(annotation | ({"label_id": row["label_id"]} if row["label_id"] >= 0 else {}))
-    return json.dumps({"version": version, "database": database}, ensure_ascii=False, allow_nan=False).encode()
-
-
-def write_results(table: pa.Table, version: str = "VERSION 1.3", external_data: Mapping[str, Any] | None = None) -> bytes:
-    """Predicted segments (columns video_id, label, start_s, end_s, score) as the challenge's results file, best score first.
-
-    Equal scores keep their order. Raises ValueError for a segment that the evaluators would misread (end not after start, NaN).
-    """
-    results = dict[str, list[dict[str, Any]]]()
-    for row in table.to_pylist():
-        if number(row["score"]) is None:
-            raise ValueError(f"score {row['score']} of a segment of {row['video_id']}: not a finite number")
-        results.setdefault(row["video_id"], []).append({"label": row["label"], "score": row["score"], "segment": _segment(row)})
-    for found in results.values():
-        found.sort(key=lambda item: -item["score"])
-    content = {"version": version, "results": results, "external_data": dict(external_data or {})}
+    rows = {
+        video: [{"label": label, "segment": [start, end], "score": score} for label, start, end, score in found]
+        for video, found in results.items()
+    }
+    content = {"version": "VERSION 1.3", "results": rows, "external_data": {}}
     return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _segment(row: Mapping[str, Any]) -> list[float]:
-    fault = interval_fault(row["start_s"], row["end_s"], ("start_s", "end_s"))
-    if fault is not None:
-        raise ValueError(f"{fault.field} {fault.found} of a segment of {row['video_id']}: {fault.reason}")
-    return [row["start_s"], row["end_s"]]

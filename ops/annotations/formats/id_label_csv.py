@@ -7,8 +7,6 @@ have to be joined to one video file a folder first.
 
 from __future__ import annotations
 
-import pyarrow as pa
-
 from configs.schema import TableName
 from ops.annotations.clips import Clips
 from ops.annotations.lines import records, text_lines
@@ -55,19 +53,3 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
         if names.setdefault(text.strip(), line) != line:
             raise AnnotationError(f"{file}:{line}", "label", text.strip(), "each label once")
     return parse(data, file, own_ids=False)
-
-
-def write(table: pa.Table) -> bytes:
-    """Clips or predictions as lines of `id;label`, the form of the lists and of published results.
-
-    Columns `video_id` and `predicted` or `label`; a null label leaves the id alone. The id is the last part of the video_id.
-    Raises ValueError for an id or a label with a semicolon.
-    """
-    column = "predicted" if "predicted" in table.column_names else "label"
-    lines = []
-    for video, label in zip(table["video_id"].to_pylist(), table[column].to_pylist(), strict=True):
-        fields = [video.rpartition("/")[2]] + ([] if label is None else [label])
-        if any(";" in field or "\n" in field or '"' in field for field in fields):
-            raise ValueError(f"'{fields}' holds a semicolon, a quote or a new line: the form can not say it")
-        lines.append(";".join(fields) + "\n")
-    return "".join(lines).encode()

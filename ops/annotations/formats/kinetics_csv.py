@@ -11,12 +11,7 @@ file, cut at those times: the clip is then the whole file, and start_s and end_s
 
 from __future__ import annotations
 
-import csv
-import io
-import re
 from collections.abc import Iterator
-
-import pyarrow as pa
 
 from configs.schema import TableName
 from ops.annotations.clips import Clips
@@ -28,8 +23,6 @@ TABLE: TableName = "clips"
 FOLDER = False
 EXPECTED = "a header with label,youtube_id,time_start,time_end,split (label may be missing in a list of the test split)"
 REQUIRED = ("youtube_id", "time_start", "time_end")
-HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
-CUT_NAME = re.compile(r"(?:.*/)?(.+)_([0-9]{6})_([0-9]{6})")  # how downloaders name a clip that they cut
 
 
 def sniff(name: str, data: bytes) -> bool:
@@ -86,23 +79,3 @@ def _add(clips: Clips, values: dict[str, str], whole_file: bool, line: int) -> N
 
 def _whole(seconds: float) -> int | float:
     return int(seconds) if seconds.is_integer() else seconds
-
-
-def write(table: pa.Table) -> bytes:
-    """The clips as a Kinetics list with its five columns; a null label is left empty.
-
-    A clip with a place in its video gives its video_id and that place; a clip that is a whole file must have the usual name of a cut file
-    (`<youtube_id>_000017_000027`). Raises ValueError for any other.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(HEADER)
-    for row in table.select(["video_id", "split", "label", "start_s", "end_s"]).to_pylist():
-        youtube_id, start, end = row["video_id"], row["start_s"], row["end_s"]
-        if start is None or end is None:
-            cut = CUT_NAME.fullmatch(youtube_id)
-            if cut is None:
-                raise ValueError(f"clip '{youtube_id}' has neither a place in its video nor a name like <youtube_id>_000017_000027")
-            youtube_id, start, end = cut[1], float(cut[2]), float(cut[3])
-        writer.writerow([row["label"] or "", youtube_id, _whole(start), _whole(end), row["split"]])
-    return text.getvalue().encode()

@@ -13,7 +13,6 @@ As clips every video with a file of a frame is one row, whole, with its class; w
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -153,21 +152,3 @@ def words(table: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(parts, states) that the rows of a parts table name, each sorted."""
     names = [sorted(name for name in table[column].unique().to_pylist() if name is not None) for column in ("part", "state")]
     return tuple(names[0]), tuple(names[1])
-
-
-def write(table: pa.Table) -> bytes:
-    """The rows of a parts table as the challenge evaluator's ground truth: `{video: {img_00001.json: {"humans": [...]}}}`.
-
-    Persons of a frame stand in the order of their numbers; gaps in the numbers close.
-    """
-    videos = dict[str, dict[str, dict[int, dict[str, Any]]]]()
-    for row in table.to_pylist():
-        humans = videos.setdefault(row["video_id"], {}).setdefault(f"img_{row['frame'] + 1:05d}.json", {})
-        human = humans.setdefault(row["person"], {"box": [row[side] for side in PERSON], "number": row["person"] + 1, "parts": {}})
-        if row["part"] is not None:
-            human["parts"][row["part"]] = {"box": [row[side] for side in BOX], "verb": row["state"], "name": row["part"]}
-    content = {
-        video: {frame: {"humans": [humans[person] for person in sorted(humans)]} for frame, humans in sorted(frames.items())}
-        for video, frames in videos.items()
-    }
-    return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()

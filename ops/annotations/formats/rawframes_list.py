@@ -13,9 +13,6 @@ good where the template uses `offset`, that is where each clip is its own file, 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-
-import pyarrow as pa
 
 from configs.schema import TableName
 from ops.annotations.clips import Clips, path_columns, whole_number
@@ -86,21 +83,3 @@ def _fault(offset: str, frames: str) -> Fault | None:
         if whole_number(text) is None:
             return Fault(field, text, "negative_time", "a negative number of frames")
     return None if int(frames) else Fault("num_frames", frames, "end_before_start", "a clip without frames")
-
-
-def write(table: pa.Table, num_frames: Mapping[str, int]) -> bytes:
-    """The clips as a list of `folder num_frames label_id ...`, one line a clip; the folder is the video_id.
-
-    `num_frames` of each video_id. Raises ValueError for clips that are a part of their video, for labels without an id and for videos whose
-    number of frames is not given.
-    """
-    lines = dict[tuple[str, str], list[str]]()
-    for row in table.select(["clip_id", "video_id", "label", "label_id", "start_s"]).to_pylist():
-        if row["start_s"] is not None or (row["label"] is not None and (row["label_id"] is None or row["label_id"] < 0)):
-            raise ValueError(f"clip '{row['clip_id']}' is a part of its video, or its label has no id: a list of frames can not hold it")
-        if row["video_id"] not in num_frames:
-            raise ValueError(f"no number of frames for video '{row['video_id']}'")
-        labels = lines.setdefault((row["clip_id"], row["video_id"]), [])
-        if row["label"] is not None:
-            labels.append(str(row["label_id"]))
-    return "".join(" ".join([video, str(num_frames[video]), *labels]) + "\n" for (_, video), labels in lines.items()).encode()

@@ -10,9 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from configs.schema import TableName
 from ops.annotations.clips import Clips, whole_number
 from ops.annotations.json_text import load
@@ -23,7 +20,6 @@ TABLE: TableName = "clips"
 FOLDER = False
 EXPECTED = '[{"id": "78687", "template": "Holding [something] next to [something]", ...}] (test lists: [{"id": "1420"}])'
 BRACKETS = str.maketrans("", "", "[]")
-RESULTS = 5  # guesses for each video of the published results form
 
 
 def sniff(name: str, data: bytes) -> bool:
@@ -80,18 +76,3 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
             raise AnnotationError(file, label, text, expected)
         named[number] = label
     return from_names([named[number] for number in range(len(named))])
-
-
-def write(predictions: pa.Table) -> bytes:
-    """Predictions as the test scripts of the field write them: lines of `id;first;second;third;fourth;fifth`, ids of the best labels.
-
-    Columns `video_id` and `scores` (a number for each label, in the order of the ids), one row a video; equal scores go to the lower id.
-    Raises ValueError for fewer labels than the form asks for.
-    """
-    lines = []
-    for row in predictions.select(["video_id", "scores"]).to_pylist():
-        best = np.argsort(-np.asarray(row["scores"], np.float64), kind="stable")[:RESULTS]
-        if len(best) < RESULTS:
-            raise ValueError(f"video '{row['video_id']}' has scores of {len(best)} labels; the form needs {RESULTS}")
-        lines.append(";".join([row["video_id"].rpartition("/")[2], *map(str, best)]) + "\n")
-    return "".join(lines).encode()

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import re
 
-import pyarrow as pa
-
 from configs.schema import TableName
 from ops.annotations.clips import EXTENSION, Clips, path_columns, whole_number
 from ops.annotations.lines import text_lines
@@ -84,18 +82,3 @@ def ids(fields: list[str]) -> list[str | int] | Fault:
     if None in found:
         return Fault("label", " ".join(fields), "value", "not the id of a label, a whole number from 0")
     return [label for label in found if label is not None]
-
-
-def write(table: pa.Table, extension: str = ".mp4", separator: str = " ") -> bytes:
-    """The clips as a list of `path label_id ...`, one line a clip; the path is the video_id with the extension.
-
-    Raises ValueError for clips that are a part of their video, and for labels without an id: such a list can not say that.
-    """
-    lines = dict[tuple[str, str], list[str]]()
-    for row in table.select(["clip_id", "video_id", "label", "label_id", "start_s"]).to_pylist():
-        if row["start_s"] is not None or (row["label"] is not None and (row["label_id"] is None or row["label_id"] < 0)):
-            raise ValueError(f"clip '{row['clip_id']}' is a part of its video, or its label has no id: a video list can not hold it")
-        labels = lines.setdefault((row["clip_id"], row["video_id"]), [])
-        if row["label"] is not None:
-            labels.append(str(row["label_id"]))
-    return "".join(separator.join([video + extension, *labels]) + "\n" for (_, video), labels in lines.items()).encode()

@@ -33,11 +33,8 @@ class Persons(NamedTuple):
 
 
 def criterion_of(recipe: DetectionRecipe) -> Any:
-    """The family's criterion with the recipe's weights. Raises ModelConfigError."""
-    family = family_of(recipe, *FAMILY)
-    own = recipe.weights
-    weights = family.Weights(own.person, own.distance, own.overlap, own.action, own.no_person)
-    return family.Criterion(multi_label(recipe), weights)
+    """The family's criterion with the recipe's weights."""
+    return family_of(recipe, *FAMILY).Criterion(recipe.weights, multi_label(recipe))
 
 
 def multi_label(recipe: DetectionRecipe) -> bool:

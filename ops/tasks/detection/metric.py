@@ -16,7 +16,6 @@ import numpy as np
 from ops.tasks.detection.matching import Boxes, any_free, best_only, boxes_of, joined, ordered
 
 GROUPS = {"movement": range(1, 15), "object": range(15, 64), "interaction": range(64, 81)}  # ids of AVA's 80 actions
-AVA_CAP = 50
 
 
 class FrameMap(NamedTuple):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -13,9 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import models
-import models.weights
 from configs.schema import ConfigError, Dataset, DetectionRecipe, Provenance, Recipe, content_hash
-from models.checkpoints import read_checkpoint
 from ops.annotations.read import vocabulary
 from ops.annotations.vocabulary import Vocabulary, parse
 from ops.data.errors import DataError
@@ -26,7 +22,7 @@ from ops.tasks.detection.family import FAMILY, criterion_of, multi_label, propos
 from ops.tasks.detection.key_frame_clips import KeyFrameClips, padded
 from ops.tasks.detection.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.tasks.detection.metric import GROUPS, DetectionMetric
-from ops.training.init_weights import _on_this_machine
+from ops.training.init_weights import load_initial
 from ops.training.task import Mode, Row, Stateless, family_of, of_kind
 from ops.training.task import Vocabulary as Words
 
@@ -203,12 +199,7 @@ class Detection(Stateless):
         Raises ModelConfigError, PublishedWeightsError, StorageError.
         """
         model = models.build(self.recipe)
-        if self.recipe.training.init_from is not None:
-            with _on_this_machine(self.recipe.training.init_from, self.recipe.training.init_sha256) as path:
-                state = read_checkpoint(path)
-                family = family_of(self.recipe, *FAMILY)
-                whole = any(re.search(r"(^|\.)det_head\.", str(key)) for key in _keys(state))
-                (models.weights.load_published if whole else family.load_videomae)(model, state)
+        load_initial(model, self.recipe.training.init_from, sha256=self.recipe.training.init_sha256)
         if self.recipe.start_boxes == "typical":
             self._start_typically(model)
         return model
@@ -261,11 +252,6 @@ class Detection(Stateless):
             cap=self.recipe.detecting.cap,
             pixels=self.recipe.tubes is not None,
         )
-
-
-def _keys(state: Mapping[str, Any]) -> list[str]:
-    """All keys of a checkpoint and of the mappings in it."""
-    return [str(key) for key in state] + [key for value in state.values() if isinstance(value, Mapping) for key in _keys(value)]
 
 
 def _global(own: Any, device: torch.device) -> tuple[Any, float]:

@@ -37,15 +37,6 @@ class FoundTube(NamedTuple):
     tube: Tube
 
 
-def tube_of(rows: Sequence[Sequence[float]] | np.ndarray) -> Tube:
-    """A tube from rows of frame, x1, y1, x2, y2. Raises ValueError where the frames are not consecutive."""
-    table = np.asarray(rows, np.float64).reshape(-1, 5)
-    frames = table[:, 0].astype(np.int64)
-    if not len(frames) or (np.diff(frames) != 1).any():
-        raise ValueError(f"a tube needs consecutive frames, found {frames.tolist()[:20]}")
-    return Tube(frames, table[:, 1:])
-
-
 def tube_iou(a: Tube, b: Tube) -> float:
     """Mean overlap of the boxes on the common frames, times the overlap in time (frames inclusive)."""
     first, last = max(a.frames[0], b.frames[0]), min(a.frames[-1], b.frames[-1])

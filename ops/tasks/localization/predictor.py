@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from ops.media.probe import inspect
 from ops.store.frames import write_frames
 from ops.store.reader import FrameReader
 from ops.tasks.localization.segments import Grid, grid_of, resampled
-from ops.tasks.localization.task import FAMILY, FEATURES_FROM, model_config, model_decoding, placed
+from ops.tasks.localization.task import FAMILY, FEATURES_FROM, model_config, placed
 from ops.training.inference import place_of
 from ops.training.task import family_of
 
@@ -131,7 +130,7 @@ class Localizer:
         place = place_of(self.model)
         with torch.inference_mode():
             pyramid = self.model(batch.features.to(place), batch.valid.to(place))
-            decoding = model_decoding(self.recipe)
+            decoding = self.recipe.decoding
             candidates = family.decode(pyramid, decoding)
         rows = [
             placed(own, decoding, grid, sequence.scores, self.recipe)
@@ -202,15 +201,6 @@ def _stored(path: Path, uri: str, config: Frames) -> FrameReader:
         except DecodeError as error:
             last = error
     raise last or DecodeError("no decoder")
-
-
-def activitynet_json(found: Mapping[str, Sequence[Segment]]) -> str:
-    """Segments of videos, by name, as ActivityNet's evaluators read them."""
-    results = {
-        video: [{"label": one.label, "segment": [one.start_s, one.end_s], "score": one.score} for one in segments]
-        for video, segments in found.items()
-    }
-    return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False)
 
 
 def build(served: Served, settings: Settings | None = None) -> Localizer:

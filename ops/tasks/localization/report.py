@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from configs.schema import Dataset, Provenance, content_hash
 from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
 from configs.versions import EVALUATION
+from ops.annotations.formats.activitynet_json import write_results
 from ops.evaluation.cache import Results
 from ops.evaluation.run import words_of
 from ops.store.layout import Layout
@@ -143,14 +143,15 @@ def analyse(truth: Segments, found: Segments, labels: Sequence[str], recipe: Loc
 
 def results_json(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> bytes:
     """Predictions of whole videos in ActivityNet's form; segments in seconds, best first."""
-    results = {
-        row["video_id"]: [
-            {"label": labels[label], "segment": [round(float(start), DECIMALS), round(float(end), DECIMALS)], "score": float(score)}
-            for (start, end), label, score in zip(row["segments"], row["labels"], row["scores"], strict=True)
-        ]
-        for row in sorted(rows, key=lambda row: row["video_id"])
-    }
-    return json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}}, ensure_ascii=False).encode()
+    return write_results(
+        {
+            row["video_id"]: [
+                (labels[label], round(float(start), DECIMALS), round(float(end), DECIMALS), float(score))
+                for (start, end), label, score in zip(row["segments"], row["labels"], row["scores"], strict=True)
+            ]
+            for row in sorted(rows, key=lambda row: row["video_id"])
+        }
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------- files

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import configs
 import models
 from configs.schema import ConfigError, Dataset, Extraction, Extractor, Features, Provenance, Recipe, content_hash
-from configs.schema.localization import LocalizationRecipe
+from configs.schema.localization import Decoding, LocalizationRecipe
 from ops.annotations.read import labels as dataset_labels
 from ops.data.errors import DataError
 from ops.store.features import FeatureReader
@@ -50,7 +50,7 @@ class Localization:
             label_smoothing=recipe.training.label_smoothing,
             regression_weight=loss.regression_weight,
         )
-        self.decoding = model_decoding(recipe)
+        self.decoding = recipe.decoding
         self.normaliser = loss.normaliser  # running mean of the positive points of a global batch
 
     @property
@@ -278,7 +278,7 @@ def _extractor(extraction: Extraction, stream: Mapping[str, Any]) -> Extractor:
 
 
 def placed(
-    candidates: Any, decoding: Any, grid: Grid, scores: np.ndarray | None, recipe: LocalizationRecipe
+    candidates: Any, decoding: Decoding, grid: Grid, scores: np.ndarray | None, recipe: LocalizationRecipe
 ) -> dict[str, np.ndarray]:
     """Candidates on the grid -> suppressed segments in seconds inside the video, best first; those that end up without length are gone."""
     family = family_of(recipe, *FAMILY)
@@ -302,11 +302,6 @@ def model_config(recipe: LocalizationRecipe) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else value
-
-
-def model_decoding(recipe: LocalizationRecipe) -> Any:
-    """The recipe's decoding as the model's module takes it."""
-    return family_of(recipe, *FAMILY).Decoding(**recipe.decoding.model_dump())
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset, features: Features | None = None) -> Localization:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-
-from ops.tasks.parsing.assignment import assign_square
+from scipy.optimize import linear_sum_assignment
 
 
 class Pairs(NamedTuple):
@@ -91,11 +90,12 @@ def _columns(ious: np.ndarray) -> np.ndarray:
     return columns
 
 
-def _searched(ious: np.ndarray) -> list[int]:
+def _searched(ious: np.ndarray) -> np.ndarray:
     """Each row's column or -1. Missing rows and columns are filled up with IoU 0, in float64, as the original does."""
     count, found = ious.shape
-    if count == found:
-        return assign_square((1 - ious).tolist())
-    padded = np.zeros((max(count, found),) * 2)
-    padded[:count, :found] = ious
-    return [column if column < found else -1 for column in assign_square((1 - padded).tolist())[:count]]
+    padded = ious
+    if count != found:
+        padded = np.zeros((max(count, found),) * 2)
+        padded[:count, :found] = ious
+    columns = linear_sum_assignment(1 - padded)[1][:count]
+    return np.where(columns < found, columns, -1)

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 import models
 from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash
 from configs.schema.parsing import ParsingRecipe
-from models.checkpoints import read_checkpoint
 from ops.data.buffers import stacked
 from ops.data.errors import DataError
 from ops.store.layout import Layout
@@ -26,12 +25,11 @@ from ops.tasks.parsing import part_frames
 from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
 from ops.tasks.parsing.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
-from ops.training.init_weights import _on_this_machine, load_initial
+from ops.training.init_weights import load_initial
 from ops.training.task import Mode, Row, Stateless, Vocabulary, family_of, of_kind
 
 SPLITS = ("train", "val")
 FAMILY = ("Criterion", "People", "decode", "totals")  # what a family exports beside Config, TINY and build
-DETR_KEY = "class_embed.weight"  # of a DETR's checkpoint
 TOLD = 20  # findings that the log shows in words
 DECIMALS = 2  # of a pixel
 log = logging.getLogger(__name__)
@@ -154,7 +152,7 @@ class Parsing(Stateless):
         Raises ModelConfigError, PublishedWeightsError, FileNotFoundError, StorageError.
         """
         model = models.build(self.recipe)
-        _start(model, self.family, self.recipe.training.init_from, self.recipe.training.init_sha256)
+        load_initial(model, self.recipe.training.init_from, sha256=self.recipe.training.init_sha256)
         return model
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
@@ -232,18 +230,6 @@ def known_pairs(vocabulary: Mapping[str, Sequence[str]]) -> np.ndarray:
 
 def _array(values: Tensor) -> np.ndarray:
     return (values.float() if values.is_floating_point() else values).cpu().numpy()
-
-
-def _start(model: nn.Module, family: ModuleType, uri: str | None, sha256: str | None) -> None:
-    if uri is None:
-        return
-    with _on_this_machine(uri, sha256) as path:
-        found = read_checkpoint(path)
-        weights = found["model"] if isinstance(found.get("model"), Mapping) else found
-        if DETR_KEY in weights:
-            log.info("%s", family.load_detr(model, weights))
-            return
-    load_initial(model, uri, sha256=sha256)
 
 
 def _digest(video: PartVideo) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.blocks.roi import choose_levels, lay_out, pool, pool_levels, roi_align
+from models.blocks.roi import choose_levels, lay_out, pool, roi_align
 from models.errors import ModelInputError
 
 
@@ -83,9 +83,10 @@ def test_every_box_from_the_level_of_its_size() -> None:
     boxes = torch.stack([torch.zeros_like(edges), torch.zeros_like(edges), edges, edges], 1)
     assert choose_levels(boxes, 4).tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0]
     levels = [torch.full((2, 1, 64 >> level, 96 >> level), float(level)) for level in range(4)]
-    pooled = pool_levels(levels, torch.cat([boxes, boxes]) * 0.1 + 20, torch.tensor([0] * 9 + [1] * 9), 3)
     wanted = choose_levels(torch.cat([boxes, boxes]) * 0.1, 4)
-    assert torch.equal(pooled.amax((1, 2, 3)).long(), wanted)
+    scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    pooled = pool(lay_out(levels, scales), torch.cat([boxes, boxes]) * 0.1 + 20, torch.tensor([0] * 9 + [1] * 9), wanted, 3)
+    assert torch.equal(pooled.amax((1, 2)).long(), wanted)
 
 
 def test_levels_pooled_together_equal_levels_one_by_one() -> None:
@@ -126,4 +127,4 @@ def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ModelInputError, match=r"roi: found boxes \(3, 5\)"):
         roi_align(torch.ones(1, 1, 3, 4), torch.ones(3, 5), torch.zeros(3, dtype=torch.int64), 2, 1)
     with pytest.raises(ModelInputError, match=r"roi: levels: found shapes \[\(1, 3, 4\)\]"):
-        pool_levels([torch.ones(1, 3, 4)], torch.ones(3, 4), torch.zeros(3, dtype=torch.int64), 2, scales=[1])
+        lay_out([torch.ones(1, 3, 4)], [1])

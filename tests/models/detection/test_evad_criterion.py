@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from pydantic import ValidationError
 
-from models.detection.evad import Counts, Criterion, Detections, Target, Weights, counts, match
-from models.errors import ModelConfigError, ModelInputError
+from configs.schema.detection import LossWeights
+from models.detection.evad import Counts, Criterion, Detections, Target, counts, match
+from models.errors import ModelInputError
 
 CLASSES, QUERIES = 4, 5
 TARGETS = [
@@ -41,9 +43,9 @@ def part(found: Detections, index: slice) -> Detections:
 
 def test_the_definition() -> None:
     found = detections()
-    losses = Criterion()(found, TARGETS)
+    losses = Criterion(LossWeights())(found, TARGETS)
     for stage in range(2):
-        pairs = match(found.person_logits[stage], found.boxes[stage], TARGETS, found.sizes)
+        pairs = match(found.person_logits[stage], found.boxes[stage], TARGETS, found.sizes, LossWeights())
         classes = torch.ones(3, QUERIES, dtype=torch.int64)
         l1 = torch.zeros(())
         for clip, (proposals, chosen) in enumerate(pairs):
@@ -66,17 +68,17 @@ def test_the_definition() -> None:
 def test_ranks_average_to_one_large_batch() -> None:
     """With counts over all ranks divided by their number, also where a rank has nobody."""
     found = detections()
-    whole = Criterion()(found, TARGETS)
+    whole = Criterion(LossWeights())(found, TARGETS)
     shares = [slice(0, 1), slice(1, 2), slice(2, 3)]
     shared = Counts(*(number / 3 for number in counts(TARGETS, QUERIES)))
-    ranks = [Criterion()(part(found, share), TARGETS[share], shared) for share in shares]
+    ranks = [Criterion(LossWeights())(part(found, share), TARGETS[share], shared) for share in shares]
     for name, value in whole.terms().items():
         torch.testing.assert_close(torch.stack([one.terms()[name] for one in ranks]).mean(), value)
 
 
 def test_nobody_at_all() -> None:
     found, nobody = detections(1), [TARGETS[1]]
-    losses = Criterion()(found, nobody)
+    losses = Criterion(LossWeights())(found, nobody)
     assert torch.isfinite(losses.total) and all(term == 0 for term in (*losses.l1, *losses.giou, *losses.action))
     losses.total.backward()
     for tensor in (*found.person_logits, *found.boxes, *found.action_logits):
@@ -86,7 +88,7 @@ def test_nobody_at_all() -> None:
 def test_more_people_than_proposals() -> None:
     boxes = torch.tensor([[2.0, 3, 20, 30]]).repeat(QUERIES + 2, 1) + torch.arange(QUERIES + 2)[:, None]
     crowd = [Target(boxes, torch.ones(QUERIES + 2, CLASSES))]
-    losses = Criterion()(detections(1), crowd)
+    losses = Criterion(LossWeights())(detections(1), crowd)
     assert losses.matches[-1][0][0].tolist() == list(range(QUERIES)) and torch.isfinite(losses.total)
     assert counts(crowd, QUERIES) == (QUERIES + 2, QUERIES, 1)
 
@@ -96,7 +98,7 @@ def test_empty_boxes_have_finite_losses_and_gradients() -> None:
     with torch.no_grad():
         found.boxes[1][0, :, 2:] = found.boxes[1][0, :, :2]
     point = torch.tensor([[10.0, 10, 10, 10]])
-    losses = Criterion()(found, [Target(point, torch.ones(1, CLASSES))])
+    losses = Criterion(LossWeights())(found, [Target(point, torch.ones(1, CLASSES))])
     losses.total.backward()
     assert torch.isfinite(losses.total) and all(torch.isfinite(one.grad).all() for one in found.boxes)
 
@@ -106,7 +108,7 @@ def test_single_label() -> None:
     targets = [
         Target(target.boxes, target.actions.argmax(1) if len(target.actions) else torch.zeros(0, dtype=torch.int64)) for target in TARGETS
     ]
-    losses = Criterion(multi_label=False)(found, targets)
+    losses = Criterion(LossWeights(), multi_label=False)(found, targets)
     rows = torch.cat([found.action_logits[0][clip, proposals] for clip, (proposals, _) in enumerate(losses.matches[-1])])
     wanted = torch.cat([targets[clip].actions[chosen] for clip, (_, chosen) in enumerate(losses.matches[-1])])
     torch.testing.assert_close(losses.action[0], 12 * F.cross_entropy(rows, wanted))
@@ -114,10 +116,10 @@ def test_single_label() -> None:
 
 def test_weights() -> None:
     found = detections()
-    plain, heavy = Criterion()(found, TARGETS), Criterion(weights=Weights(action=6.0))(found, TARGETS)
+    plain, heavy = Criterion(LossWeights())(found, TARGETS), Criterion(LossWeights(action=6.0))(found, TARGETS)
     torch.testing.assert_close(plain.action[0], 2 * heavy.action[0])
-    with pytest.raises(ModelConfigError, match="field 'l1': found -5"):
-        Weights(l1=-5)
+    with pytest.raises(ValidationError, match="distance\n.*greater than or equal to 0"):
+        LossWeights(distance=-5)
 
 
 @pytest.mark.parametrize(
@@ -131,11 +133,11 @@ def test_weights() -> None:
 )
 def test_bad_targets_are_named(target: Target, says: str) -> None:
     with pytest.raises(ModelInputError, match=says):
-        Criterion()(detections(1), [target])
+        Criterion(LossWeights())(detections(1), [target])
 
 
 def test_bad_classes_and_counts_are_named() -> None:
     with pytest.raises(ModelInputError, match=r"found classes \[4\]; expected 0 to 3"):
-        Criterion(multi_label=False)(detections(1), [Target(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([4]))])
+        Criterion(LossWeights(), multi_label=False)(detections(1), [Target(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([4]))])
     with pytest.raises(ModelInputError, match="found 3; expected one for each of 1 clips"):
-        Criterion()(detections(1), TARGETS)
+        Criterion(LossWeights())(detections(1), TARGETS)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from configs.schema.detection import LossWeights
 from models.blocks.drop import DropPath
 from models.detection.evad import EVAD, Config, Criterion, Detections, Target, build, decode
 from models.keymaps.evad import original_names
@@ -162,7 +163,7 @@ def test_losses_matches_and_gradients(case: Case) -> None:
     for module in case.model.modules():
         if isinstance(module, DropPath):
             module.rate = 0.0
-    losses = Criterion()(case.model(case.clip, case.sizes), case.targets)
+    losses = Criterion(LossWeights())(case.model(case.clip, case.sizes), case.targets)
     losses.total.backward()
     case.model.eval()
     theirs = {"person": "ce", "l1": "bbox", "giou": "giou", "action": "bce"}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from configs.schema.localization import Decoding
 from models.blocks.nms1d import suppress
 from models.keymaps.actionformer import original_names
 from models.localization import actionformer
-from models.localization.actionformer import ActionFormer, Candidates, Config, Criterion, Decoding, Pyramid
+from models.localization.actionformer import ActionFormer, Candidates, Config, Criterion, Pyramid
 from models.weights import export_published, load_published
 from reference import load_module
 
@@ -46,7 +47,7 @@ def model(original: Original) -> ActionFormer:
     wrapped = {f"module.{key}": value for key, value in original.state.items()}
     raw = {key: torch.zeros_like(value) for key, value in wrapped.items()}
     report = load_published(model, {"epoch": 35, "state_dict": raw, "state_dict_ema": wrapped})
-    assert report.loaded == len(original.state) and not report.ignored and not report.defaulted
+    assert report.loaded == len(original.state) and not report.unused and not report.defaulted
     return model
 
 
@@ -97,7 +98,9 @@ def test_answer_in_seconds(original: Original, model: ActionFormer, name: str) -
     before = Candidates(*(torch.from_numpy(original.outputs[f"{name}/pre_{part}"]) for part in ("segments", "scores", "labels")))
     want = [original.outputs[f"{name}/post_{part}"] for part in ("segments", "scores", "labels")]
     stored_answer = actionformer.in_seconds(actionformer.suppress_candidates(before, Decoding()), **grid)
-    whole_answer = actionformer.in_seconds(actionformer.localize(model, [original.features[name]], Decoding())[0], **grid)
+    with torch.no_grad():
+        (candidates,) = actionformer.decode(model(*actionformer.pad([original.features[name]])), Decoding())
+    whole_answer = actionformer.in_seconds(actionformer.suppress_candidates(candidates, Decoding()), **grid)
     np.testing.assert_allclose(stored_answer.scores, want[1], rtol=0, atol=5e-5)
     np.testing.assert_allclose(whole_answer.scores, want[1], rtol=0, atol=5e-5)
     ours = by_place(*(part.numpy() for part in stored_answer))

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from models.blocks.boxes import to_corners
-from models.blocks.scene import Memory
+from models.blocks.image_encoder import Memory
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError, ModelInputError
+from models.init_weights import init_from
 from models.parsing import apct, detr
 from models.weights import export_published
 
@@ -231,18 +232,18 @@ class TestStart:
         torch.manual_seed(0)
         original = detr.build(dataclasses.replace(detr.TINY, num_classes=91)).eval()
         model = apct.build(dataclasses.replace(apct.TINY, norm="frozen", encoder_layers=2, queries=4, cascade=cascade)).eval()
-        report = apct.load_detr(model, {"model": export_published(original)})
-        assert not report.unused and set(report.loaded) | set(report.fresh) == set(model.state_dict())
+        report = init_from(model, {"model": export_published(original)})
+        assert not report.unused and report.loaded + len(report.fresh) == len(model.state_dict())
         fresh = {"heads", "offsets", "refinement"} | ({"readings"} if cascade else set())
         assert {key.split(".")[0] for key in report.fresh} == fresh
-        assert "scene.trunk.layer1 (10)" in str(report) and "fresh: " in str(report)
-        assert len(str(report).splitlines()) == 3
+        assert f"{report.loaded} tensors loaded as a DETR\n  fresh: heads.state.layers (4), " in str(report)
+        assert len(str(report).splitlines()) == 2
 
     def test_the_boxes_of_the_first_layer_are_equal(self) -> None:
         torch.manual_seed(0)
         original = detr.build(dataclasses.replace(detr.TINY, num_classes=91)).eval()
         model = apct.build(dataclasses.replace(apct.TINY, norm="frozen", encoder_layers=2)).eval()
-        apct.load_detr(model, export_published(original))
+        init_from(model, export_published(original))
         images = torch.randn(2, 3, 64, 96)
         with torch.no_grad():
             objects, parsed = original(images), model(images)
@@ -252,4 +253,6 @@ class TestStart:
 
     def test_a_checkpoint_of_something_else_is_refused(self) -> None:
         with pytest.raises(PublishedWeightsError, match="expected a DETR's"):
-            apct.load_detr(apct.build(apct.TINY), {"fc.weight": torch.zeros(2, 2)})
+            init_from(apct.build(apct.TINY), {"class_embed.weight": torch.zeros(2, 2)})
+        with pytest.raises(PublishedWeightsError, match="does not fit APCT"):
+            init_from(apct.build(apct.TINY), {"fc.weight": torch.zeros(2, 2)})

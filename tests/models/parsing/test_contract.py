@@ -182,10 +182,6 @@ class TestBothFamilies:
 @pytest.mark.parametrize("name", ["detr", "apct"])
 def test_bad_config_is_named(name: str) -> None:
     module = models.family("parsing", name)
-    for field in dataclasses.fields(module.Config):
-        for value in ("fifty", -1, 51.5):
-            with pytest.raises(ModelConfigError, match=f"{name}: field '{field.name}': found {value!r}; allowed: "):
-                module.Config(**{"num_classes": 3, field.name: value})
     with pytest.raises(ModelConfigError, match="'channels': found 30; allowed: a multiple of 4 and of heads, 8"):
         module.Config(num_classes=3, channels=30)
     with pytest.raises(dataclasses.FrozenInstanceError):

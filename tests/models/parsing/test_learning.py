@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.blocks.boxes import iou, to_corners
-from models.blocks.matching import assign
+from models.blocks.set_matching import assign
 from models.parsing import apct
 
 HEIGHT, WIDTH, PARTS = 64, 96, 3
@@ -73,7 +73,7 @@ def shares(model: apct.APCT, held_out: Figures) -> tuple[float, float]:
     for persons, people in zip(found, held_out.people, strict=True):
         overlap = iou((to_corners(people.boxes) * scale)[:, None], persons.boxes)
         near, right = torch.zeros_like(people.seen), torch.zeros_like(people.seen)
-        for one, other in zip(*assign(1 - overlap), strict=True):
+        for one, other in zip(*assign((1 - overlap).numpy()), strict=True):
             near[one] = (iou(to_corners(people.parts[one]) * scale, persons.parts[other]) >= 0.3) & (overlap[one, other] > 0.5)
             right[one] = near[one] & (persons.states[other, :, 0] == people.states[one])
         nears.append(near[people.seen])

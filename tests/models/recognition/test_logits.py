@@ -81,7 +81,7 @@ def check(shared: Path, stem: str, family: str, classes: int, arguments: dict[st
     kept = [key for key in state if key.endswith(OWN_VALUE) or ("native_posembed" in stem and key.endswith("pos_embed"))]
     state |= {key: own[key] for key in kept}
     report = load_published(model, state)
-    assert report.loaded == len(state) and not report.ignored and not report.defaulted
+    assert report.loaded == len(state) and not report.unused and not report.defaulted
     exported = export_published(model)
     assert list(exported) == list(state)
     assert all(torch.equal(exported[key], state[key]) for key in state)

@@ -40,7 +40,7 @@ def test_logits_of_the_original(shared: Path, recipe: str, stem: str) -> None:
     assert loaded.origin == stem
     model = models.build(loaded).eval()
     report = load_published(model, state)
-    assert report.loaded == len(state) and not report.ignored and not report.defaulted
+    assert report.loaded == len(state) and not report.unused and not report.defaulted
 
     with torch.no_grad():
         logits = model(clip).numpy()

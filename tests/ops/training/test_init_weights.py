@@ -252,4 +252,4 @@ def test_an_image_network_of_any_family_is_a_start_and_the_report_says_what_is_f
     with caplog.at_level("INFO"):
         report = load_initial(network, str(tmp_path / "swin.pth"))
     assert report is not None and report.kind == "an image network"
-    assert "fresh: fc.weight (not in an image network)" in caplog.text and "cls_head.fc_cls.bias" in caplog.text
+    assert "fresh: fc.bias, fc.weight (not in an image network)" in caplog.text and "cls_head.fc_cls.bias" in caplog.text

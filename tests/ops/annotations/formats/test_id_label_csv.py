@@ -1,9 +1,8 @@
 """Lists of id;label: Something-Something V1 and Jester, and every way a line can be wrong."""
 
-import pyarrow as pa
 import pytest
 
-from ops.annotations.formats.id_label_csv import EXPECTED, FOLDER, TABLE, read, sniff, vocabulary, write
+from ops.annotations.formats.id_label_csv import EXPECTED, FOLDER, TABLE, read, sniff, vocabulary
 from ops.annotations.rows import Context
 from ops.annotations.vocabulary import AnnotationError, from_names
 
@@ -67,16 +66,6 @@ def test_the_label_list():
     for bad in (b"a\na\n", b"a\nd\xe9\n"):
         with pytest.raises(AnnotationError, match="^labels.csv:2: label"):
             vocabulary(bad, "labels.csv", "label")
-
-
-def test_what_is_written_reads_back():
-    text = b"34870;Drumming Fingers\n7;Putting something, something and something on the table\n"
-    assert write(read(text, CONTEXT).table) == text
-    assert write(read(b"5\n", Context("jester", "f", split="test")).table) == b"5\n"
-    predictions = pa.table({"video_id": ["mkv/5"], "label": ["Stop Sign"], "predicted": ["Shaking Hand"]})
-    assert write(predictions) == b"5;Shaking Hand\n"
-    with pytest.raises(ValueError, match="semicolon"):
-        write(pa.table({"video_id": ["1;2"], "label": ["a"]}))
 
 
 def test_lists_are_recognised():

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from ops.annotations.formats.kinetics_csv import EXPECTED, FOLDER, TABLE, read, sniff, write
+from ops.annotations.formats.kinetics_csv import EXPECTED, FOLDER, TABLE, read, sniff
 from ops.annotations.rows import Context
 from ops.annotations.vocabulary import AnnotationError, from_names, parse
 
@@ -98,18 +98,6 @@ def test_lists_are_recognised_by_their_header():
     assert (TABLE, FOLDER) == ("clips", False) and "youtube_id" in EXPECTED
     assert sniff("val.csv", HEADER.encode()) and sniff("x", b"\xef\xbb\xbf" + b'"youtube_id","time_start","time_end","split"\n')
     assert not sniff("val.csv", b"video,1,2\n") and not sniff("val.csv", b"") and not sniff("x", b"\xff\x00")
-
-
-def test_what_is_written_reads_back():
-    text = HEADER + 'dancing,abc,3,13,train\n"running, fast",_x-1,0.5,10,val\n'
-    table = read(text.encode(), CONTEXT).table
-    assert write(table) == text.encode()
-    cut = Context("k", "f.csv", video="clips/{youtube_id}_{time_start:06d}_{time_end:06d}")
-    tests = b"label,youtube_id,time_start,time_end,split\n,a_b,1,11,test\n"
-    assert write(read(tests, cut).table) == tests
-    whole = Context("k", "f.csv", video="{youtube_id}{time_start:d}")
-    with pytest.raises(ValueError, match="'abc3' has neither"):
-        write(read((HEADER + "dancing,abc,3,13,train\n").encode(), whole).table)
 
 
 def test_wrong_bytes_and_an_endless_line_do_not_stop_the_reader():

@@ -2,11 +2,10 @@
 
 import json
 
-import pyarrow as pa
 import pytest
 
 import configs
-from ops.annotations.formats.something_json import EXPECTED, FOLDER, TABLE, read, sniff, vocabulary, write
+from ops.annotations.formats.something_json import EXPECTED, FOLDER, TABLE, read, sniff, vocabulary
 from ops.annotations.rows import Context
 from ops.annotations.vocabulary import AnnotationError, from_names, parse
 
@@ -82,13 +81,6 @@ def test_the_label_map():
     for data in bad:
         with pytest.raises(AnnotationError, match="^labels.json: "):
             vocabulary(data, "labels.json", "label")
-
-
-def test_results_name_the_five_best_labels():
-    table = pa.table({"video_id": ["webm/1420", "7"], "scores": [[0.1, 0.5, 0.2, 0.0, 0.2, 0.3], [1.0, 1.0, 1.0, 1.0, 1.0, 2.0]]})
-    assert write(table) == b"1420;1;5;2;4;0\n7;5;0;1;2;3\n"
-    with pytest.raises(ValueError, match="scores of 2 labels"):
-        write(pa.table({"video_id": ["1"], "scores": [[0.1, 0.2]]}))
 
 
 def test_lists_are_recognised():

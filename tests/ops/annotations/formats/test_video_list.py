@@ -2,7 +2,7 @@
 
 import pytest
 
-from ops.annotations.formats.video_list import EXPECTED, FOLDER, TABLE, read, sniff, split_line, write
+from ops.annotations.formats.video_list import EXPECTED, FOLDER, TABLE, read, sniff, split_line
 from ops.annotations.rows import Context
 from ops.annotations.vocabulary import AnnotationError, from_names, parse
 
@@ -140,16 +140,6 @@ def test_lists_are_recognised():
         assert not sniff("train.txt", other)
     for name in ("trainlist01.txt", "ucfTrainTestlist/testlist03.txt", "brush_hair_test_split1.txt"):  # their numbers are no ids from 0
         assert not sniff(name, b"a/b.avi 1\n")
-
-
-def test_what_is_written_reads_back():
-    context = Context("k", "f", split="train", multi_label=True, vocabulary=WORDS)
-    table = read(b"a b.mp4 0 2\nc.mp4 1\n", context).table
-    assert write(table) == b"a b.mp4 0 2\nc.mp4 1\n" and write(table, ".mkv", ",") == b"a b.mkv,0,2\nc.mkv,1\n"
-    tests = read(b"a.mp4\n", Context("k", "f", split="test")).table
-    assert write(tests) == b"a.mp4\n"
-    with pytest.raises(ValueError, match="'c'.*has no id"):
-        write(read(b"c.mp4 1\n", Context("k", "f", split="train")).table)
 
 
 @pytest.mark.parametrize(

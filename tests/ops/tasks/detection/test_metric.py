@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ava_files import AvaFileError, as_boxes, read_boxes, read_excluded
 from ops.annotations.vocabulary import parse
-from ops.tasks.detection.ava_files import AvaFileError, as_boxes, read_boxes, read_excluded
 from ops.tasks.detection.matching import Boxes, any_free, best_only, boxes_of, ious
 from ops.tasks.detection.metric import DetectionMetric, capped, envelope, frame_map, person_ap, trapezoid, tube_frame_map
 

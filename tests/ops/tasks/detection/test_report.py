@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import key_frame_world as scenes
 import models
+from ava_files import as_boxes, read_boxes
 from configs.schema import ConfigError, DetectionRecipe
 from ops.evaluation.cache import Evaluation
 from ops.evaluation.run import evaluate
@@ -23,7 +24,6 @@ from ops.store.layout import Layout
 from ops.store.tables import BOXES, from_rows, read_table, write_table
 from ops.tasks.detection import plots as pictures
 from ops.tasks.detection import report as detection
-from ops.tasks.detection.ava_files import as_boxes, read_boxes
 from ops.tasks.detection.metric import frame_map
 from ops.tasks.detection.plots import Person, Shown
 from ops.tasks.detection.task import build as build_task

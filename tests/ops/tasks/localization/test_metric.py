@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from activitynet_files import read_predictions, read_truth
 from ops.tasks.localization.metric import (
     LocalizationMetric,
     MetricError,
     Segments,
     kept_segments,
     match,
-    read_predictions,
-    read_truth,
     scores_of,
     segments_of,
 )

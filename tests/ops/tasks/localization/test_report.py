@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 import configs
 import localization_world as world
+from activitynet_files import read_predictions, read_truth
 from configs.schema import ConfigError, Dataset
 from configs.schema.localization import LocalizationRecipe
 from ops.annotations.read import annotate
@@ -25,8 +26,8 @@ from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.localization import report as localization
-from ops.tasks.localization.metric import match, read_predictions, read_truth
-from ops.tasks.localization.predictor import Localizer, Segment, Steps, activitynet_json
+from ops.tasks.localization.metric import match
+from ops.tasks.localization.predictor import Localizer, Segment, Steps
 from ops.tasks.localization.report import PREDICTIONS, eval_set_of
 from ops.tasks.localization.segments import LeftOut
 from ops.training.loop import fit
@@ -155,13 +156,11 @@ def test_imported_features_cannot_be_made_from_a_video(trained: Trained, tmp_pat
         localizer(trained).on_video(tmp_path / "video.mp4")
 
 
-def test_lines_and_json(trained: Trained) -> None:
+def test_lines(trained: Trained) -> None:
     model = localizer(trained)
     found = [Segment("wave", 1.0, 2.5, 0.9), Segment("jump", 3.0, 4.0, 0.05)]
     assert model.lines(found) == ["   1.00 –    2.50 s  wave   90.0%  " + "█" * 27]
     assert len(model.lines(found[1:])) == 1 and model.lines([]) == ["nothing found"]
-    results = json.loads(activitynet_json({"v": found}))["results"]
-    assert results["v"][0] == {"label": "wave", "segment": [1.0, 2.5], "score": 0.9}
 
 
 def test_labels_that_do_not_belong_are_refused(trained: Trained, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import configs
 import localization_ranks as ranks
 import localization_world as world
 from configs.schema import ConfigError
+from configs.schema.localization import Decoding
 from models.localization import actionformer as family
 from ops.data.errors import DataError
 from ops.store.layout import Layout
@@ -164,7 +165,7 @@ def test_a_point_in_the_pyramid_becomes_its_seconds() -> None:
     candidates = family.Candidates(
         torch.tensor([[10.0, 20.0], [-5.0, -3.0], [90.0, 140.0]]), torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 0, 0])
     )
-    found = placed(candidates, family.Decoding(), Grid(4, 8, 10.0, 45.0), None, world.recipe())
+    found = placed(candidates, Decoding(), Grid(4, 8, 10.0, 45.0), None, world.recipe())
     np.testing.assert_allclose(found["segments"], [[4.4, 8.4], [36.4, 45.0]], rtol=1e-5)
     assert found["labels"].tolist() == [1, 0]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
-from ops.tasks.parsing.assignment import assign_square
 from ops.tasks.parsing.box_ap import BoxScores
 from ops.tasks.parsing.columns import ParsingMetric, TrueHumans, column_psc, found_humans, part_hits
 from ops.tasks.parsing.human_matching import match
@@ -99,18 +99,8 @@ def test_two_persons_at_one_place_are_told_apart_as_scipy_does() -> None:
     assert parsing_scores(*case([human(head=(BOX, "up"))], twice[::-1])).psc == {"v": 0.0}
 
 
-def test_assignment_is_scipys_also_in_ties() -> None:
-    solve = pytest.importorskip("scipy.optimize").linear_sum_assignment
-    rng = np.random.default_rng(0)
-    for _ in range(1500):
-        size = int(rng.integers(1, 7))
-        cost = rng.integers(0, 4, (size, size)) / 4 if rng.random() < 0.7 else rng.random((size, size))
-        assert solve(cost)[1].tolist() == assign_square(cost.tolist())
-
-
 def test_fast_matching_is_the_search() -> None:
     rng = np.random.default_rng(1)
-    solve = pytest.importorskip("scipy.optimize").linear_sum_assignment
     for _ in range(300):
         counts = rng.integers(0, 5, (2, 3))
         corners = [rng.integers(0, 40, (int(own.sum()), 2)) for own in counts]
@@ -127,7 +117,7 @@ def test_fast_matching_is_the_search() -> None:
             )
             padded = np.zeros((max(ious.shape, default=0),) * 2)
             padded[: ious.shape[0], : ious.shape[1]] = ious
-            rows, columns = solve(1 - padded)
+            rows, columns = linear_sum_assignment(1 - padded)
             expected += [
                 (first + r, second + c)
                 for r, c in zip(rows, columns, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.errors import ModelInputError, require_one_of, require_rate
+from models.errors import ModelInputError
 
 FEATURES = 8
 EPS = 1e-6  # added to every difference, as torch.nn.PairwiseDistance does
@@ -19,7 +19,6 @@ class PA(nn.Module):
 
     def __init__(self, n_length: int) -> None:
         super().__init__()
-        require_one_of("PA", "n_length", n_length, range(2, 65))
         self.n_length = n_length
         self.shallow_conv = nn.Conv2d(3, FEATURES, 7, padding=3)
         nn.init.normal_(self.shallow_conv.weight, std=0.001)
@@ -41,8 +40,6 @@ class VAP(nn.Module):
 
     def __init__(self, n_segment: int, feature_dim: int, num_class: int, dropout_ratio: float) -> None:
         super().__init__()
-        require_one_of("VAP", "n_segment", n_segment, [2**power for power in range(1, 8)])
-        require_rate("VAP", "dropout_ratio", dropout_ratio)
         self.n_segment = n_segment
         vectors = n_segment - 1  # 1 + 2 + 4 + ... + n_segment / 2
         self.TES = nn.Sequential(nn.Linear(vectors, 4 * vectors, bias=False), nn.ReLU(), nn.Linear(4 * vectors, vectors, bias=False))

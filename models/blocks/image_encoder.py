@@ -14,7 +14,8 @@ from models.blocks.positions import positions
 from models.blocks.resnet2d import Place, ResNet2d, Slots, three_by_three
 from models.blocks.swin import SwinFrames
 from models.blocks.transformer import Encoder
-from models.errors import ModelConfigError, ModelInputError, require_int
+from models.config import Checked
+from models.errors import ModelInputError
 
 STRIDES: dict[int, tuple[int, int, int, int]] = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
 """Pixels per cell of a ResNet's last map -> strides of its stages."""
@@ -54,7 +55,7 @@ def resnet(depth: int, width: int, norm: str, stride: int) -> ResNet2d:
     return trunk
 
 
-class Scene(nn.Module):
+class ImageEncoder(nn.Module):
     """images (B, 3, H, W) -> Memory."""
 
     def __init__(
@@ -114,9 +115,7 @@ def require_images(model: str, images: Tensor, padding: Tensor | None) -> None:
         raise ModelInputError(f"{model}: padding: found {found}; expected a bool tensor {wanted} or None")
 
 
-def require_heads(where: str, channels: object, heads: object) -> None:
-    """Raises ModelConfigError unless the channels split evenly into heads, and into sines and cosines of two axes."""
-    require_int(where, "heads", heads, 1)
-    require_int(where, "channels", channels, 1)
-    if isinstance(channels, int) and isinstance(heads, int) and (channels % 4 or channels % heads):
-        raise ModelConfigError(where, "channels", channels, f"a multiple of 4 and of heads, {heads}")
+def agree_heads(config: Checked, channels: int, heads: int) -> None:
+    """Refuses channels that do not split evenly into heads, and into sines and cosines of two axes."""
+    if channels % 4 or channels % heads:
+        config.refuse("channels", f"a multiple of 4 and of heads, {heads}")

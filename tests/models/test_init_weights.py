@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import models
 from models.checkpoints import read_checkpoint
-from models.starting import head_shapes, start_from
+from models.init_weights import head_shapes, init_from
 from models.weights import PublishedWeightsError, export_published, load_published, original_names
 
 FAMILIES = models.families("recognition")
@@ -61,14 +61,14 @@ class Bomb:
 class TestEveryFamily:
     def test_its_own_checkpoint_is_loaded_whole(self, name: str) -> None:
         model = tiny(name, seed=2)
-        report = start_from(model, published(name))
+        report = init_from(model, published(name))
         assert all(torch.equal(tensor, published(name)[key]) for key, tensor in export_published(model).items())
         assert not report.fresh and report.kind == "the published network"
 
     def test_a_classifier_of_other_classes_stays_fresh_and_is_reported(self, name: str) -> None:
         model, names = tiny(name, seed=2), original_names(tiny(name))
         before, heads = copied(model), head_shapes(model)
-        report = start_from(model, published(name, 7))
+        report = init_from(model, published(name, 7))
         assert heads and set(report.fresh) == set(heads)
         assert "7 classes there, 5 here" in str(report)
         for key, tensor in model.state_dict().items():
@@ -83,10 +83,10 @@ class TestEveryFamily:
         before, channels, heads, names = copied(model), [8, 0, 3, 3, 1], head_shapes(model), original_names(model)
         if name == "omnisource":  # a hidden layer of its head is as wide as it has classes, twice
             with pytest.raises(PublishedWeightsError, match="5 of its 9 classes cannot be selected.*has no row for each class"):
-                start_from(model, source, channels)
+                init_from(model, source, channels)
             assert unchanged(model, before)
             return
-        report = start_from(model, source, channels)
+        report = init_from(model, source, channels)
         assert not report.fresh and "5 of its 9 classes selected" in str(report)
         for key, growth in heads.items():
             theirs = source[names[key]].index_select(growth.index(1), torch.tensor(channels))
@@ -97,7 +97,7 @@ class TestEveryFamily:
         before = copied(model)
         for channels in ([0, 1, 2, 3, 9], [0, 1]):
             with pytest.raises(PublishedWeightsError, match="5 of its 9 classes cannot be selected"):
-                start_from(model, published(name, 9), channels)
+                init_from(model, published(name, 9), channels)
         assert unchanged(model, before)
 
     def test_another_familys_checkpoint_is_refused(self, name: str) -> None:
@@ -109,7 +109,7 @@ class TestEveryFamily:
             if {key: tensor.shape for key, tensor in state.items()} == own or (name, other) == ("tin", "tsm"):
                 continue
             with pytest.raises(PublishedWeightsError, match=r"does not fit \w+:\n  \d+ (missing|unexpected|do not fit)"):
-                start_from(model, state)
+                init_from(model, state)
             with pytest.raises(PublishedWeightsError, match="does not fit"):
                 load_published(model, state)
             assert unchanged(model, before), other
@@ -120,7 +120,7 @@ class TestEveryFamily:
         lost = next(key for key in state if not key.endswith("num_batches_tracked"))
         del state[lost]
         state["backbone.extra.weight"] = torch.zeros(1)
-        for load in (start_from, load_published):
+        for load in (init_from, load_published):
             with pytest.raises(PublishedWeightsError) as caught:
                 load(model, state)
             assert f"missing:\n    {lost}" in str(caught.value) and "1 unexpected:\n    backbone.extra.weight" in str(caught.value)
@@ -133,7 +133,7 @@ class TestEveryFamily:
             path = tmp_path / f"weights{suffix}"
             save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
             path.write_bytes(path.read_bytes()[:-100])
-            for load in (start_from, load_published):
+            for load in (init_from, load_published):
                 with pytest.raises(PublishedWeightsError, match=f"weights{suffix}: damaged"):
                     load(model, path)
         assert unchanged(model, before)
@@ -141,12 +141,12 @@ class TestEveryFamily:
     def test_code_in_a_file_is_refused_and_not_run(self, name: str, tmp_path: Path) -> None:
         model, path, trap = tiny(name), tmp_path / "weights.pth", tmp_path / "trap"
         torch.save({"state_dict": published(name), "meta": Bomb(trap)}, path)
-        for load in (start_from, load_published):
+        for load in (init_from, load_published):
             with pytest.raises(PublishedWeightsError, match="never run"):
                 load(model, path)
         path.write_bytes(pickle.dumps({"state_dict": Bomb(trap)}, protocol=2))
         with pytest.raises(PublishedWeightsError, match="never run"):
-            start_from(model, path)
+            init_from(model, path)
         assert not trap.exists()
 
     def test_its_trunk_alone_is_a_start(self, name: str) -> None:
@@ -155,7 +155,7 @@ class TestEveryFamily:
         model, names = tiny(name, seed=2), original_names(tiny(name))
         theirs = published(name, 7)
         state = {key.removeprefix("backbone."): value for key, value in theirs.items() if key.startswith("backbone.")}
-        report = start_from(model, state)
+        report = init_from(model, state)
         assert report.kind in ("its trunk", "an image network") and report.fresh
         for key, tensor in model.state_dict().items():
             assert key in report.fresh or torch.equal(tensor, theirs[names[key]]), key
@@ -167,7 +167,7 @@ def test_an_image_network_that_never_saw_time_is_a_start_of_uniformer() -> None:
     for key, value in export_published(donor).items():
         if key.startswith("backbone."):
             state[key.removeprefix("backbone.")] = value[:, :, 0].clone() if value.ndim == 5 else value
-    report = start_from(model, {"model": state})
+    report = init_from(model, {"model": state})
     assert report.kind == "an image network" and set(report.fresh) == {"fc.weight", "fc.bias"}
     for key, value in model.state_dict().items():
         if value.ndim == 5 and value.shape[2] > 1:
@@ -189,7 +189,7 @@ def test_the_videomae_authors_own_files_are_a_start(before: str) -> None:
         state[before + key] = value
     if pre_trained:
         state |= {key: torch.zeros(2) for key in ("encoder.norm.weight", "decoder.head.bias", "mask_token", "encoder_to_decoder.weight")}
-    report = start_from(model, {"module": state})
+    report = init_from(model, {"module": state})
     assert torch.equal(model.blocks[1].mlp.fc2.weight, donor.blocks[1].mlp.fc2.weight)
     fresh = {"positions", "fc.weight", "fc.bias"} | ({"norm.weight", "norm.bias"} if pre_trained else set())
     assert set(report.fresh) == fresh
@@ -201,7 +201,7 @@ def test_a_tsm_is_a_start_of_tin() -> None:
     torch.manual_seed(0)
     sizes = {"depth": 10, "width": 16, "num_segments": tin.TINY.num_segments}
     donor, model = tsm.build(tsm.Config(num_classes=5, **sizes)), tin.build(dataclasses.replace(tin.TINY, depth=10, width=16))
-    report = start_from(model, export_published(donor))
+    report = init_from(model, export_published(donor))
     assert report.kind == "a TSM" and all("temporal" in key for key in report.fresh)
     assert torch.equal(model.fc.weight, donor.fc.weight)
 
@@ -209,7 +209,7 @@ def test_a_tsm_is_a_start_of_tin() -> None:
 def test_tables_of_relative_positions_are_stretched() -> None:
     module = models.family("recognition", "mvit")
     model, donor = tiny("mvit", seed=2), module.build(dataclasses.replace(module.TINY, num_frames=8))
-    start_from(model, export_published(donor))
+    init_from(model, export_published(donor))
     ours, theirs = model.blocks[0].attn.rel_pos_t, donor.blocks[0].attn.rel_pos_t
     assert len(ours) < len(theirs)
     torch.testing.assert_close(ours, torch.nn.functional.interpolate(theirs.T[None], size=len(ours), mode="linear")[0].T)

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.blocks.matching import assign
-
 
 class Matches(NamedTuple):
     """The pairs of all layers and images, int64 (M,) each, in the order of layer, image, query."""
@@ -28,6 +26,18 @@ def side_by_side(rows: Sequence[Tensor]) -> Tensor:
     for image, row in enumerate(rows):
         out[image, : len(row)] = row
     return out
+
+
+def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs (rows, columns) int64 [min(R, C)] of the least total cost of a matrix (R, C), rows ascending.
+
+    Raises ValueError for a cost that is not finite, which an assignment may hold otherwise where it has to.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if not np.isfinite(cost).all():
+        raise ValueError("assignment cost: found values that are not finite; allowed: a finite matrix (R, C)")
+    return linear_sum_assignment(cost)
 
 
 @torch.no_grad()
