@@ -5,6 +5,7 @@ import dagster as dg
 import configs
 from assets.annotations import annotations
 from assets.frames import frames
+from assets.layout import layout_of
 from assets.partitions import buckets_by_dataset, dataset_partitions, recipe_partitions, video_partitions
 from configs.schema import CheckName
 
@@ -33,9 +34,8 @@ def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 def _of_datasets(name: CheckName, datasets: list[str], settings: configs.Settings) -> dg.AssetCheckResult:
     """The answers for some datasets; a failure that a dataset's YAML allows by the check's name is a warning."""
     from ops.flow import data_checks as checks
-    from ops.store.layout import Layout
 
-    found = {dataset: getattr(checks, name)(configs.dataset(dataset), Layout(settings.storage)) for dataset in datasets}
+    found = {dataset: getattr(checks, name)(configs.dataset(dataset), layout_of(settings)) for dataset in datasets}
     allowed = all(name in configs.dataset(dataset).allow for dataset, answer in found.items() if not answer.passed)
     return _result(list(found.values()), allowed and not all(answer.passed for answer in found.values()))
 
@@ -61,10 +61,9 @@ def _clear_of(task: str) -> dg.AssetChecksDefinition:
         """Fails when the gate's metric says that the model has learnt nothing worth promoting."""
         from ops.flow import data_checks as checks
         from ops.flow.recipe import evaluate_recipe
-        from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)
-        gate, metrics = recipe.gate, evaluate_recipe(recipe, Layout(settings.storage), settings).metrics
+        gate, metrics = recipe.gate, evaluate_recipe(recipe, layout_of(settings), settings).metrics
         if task == "recognition":
             return _result([checks.above_chance(gate.metric, metrics[gate.metric], recipe.num_classes)])
         return _result([checks.above_floor(gate.metric, metrics[gate.metric], gate.floor)])

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.errors import ModelError
+
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
@@ -35,7 +37,7 @@ for _package in ("numpy.core.multiarray", "numpy._core.multiarray"):
 _PLAIN.append((_Log, "mmengine.logging.history_buffer.HistoryBuffer"))
 
 
-class PublishedWeightsError(ValueError):
+class PublishedWeightsError(ModelError):
     """A checkpoint that cannot be read or does not fit the model; the message lists what is wrong."""
 
 

@@ -4,6 +4,7 @@ All models are frozen and refuse unknown keys, so that a misspelt key is an erro
 Nothing here imports torch, ray, mlflow, decord or zarr: Dagster loads this module on every start.
 """
 
+from configs.errors import ConfigError
 from configs.schema.datasets import (
     BUCKETS,
     DOUBTS,
@@ -38,7 +39,7 @@ from configs.schema.recipes import (
     Training,
 )
 from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
-from configs.schema.strict import ConfigError, Strict, content_hash
+from configs.schema.strict import Strict, content_hash
 
 __all__ = [
     "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",

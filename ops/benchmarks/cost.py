@@ -52,13 +52,13 @@ def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> l
     """
     for task in tasks:
         if task not in VIEWS:
-            raise ConfigError("python -m ops.benchmarks", "task", task, ", ".join(VIEWS))
+            raise ConfigError("kinograph benchmark", "task", task, ", ".join(VIEWS))
     found = [configs.load(name) for task in VIEWS if task in (tasks or VIEWS) for name in configs.names(task)]
     recipes = [recipe for recipe in found if recipe.dataset != "figures"]
     known = sorted({recipe.family for recipe in recipes})
     for family in families:
         if family not in known:
-            raise ConfigError("python -m ops.benchmarks", "family", family, ", ".join(known))
+            raise ConfigError("kinograph benchmark", "family", family, ", ".join(known))
     return sorted((recipe for recipe in recipes if recipe.family in (families or known)), key=lambda one: (one.task, one.family, one.name))
 
 

@@ -32,7 +32,7 @@ def demo_recipes(families: tuple[str, ...] = ()) -> list[RecognitionRecipe]:
     found = {name.removesuffix(DEMO): configs.load(name) for name in configs.names("recognition") if name.endswith(DEMO)}
     for family in families:
         if family not in found:
-            raise ConfigError("python -m ops.benchmarks learn", "family", family, ", ".join(found))
+            raise ConfigError("kinograph benchmark families", "family", family, ", ".join(found))
     return [recipe for family, recipe in sorted(found.items()) if isinstance(recipe, RecognitionRecipe) and family in (families or found)]
 
 

@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
+from configs.errors import KinographError
 from configs.settings import Settings
 from ops.evaluation.gate import read_recipe
 from ops.files.storage import local_copy, sha256_of
 from ops.training.task import wing
 
 
-class PredictionError(ValueError):
+class PredictionError(KinographError, ValueError):
     """A video or a model that cannot be used: names it and says why."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import configs
+from configs.errors import KinographError
 from configs.schema import ConfigError, Recipe
 from configs.settings import Settings
 from ops.preflight import network, places, settings
@@ -14,7 +15,7 @@ from ops.store.layout import Layout
 from ops.training.task import wing
 
 
-class PreflightError(ValueError):
+class PreflightError(KinographError, ValueError):
     """A recipe that would end badly: the message has every mistake, each with place, field, what was found and what is allowed."""
 
     def __init__(self, found: Sequence[ConfigError]) -> None:

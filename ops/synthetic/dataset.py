@@ -31,11 +31,8 @@ _DAMAGED_SPLITS = ("train", "train", "val", "train", "val", "val")
 _DAMAGED_FROM = 900_000
 
 
-class FiguresError(ValueError):
-    """A wrong size, or a folder that is not ours to write: names the place, the field, what was found and what is allowed."""
-
-    def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
-        super().__init__(f"{where}: field '{field}': found {found!r}; allowed: {allowed}")
+class FiguresError(ConfigError):
+    """A wrong size, or a folder that is not ours to write."""
 
 
 @dataclass(frozen=True)

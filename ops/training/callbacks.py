@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from configs.errors import KinographError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(KinographError, RuntimeError):
     """A training that cannot go on: says why and what to do."""
 
 

@@ -21,6 +21,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 from safetensors.torch import save as to_safetensors
 
 import configs
+from configs.errors import KinographError
 from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
@@ -44,7 +45,7 @@ KEPT = 2  # checkpoints
 FINAL = (ConfigError, DataError, ModelConfigError, PublishedWeightsError, CheckpointError, TrainingError)
 
 
-class TrainingInputError(ValueError):
+class TrainingInputError(KinographError, ValueError):
     """A user's mistake that only a worker could see; the message is the worker's."""
 
 
