@@ -69,8 +69,8 @@ def _train(recipe: RecognitionRecipe, layout: Layout, plan: RunPlan, threads: in
     from safetensors.torch import save
 
     from ops.store.threads import set_decode_threads
-    from ops.training.display import epoch_line
     from ops.training.loop import fit
+    from ops.training.progress import epoch_line
     from ops.training.task import build
 
     torch.set_num_threads(threads)

@@ -56,13 +56,3 @@ class EpochLogger(Protocol):
 
     def system_metrics(self) -> AbstractContextManager[None]:
         """Sample the machine while the block runs."""
-
-
-class Display(Protocol):
-    """Shows a person how the training goes."""
-
-    def step(self, report: StepReport) -> None: ...
-
-    def epoch(self, report: EpochReport) -> None: ...
-
-    def note(self, text: str) -> None: ...

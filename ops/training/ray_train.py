@@ -27,15 +27,15 @@ from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError
 from ops.compute.cluster import connect, interrupt_handler_kept
+from ops.compute.progress import progress_bar
 from ops.data.errors import DataError
 from ops.files.storage import exists, list_files, local_copy, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
 from ops.store.threads import set_decode_threads
 from ops.training.callbacks import EpochLogger, EpochReport, Save, StepReport, TrainingError
 from ops.training.checkpoint import FILE, CheckpointError, State, load_state
-from ops.training.display import training_display
 from ops.training.loop import check_recipe, fit
-from ops.training.progress import ProgressFile, followed
+from ops.training.progress import Display, ProgressFile, followed
 from ops.training.run_folder import WEIGHTS, RunPlan, TrainResult, finish, finished, plan_of
 from ops.training.task import build
 
@@ -84,7 +84,8 @@ def train(
         return done
     check_recipe(task, recipe.scale)
     start = resume_point(plan.run_dir, recipe.key())
-    with training_display(recipe.name) as display:
+    with progress_bar(recipe.name, "steps") as bar:
+        display = Display(recipe.name, bar)
         display.note(f"{'resuming' if start else 'training'} with {recipe.scale.num_workers} worker(s) in {plan.run_dir}")
         connect(settings, recipe.scale)
         with followed(plan.run_dir, display):
