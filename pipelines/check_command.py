@@ -43,7 +43,7 @@ def check(
     ],
     more: Annotated[
         list[str] | None,
-        typer.Argument(metavar="RECIPE...", help="Recipes that are trained after the first.", autocompletion=names_of(configs.names)),
+        typer.Argument(metavar="RECIPE", help="Recipes that are trained after the first.", autocompletion=names_of(configs.names)),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help=f"Show every problem row, not the first {SHOWN} of each kind.")] = False,
     csv: Annotated[str | None, typer.Option(metavar="FILE", help="Write every problem row to this csv file.")] = None,

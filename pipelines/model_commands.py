@@ -16,7 +16,7 @@ CHAMPION = "models:/figures-recognition@champion"
 
 @command("predict", "kinograph predict --model models:/figures-recognition@champion film.mp4", reads=True)
 def predict(
-    videos: Annotated[list[str], typer.Argument(metavar="VIDEO...", help="Paths or s3:// URIs.")],
+    videos: Annotated[list[str], typer.Argument(metavar="VIDEO", help="Paths or s3:// URIs.")],
     model: Annotated[str, typer.Option(help="models:/<name>@<alias>, models:/<name>/<version> or a run folder.")] = CHAMPION,
     top: Annotated[int, typer.Option(min=1, help="How many lines at most.")] = 5,
 ) -> int:

@@ -48,7 +48,7 @@ def test_a_line_for_each_dataset_and_each_recipe_once(bare, capsys, monkeypatch)
 
 
 def test_a_refused_line_sets_no_champion_aside(bare, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("ops.flow.set_aside", lambda *_: pytest.fail("set aside"))
+    monkeypatch.setattr("ops.flow.recipe.set_aside", lambda *_: pytest.fail("set aside"))
     assert main(["run", "--recipe", "odd", "--reset-champion"]) == 1
     assert "field 'num_classes': found 11" in capsys.readouterr().err
 
