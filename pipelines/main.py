@@ -192,33 +192,33 @@ def _replace_process(started: list[str]) -> int:
 
 @command("recipes", "kinograph recipes", reads=True)
 def recipes() -> int:
-    """List datasets and recipes."""
-    broken = []
+    """List datasets and recipes; what cannot be read does not hide the others."""
+    broken: dict[str, None] = {}
 
     def told(kind: str, name: str, line: Callable[[], str]) -> None:
         try:
             print(f"{kind:8} {name:28} {line()}")
-        except configs.ConfigError as error:  # the others are listed all the same
+        except configs.ConfigError as error:
             print(f"{kind:8} {name:28} cannot be read: see below")
-            broken.append(error)
+            broken[str(error)] = None
 
     for name in configs.datasets():
         told("dataset", name, lambda: configs.dataset(name).title)  # noqa: B023 - called at once
     for name, found in sorted(configs.every_recipe(), key=lambda pair: pair[0]):
-        told("recipe", name, lambda: "{0.task}, {0.dataset}: {0.about}".format(_whole(found)))  # noqa: B023
+        told("recipe", name, lambda: _line_of(found))  # noqa: B023
     try:
         configs.names()  # a name that two files have
     except configs.ConfigError as twice:
-        broken += [twice] if str(twice) not in map(str, broken) else []
-    for error in broken:
-        print(f"kinograph: {error}", file=sys.stderr)
+        broken[str(twice)] = None
+    for text in broken:
+        print(f"kinograph: {text}", file=sys.stderr)
     return 1 if broken else 0
 
 
-def _whole(found: configs.Recipe | configs.ConfigError) -> configs.Recipe:
+def _line_of(found: configs.Recipe | configs.ConfigError) -> str:
     if isinstance(found, configs.ConfigError):
         raise found
-    return found
+    return f"{found.task}, {found.dataset}: {found.about}"
 
 
 @command("sample-world", "kinograph sample-world FOLDER --train 5000 --val 500", reads=True)

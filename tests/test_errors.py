@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from configs.errors import ConfigError, KinographError
 from models.errors import ModelConfigError
 from ops.files.mistakes import mistakes
+from pipelines.main import main
 from pipelines.process import guarded
 
 REPO = Path(__file__).resolve().parent.parent
@@ -70,6 +73,27 @@ def test_a_bug_shows_its_stack(home, bug: Exception, capsys: pytest.CaptureFixtu
     with pytest.raises(type(bug)) as caught:
         guarded(_raising(bug), reads=True)
     assert caught.value is bug and "kinograph:" not in capsys.readouterr().err
+
+
+def test_a_bug_in_a_command_ends_it_with_a_plain_traceback(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pipelines.app import command\nfrom pipelines.main import main\n"
+        "@command('breaks', '', reads=True)\ndef breaks() -> int:\n    return {}['name']\nsys.exit(main(['breaks']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback (most recent call last):"), done.stderr
+    assert done.stderr.splitlines()[-1] == "KeyError: 'name'" and "kinograph:" not in done.stderr
+
+
+def test_a_bug_in_a_prediction_shows_its_stack(tmp_path: Path, home, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def on_video(self, path: Path) -> None:
+            raise ValueError("not enough values to unpack")
+
+    (tmp_path / "film.mp4").write_bytes(b"")
+    monkeypatch.setattr("ops.evaluation.predictors.load", lambda model, settings: Broken())
+    with pytest.raises(ValueError, match="not enough values"):
+        main(["predict", str(tmp_path / "film.mp4")])
 
 
 def test_errors_travel_between_processes_and_keep_both_bases() -> None:
