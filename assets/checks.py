@@ -4,6 +4,7 @@ import dagster as dg
 
 import configs
 from assets.annotations import annotations
+from assets.failures import reported
 from assets.frames import frames
 from assets.layout import layout_of
 from assets.partitions import buckets_by_dataset, dataset_partitions, recipe_partitions, video_partitions
@@ -16,7 +17,8 @@ def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says, blocking=stops)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        return _of_datasets(name, list(buckets_by_dataset(context)), settings)
+        with reported(context):
+            return _of_datasets(name, list(buckets_by_dataset(context)), settings)
 
     return check
 
@@ -26,7 +28,8 @@ def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=annotations, name=name, partitions_def=dataset_partitions, description=says, blocking=True)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        return _of_datasets(name, [context.partition_key], settings)
+        with reported(context):
+            return _of_datasets(name, [context.partition_key], settings)
 
     return check
 
@@ -63,7 +66,8 @@ def _clear_of(task: str) -> dg.AssetChecksDefinition:
         from ops.flow.recipe import evaluate_recipe
 
         recipe = configs.load(context.partition_key)
-        gate, metrics = recipe.gate, evaluate_recipe(recipe, layout_of(settings), settings).metrics
+        with reported(context):
+            gate, metrics = recipe.gate, evaluate_recipe(recipe, layout_of(settings), settings).metrics
         if task == "recognition":
             return _result([checks.above_chance(gate.metric, metrics[gate.metric], recipe.num_classes)])
         return _result([checks.above_floor(gate.metric, metrics[gate.metric], gate.floor)])

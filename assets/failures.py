@@ -11,7 +11,7 @@ MAX_RETRIES = 3
 
 
 @contextmanager
-def reported(context: dg.AssetExecutionContext) -> Iterator[None]:
+def reported(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[None]:
     """Turn storage errors into retries after 2, 4 and 8 seconds, and all others that speak for themselves into a `Failure` without retry.
 
     A programmer's mistake stays what it is, with its stack.
