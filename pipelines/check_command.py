@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv as csv_files
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import groupby, islice
 from pathlib import Path
 from textwrap import indent
@@ -71,16 +70,6 @@ class Told(NamedTuple):
     csv: str | None
 
 
-@contextmanager
-def _spinner(screen: Console, title: str) -> Iterator[Callable[[str], None]]:
-    """Says what is read now, on a terminal; nothing stays of it."""
-    if not screen.is_terminal:
-        yield lambda what: None
-        return
-    with screen.status(title) as status:
-        yield lambda what: status.update(f"{title}: {escape(what)}")
-
-
 # ------------------------------------------------------------------------------------------------- recipes
 
 
@@ -92,8 +81,7 @@ def _check_recipes(names: list[str], settings: configs.Settings, screen: Console
     layout, recipes, count = layout_of(settings), [configs.load(name) for name in dict.fromkeys(names)], 0
     for place, recipe in enumerate(recipes):
         world: dict[str, int] | None = {} if recipe.dataset == "figures" and figures_pending(layout, {}) == NOT_MADE else None
-        with _spinner(screen, "Looking at") as on_recipe:
-            on_recipe(recipe.name)
+        with screen.status(f"Looking at: {recipe.name}"):
             found = preflight(recipe, layout, settings, before=recipes[:place], world=world)
         count += len(found)
         state = f"[red]{len(found)} {'mistake' if len(found) == 1 else 'mistakes'}[/]" if found else "[green]nothing stands in the way[/]"
@@ -122,8 +110,8 @@ def _check_dataset(name: str, told: Told, screen: Console) -> int:
         dataset = configs.dataset(name)
     except ConfigError as error:
         return _print_config_errors(screen, error, name)
-    with _spinner(screen, "Reading") as on_file:
-        found = examine(dataset, layout_of(configs.settings()), on_file)
+    with screen.status("Reading") as status:
+        found = examine(dataset, layout_of(configs.settings()), lambda file: status.update(f"Reading: {escape(file)}"))
     screen.print(f"[bold]{escape(dataset.title)}[/]  (dataset {dataset.name})")
     _print_places(screen, found)
     _print_files(screen, found)
@@ -312,8 +300,8 @@ def _check_files(what: str, told: Told, screen: Console) -> int:
     from ops.annotations.guess import format_names, guess, yaml_text
 
     uri = what if "://" in what else str(Path(what).expanduser().resolve())
-    with _spinner(screen, "Trying") as on_file:
-        found = guess(uri, on_file)
+    with screen.status("Trying") as status:
+        found = guess(uri, lambda file: status.update(f"Trying: {escape(file)}"))
     if not found.pieces:
         _print_unknown(screen, found, format_names())
         return 1
