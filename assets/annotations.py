@@ -5,6 +5,7 @@ import dagster as dg
 import configs
 from assets.failures import reported
 from assets.frames import frames
+from assets.layout import layout_of
 from assets.metadata import table
 from assets.partitions import dataset_partitions
 from configs import versions
@@ -23,10 +24,9 @@ def annotations(context: dg.AssetExecutionContext, settings: dg.ResourceParam[co
     """Read the dataset's annotation files and write one table per kind, and the table of problems. Refused as a whole for a problem of a
     kind that the dataset's YAML does not allow."""
     from ops.annotations.sources import annotate_dataset
-    from ops.store.layout import Layout
 
     with reported(context):
-        report = annotate_dataset(configs.dataset(context.partition_key), Layout(settings.storage))
+        report = annotate_dataset(configs.dataset(context.partition_key), layout_of(settings))
     rows = [(c.table, c.split, c.rows, c.annotated, c.found, c.usable) for c in report.coverage]
     numbers = [(c.key, c.expected, c.found, "differs" if c.differs else "as expected") for c in report.counts]
     kinds = [(kind, number, "left out, as the YAML allows") for kind, number in report.kinds.items()]

@@ -4,7 +4,9 @@ import dagster as dg
 
 import configs
 from assets.annotations import annotations
+from assets.failures import reported
 from assets.frames import frames
+from assets.layout import layout_of
 from assets.partitions import buckets_by_dataset, dataset_partitions, video_partitions
 from configs.schema import CheckName
 
@@ -15,7 +17,8 @@ def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says, blocking=stops)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        return _of_datasets(name, list(buckets_by_dataset(context)), settings)
+        with reported(context):
+            return _of_datasets(name, list(buckets_by_dataset(context)), settings)
 
     return check
 
@@ -25,7 +28,8 @@ def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(asset=annotations, name=name, partitions_def=dataset_partitions, description=says, blocking=True)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        return _of_datasets(name, [context.partition_key], settings)
+        with reported(context):
+            return _of_datasets(name, [context.partition_key], settings)
 
     return check
 
@@ -33,9 +37,8 @@ def _of_annotations(name: CheckName, says: str) -> dg.AssetChecksDefinition:
 def _of_datasets(name: CheckName, datasets: list[str], settings: configs.Settings) -> dg.AssetCheckResult:
     """The answers for some datasets; a failure that a dataset's YAML allows by the check's name is a warning."""
     from ops.flow import data_checks as checks
-    from ops.store.layout import Layout
 
-    found = {dataset: getattr(checks, name)(configs.dataset(dataset), Layout(settings.storage)) for dataset in datasets}
+    found = {dataset: getattr(checks, name)(configs.dataset(dataset), layout_of(settings)) for dataset in datasets}
     allowed = all(name in configs.dataset(dataset).allow for dataset, answer in found.items() if not answer.passed)
     return _result(list(found.values()), allowed and not all(answer.passed for answer in found.values()))
 

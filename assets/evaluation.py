@@ -4,6 +4,7 @@ import dagster as dg
 
 import configs
 from assets.failures import reported
+from assets.layout import layout_of
 from assets.metadata import picture
 from assets.partitions import recipe_partitions, recipes_by_model
 from configs import versions
@@ -51,11 +52,10 @@ def evaluation_of(task: str) -> dg.AssetsDefinition:
     def evaluation(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Score the recipe's newest weights; the same weights on the same set are not scored twice."""
         from ops.flow.recipe import evaluate_recipe
-        from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)
         with reported(context):
-            result = evaluate_recipe(recipe, Layout(settings.storage), settings)
+            result = evaluate_recipe(recipe, layout_of(settings), settings)
         numbers = {name: float(value) for name, value in result.metrics.items()}
         return dg.MaterializeResult(
             # The page shows them in this order: headline numbers and pictures first, the numbers of single parts ("a/b") last.

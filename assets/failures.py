@@ -11,11 +11,12 @@ MAX_RETRIES = 3
 
 
 @contextmanager
-def reported(context: dg.AssetExecutionContext) -> Iterator[None]:
+def reported(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> Iterator[None]:
     """Turn storage errors into retries after 2, 4 and 8 seconds, and all others that speak for themselves into a `Failure` without retry.
 
-    Those are users' mistakes (ValueError), trainings and checkpoints that cannot go on (RuntimeError) and disks that refuse (OSError).
+    A programmer's mistake stays what it is, with its stack.
     """
+    from ops.files.mistakes import mistakes
     from ops.files.storage import StorageError
 
     try:
@@ -24,5 +25,5 @@ def reported(context: dg.AssetExecutionContext) -> Iterator[None]:
         if error.transient and context.retry_number < MAX_RETRIES:
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=2 ** (context.retry_number + 1)) from error
         raise dg.Failure(description=str(error), allow_retries=False) from error
-    except (ValueError, RuntimeError, OSError) as error:
+    except mistakes() as error:
         raise dg.Failure(description=f"{type(error).__name__}: {error}", allow_retries=False) from error

@@ -6,6 +6,7 @@ import configs
 from assets.annotations import annotations
 from assets.failures import reported
 from assets.frames import frames
+from assets.layout import layout_of
 from assets.metadata import counts
 from assets.partitions import features_by_dataset, features_by_recipe, features_partitions
 from configs import versions
@@ -38,13 +39,12 @@ def features(context: dg.AssetExecutionContext, config: FeaturesRun, settings: d
     """Make the partition's features, as far as source, configuration, weights or code have changed."""
     from ops.compute.progress import progress_bar
     from ops.features.materialize import make_features
-    from ops.store.layout import Layout
 
     chosen = configs.features(context.partition_key)
     with reported(context), progress_bar("features", "videos") as progress:
         report = make_features(
             chosen,
-            Layout(settings.storage),
+            layout_of(settings),
             settings,
             engine="ray" if config.ray else None,
             progress=progress,

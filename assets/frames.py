@@ -4,6 +4,7 @@ import dagster as dg
 
 import configs
 from assets.failures import reported
+from assets.layout import layout_of
 from assets.metadata import counts
 from assets.partitions import buckets_by_dataset, video_partitions
 from assets.videos import videos
@@ -34,7 +35,6 @@ def frames(context: dg.AssetExecutionContext, config: FramesRun, settings: dg.Re
     from ops.compute.progress import progress_bar
     from ops.media.decord_reader import MISSING
     from ops.media.materialize import materialize
-    from ops.store.layout import Layout
 
     if MISSING:
         context.log.warning(f"{MISSING}: PyAV decodes every video, to the same frames, and no second decoder confirms them")
@@ -44,7 +44,7 @@ def frames(context: dg.AssetExecutionContext, config: FramesRun, settings: dg.Re
         with reported(context), progress_bar("frames", "videos") as progress:
             report = materialize(
                 configs.dataset(name),
-                Layout(settings.storage),
+                layout_of(settings),
                 buckets,
                 progress=progress,
                 retry_quarantined=config.retry_quarantined,

@@ -4,6 +4,7 @@ import dagster as dg
 
 import configs
 from assets.failures import reported
+from assets.layout import layout_of
 from assets.partitions import recipe_partitions
 from configs import versions
 
@@ -24,11 +25,10 @@ def challenger_of(task: str) -> dg.AssetsDefinition:
     def challenger(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Register the model of the recipe's training run; one run is registered once."""
         from ops.flow.recipe import register_recipe
-        from ops.store.layout import Layout
         from ops.tracking.registry import version_url
 
         with reported(context):
-            version = register_recipe(configs.load(context.partition_key), Layout(settings.storage), settings)
+            version = register_recipe(configs.load(context.partition_key), layout_of(settings), settings)
         return dg.MaterializeResult(
             metadata={"model": version.name, "version": version.version, "mlflow": dg.MetadataValue.url(version_url(settings, version))}
         )
@@ -52,10 +52,9 @@ def promotion_of(task: str) -> dg.AssetsDefinition:
     def promotion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
         """Decide, move the alias where the challenger is better, and keep decision, numbers and reason on the version."""
         from ops.flow.recipe import promote_recipe
-        from ops.store.layout import Layout
 
         with reported(context):
-            decision = promote_recipe(configs.load(context.partition_key), Layout(settings.storage), settings)
+            decision = promote_recipe(configs.load(context.partition_key), layout_of(settings), settings)
         return dg.MaterializeResult(
             metadata={
                 "promoted": decision.promoted,

@@ -10,6 +10,7 @@ from assets.annotations import annotations
 from assets.failures import reported
 from assets.features import features
 from assets.frames import frames
+from assets.layout import layout_of
 from assets.partitions import recipe_partitions, recipes_by_dataset, recipes_by_features
 from configs import versions
 
@@ -30,9 +31,8 @@ def _data(task: str) -> list[dg.AssetDep]:
 def _preflight(recipe: configs.Recipe, task: str, settings: configs.Settings) -> dg.AssetCheckResult:
     """The check `preflight`: passes where nothing stands in the way, else has every mistake in words."""
     from ops.preflight.run import preflight
-    from ops.store.layout import Layout
 
-    found = preflight(recipe, Layout(settings.storage), settings)
+    found = preflight(recipe, layout_of(settings), settings)
     return dg.AssetCheckResult(
         asset_key=dg.AssetKey([task, "trained_model"]),
         check_name=PREFLIGHT,
@@ -63,12 +63,11 @@ def trained_model_of(task: str) -> dg.AssetsDefinition:
         What would end its line, or spoil its end, is shown as a check before the first step, and stops a training that is not done yet.
         """
         from ops.flow.recipe import train_recipe
-        from ops.store.layout import Layout
 
         recipe = configs.load(context.partition_key)
         yield _preflight(recipe, task, settings)
         with reported(context):
-            trained = train_recipe(recipe, Layout(settings.storage), settings, dagster_run_id=context.run_id)
+            trained = train_recipe(recipe, layout_of(settings), settings, dagster_run_id=context.run_id)
         result = trained.result
         yield dg.MaterializeResult(
             metadata={

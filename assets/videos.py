@@ -4,6 +4,7 @@ import dagster as dg
 
 import configs
 from assets.failures import reported
+from assets.layout import layout_of
 from assets.metadata import counts, picture
 from assets.partitions import buckets_by_dataset, video_partitions
 from configs import versions
@@ -31,11 +32,10 @@ def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg
     """Make the `figures` dataset below the storage root; the same size and seed make nothing twice."""
     from ops.compute.progress import progress_bar
     from ops.files.storage import read_bytes
-    from ops.store.layout import Layout
     from ops.synthetic.dataset import figures_size, make_figures
 
     dataset = configs.dataset("figures")
-    root = Layout(settings.storage).dataset_root(dataset)
+    root = layout_of(settings).dataset_root(dataset)
     size = figures_size(train=config.train, val=config.val, untrimmed=config.untrimmed, scenes=config.scenes, parts=config.parts)
     with reported(context), progress_bar("figures", "videos") as progress:
         report = make_figures(root, size, seed=config.seed, progress=progress)
@@ -68,14 +68,13 @@ def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs
     """Scan the dataset's folder and write the video table of the run's buckets."""
     from ops.compute.progress import progress_bar
     from ops.media.ingest import ingest
-    from ops.store.layout import Layout
 
     totals: dict[str, float] = {}
     reasons: dict[str, int] = {}
     aside: dict[str, int] = {}
     for name, buckets in buckets_by_dataset(context).items():
         with reported(context), progress_bar("videos", "files") as progress:
-            layout = Layout(settings.storage)
+            layout = layout_of(settings)
             report = ingest(configs.dataset(name), layout, buckets, progress, ray_address=settings.ray_address)
         for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)

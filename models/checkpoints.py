@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.errors import ModelError
+
 _ENDINGS = (".pth", ".pt", ".pth.tar", ".pyth", ".bin", ".safetensors")
 _WRAPPERS = ("state_dict_ema", "state_dict", "model_state", "model", "module")
 
@@ -29,7 +31,7 @@ for _package in ("numpy.core.multiarray", "numpy._core.multiarray"):
 _PLAIN.append((_Log, "mmengine.logging.history_buffer.HistoryBuffer"))
 
 
-class PublishedWeightsError(ValueError):
+class PublishedWeightsError(ModelError):
     """A checkpoint that cannot be read or does not fit the model; the message lists what is wrong."""
 
 

@@ -6,7 +6,11 @@ import torch
 from torch import Tensor
 
 
-class ModelConfigError(ValueError):
+class ModelError(ValueError):
+    """The base of what a caller can get wrong with a network; its message is for a person."""
+
+
+class ModelConfigError(ModelError):
     """A family's Config holds a value that no model can be built from."""
 
     def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
@@ -14,7 +18,7 @@ class ModelConfigError(ValueError):
         super().__init__(f"{where}: field '{field}': found {found!r}; allowed: {allowed}")
 
 
-class ModelInputError(ValueError):
+class ModelInputError(ModelError):
     """A tensor does not fit the model: says what was found and what is expected."""
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 import configs
+from assets.layout import layout_of
 from assets.partitions import video_key
 from pipelines.jobs import end_to_end, ingest
 
@@ -22,9 +23,8 @@ def new_videos(
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Compare each dataset's folder with its video table; a change is asked for once."""
     from ops.media.changes import changed_buckets
-    from ops.store.layout import Layout
 
-    layout, asked = Layout(settings.storage), 0
+    layout, asked = layout_of(settings), 0
     for name in configs.datasets():
         for bucket, change in changed_buckets(configs.dataset(name), layout).items():
             asked += 1

@@ -2,46 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import typer
 
 import configs
+from assets.layout import layout_of
+from pipelines.app import command, names_of
 
 
-def add_parser(commands: Any) -> None:
-    """Give the command to argparse's subparsers."""
-    parser = commands.add_parser("features", help="make or import features of untrimmed videos, only what is not done yet")
-    parser.add_argument("name", nargs="?", help="name in a features YAML; without it, all are listed")
-    parser.add_argument("--export", metavar="FOLDER", help="also write them there, one file per video (a path or an s3:// URI)")
-    parser.add_argument("--format", choices=("npy", "npz"), default="npy", help="of the exported files (default: npy)")
-    parser.add_argument("--retry-quarantined", action="store_true", help="try again what was refused before")
-    parser.add_argument("--ray", action="store_true", help="extract on Ray actors; RAY_ADDRESS does so too, on its cluster")
-    parser.set_defaults(command=run_features)
-
-
-def run_features(arguments: argparse.Namespace, settings: configs.Settings) -> int:
-    """Run the asset as a Dagster run of its own, say what came of it, and export."""
-    if arguments.name is None:
-        for name in configs.features_names():
-            features = configs.features(name)
-            print(f"features {name:36} {features.dataset}: {features.about}")
+@command("features", "kinograph features figures_tsm --export features/ --format npz")
+def features(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name in a features YAML; without it, all are listed.", autocompletion=names_of(configs.features_names)),
+    ] = None,
+    export: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Also write them there, one file per video (a path or an s3:// URI).")
+    ] = None,
+    format: Annotated[Literal["npy", "npz"], typer.Option(help="Of the exported files.")] = "npy",
+    retry_quarantined: Annotated[bool, typer.Option("--retry-quarantined", help="Try again what was refused before.")] = False,
+    ray: Annotated[bool, typer.Option("--ray", help="Extract on Ray actors; RAY_ADDRESS does so too, on its cluster.")] = False,
+) -> int:
+    """Make or import features of untrimmed videos, only what is not done yet, as a Dagster run of its own."""
+    if name is None:
+        for known in configs.features_names():
+            found = configs.features(known)
+            print(f"features {known:36} {found.dataset}: {found.about}")
         return 0
-    chosen = configs.features(arguments.name)
+    chosen = configs.features(name)
     import dagster as dg
 
     from pipelines.line import Stage, run_stage
 
     instance = dg.DagsterInstance.get()
-    config = {"features": {"config": {"retry_quarantined": arguments.retry_quarantined, "ray": arguments.ray}}}
+    config = {"features": {"config": {"retry_quarantined": retry_quarantined, "ray": ray}}}
     try:
         run_id = run_stage(Stage(f"features {chosen.name}", ("features",), partition=chosen.name), instance, config=config)
     except dg.Failure as failure:
         print(f"kinograph: {failure.description}", file=sys.stderr)
         return 1
     _tell(chosen.name, _metadata(instance, run_id))
-    if arguments.export:
-        _export(chosen, settings, arguments.export, arguments.format)
+    if export:
+        _export(chosen, export, format)
     return 0
 
 
@@ -65,11 +69,10 @@ def _tell(name: str, facts: dict[str, Any]) -> None:
             print(f"  {count} x {reason}")
 
 
-def _export(features: configs.Features, settings: configs.Settings, folder: str, kind: Any) -> None:
+def _export(features: configs.Features, folder: str, kind: Literal["npy", "npz"]) -> None:
     from ops.compute.progress import progress_bar
     from ops.features.export import export_features
-    from ops.store.layout import Layout
 
     with progress_bar("export", "videos") as progress:
-        report = export_features(features, Layout(settings.storage), folder, kind, progress=progress)
+        report = export_features(features, layout_of(configs.settings()), folder, kind, progress=progress)
     print(f"{report.videos} files in {report.folder} ({report.bytes / 1e6:.1f} MB, {report.seconds:.1f} s)")

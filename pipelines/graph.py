@@ -1,4 +1,7 @@
-"""The asset graph: assets, checks and what they are given. Jobs, schedule and sensor are laid over it in `pipelines.definitions`."""
+"""The asset graph: assets, checks, and the settings that they are given, which are read when a run or a sensor's tick starts.
+
+Jobs, schedule and sensor are laid over it in `pipelines.definitions`.
+"""
 
 import warnings
 
@@ -8,11 +11,12 @@ import dagster as dg
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
+import configs  # noqa: E402
 from assets import annotations, checks, evaluation, features, frames, registry, training, videos  # noqa: E402
-from pipelines.resources import resources  # noqa: E402
 
+RESOURCES = {"settings": dg.ResourceDefinition(lambda _: configs.settings(), description="Where data, tracking store and cluster are.")}
 graph = dg.Definitions(
     assets=dg.load_assets_from_modules([videos, annotations, frames, training, evaluation, registry, features]),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
-    resources=resources(),
+    resources=RESOURCES,
 )

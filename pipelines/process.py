@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
 
 import configs
 from pipelines.home import prepare_home
@@ -19,23 +18,26 @@ FILES = 65536  # descriptors that a run may want; a soft limit of 256 or 1024 is
 TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def guarded(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int:
-    """Run a command in a prepared process, and give its exit status.
+def guarded(command: Callable[[], int], reads: bool = False) -> int:
+    """Run a command in a prepared process, and give its exit status; with `reads` it makes nothing in the home.
 
     A user's mistake, and a store or a disk that refuses, are 1 with one line on the standard error; a signal that stops it is 128 and
-    its number. The command finds `signals` among its arguments; with `reads` true it makes nothing in the home.
+    its number. A programmer's mistake shows its stack.
     """
+    from ops.files.mistakes import mistakes
+
     open_streams()  # first: what is opened next would take their numbers
-    with Signals().handled() as signals:
-        arguments.signals = signals
+    with signals.handled():
         try:
-            status, said = _run(command, arguments), ""
+            status, said = _run(command, reads), ""
         except BrokenPipeError:
             return reader_gone()
-        except (ValueError, OSError) as error:
-            status, said = 1, str(error)
         except KeyboardInterrupt:
             status, said = 128 + signal.SIGINT, STOPPED
+        except Exception as error:
+            if not (isinstance(error, mistakes()) or signals.came):
+                raise
+            status, said = 1, str(error)
         if status and signals.came:  # what was under way may have made an error of its own of it
             status, said = 128 + signals.came, STOPPED
         if said:
@@ -44,17 +46,17 @@ def guarded(command: Callable[[Any, configs.Settings], int], arguments: Any) -> 
         return status
 
 
-def _run(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int:
+def _run(command: Callable[[], int], reads: bool) -> int:
     from ops.compute.environment import HOME, check_locks, check_loopback, give_home
 
     with prepared():
         settings = configs.settings()
-        if not arguments.reads:
+        if not reads:
             check_locks()
             check_loopback()
-        prepare_home(settings, reads=arguments.reads)
+        prepare_home(settings, reads=reads)
         give_home(settings.home / HOME)
-        status = command(arguments, settings)
+        status = command()
         sys.stdout.flush()
         return status
 
@@ -62,37 +64,39 @@ def _run(command: Callable[[Any, configs.Settings], int], arguments: Any) -> int
 class Signals:
     """SIGTERM and SIGHUP do what Ctrl-C does; `came` is the number of the one that did, whoever handled it."""
 
-    def __init__(self) -> None:
-        self._reader, self._writer = socket.socketpair()
-        for end in (self._reader, self._writer):
-            end.setblocking(False)
-        self._came = 0
+    _reader: socket.socket
+    _came = 0
 
     @property
     def came(self) -> int:
-        """The last of the three that came, 0 where none did."""
+        """The last of the three that came since the block began, 0 where none did."""
         with suppress(BlockingIOError):
             self._came = ([self._came] + [number for number in self._reader.recv(4096) if number in TOLD])[-1]
         return self._came
 
     @contextmanager
-    def handled(self) -> Iterator[Signals]:
+    def handled(self) -> Iterator[None]:
         """In the block. What was ignored when the process started (`nohup`) stays ignored."""
         before = {number: signal.getsignal(number) for number in TOLD}
+        self._came, (self._reader, writer) = 0, socket.socketpair()
+        for end in (self._reader, writer):
+            end.setblocking(False)
         # Dagster and Ray put handlers of their own for a while; the interpreter writes every number here all the same.
-        kept = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        kept = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for number in TOLD[1:]:
             if before[number] == signal.SIG_DFL:
                 signal.signal(number, _as_interrupt)
         try:
-            yield self
+            yield
         finally:
             signal.set_wakeup_fd(kept)
             for number, handler in before.items():
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
             self._reader.close()
-            self._writer.close()
+            writer.close()
 
+
+signals = Signals()  # of this process
 
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     """Does what Ctrl-C would do now: Dagster, within a step, ends the step first."""
@@ -105,7 +109,7 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
 @contextmanager
 def prepared() -> Iterator[None]:
     """The environment in which commands run: what is empty is unset, temporary files have a place, nothing is imported from the
-    working folder by processes that are started. Raises ValueError, naming the variable at fault."""
+    working folder by processes that are started. Raises KinographError, naming the variable at fault."""
     from ops.compute.environment import check_temporary, private_folder, safe_path, settle_variables
     from ops.store.threads import threads_by_environment
 

@@ -10,8 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 import configs
+from assets.layout import layout_of
 from assets.partitions import video_key
 from configs.schema import BUCKETS
+from pipelines.app import new_table
 from pipelines.line import PARENT, STAGE, CheckResult, latest_checks, stages
 
 
@@ -56,10 +58,7 @@ def _latest(instance: dg.DagsterInstance, asset: str, partition: str | None = No
 
 
 def _stage_table(instance: dg.DagsterInstance, dataset: str, recipes: list[str], seconds: dict[str, float]) -> Table:
-    table = Table(title="Stages", title_justify="left", header_style="bold")
-    for column in ("stage", "what it holds"):
-        table.add_column(column)
-    table.add_column("seconds", justify="right")
+    table = new_table("Stages", "stage", "what it holds", "seconds", right=("seconds",))
     bucket = str(video_key(dataset, BUCKETS - 1))
     for stage in stages(dataset, recipes):
         facts = {name: _latest(instance, name, bucket if name in ("videos", "frames") else stage.partition) for name in stage.assets}
@@ -90,13 +89,10 @@ def _counts(facts: dict[str, dict[str, Any]]) -> str:
 def _model_table(recipes: list[str], settings: configs.Settings) -> Table:
     """By what store and registry hold now, not by what Dagster was told once."""
     from ops.flow.recipe import stands
-    from ops.store.layout import Layout
 
-    table = Table(title="Models", title_justify="left", header_style="bold")
-    for column in ("recipe", "metrics on the held-out set", "registry", "decision"):
-        table.add_column(column)
+    table = new_table("Models", "recipe", "metrics on the held-out set", "registry", "decision")
     for name in recipes:
-        found = stands(name, Layout(settings.storage), settings)
+        found = stands(name, layout_of(settings), settings)
         shown = [f"{metric} {value:.3f}" for metric, value in found.metrics.items()]
         table.add_row(name, ", ".join(shown), found.where, escape(found.reason))
     return table
@@ -107,5 +103,5 @@ def _print_places(console: Console, settings: configs.Settings, dataset: str) ->
     if dataset == "figures":
         console.print(f"Sample world  {settings.storage}/datasets/figures/contact_sheet.png", soft_wrap=True)
     console.print(f"Pictures      {settings.storage}/runs/<recipe>-<key>/evaluation/<set>/", soft_wrap=True)
-    console.print(f"Dagster UI    make ui         then {settings.dagster_url}", soft_wrap=True)
-    console.print(f"MLflow UI     make mlflow-ui  then {settings.mlflow_url}", soft_wrap=True)
+    console.print(f"Dagster UI    kinograph ui         then {settings.dagster_url}", soft_wrap=True)
+    console.print(f"MLflow UI     kinograph mlflow-ui  then {settings.mlflow_url}", soft_wrap=True)

@@ -21,7 +21,7 @@ AT_LOAD = {
     "configs": {"configs", "pydantic", "yaml"},
     "models": {"models", "torch", "numpy"},
     "assets": {"assets", "configs", "dagster"},
-    "pipelines": {"pipelines", "assets", "configs", "dagster", "rich"},  # rich: the tables of the command line
+    "pipelines": {"pipelines", "assets", "configs", "dagster", "rich", "typer"},  # the command line, and its tables
 }
 IN_BODIES = {
     "configs": set[str](),

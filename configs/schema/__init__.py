@@ -4,6 +4,7 @@ All models are frozen and refuse unknown keys, so that a misspelt key is an erro
 Nothing here imports torch, ray, mlflow, decord or zarr: Dagster loads this module on every start.
 """
 
+from configs.errors import ConfigError
 from configs.schema.datasets import (
     BUCKETS,
     DOUBTS,
@@ -26,7 +27,7 @@ from configs.schema.provenance import Extractor, Pinned, Provenance
 from configs.schema.recipes import Gate, HeadLabels, Optimizer, Precision, Published, Recipe, Scale, Schedule, Training
 from configs.schema.recognition import RecognitionRecipe
 from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
-from configs.schema.strict import ConfigError, Strict, content_hash
+from configs.schema.strict import Strict, content_hash
 
 __all__ = [
     "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",

@@ -10,19 +10,6 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 
 
-class ConfigError(ValueError):
-    """A user's mistake in a configuration: names the file, the field, what was found and what is allowed."""
-
-    def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
-        self.where, self.field, self.found, self.allowed = where, field, found, allowed
-        super().__init__(f"{where}: field '{field}': found {found!r}; allowed: {allowed}")
-
-    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str, str]]:
-        """Errors travel between processes; `found` goes as text, since it may be anything."""
-        found = self.found if isinstance(self.found, str | int | float | bool | None) else repr(self.found)
-        return type(self), (self.where, self.field, found, self.allowed)  # type: ignore[return-value]
-
-
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("Input should be a number, not a truth value")

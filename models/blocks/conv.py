@@ -90,7 +90,7 @@ def _convolved2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, p
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints | int, groups: int = 1) -> Tensor:
-    """Torch's, with detours on CPUs where oneDNN's gradients err; `python -m ops.benchmarks kernels` looks for such (docs/kernels.md).
+    """Torch's, with detours on CPUs where oneDNN's gradients err; `kinograph benchmark kernels` looks for such (docs/kernels.md).
 
     For the weights' gradient of a strided 1x1 convolution over channels-last maps, oneDNN gathers the places that count into a buffer,
     and steps through it by blocks of 8 (AVX2) or 16 (AVX-512) channels even where the maps have fewer: it writes past the end, and

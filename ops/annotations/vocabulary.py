@@ -9,6 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from configs.errors import KinographError
+
 MOST_CLASSES = 1_000_000  # a class number beyond is no class number
 ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 NAME = re.compile(r"""\bname\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
@@ -40,7 +42,7 @@ ID_WORDS = frozenset(
 )
 
 
-class AnnotationError(ValueError):
+class AnnotationError(KinographError, ValueError):
     """An annotation file that cannot be used: names the file, the field, what was found and what is expected."""
 
     def __init__(self, file: str, field: str, found: object, expected: str) -> None:

@@ -42,13 +42,13 @@ def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> l
     known = [task for task in configs.TASKS if info(task).catalogued]
     for task in tasks:
         if task not in known:
-            raise ConfigError("python -m ops.benchmarks", "task", task, ", ".join(known))
+            raise ConfigError("kinograph benchmark", "task", task, ", ".join(known))
     found = [configs.load(name) for task in known if task in (tasks or known) for name in configs.names(task)]
     recipes = [recipe for recipe in found if recipe.dataset != "figures"]
     present = sorted({recipe.family for recipe in recipes})
     for family in families:
         if family not in present:
-            raise ConfigError("python -m ops.benchmarks", "family", family, ", ".join(present))
+            raise ConfigError("kinograph benchmark", "family", family, ", ".join(present))
     chosen = [recipe for recipe in recipes if recipe.family in (families or present)]
     return sorted(chosen, key=lambda one: (one.task, one.family, one.name))
 

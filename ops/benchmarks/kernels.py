@@ -36,7 +36,7 @@ largest of all tensors), in float32 and in bfloat16. Kernels for narrower proces
 checked, so that a write past the end of a block of memory ends it also where every value is right.
 What ends behind such a case, in the same fork, may be its victim (9 channels with AVX2: alone they pass).
 
-Made by `python -m ops.benchmarks kernels --markdown docs/kernels.md` on {machine}.
+Made by `kinograph benchmark kernels --markdown docs/kernels.md` on {machine}.
 
 ## What was found
 

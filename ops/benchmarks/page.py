@@ -28,7 +28,7 @@ parameters with its own number of classes, and the multiply-adds of one view of 
 multiply-adds too, mostly of a view of 224 pixels and of the frames of training, and then differ from a test at 256 by the area). A
 figure that is known to be wrong in its table has a note.
 
-Made by `python -m ops.benchmarks rows --markdown docs/zoo.md`; a test holds it up to date.
+Made by `kinograph benchmark rows --markdown docs/zoo.md`; a test holds it up to date.
 """
 
 

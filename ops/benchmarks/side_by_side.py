@@ -33,7 +33,7 @@ GMACs are multiply-adds of one clip, counted. *seconds* are those of the trainin
 *clips/s* is the forward pass in evaluation of {batch} clips on {threads}, and *MB* the most memory above the process itself of that
 pass and of a training step, each family in a process of its own.
 
-Made by `python -m ops.benchmarks families --markdown docs/families.md` on a store with the sample world (`kinograph run` makes one); it
+Made by `kinograph benchmark families --markdown docs/families.md` on a store with the sample world (`kinograph run` makes one); it
 trains what is not trained yet.
 """
 

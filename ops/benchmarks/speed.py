@@ -80,7 +80,7 @@ def recipes_of(families: tuple[str, ...] = ()) -> list[Recipe]:
     found = {recipe.family: recipe for recipe in map(configs.load, ROWS)}
     for family in families:
         if family not in found:
-            raise ConfigError("python -m ops.benchmarks speed", "family", family, ", ".join(found))
+            raise ConfigError("kinograph benchmark speed", "family", family, ", ".join(found))
     return [recipe for family, recipe in found.items() if family in (families or found)]
 
 
@@ -93,7 +93,7 @@ def usage_of(recipe: Recipe, threads: int) -> Usage:
 
 COLUMNS = ("family", "recipe", "view", "GFLOP", "forward s", "share", "MB", "step s", "share of step", "MB of step", "peak GFLOP/s",
            "bound by")  # fmt: skip
-START, END = "<!-- made by python -m ops.benchmarks speed -->", "<!-- end of what is made -->"
+START, END = "<!-- made by kinograph benchmark speed -->", "<!-- end of what is made -->"
 
 
 def cells(usage: Usage) -> list[str]:
@@ -120,7 +120,7 @@ def rows_of(text: str) -> dict[str, list[str]]:
     _, start, rest = text.partition(START)
     made, end, _ = rest.partition(END)
     if not start or not end:
-        raise ConfigError("python -m ops.benchmarks speed", "markdown", "a page without them", f"one with the lines {START} and {END}")
+        raise ConfigError("kinograph benchmark speed", "markdown", "a page without them", f"one with the lines {START} and {END}")
     lines = [line for line in made.splitlines() if line.startswith("| ")][2:]
     rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in lines]
     return {row[0]: row for row in rows}

@@ -33,7 +33,7 @@ def demo_recipes(families: tuple[str, ...] = ()) -> list[RecognitionRecipe]:
     found = {name.removesuffix(DEMO): configs.load(name) for name in configs.names("recognition") if name.endswith(DEMO)}
     for family in families:
         if family not in found:
-            raise ConfigError("python -m ops.benchmarks learn", "family", family, ", ".join(found))
+            raise ConfigError("kinograph benchmark families", "family", family, ", ".join(found))
     return [recipe for family, recipe in sorted(found.items()) if isinstance(recipe, RecognitionRecipe) and family in (families or found)]
 
 
@@ -70,8 +70,8 @@ def _train(task: Task, layout: Layout, plan: RunPlan, threads: int, note: Callab
     from safetensors.torch import save
 
     from ops.store.threads import set_decode_threads
-    from ops.training.display import epoch_line
     from ops.training.loop import fit
+    from ops.training.progress import epoch_line
 
     torch.set_num_threads(threads)
     set_decode_threads(threads)

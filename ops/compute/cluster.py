@@ -43,7 +43,7 @@ def connect(settings: Settings, scale: Scale) -> None:
     """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that is not there or too small.
 
     A local Ray listens on the loopback device, has no dashboard and sends no worker output here: what matters of it is shown
-    by `ops.training.display`. Its files and its token lie in a folder of this process that no other user can enter. On an existing
+    by `ops.training.progress`. Its files and its token lie in a folder of this process that no other user can enter. On an existing
     cluster the code travels with the job.
     """
     give_home(settings.home / HOME)

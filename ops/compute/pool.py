@@ -19,6 +19,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from configs.errors import KinographError
 from ops.compute.environment import Context, workers_context
 from ops.compute.memory_watch import CEILING_MB, MemoryWatch, enrol
 from ops.store.threads import usable_cpus
@@ -27,6 +28,10 @@ REBUILDS = 3  # pools that may break as a whole (all workers killed while idle) 
 TASKS_PER_WORKER = 256  # decord is said to leak slowly; a new worker now and then costs milliseconds
 # What the fork server imports once, so that a new worker starts in milliseconds. None of these starts a thread or an event loop.
 PRELOAD = ["__main__", "ops.media.decord_reader", "ops.media.pyav_reader", "ops.media.audit", "ops.media.store_video", "ops.store.frames"]
+
+
+class PoolError(KinographError):
+    """Worker processes that do not start, or die again and again: says how they ended."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def run_jobs(
     """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller can do other things.
 
     A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its job is tried once more.
-    An exception of `function` ends the run and is raised here. Raises RuntimeError, with how its processes ended, when the pool
+    An exception of `function` ends the run and is raised here. Raises PoolError, with how its processes ended, when the pool
     breaks again and again.
     """
     waiting = list(jobs)[::-1]
@@ -70,7 +75,7 @@ def run_jobs(
         broken = yield from _run(function, waiting, again, workers, wake_s, ceiling_mb, context)
         if not broken:
             return
-    raise RuntimeError(f"the worker pool broke {REBUILDS} times: {context.endings()}")
+    raise PoolError(f"the worker pool broke {REBUILDS} times: {context.endings()}")
 
 
 def _run(

@@ -7,6 +7,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 Progress = Callable[[int, int], None]  # (done, total)
 FIRST_LINE_S = 5.0  # of a log file; then one every `every_s`
@@ -45,43 +49,41 @@ def counted(progress: Progress, count: int) -> Progress:
     return lambda done, total: progress(min(count, round(done * count / max(total, 1))), count)
 
 
-@contextmanager
-def progress_bar(title: str, unit: str, every_s: float = 30.0) -> Iterator[Progress]:
-    """Yield `progress(done, total)` that shows count, rate and time left of one stage."""
-    bar = _terminal_bar(title, unit) if sys.stdout.isatty() else _log_lines(title, unit, every_s)
-    with bar as progress:
-        yield progress
+class Bar:
+    """One stage as a person follows it: call it with (done, total), and with the stage's own words where a count says too little."""
 
+    def __init__(self, title: str, unit: str, every_s: float, bars: Bars | None = None) -> None:
+        self._title, self._unit, self._every_s, self._bars = title, unit, every_s, bars
+        start = time.monotonic()
+        self._rate, self._due = Rate(start), start + min(every_s, FIRST_LINE_S)
+        self._task = bars.add_task(title, total=None, state="starting") if bars else None
 
-@contextmanager
-def _terminal_bar(title: str, unit: str) -> Iterator[Progress]:
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bars
-
-    texts = (TextColumn(unit), TextColumn("{task.fields[rate]}"), TextColumn("{task.fields[left]}"))
-    with Bars(TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), *texts) as bars:
-        task = bars.add_task(title, total=None, rate="", left="")
-        rate = Rate(time.monotonic())
-
-        def update(done: int, total: int) -> None:
-            per_s = rate.per_s(time.monotonic(), done)
-            bars.update(task, completed=done, total=total, rate=f"{per_s:.1f}/s", left=f"{time_left(done, total, per_s)} left")
-
-        yield update
-
-
-@contextmanager
-def _log_lines(title: str, unit: str, every_s: float) -> Iterator[Progress]:
-    start = time.monotonic()
-    rate, due = Rate(start), start + min(every_s, FIRST_LINE_S)
-
-    def update(done: int, total: int) -> None:
-        nonlocal due
+    def __call__(self, done: int, total: int, words: str = "") -> None:
         now = time.monotonic()
-        per_s = rate.per_s(now, done)
-        if now < due and done < total:
-            return
-        due = now + every_s
-        print(f"{title}: {done}/{total} {unit}, {per_s:.1f} {unit}/s, {time_left(done, total, per_s)} left", flush=True)
+        per_s = self._rate.per_s(now, done)
+        left = f"{time_left(done, total, per_s)} left"
+        if self._bars is not None and self._task is not None:
+            state = words or f"{done}/{total} {self._unit}, {per_s:.1f} {self._unit}/s"
+            self._bars.update(self._task, completed=done, total=total, state=f"{state}, {left}")
+        elif not words and (now >= self._due or done >= total):
+            self._due = now + self._every_s
+            print(f"{self._title}: {done}/{total} {self._unit}, {per_s:.1f} {self._unit}/s, {left}", flush=True)
 
-    yield update
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar where there is one."""
+        if self._bars is not None:
+            self._bars.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, flush=True)
+
+
+@contextmanager
+def progress_bar(title: str, unit: str, every_s: float = 30.0) -> Iterator[Bar]:
+    """Yield what shows count, rate and time left of one stage: a bar in a terminal, else a line now and then."""
+    if not sys.stdout.isatty():
+        yield Bar(title, unit, every_s)
+        return
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[state]}")) as bars:
+        yield Bar(title, unit, every_s, bars)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from configs.errors import KinographError
 from ops.compute.environment import Context, ended, workers_context
 from ops.data.buffers import Blocks, Mirror, serve_from
 from ops.store.threads import decode_threads, set_decode_threads
@@ -28,7 +29,7 @@ PRELOADED = ["torch"]  # by the server that processes are forked from: most of t
 Collate = Callable[[list[Any]], Any]
 
 
-class LoaderError(RuntimeError):
+class LoaderError(KinographError, RuntimeError):
     """Loader processes that cannot go on: says what happened and what to do."""
 
 

@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import KinographError
+
 TOLERANCE_S = 1e-3  # containers round timestamps to milliseconds, annotations to decimals
 
 
-class TimeError(ValueError):
+class TimeError(KinographError, ValueError):
     """A time that a video does not have: names it, and what the video has."""
 
 

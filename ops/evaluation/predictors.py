@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from configs.errors import KinographError
 from configs.settings import Settings
 from ops.files.storage import local_copy, sha256_of
 from ops.training.task import wing
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class PredictionError(ValueError):
+class PredictionError(KinographError, ValueError):
     """A video or a model that cannot be used: names it and says why."""
 
 

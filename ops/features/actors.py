@@ -8,6 +8,7 @@ from typing import Any
 
 from configs.schema import Scale
 from configs.settings import Settings
+from ops.compute.pool import PoolError
 from ops.features.extract import Extractor
 from ops.features.jobs import ExtractJob, Outcome
 from ops.features.network import Source
@@ -21,7 +22,7 @@ def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settin
 
     The weights travel once, through Ray's object store; every actor writes the arrays itself, so the storage must be one that all nodes
     reach. An actor that dies is replaced; the videos it had are tried once more, each alone, and then refused with the reason. Raises
-    ConfigError for a cluster that is not there, RuntimeError where no actor starts, StorageError for a store that fails.
+    ConfigError for a cluster that is not there, PoolError where no actor starts, StorageError for a store that fails.
     """
     import ray
     from ray.exceptions import RayActorError, RayTaskError
@@ -70,12 +71,12 @@ class Team:
         self.actors: list[Any] = []
 
     def start(self) -> None:
-        """Starts all and waits for the first. Raises RuntimeError where it cannot load the models."""
+        """Starts all and waits for the first. Raises PoolError where it cannot load the models."""
         self.actors = [self._new() for _ in self.load]
         try:
             self.ray.get(self.actors[0].ready.remote())
         except self.ray.exceptions.RayActorError as error:
-            raise RuntimeError(f"a worker with the models does not start: {_first_line(error)}") from error
+            raise PoolError(f"a worker with the models does not start: {_first_line(error)}") from error
 
     def idle(self) -> bool:
         """Whether an actor has nothing to do."""

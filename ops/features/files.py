@@ -16,13 +16,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from configs.errors import KinographError
 from configs.schema import FeatureFiles
 
 SLACK_STEPS, SLACK_SHARE = 2, 0.005
 NAMED = 3  # what a reason lists at most
 
 
-class FeatureFileError(ValueError):
+class FeatureFileError(KinographError, ValueError):
     """A feature file that cannot be used: names the file, what was found and what is allowed."""
 
 

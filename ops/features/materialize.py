@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import configs
+from configs.errors import KinographError
 from configs.schema import BUCKETS, Dataset, Extractor, Features
 from configs.settings import Settings
 from ops.features.bucket import Bucket, Row, open_buckets
@@ -31,7 +32,7 @@ Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], None]
 
 
-class FeaturesError(ValueError):
+class FeaturesError(KinographError, ValueError):
     """Features that cannot be made at all: names them, and what to do."""
 
 

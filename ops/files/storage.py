@@ -23,6 +23,8 @@ from typing import Any, TypeVar
 
 import fsspec
 
+from configs.errors import KinographError
+
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 TRIES = 3
@@ -34,7 +36,7 @@ REFUSED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrieval
 T = TypeVar("T")
 
 
-class StorageError(OSError):
+class StorageError(KinographError, OSError):
     """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one.
 
     `transient` says that a later try may succeed: the store failed, it did not refuse.

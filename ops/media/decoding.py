@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.errors import KinographError
+
 PIECE_BYTES = 32 * 2**20  # decoded frames in memory at a time
 PIECE_FRAMES = 32
 HERE = Path(__file__).parents[1]
@@ -16,7 +18,7 @@ LONGEST = 300  # letters of an error's text in a row
 Size = tuple[int, int]  # height, width
 
 
-class DecodeError(ValueError):
+class DecodeError(KinographError, ValueError):
     """A video that cannot be decoded whole; the message is the reason, fit for a table."""
 
 

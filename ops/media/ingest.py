@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from configs.errors import KinographError
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.compute.engine import Engine, run_anywhere
@@ -32,7 +33,7 @@ SLOWEST_BYTES_PER_S = 2e6
 COMMIT_EVERY_S = 2.0
 
 
-class DatasetError(ValueError):
+class DatasetError(KinographError, ValueError):
     """A dataset without videos: names the folder and what to do."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import configs
+from configs.errors import KinographError
 from configs.schema import ConfigError, Recipe
 from configs.settings import Settings
 from ops.preflight import network, places, settings
@@ -15,7 +16,7 @@ from ops.store.layout import Layout
 from ops.training.task import Task, wing
 
 
-class PreflightError(ValueError):
+class PreflightError(KinographError, ValueError):
     """A recipe that would end badly: the message has every mistake, each with place, field, what was found and what is allowed."""
 
     def __init__(self, found: Sequence[ConfigError]) -> None:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 
+from configs.errors import KinographError
 from configs.settings import variable
 
 VARIABLE = "KINOGRAPH_DECODE_THREADS"
@@ -44,15 +45,15 @@ def _share() -> int:
 
 
 def decode_threads() -> int:
-    """Threads that decode a clip: what was set, else the environment's number, else the usable CPUs. Raises ValueError."""
+    """Threads that decode a clip: what was set, else the environment's number, else the usable CPUs. Raises KinographError."""
     return _chosen if _chosen is not None else threads_by_environment() or min(MOST, usable_cpus())
 
 
 def threads_by_environment() -> int | None:
-    """The environment's number, None where it has none. Raises ValueError."""
+    """The environment's number, None where it has none. Raises KinographError."""
     text = variable(VARIABLE)
     if text is not None and (not text.isdigit() or int(text) < 1):
-        raise ValueError(f"environment variable {VARIABLE}: found {text!r}; allowed: a number of threads from 1 on")
+        raise KinographError(f"environment variable {VARIABLE}: found {text!r}; allowed: a number of threads from 1 on")
     return None if text is None else int(text)
 
 

@@ -31,13 +31,6 @@ _DAMAGED_SPLITS = ("train", "train", "val", "train", "val", "val")
 _DAMAGED_FROM = 900_000
 
 
-class FiguresError(ValueError):
-    """A wrong size, or a folder that is not ours to write: names the place, the field, what was found and what is allowed."""
-
-    def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
-        super().__init__(f"{where}: field '{field}': found {found!r}; allowed: {allowed}")
-
-
 @dataclass(frozen=True)
 class FiguresSize:
     """How much to make. Clips, untrimmed videos and scenes are videos; parts are annotations of that many of the trimmed clips.
@@ -64,19 +57,19 @@ class FiguresSize:
         where = "figures size"
         for name in ("num_train", "num_val", "num_untrimmed", "num_scenes", "num_parts"):
             if getattr(self, name) < 0:
-                raise FiguresError(where, name, getattr(self, name), "0 or more")
+                raise ConfigError(where, name, getattr(self, name), "0 or more")
         if not 0 <= self.num_damaged <= len(DAMAGES):
-            raise FiguresError(where, "num_damaged", self.num_damaged, f"0 to {len(DAMAGES)}")
+            raise ConfigError(where, "num_damaged", self.num_damaged, f"0 to {len(DAMAGES)}")
         if self.num_parts > self.num_train + self.num_val:
-            raise FiguresError(where, "num_parts", self.num_parts, f"at most the number of clips, {self.num_train + self.num_val}")
+            raise ConfigError(where, "num_parts", self.num_parts, f"at most the number of clips, {self.num_train + self.num_val}")
         for name, low in (("width", 32), ("height", 32)):
             if getattr(self, name) < low or getattr(self, name) % 2:
-                raise FiguresError(where, name, getattr(self, name), f"an even number from {low}")
+                raise ConfigError(where, name, getattr(self, name), f"an even number from {low}")
         for name, low in (("fps", 4), ("clip_frames", 8), ("train_looks", 1), ("val_looks", 1)):
             if getattr(self, name) < low:
-                raise FiguresError(where, name, getattr(self, name), f"{low} or more")
+                raise ConfigError(where, name, getattr(self, name), f"{low} or more")
         if not 0 <= self.difficulty <= 1:
-            raise FiguresError(where, "difficulty", self.difficulty, "0 to 1")
+            raise ConfigError(where, "difficulty", self.difficulty, "0 to 1")
 
 
 class FiguresReport(NamedTuple):
@@ -281,7 +274,7 @@ def _local(root: Path, size: FiguresSize, seed: int, workers: int, progress: Pro
     ours = (root / REPORT).exists() or (root / MARKER).exists()
     theirs = [name for name in _OWNED if (root / name).exists()]
     if theirs and not ours:
-        raise FiguresError(str(root), "root", theirs, "an empty folder, or one made by ops.synthetic (it holds figures.json)")
+        raise ConfigError(str(root), "root", theirs, "an empty folder, or one made by ops.synthetic (it holds figures.json)")
     root.mkdir(parents=True, exist_ok=True)
     # From here on the folder says that it is unfinished, until figures.json is written.
     (root / MARKER).touch()
@@ -299,7 +292,7 @@ def _remote(root: str, size: FiguresSize, seed: int, workers: int, progress: Pro
 
     theirs = [name for name in ("videos", "annotations") if exists(f"{root}/{name}")]
     if theirs and not exists(f"{root}/{REPORT}") and not exists(f"{root}/{MARKER}"):
-        raise FiguresError(root, "root", theirs, "an empty folder, or one made by ops.synthetic (it holds figures.json)")
+        raise ConfigError(root, "root", theirs, "an empty folder, or one made by ops.synthetic (it holds figures.json)")
     with tempfile.TemporaryDirectory(prefix="figures-") as folder:
         report = _generate(Path(folder), size, seed, workers, progress)
         write_bytes(f"{root}/{MARKER}", b"")
@@ -327,7 +320,7 @@ def _present(root: str | Path, remote: bool) -> dict[str, Any] | None:
     try:
         found = json.loads(data)
     except ValueError as error:
-        raise FiguresError(
+        raise ConfigError(
             f"{root}/{REPORT}", "content", data[:40], "the json that ops.synthetic writes; remove the folder to make it anew"
         ) from error
     return found if isinstance(found, dict) else None
@@ -341,7 +334,7 @@ def make_figures(
     Same size, seed and code version: nothing is done. Otherwise what an earlier call made is replaced as a whole. figures.json is removed
     first and written last, so a folder with figures.json is complete. Same size and seed give the same bytes for any number of workers.
     progress: called with (videos done, videos in all).
-    Raises FiguresError for a folder with videos or annotations that this function did not make.
+    Raises ConfigError for a folder with videos or annotations that this function did not make.
     """
     began = time.monotonic()
     size = size or FiguresSize()

@@ -14,6 +14,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from configs.errors import KinographError
 from configs.schema import Pinned
 from configs.settings import Settings
 from ops.files.storage import sha256_of
@@ -26,7 +27,7 @@ NEEDED = (WEIGHTS, RECIPE, VOCABULARY)
 KNOWN = (*NEEDED, PROVENANCE, RECORD)  # below artifacts/ of the model's folder; versions of before have no more than the needed
 
 
-class MissingModelError(LookupError):
+class MissingModelError(KinographError, LookupError):
     """No model under this URI, or none that can be read."""
 
 

@@ -17,12 +17,13 @@ from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from configs.errors import KinographError
 from configs.settings import Settings
 
 SECRETS = re.compile(r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|sig|credential)[\w.-]*)=[^&;\s'\"]*", re.IGNORECASE)
 
 
-class TrackingError(ValueError):
+class TrackingError(KinographError, ValueError):
     """MLflow cannot be used as it is set up: says which setting is at fault and what to do. Never holds a password."""
 
 

@@ -13,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from configs.errors import KinographError
 from configs.schema import ConfigError, Gate, Recipe
 from configs.settings import Settings
 from ops.tracking.artifacts import FILES, WEIGHTS_SHA256
@@ -38,7 +39,7 @@ from ops.tracking.model import LoggedModel
 WAY_ON = "`kinograph run --reset-champion` decides without it, or give gate.registered_model another name"
 
 
-class GateError(ValueError):
+class GateError(KinographError, ValueError):
     """The gate cannot decide, and nothing was changed: the message says why."""
 
 
@@ -72,7 +73,7 @@ class Registered:
 
     @property
     def uri(self) -> str:
-        """What `mlflow.pyfunc.load_model` and `ops.serving.predict` take."""
+        """What `mlflow.pyfunc.load_model` and `kinograph predict` take."""
         return f"models:/{self.name}/{self.version}"
 
 

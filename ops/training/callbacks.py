@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from configs.errors import KinographError
 
-class TrainingError(RuntimeError):
+
+class TrainingError(KinographError, RuntimeError):
     """A training that cannot go on: says why and what to do."""
 
 
@@ -54,13 +56,3 @@ class EpochLogger(Protocol):
 
     def system_metrics(self) -> AbstractContextManager[None]:
         """Sample the machine while the block runs."""
-
-
-class Display(Protocol):
-    """Shows a person how the training goes."""
-
-    def step(self, report: StepReport) -> None: ...
-
-    def epoch(self, report: EpochReport) -> None: ...
-
-    def note(self, text: str) -> None: ...

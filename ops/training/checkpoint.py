@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from configs.errors import KinographError
+
 FILE = "state.pt"
 FORMAT = 2
 # A damaged zip or pickle stream fails in any of these ways.
@@ -21,7 +23,7 @@ DAMAGE = (
 )  # fmt: skip
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(KinographError, RuntimeError):
     """A checkpoint that cannot be used: names the file and what to do."""
 
 

@@ -1,4 +1,4 @@
-"""How far a training is, in a small file of its run folder: workers and driver may be on different machines."""
+"""How far a training is: told by its first worker in a small file of the run folder, shown by the driver, perhaps on another machine."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
+from ops.compute.progress import Bar
 from ops.files.storage import read_bytes, remove, write_bytes
-from ops.training.callbacks import Display, EpochReport, StepReport
+from ops.training.callbacks import EpochReport, StepReport
 
 FILE = "progress.json"
 STEP_S = 2.0  # between two writes of the step
 LOOK_S = 0.5  # between two looks at the file
+DATA_BOUND = 0.2  # share of waiting from which the data, not the computing, is what to make faster
 
 
 class ProgressFile:
@@ -39,6 +41,43 @@ class ProgressFile:
         content = {"epochs": [asdict(report) for report in self._epochs], "step": asdict(step) if step else None}
         write_bytes(self._uri, json.dumps(content).encode())
         self._written = time.monotonic()
+
+
+def epoch_line(title: str, report: EpochReport) -> str:
+    """One line about a finished epoch."""
+    m = report.metrics
+    scores = "".join(f"  {name} {m[name]:.3f}" for name in ("top1", "mean_ap") if name in m)
+    speed = f"{m['samples_per_s']:.0f} clips/s  {m['data_wait_share']:.0%} waiting for data  {m['seconds']:.1f} s"
+    return f"{title}: epoch {report.epoch}/{report.epochs}  loss {m['loss']:.3f}  lr {m['lr']:.2g}{scores}  {speed}"
+
+
+def advice_line(title: str, report: EpochReport) -> str | None:
+    """What to do when the training waits for its data, None when it computes most of the time."""
+    share = report.metrics["data_wait_share"]
+    if share < DATA_BOUND:
+        return None
+    return f"{title}: waits for data {share:.0%} of the time: raise scale.loader_workers, or give the training more CPUs"
+
+
+class Display:
+    """A training on the standard output: a line an epoch, and over all optimizer steps a bar where that is a terminal."""
+
+    def __init__(self, title: str, bar: Bar) -> None:
+        self.title, self.bar = title, bar
+
+    def step(self, report: StepReport) -> None:
+        """Move the bar."""
+        done, state = (report.epoch - 1) * report.steps + report.step, f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}"
+        self.bar(done, report.epochs * report.steps, state)
+
+    def epoch(self, report: EpochReport) -> None:
+        """A finished epoch, and what would make the next faster."""
+        for line in filter(None, (epoch_line(self.title, report), advice_line(self.title, report))):
+            self.bar.say(line)
+
+    def note(self, text: str) -> None:
+        """Something else that is worth a line."""
+        self.bar.say(f"{self.title}: {text}")
 
 
 @contextmanager

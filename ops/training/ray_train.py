@@ -20,20 +20,21 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from safetensors.torch import save as to_safetensors
 
+from configs.errors import KinographError
 from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
 from models.errors import ModelConfigError
 from ops.compute.cluster import connect, interrupt_handler_kept
+from ops.compute.progress import progress_bar
 from ops.data.errors import DataError
 from ops.files.storage import exists, list_files, local_copy, read_bytes, remove, write_bytes
 from ops.store.layout import Layout
 from ops.store.threads import set_decode_threads
 from ops.training.callbacks import EpochLogger, EpochReport, Save, StepReport, TrainingError
 from ops.training.checkpoint import FILE, CheckpointError, State, load_state
-from ops.training.display import training_display
 from ops.training.loop import check_recipe, fit
-from ops.training.progress import ProgressFile, followed
+from ops.training.progress import Display, ProgressFile, followed
 from ops.training.run_folder import WEIGHTS, Prepared, RunPlan, TrainResult, finish, finished, prepare
 from ops.training.task import build
 
@@ -43,7 +44,7 @@ KEPT = 2  # checkpoints
 FINAL = (ConfigError, DataError, ModelConfigError, PublishedWeightsError, CheckpointError, TrainingError)
 
 
-class TrainingInputError(ValueError):
+class TrainingInputError(KinographError, ValueError):
     """A user's mistake that only a worker could see; the message is the worker's."""
 
 
@@ -80,7 +81,8 @@ def train(
         return done
     check_recipe(task, recipe.scale)
     start = resume_point(plan.run_dir, recipe.key())
-    with training_display(recipe.name) as display:
+    with progress_bar(recipe.name, "steps") as bar:
+        display = Display(recipe.name, bar)
         display.note(f"{'resuming' if start else 'training'} with {recipe.scale.num_workers} worker(s) in {plan.run_dir}")
         connect(settings, recipe.scale)
         with followed(plan.run_dir, display):

@@ -7,7 +7,9 @@ import pytest
 
 from assets.failures import MAX_RETRIES, reported
 from configs.schema import ConfigError
+from models.errors import ModelConfigError
 from ops.files.storage import StorageError
+from ops.training.checkpoint import CheckpointError
 
 
 class Context:
@@ -39,7 +41,8 @@ def test_a_failing_store_is_tried_again_after_longer_and_longer_waits() -> None:
     [
         (StorageError("s3://bucket", "access refused"), "s3://bucket: access refused"),
         (ConfigError("a.yaml", "lr", -1, "more than 0"), "ConfigError: a.yaml: field 'lr': found -1; allowed: more than 0"),
-        (RuntimeError("checkpoint damaged; delete it"), "RuntimeError: checkpoint damaged; delete it"),
+        (CheckpointError("checkpoint damaged; delete it"), "CheckpointError: checkpoint damaged; delete it"),
+        (ModelConfigError("m", "depth", 3, "18"), "ModelConfigError: m: field 'depth': found 3; allowed: 18"),
         (OSError(28, "No space left on device", "/disk/a"), "OSError: [Errno 28] No space left on device: '/disk/a'"),
     ],
 )
@@ -49,5 +52,6 @@ def test_a_mistake_is_told_at_once_and_keeps_its_cause(error: Exception, says: s
     assert not failure.allow_retries and failure.__cause__ is error
 
 
-def test_a_bug_stays_a_bug() -> None:
-    assert isinstance(raised(KeyError("name")), KeyError)
+@pytest.mark.parametrize("bug", [KeyError("name"), ValueError("not enough values to unpack"), RuntimeError("shapes differ"), TypeError()])
+def test_a_bug_stays_a_bug(bug: Exception) -> None:
+    assert raised(bug) is bug

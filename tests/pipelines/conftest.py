@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 import small_world
+from command import KINOGRAPH
 from configs.loading import _recipe_sources
 from s3_fixtures import s3, s3_server  # noqa: F401 - fixtures
 
@@ -93,7 +93,7 @@ class Home:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """The command in a process group of its own."""
-        command = [sys.executable, "-m", "pipelines.main", *arguments]
+        command = [KINOGRAPH, *arguments]
         return subprocess.Popen(
             command, env=self.process_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.root
         )

@@ -10,8 +10,8 @@ from ops.media.ingest import ingest
 from ops.store.buckets import bucket_of
 from pipelines.automation import new_videos, nightly
 from pipelines.definitions import defs
+from pipelines.graph import RESOURCES
 from pipelines.jobs import DEMO_RECIPES
-from pipelines.resources import resources
 
 NAME = "kinetics400"
 
@@ -49,7 +49,7 @@ def test_the_sensor_reads_the_settings_of_the_moment(home, small) -> None:
     repository = defs.get_repository_def()
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance=instance, resources=resources(), repository_def=repository) as context,
+        dg.build_sensor_context(instance=instance, resources=RESOURCES, repository_def=repository) as context,
     ):
         data = new_videos.evaluate_tick(context)
     assert len(data.run_requests) == len(tick(home.settings)) > 0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from command import KINOGRAPH
 from ops.doctor.checks import GROUPS
 from pipelines.main import main
 
@@ -57,7 +57,7 @@ def test_an_unknown_group_or_recipe_is_named(bare, capsys) -> None:
 
 @pytest.mark.slow
 def test_all_of_it_from_an_empty_home(bare) -> None:
-    command = [sys.executable, "-P", "-m", "pipelines.main", "doctor", "--json"]
+    command = [KINOGRAPH, "doctor", "--json"]
     done = subprocess.run(command, cwd=bare, env={**os.environ}, capture_output=True, text=True, timeout=600, check=False)
     found = json.loads(done.stdout)
     assert done.returncode == 0 and found["good"], done.stdout

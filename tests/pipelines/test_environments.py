@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 import small_world
+from command import KINOGRAPH
 
 pytestmark = pytest.mark.slow  # a Ray starts in each
 REPO = Path(__file__).resolve().parents[2]
@@ -138,7 +139,7 @@ def test_the_whole_command_there(shadowed: Path, roomy: Path, recipe_file, new_h
     recipe_file(made.configs, "small_tsn", dataset="kinetics400", num_classes=2, gate={"registered_model": "s"}, training={"epochs": 1})
     assert world.root.is_dir()
     env = {**made.environment, "PATH": os.environ["PATH"], "TMPDIR": str(roomy), "PYTHONWARNINGS": "ignore", "COLUMNS": "140"}
-    command = [sys.executable, "-P", "-m", "pipelines.main", "run", "--dataset", "kinetics400", "--recipe", "small_tsn"]
+    command = [KINOGRAPH, "run", "--dataset", "kinetics400", "--recipe", "small_tsn"]
     done = subprocess.run(command, cwd=shadowed, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0 and "Done in" in done.stdout, done.stdout[-1500:] + done.stderr[-3000:]
     assert (made.root / "mlflow.db").stat().st_mode & 0o777 == 0o600
@@ -149,7 +150,7 @@ def test_the_tracking_page_opens_there(shadowed: Path, tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {"KINOGRAPH_HOME": str(tmp_path / "home"), "PATH": os.environ["PATH"]}
-    command = [sys.executable, "-P", "-m", "pipelines.main", "mlflow-ui", "--port", str(port)]
+    command = [KINOGRAPH, "mlflow-ui", "--port", str(port)]
     with open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(command, cwd=shadowed, env=env, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -120,6 +120,16 @@ def test_bad_annotation_rows_are_kept_as_problems_and_a_bad_file_stops_the_run(h
     assert f"{small.root}/clips.csv" in refused(*small_run())
 
 
+def test_a_bug_in_an_asset_shows_its_stack(home, small, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("nobody reckoned with it")
+
+    monkeypatch.setattr("ops.media.ingest.ingest", broken)
+    assert main([*small_run()]) == 1
+    err = capfd.readouterr().err
+    assert err.startswith("kinograph: KeyError: 'nobody reckoned with it'") and "Stack Trace" in err and "in broken" in err
+
+
 def test_a_store_that_refuses(home, small, refused, s3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINOGRAPH_STORAGE", f"{s3.bucket}/prefix")
     s3.refuse = True

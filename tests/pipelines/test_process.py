@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from command import KINOGRAPH
 from pipelines.main import main
 from pipelines.process import STOPPED
 
 GO_ON = f"kinograph: {STOPPED}"
 # `kind` is what was under way makes of the interrupt: Dagster and Ray turn it into errors of their own.
 WAITS = """
-import argparse, signal, sys, time
+import signal, sys, time
 from pipelines.process import guarded
-def command(arguments, settings):
+def command():
     print("up", flush=True)
     kind = sys.argv[1]
     if kind == "other handler":
@@ -29,21 +30,21 @@ def command(arguments, settings):
         time.sleep(30)
     except BaseException as error:
         if kind == "error":
-            raise ValueError("the training was stopped") from error
+            raise RuntimeError("the training was stopped") from error
         if kind == "status" or kind == "other handler":
             return 1
         raise
     return 0
-sys.exit(guarded(command, argparse.Namespace(reads=True)))
+sys.exit(guarded(command, reads=True))
 """
 WRITES = """
-import argparse, os, sys
+import os, sys
 from pipelines.process import guarded
-def command(arguments, settings):
+def command():
     for _ in range(20000):
         print("a line")
     return 0
-sys.exit(guarded(command, argparse.Namespace(reads=True)))
+sys.exit(guarded(command, reads=True))
 """
 
 
@@ -106,7 +107,7 @@ def test_letters_that_the_terminal_does_not_know_are_no_error(tmp_path: Path) ->
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "KINOGRAPH_CONFIGS": str(tmp_path)}
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "mine.yaml").write_text("title: Fußgänger 人\nlicence: mine\nroot: /x\n", encoding="utf-8")
-    done = subprocess.run([sys.executable, "-m", "pipelines.main", "recipes"], env=env, capture_output=True, cwd=tmp_path, timeout=60)
+    done = subprocess.run([KINOGRAPH, "recipes"], env=env, capture_output=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 0 and b"Fu?g?nger" in done.stdout, done.stderr
 
 

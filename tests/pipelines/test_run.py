@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import resource
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import configs
+from command import KINOGRAPH
 from ops.files.storage import exists, list_files, read_bytes
 from ops.store.reader import read_manifest
 from ops.tracking.connect import client
@@ -160,7 +160,7 @@ def test_the_line_runs_on_s3_and_keeps_nothing_here(s3, own_configs: Path, new_h
     assert [name for name in weights(home)] and exists(f"{home.storage}/mlflow")
     assert "Nothing to do" in good(home.run(*RUN, *size))
     video = next(info.uri for info in list_files(f"{home.storage}/datasets/figures/videos/trimmed"))
-    command = [sys.executable, "-m", "ops.serving.predict", video, "--model", f"models:/{MODEL}@champion", "--top", "2"]
+    command = [KINOGRAPH, "predict", video, "--model", f"models:/{MODEL}@champion", "--top", "2"]
     told = subprocess.run(command, env=home.process_environment, cwd=home.root, capture_output=True, text=True, timeout=300)
     assert told.returncode == 0, told.stderr
     assert told.stdout.splitlines()[0] == video and len(told.stdout.splitlines()) == 3

@@ -13,12 +13,13 @@ import math
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from configs.errors import KinographError
 from ops.tasks.detection.matching import Boxes, boxes_of
 
 Frame = tuple[str, int]  # video and timestamp in ms
 
 
-class AvaFileError(ValueError):
+class AvaFileError(KinographError, ValueError):
     """A row that is not of the form: names the file, the line, what was found and what is expected."""
 
     def __init__(self, file: str, line: int, found: object, expected: str) -> None:

@@ -5,7 +5,6 @@ python smallest_line.py VIDEO [--mlflow]: prints one line of JSON, or the comman
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -42,7 +41,7 @@ def train() -> list[str]:
     return [str(batches), configs.__file__ or "", models.__file__ or "", ops.__file__ or ""]
 
 
-def line(arguments: object, settings: object) -> int:
+def line() -> int:
     """The command."""
     import matplotlib.pyplot
     import ray
@@ -72,4 +71,4 @@ def line(arguments: object, settings: object) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(line, argparse.Namespace(reads=False)))
+    sys.exit(guarded(line))

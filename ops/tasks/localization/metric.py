@@ -16,11 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from configs.errors import KinographError
+
 SAME_S = 1e-3  # closer ends are one
 PAIRS_AT_ONCE = 2**21
 
 
-class MetricError(ValueError):
+class MetricError(KinographError, ValueError):
     """Predictions or segments that cannot be scored: names the video, what was found and what is allowed."""
 
 

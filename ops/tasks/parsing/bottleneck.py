@@ -1,6 +1,6 @@
 """Where a parser loses: Acc^p with the truth put in place of one stage after another, as table 1 of the APCT report has it.
 
-    python -m ops.tasks.parsing.bottleneck TRUTH_FOLDER PREDICTION_FOLDER
+`kinograph bottleneck TRUTH_FOLDER PREDICTION_FOLDER` prints it.
 
 The folders hold the challenge's files: gt_part_result.json and gt_vid_result.json, pred_part_result.json and pred_vid_result.json;
 an evaluation of ours writes all four into its own folder.
@@ -15,17 +15,15 @@ an evaluation of ours writes all four into its own folder.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ops.annotations.vocabulary import AnnotationError
+from ops.files.storage import read_bytes, read_json
 from ops.tasks.parsing.human_matching import match
-from ops.tasks.parsing.metric import HUMAN_IOU, MAX_HUMANS, ParsingScoreError, Videos, parsing_scores
+from ops.tasks.parsing.metric import HUMAN_IOU, MAX_HUMANS, Videos, parsing_scores
+from ops.tasks.parsing.predictions_file import ACTIONS_FILE, PARTS_FILE, TRUE_ACTIONS_FILE, TRUE_PARTS_FILE, read_actions, read_parts
 
 STAGES = ("persons", "part boxes", "states", "action")
 
@@ -132,38 +130,18 @@ def lines(rows: Sequence[tuple[Given, float]]) -> list[str]:
     return [head, *("".join(f"{'true' if mark else '-':>12}" for mark in given) + f"{score:>10.2%}" for given, score in rows)]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns the exit code: 0, or 2 for files that are missing or wrong."""
-    from ops.files.storage import StorageError, read_bytes
-    from ops.tasks.parsing.predictions_file import (
-        ACTIONS_FILE,
-        PARTS_FILE,
-        TRUE_ACTIONS_FILE,
-        TRUE_PARTS_FILE,
-        read_actions,
-        read_parts,
+def bottleneck_of(truth: str, predictions: str) -> list[tuple[Given, float]]:
+    """The table for the files of two folders or URIs.
+
+    Raises AnnotationError, ParsingScoreError and StorageError for files that are damaged or cannot be read, FileNotFoundError.
+    """
+
+    def read(reader: Any, uri: str) -> Any:
+        return reader(read_bytes(uri), uri)
+
+    return bottleneck(
+        read_json(f"{truth}/{TRUE_PARTS_FILE}"),
+        read(read_actions, f"{truth}/{TRUE_ACTIONS_FILE}"),
+        read(read_parts, f"{predictions}/{PARTS_FILE}"),
+        read(read_actions, f"{predictions}/{ACTIONS_FILE}"),
     )
-
-    parser = argparse.ArgumentParser(prog="python -m ops.tasks.parsing.bottleneck", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("truth", help=f"folder or URI with {TRUE_PARTS_FILE} and {TRUE_ACTIONS_FILE}")
-    parser.add_argument("predictions", help=f"folder or URI with {PARTS_FILE} and {ACTIONS_FILE}")
-    asked = parser.parse_args(arguments)
-    try:
-        where = {name: f"{asked.truth}/{name}" for name in (TRUE_PARTS_FILE, TRUE_ACTIONS_FILE)}
-        where |= {name: f"{asked.predictions}/{name}" for name in (PARTS_FILE, ACTIONS_FILE)}
-        truth = json.loads(read_bytes(where[TRUE_PARTS_FILE]))
-        actions = read_actions(read_bytes(where[TRUE_ACTIONS_FILE]), where[TRUE_ACTIONS_FILE])
-        found = read_parts(read_bytes(where[PARTS_FILE]), where[PARTS_FILE])
-        found_actions = read_actions(read_bytes(where[ACTIONS_FILE]), where[ACTIONS_FILE])
-        print("\n".join(lines(bottleneck(truth, actions, found, found_actions))))
-    except FileNotFoundError as error:
-        print(f"{error.filename or error}: no such file", file=sys.stderr)
-        return 2
-    except (AnnotationError, ParsingScoreError, StorageError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

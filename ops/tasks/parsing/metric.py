@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.errors import KinographError
 from ops.tasks.parsing.human_matching import match
 
 HUMAN_IOU, PART_IOU = 0.5, 0.3
@@ -30,7 +31,7 @@ STEPS = 10_000
 Videos = Mapping[str, Mapping[str, Mapping[str, Any]]]  # video -> frame -> {"humans": [...]}
 
 
-class ParsingScoreError(ValueError):
+class ParsingScoreError(KinographError, ValueError):
     """Truth or predictions that cannot be scored: names the place, what was found there and what is allowed."""
 
     def __init__(self, where: str, found: object, allowed: str) -> None:

@@ -1,17 +1,12 @@
 """Several recognition models, trained apart, scored as one: the mean of their scores, clip by clip.
 
-    python -m ops.tasks.recognition.fusion pan_en_r50_sthv1
-    python -m ops.tasks.recognition.fusion pan_en_r50_sthv1 --weights pan_lite_r50_sthv1=lite.pth.tar --weights ... --coefficients 1 1 1
-
 A recipe names its members in `fusion`. Each sees its own frames, in the views of the fusion's recipe, one member after another. With
 `views.average: score` the scores are logits and no softmax comes between (PAN Full and En).
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +20,7 @@ from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from models.checkpoints import read_checkpoint
 from models.weights import load_published
 from ops.evaluation.cache import Evaluation, EvaluationCache
-from ops.files.storage import StorageError, local_copy, sha256_of
+from ops.files.storage import local_copy, sha256_of
 from ops.store.layout import Layout
 from ops.tasks.recognition.report import Report, clips_at_once
 from ops.tasks.recognition.task import Recognition
@@ -64,14 +59,14 @@ def fuse(
     coefficients: Sequence[float] | None = None,
     dataset: Dataset | None = None,
     split: str = "val",
-    device: str = "cpu",
+    device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score the mean of several models on a split; kept in a folder of the fusion's own, as `evaluate` keeps it.
 
     `parts` are recipes with the URI of their weights, in this project's names or the original authors'. Equal `coefficients` by
-    default. One member is in memory at a time. Raises ConfigError for what does not belong together, DataError without clips,
-    PublishedWeightsError, StorageError.
+    default, and a GPU where there is one. One member is in memory at a time. Raises ConfigError for what does not belong together,
+    DataError without clips, PublishedWeightsError, StorageError.
     """
     weigh = _coefficients(recipe, len(parts), coefficients)
     dataset = dataset or configs.dataset(recipe.dataset)
@@ -80,10 +75,11 @@ def fuse(
     cache = EvaluationCache(layout.run(recipe.name, identity), identity, report.eval_set, info(recipe.task).sample_unit)
     if (found := cache.load()) is not None:
         return found
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     scored: list[Rows] = []
     for member, uri in parts:
         task = Recognition(member.model_copy(update={"views": recipe.views}), layout, dataset)
-        scored.append(_scored(task, uri, split, device, progress))
+        scored.append(_scored(task, uri, split, place, progress))
     return cache.save(report.results(mean_rows(scored, weigh)))
 
 
@@ -155,30 +151,16 @@ def _identity(recipe: RecognitionRecipe, parts: Sequence[tuple[RecognitionRecipe
     return content_hash([recipe.key(), digests, list(weigh), split])
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line. Returns the exit code: 0, or 2 for a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m ops.tasks.recognition.fusion", description="Score several models as one.")
-    parser.add_argument("recipe", help="a recipe with `fusion`")
-    parser.add_argument("--weights", action="append", default=[], metavar="MEMBER=URI", help="instead of the member's own training")
-    parser.add_argument("--coefficients", type=float, nargs="+", help="one for each member (all 1)")
-    parser.add_argument("--split", default="val")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    asked = parser.parse_args(arguments)
-    layout = Layout(configs.settings().storage)
-    try:
-        recipe = configs.load(asked.recipe)
-        if not isinstance(recipe, RecognitionRecipe):
-            raise ConfigError("python -m ops.tasks.recognition.fusion", "recipe", asked.recipe, "a recipe of recognition")
-        parts = _parts(members(recipe), _given(asked.weights, recipe.fusion), layout)
-        done = fuse(recipe, parts, layout, coefficients=asked.coefficients, split=asked.split, device=asked.device)
-    except (ValueError, StorageError, FileNotFoundError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{recipe.name}: {' + '.join(recipe.fusion)} on {done.num_samples} clips")
-    for name in ("top1", "top5", "mean_class_accuracy"):
-        print(f"  {name:20s} {100 * done.metrics[name]:6.2f}")
-    print(f"  {done.predictions_uri}")
-    return 0
+def chosen(name: str, weights: Sequence[str], layout: Layout) -> tuple[RecognitionRecipe, list[tuple[RecognitionRecipe, str]]]:
+    """A recipe with `fusion`, and its members with the URIs of their weights: MEMBER=URI where given, else their own trainings'.
+
+    Raises ConfigError.
+    """
+    recipe = configs.load(name)
+    if not isinstance(recipe, RecognitionRecipe):
+        raise ConfigError("fusion", "recipe", name, "a recipe of recognition")
+    recipes, given = members(recipe), _given(weights, recipe.fusion)
+    return recipe, [(member, given.get(member.name) or trained_weights(member, layout)) for member in recipes]
 
 
 def _given(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -189,11 +171,3 @@ def _given(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
             raise ConfigError("fusion", "--weights", pair, f"MEMBER=URI with a member out of {', '.join(names)}")
         given[name] = uri
     return given
-
-
-def _parts(recipes: Sequence[RecognitionRecipe], given: Mapping[str, str], layout: Layout) -> list[tuple[RecognitionRecipe, str]]:
-    return [(member, given.get(member.name) or trained_weights(member, layout)) for member in recipes]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
 import configs
+from command import KINOGRAPH
 from configs.schema import ConfigError, Recipe
 from ops.benchmarks.cost import Cost, View, catalogued, cost_of, view_of
 from ops.benchmarks.page import COLUMNS, REPO, lines_of, page
@@ -47,7 +47,7 @@ def test_counted(name: str, gmacs: float, params: int) -> None:
 
 
 def test_command_prints_counted_beside_published() -> None:
-    command = [sys.executable, "-m", "ops.benchmarks", "rows", "--family", "c3d"]
+    command = [KINOGRAPH, "benchmark", "rows", "--family", "c3d"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.search(r"c3d_16x1_ucf101_45e +16 x 112² +38\.55 +38\.50 +78\.41 +78\.40", done.stdout)
     wrong = subprocess.run([*command, "--family", "c4d"], capture_output=True, text=True, timeout=120, check=False)
@@ -68,7 +68,7 @@ def written_costs() -> Callable[[Recipe], Cost]:
 
 
 def test_page_is_up_to_date() -> None:
-    assert page(catalogued(), written_costs()) == PAGE.read_text(encoding="utf-8"), "python -m ops.benchmarks rows --markdown docs/zoo.md"
+    assert page(catalogued(), written_costs()) == PAGE.read_text(encoding="utf-8"), "kinograph benchmark rows --markdown docs/zoo.md"
 
 
 def test_links_lead_to_the_recipes() -> None:

@@ -45,7 +45,7 @@ import odd_worker
 pool.start_worker, pool.PRELOAD = odd_worker.start, odd_worker.PRELOAD
 try:
     list(pool.run_jobs(print, [pool.Job(1, "", 9.0)], 1))
-except RuntimeError as error:
+except pool.PoolError as error:
     print(error)
 """
 

@@ -23,7 +23,7 @@ from configs import Settings, load
 from configs.schema import ConfigError, Frames, Provenance, RecognitionRecipe
 from ops.media.sampled import sampled_frames
 from ops.serving import predict as module
-from ops.serving.predict import PredictionError, main, on_video, predict
+from ops.serving.predict import PredictionError, on_video, predict
 from ops.tasks.recognition.predictor import Recognizer
 from ops.tracking.connect import TrackingError
 from ops.tracking.mlflow_run import open_run
@@ -85,7 +85,7 @@ def test_a_recipe_on_a_clock_takes_the_frames_shown_at_its_ticks(video: Path, re
 
 
 def test_run_folder_registry_and_command_line_agree(
-    video: Path, recipe: RecognitionRecipe, settings: Settings, run_folder: str, monkeypatch: pytest.MonkeyPatch, capsys
+    video: Path, recipe: RecognitionRecipe, settings: Settings, run_folder: str, command, capsys
 ) -> None:
     found = predict(str(video), run_folder, settings=settings)
     assert found[0][1] >= found[1][1] >= found[2][1] > 0
@@ -98,15 +98,14 @@ def test_run_folder_registry_and_command_line_agree(
     for uri in (logged.uri, version.uri, "models:/figures-recognition@challenger"):
         assert predict(str(video), uri, settings=settings) == found
 
-    monkeypatch.setattr(module.configs, "settings", lambda: settings)
-    assert main([str(video), "--model", "models:/figures-recognition@challenger", "--top", "1"]) == 0
+    assert command("predict", str(video), "--model", "models:/figures-recognition@challenger", "--top", "1") == 0
     printed = capsys.readouterr().out
     assert str(video) in printed and found[0][0] in printed and found[1][0] not in printed
-    assert main([str(video)]) == 2
+    assert command("predict", str(video)) == 1
     assert "models:/figures-recognition@champion: not in the registry" in capsys.readouterr().err
 
 
-def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_path: Path, command, capsys) -> None:
     recognizer = module.load(run_folder, settings)
     (tmp_path / "notes.mp4").write_text("not a video")
     with pytest.raises(PredictionError, match="notes.mp4: .*not a video"):
@@ -115,26 +114,26 @@ def test_what_cannot_be_used_is_named(settings: Settings, run_folder: str, tmp_p
         on_video(recognizer, str(tmp_path / "none.mp4"))
     with pytest.raises(PredictionError, match="not the folder of a finished training run"):
         predict("any.mp4", str(tmp_path), settings=settings)
-    monkeypatch.setattr(module.configs, "settings", lambda: settings)
-    assert main([str(tmp_path / "none.mp4"), "--model", run_folder]) == 2
+    assert command("predict", str(tmp_path / "none.mp4"), "--model", run_folder) == 1
     assert "none.mp4: no such file" in capsys.readouterr().err
 
 
-def test_a_folder_among_the_files_and_a_name_with_a_dash(video: Path, run_folder: str, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_folder_among_the_files_and_a_name_with_a_dash(
+    video: Path, run_folder: str, tmp_path: Path, command, monkeypatch, capsys
+) -> None:
     (tmp_path / "-dash.mp4").write_bytes(video.read_bytes())
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
-    assert main(["--model", run_folder, "--", "folder", "none.mp4", "-dash.mp4"]) == 2
+    assert command("predict", "--model", run_folder, "--", "folder", "none.mp4", "-dash.mp4") == 1
     said = capsys.readouterr()
     assert "folder: a folder; name the video files in it" in said.err and "none.mp4: no such file" in said.err
     assert said.out.startswith("-dash.mp4\n") and "action " in said.out
 
 
 @pytest.mark.parametrize("top", ["-1", "0", "x"])
-def test_a_number_of_lines_that_is_none(top: str, capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(["a.mp4", f"--top={top}"])
-    assert f"'{top}': a whole number from 1" in capsys.readouterr().err
+def test_a_number_of_lines_that_is_none(top: str, command, capsys) -> None:
+    assert command("predict", "a.mp4", f"--top={top}") == 2
+    assert "Invalid value for '--top'" in capsys.readouterr().err
 
 
 def answers_of(home: Path) -> dict[str, tuple[int, int]]:

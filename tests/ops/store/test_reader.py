@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from configs.errors import KinographError
 from configs.schema import Frames
 from ops.store import threads
 from ops.store.frames import write_frames
@@ -122,7 +123,7 @@ def test_the_number_is_the_callers_the_environments_or_the_machines(monkeypatch:
     assert decode_threads() == min(threads.MOST, usable_cpus())
     for bad in ("0", "-1", "two"):
         monkeypatch.setenv(VARIABLE, bad)
-        with pytest.raises(ValueError, match=f"{VARIABLE}: found '{bad}'; allowed: a number of threads from 1 on"):
+        with pytest.raises(KinographError, match=f"{VARIABLE}: found '{bad}'; allowed: a number of threads from 1 on"):
             decode_threads()
     with pytest.raises(ValueError, match="found 0"):
         set_decode_threads(0)

@@ -9,8 +9,9 @@ from collections import Counter
 import av
 import pytest
 
+from configs.schema import ConfigError
 from ops.synthetic.actions import LABELS, PAIRS
-from ops.synthetic.dataset import FiguresError, FiguresSize, film_of, jobs, make_figures, world_of
+from ops.synthetic.dataset import FiguresSize, film_of, jobs, make_figures, world_of
 from ops.synthetic.films import SCENE_ACTIONS
 from ops.synthetic.skeleton import PARTS
 from ops.synthetic.states import STATES
@@ -171,12 +172,12 @@ def test_a_second_call_does_nothing_and_other_parameters_replace_all(tmp_path):
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "mine.mp4").write_bytes(b"mine")
-    with pytest.raises(FiguresError, match="root"):
+    with pytest.raises(ConfigError, match="root"):
         make_figures(tmp_path, FiguresSize(num_train=1, num_val=0, num_parts=0), workers=1)
     assert (tmp_path / "videos" / "mine.mp4").read_bytes() == b"mine"
 
 
 @pytest.mark.parametrize("field, value", [("num_train", -1), ("width", 97), ("difficulty", 2.0), ("num_damaged", 7), ("num_parts", 1000)])
 def test_a_wrong_size_is_named(field, value):
-    with pytest.raises(FiguresError, match=field):
+    with pytest.raises(ConfigError, match=field):
         FiguresSize(**{field: value})

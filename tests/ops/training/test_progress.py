@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ops.compute.progress import progress_bar
 from ops.training.callbacks import EpochReport, StepReport
-from ops.training.display import advice_line, epoch_line, training_display
-from ops.training.progress import FILE, ProgressFile, followed
+from ops.training.progress import FILE, Display, ProgressFile, advice_line, epoch_line, followed
 
 METRICS = {"loss": 1.25, "lr": 0.01, "samples_per_s": 100.0, "data_wait_share": 0.031, "seconds": 4.0, "top1": 0.625}
 
@@ -64,7 +64,8 @@ def test_steps_are_not_written_all_the_time(tmp_path: Path) -> None:
 
 
 def test_lines_say_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
-    with training_display("name") as display:
+    with progress_bar("name", "steps") as bar:
+        display = Display("name", bar)
         display.note("training with 2 worker(s)")
         display.step(StepReport(1, 2, 1, 5, 2.0))
         display.epoch(EpochReport(1, 2, METRICS))
@@ -74,8 +75,8 @@ def test_lines_say_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     slow = EpochReport(2, 2, {**METRICS, "data_wait_share": 0.43})
     assert advice_line("name", EpochReport(1, 2, METRICS)) is None
-    with training_display("name") as display:
-        display.epoch(slow)
+    with progress_bar("name", "steps") as bar:
+        Display("name", bar).epoch(slow)
     advice = "name: waits for data 43% of the time: raise scale.loader_workers, or give the training more CPUs"
     assert capsys.readouterr().out.splitlines()[1:] == [advice]
     assert "top1" not in epoch_line("name", EpochReport(1, 2, {key: value for key, value in METRICS.items() if key != "top1"}))

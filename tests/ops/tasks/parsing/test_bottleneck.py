@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops.tasks.parsing.bottleneck import TABLE, Given, bottleneck, main
+from ops.tasks.parsing.bottleneck import TABLE, Given, bottleneck
 from ops.tasks.parsing.metric import parsing_scores
 from ops.tasks.parsing.predictions_file import ACTIONS_FILE, PARTS_FILE, TRUE_ACTIONS_FILE, TRUE_PARTS_FILE
 
@@ -74,13 +74,13 @@ def test_a_person_that_nobody_saw_is_there_with_all_of_the_truth_alone() -> None
     assert dict(bottleneck(TRUTH, ACTIONS, missing, ACTIONS))[Given(True, True, True)] == pytest.approx(FULL)
 
 
-def test_the_command_prints_the_table_or_says_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_table_or_says_what_is_wrong(tmp_path: Path, command, capsys: pytest.CaptureFixture[str]) -> None:
     files = {TRUE_PARTS_FILE: TRUTH, TRUE_ACTIONS_FILE: ACTIONS, PARTS_FILE: FOUND, ACTIONS_FILE: SAID}
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
-    assert main([str(tmp_path), str(tmp_path)]) == 0
+    assert command("bottleneck", str(tmp_path), str(tmp_path)) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 12 and lines[1].split() == ["-", "-", "-", "-", "16.66%"] and lines[-1].split()[-1] == "99.99%"
-    assert main([str(tmp_path), str(tmp_path / "none")]) == 2 and "no such file" in capsys.readouterr().err
+    assert command("bottleneck", str(tmp_path), str(tmp_path / "none")) == 1 and "no such file" in capsys.readouterr().err
     (tmp_path / ACTIONS_FILE).write_text('{"right": 1}')
-    assert main([str(tmp_path), str(tmp_path)]) == 2 and "video 'right'" in capsys.readouterr().err
+    assert command("bottleneck", str(tmp_path), str(tmp_path)) == 1 and "video 'right'" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from configs.schema import ConfigError, RecognitionRecipe
 from models.weights import PublishedWeightsError, export_published
 from ops.store.layout import Layout
 from ops.tasks.recognition import fusion
-from ops.tasks.recognition.fusion import fuse, main, mean_rows, members, network
+from ops.tasks.recognition.fusion import fuse, mean_rows, members, network
 from ops.tasks.recognition.task import Recognition
 
 Parts = list[tuple[RecognitionRecipe, str]]
@@ -127,16 +127,16 @@ def test_what_cannot_be_fused_is_named(discs, parts: Parts) -> None:
         fuse(whole(discs), swapped, discs.layout, dataset=discs.dataset)
 
 
-def test_the_command(discs, plain, parts: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(discs, plain, parts: Parts, command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     known = {own.name: own for own, _ in parts} | {"pan_en": whole(discs)}
     monkeypatch.setattr(configs, "load", known.__getitem__)
     monkeypatch.setattr(configs, "dataset", lambda name: discs.dataset)
     monkeypatch.setenv("KINOGRAPH_STORAGE", str(discs.layout.root))
     weights = [f"--weights={own.name}={uri}" for own, uri in parts]
-    assert main(["pan_en", *weights, "--device", "cpu"]) == 0
+    assert command("fusion", "pan_en", *weights, "--device", "cpu") == 0
     assert "pan_lite + pan_rgb + pan_pa on 8 clips" in capsys.readouterr().out
-    assert main(["pan_en", *weights[1:], "--device", "cpu"]) == 2
+    assert command("fusion", "pan_en", *weights[1:], "--device", "cpu") == 1
     assert "a finished training of recipe 'pan_lite', or --weights pan_lite=<URI>" in capsys.readouterr().err
-    assert main(["pan_en", "--weights=pan_en=x"]) == 2
+    assert command("fusion", "pan_en", "--weights=pan_en=x") == 1
     assert "MEMBER=URI with a member out of pan_lite" in capsys.readouterr().err
     assert isinstance(discs.layout, Layout)
