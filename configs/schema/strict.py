@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
@@ -86,5 +87,16 @@ Place = Annotated[str, AfterValidator(_without_other_fields)]
 
 def content_hash(value: Any) -> str:
     """Sha256 (hex, 16 digits) of a JSON-able value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return content_hash_of_json([_json(value)])
+
+
+def content_hash_of_json(pieces: Iterable[str]) -> str:
+    """`content_hash` of the value whose JSON (keys sorted, without blanks) comes in pieces."""
+    found = hashlib.sha256()
+    for piece in pieces:
+        found.update(piece.encode())
+    return found.hexdigest()[:16]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

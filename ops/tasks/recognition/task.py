@@ -14,14 +14,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import models
-from configs.schema import ConfigError, Dataset, Provenance, Recipe, RecognitionRecipe, Views, content_hash
+from configs.schema import ConfigError, Dataset, Provenance, Recipe, RecognitionRecipe, Views
 from ops.annotations.read import labels
 from ops.data.buffers import stacked
 from ops.data.errors import DataError
 from ops.data.mixing import batch_generator, mix, soft_labels
 from ops.data.test_views import FrozenViews
 from ops.store.layout import Layout
-from ops.tasks.recognition.clips import Clip, ClipDataset, ClipTable, load_clips
+from ops.tasks.recognition.clips import ClipDataset, ClipList, ClipTable, load_clips, version_of
 from ops.tasks.recognition.images import ClipsAndImages, ImageFolder, check_images, read_folder
 from ops.tasks.recognition.metric import RecognitionMetric
 from ops.tasks.recognition.views import view_scores
@@ -54,10 +54,11 @@ class Recognition:
         if self.images is not None:
             check_images(self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None))
         for split in SPLITS:
-            for clip in self._clips(split):
-                if not 0 <= clip.label_id < self.recipe.num_classes:
-                    allowed = f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
-                    raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
+            clips = self._clips(split)
+            wrong = np.flatnonzero((clips.label_ids < 0) | (clips.label_ids >= self.recipe.num_classes))
+            if len(wrong):
+                clip, allowed = clips[int(wrong[0])], f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
+                raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
         self._check_classes()
         self.mirrored_ids()
 
@@ -81,8 +82,7 @@ class Recognition:
 
     def data_version(self) -> str:
         """Hash of every clip's split, id, content key, label and place in its video, and of the list of images where there is one."""
-        clips = [[split, c.clip_id, c.key, c.label, c.label_id, *c.place] for split in SPLITS for c in self._clips(split)]
-        return content_hash(clips if self.images is None else [clips, self.images.version])
+        return version_of(map(self._clips, SPLITS), None if self.images is None else self.images.version)
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable clips and the usable share, by split."""
@@ -224,9 +224,9 @@ class Recognition:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to take back."""
 
-    def _clips(self, split: str) -> list[Clip]:
-        clips = self.table.clips.get(split, [])
-        if not clips:
+    def _clips(self, split: str) -> ClipList:
+        clips = self.table.clips.get(split)
+        if clips is None:
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
             state = f"{found.annotated} annotated clips, none with stored frames" if found else f"no clip; its splits: {splits}"

@@ -45,7 +45,7 @@ def frames_of(label: str, seed: int) -> np.ndarray:
 
 
 @pytest.fixture
-def world(tmp_path: Path, layout: Layout) -> World:
+def discs(tmp_path: Path, layout: Layout) -> World:
     file = AnnotationFile(table="clips", format="kinetics_csv", path="annotations/clips.csv", labels="annotations/labels.txt")
     dataset = Dataset(
         name="discs", title="Discs", licence="none", root="{storage}/discs", annotations=(file,), frames=Frames(codec="lossless")

@@ -43,15 +43,15 @@ def test_class_accuracy_leaves_out_labels_without_clips() -> None:
     assert accuracy == {"sit_down": 0.5, "stand_up": 1.0} and clips == {"sit_down": 2, "stand_up": 1}
 
 
-def test_the_pairs_file_is_optional_and_checked(world) -> None:
-    uri = f"{world.layout.dataset_root(world.dataset)}/{PAIRS_FILE}"
-    assert read_pairs(world.layout, world.dataset, ["grow", "shrink"]) == [("grow", "shrink")]
+def test_the_pairs_file_is_optional_and_checked(discs) -> None:
+    uri = f"{discs.layout.dataset_root(discs.dataset)}/{PAIRS_FILE}"
+    assert read_pairs(discs.layout, discs.dataset, ["grow", "shrink"]) == [("grow", "shrink")]
     for wrong in ([["grow", "fly"]], [["grow"]], [["grow", "grow"]], {"grow": "shrink"}, ["ab"]):
         write_bytes(uri, json.dumps(wrong).encode())
         with pytest.raises(ConfigError, match="time_order_pairs.json"):
-            read_pairs(world.layout, world.dataset, ["grow", "shrink"])
+            read_pairs(discs.layout, discs.dataset, ["grow", "shrink"])
     write_bytes(uri, b"[")
     with pytest.raises(ConfigError, match="JSON"):
-        read_pairs(world.layout, world.dataset, ["grow", "shrink"])
+        read_pairs(discs.layout, discs.dataset, ["grow", "shrink"])
     remove(uri)
-    assert read_pairs(world.layout, world.dataset, ["grow", "shrink"]) == []
+    assert read_pairs(discs.layout, discs.dataset, ["grow", "shrink"]) == []
