@@ -38,7 +38,7 @@ from configs.schema.recipes import (
     Training,
 )
 from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
-from configs.schema.strict import ConfigError, Strict, content_hash, content_hash_of_json
+from configs.schema.strict import ConfigError, Strict, content_hash, content_hash_of_rows, plain_json
 
 __all__ = [
     "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",
@@ -46,7 +46,7 @@ __all__ = [
     "DetectionRecipe", "Extraction", "Extractor", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images",
     "LocalizationRecipe", "Mixing", "Optimizer", "ParsingRecipe", "Pinned", "ProblemKind", "Provenance", "Published", "RandAugment",
     "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict", "TableName", "TaskName", "Training",
-    "Transforms", "Views", "content_hash", "content_hash_of_json",
+    "Transforms", "Views", "content_hash", "content_hash_of_rows", "plain_json",
 ]  # fmt: skip
 
 RECIPES["detection"] = DetectionRecipe

@@ -87,16 +87,18 @@ Place = Annotated[str, AfterValidator(_without_other_fields)]
 
 def content_hash(value: Any) -> str:
     """Sha256 (hex, 16 digits) of a JSON-able value, independent of key order."""
-    return content_hash_of_json([_json(value)])
+    return hashlib.sha256(plain_json(value).encode()).hexdigest()[:16]
 
 
-def content_hash_of_json(pieces: Iterable[str]) -> str:
-    """`content_hash` of the value whose JSON (keys sorted, without blanks) comes in pieces."""
-    found = hashlib.sha256()
-    for piece in pieces:
-        found.update(piece.encode())
+def content_hash_of_rows(rows: Iterable[str], *more: Any) -> str:
+    """`content_hash([rows, *more])`, or of the rows alone, which come as JSON: one by one, or several with commas between them."""
+    found = hashlib.sha256(b"[[" if more else b"[")
+    for number, row in enumerate(rows):
+        found.update(f",{row}".encode() if number else row.encode())
+    found.update("".join(["]", *(f",{plain_json(value)}" for value in more), "]" if more else ""]).encode())
     return found.hexdigest()[:16]
 
 
-def _json(value: Any) -> str:
+def plain_json(value: Any) -> str:
+    """The JSON that is hashed: keys sorted, no blanks."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

@@ -87,11 +87,15 @@ def read_annotations(layout: Layout, dataset: Dataset, name: TableName | Literal
     return table
 
 
+def rows_of(ids: pa.ChunkedArray | pa.Array, table: pa.Table) -> np.ndarray:
+    """The row of `table` with each video id, int64 [len(ids)]; -1 where there is none."""
+    return pc.fill_null(pc.index_in(ids, value_set=table["video_id"]), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+
+
 def stored_rows(ids: pa.ChunkedArray, ledger: pa.Table) -> np.ndarray:
-    """The row of a ledger (`video_id`, `status`) with each video id, int64 [len(ids)]; -1 where nothing is stored."""
-    rows = pc.fill_null(pc.index_in(ids, value_set=ledger["video_id"]), -1).to_numpy().astype(np.int64)
-    # One more row that is refused stands at the end, where -1 looks.
-    refused = np.append(pc.not_equal(ledger["status"], "ok").to_numpy(), True)
+    """`rows_of` a ledger with a column `status`, -1 where nothing is stored, too."""
+    rows = rows_of(ids, ledger)
+    refused = np.append(pc.not_equal(ledger["status"], "ok").to_numpy(), True)  # one more at the end, where -1 looks
     return np.where(refused[rows], -1, rows)
 
 
@@ -100,11 +104,29 @@ def ranked(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     coded = column.unify_dictionaries().combine_chunks()  # each chunk that was read has a dictionary of its own
-    values = coded.dictionary.to_pylist()
+    # Rows that were filtered away leave their values behind in the dictionary: `used` are the others, `code` [rows] numbers these.
+    used, code = np.unique(coded.indices.to_numpy(), return_inverse=True)
+    values = coded.dictionary.take(pa.array(used)).to_pylist()
     order = sorted(range(len(values)), key=values.__getitem__)
     rank = np.empty(len(values), np.int64)
-    rank[order] = np.arange(len(values))  # the inverse of the order: where each value of the dictionary stands
-    return [values[place] for place in order], rank[coded.indices.to_numpy()]
+    rank[order] = np.arange(len(values))  # the inverse of the order: where each value stands in it
+    return [values[place] for place in order], rank[code]
+
+
+def joined(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Two columns of one type, one after the other."""
+    return pa.chunked_array([*one.chunks, *other.chunks], one.type)
+
+
+def floats(column: pa.ChunkedArray) -> np.ndarray:
+    """float64 [rows], NaN for null."""
+    return pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
+
+
+def label_ids_of(rows: pa.Table) -> dict[str, int]:
+    """The id of every label, in the order of their first rows; should rows disagree, the last one's."""
+    pairs = rows.select(["label", "label_id"]).group_by("label", use_threads=False).aggregate([("label_id", "last")])
+    return dict(zip(pairs["label"].to_pylist(), pairs["label_id_last"].to_pylist(), strict=True))
 
 
 def as_json(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

@@ -17,11 +17,11 @@ import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from configs.schema import Dataset, Sampling, Transforms, Views, content_hash_of_json
+from configs.schema import Dataset, Sampling, Transforms, Views, content_hash_of_rows
 from ops.data.coverage import Coverage
 from ops.data.errors import DataError, SampleError
 from ops.data.samplers import check_sampling, random_indices
-from ops.data.tables import Made, as_json, ranked, read_annotations, row_of, stored_rows
+from ops.data.tables import Made, as_json, label_ids_of, ranked, read_annotations, row_of, stored_rows
 from ops.data.test_views import FrozenViews
 from ops.data.timeline import timeline
 from ops.data.transforms import check, random_view
@@ -132,13 +132,7 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
         if len(chosen):
             columns = rows.take(pa.array(chosen)).unify_dictionaries().combine_chunks()
             clips[name] = ClipList(name, columns, stored[chosen].astype(np.int32), videos)
-    return ClipTable(clips, coverage, _label_ids(rows))
-
-
-def _label_ids(rows: pa.Table) -> dict[str, int]:
-    """The id of every label, in the order of their first rows; should rows disagree, the last one's."""
-    pairs = rows.select(["label", "label_id"]).group_by("label", use_threads=False).aggregate([("label_id", "last")])
-    return dict(zip(pairs["label"].to_pylist(), pairs["label_id_last"].to_pylist(), strict=True))
+    return ClipTable(clips, coverage, label_ids_of(rows))
 
 
 def _check_single(dataset: Dataset, rows: pa.Table, split: np.ndarray, order: np.ndarray) -> None:
@@ -158,14 +152,7 @@ def _check_single(dataset: Dataset, rows: pa.Table, split: np.ndarray, order: np
 
 def version_of(lists: Iterable[ClipList], images: str | None = None) -> str:
     """`content_hash` of what the lists' clips are described by, and of the version of the images where there are some."""
-
-    def pieces() -> Iterator[str]:
-        yield "[" if images is None else "[["
-        for number, block in enumerate(block for clips in lists for block in clips.described()):
-            yield f",{block}" if number else block
-        yield "]" if images is None else f"],{json.dumps(images)}]"
-
-    return content_hash_of_json(pieces())
+    return content_hash_of_rows((block for clips in lists for block in clips.described()), *([] if images is None else [images]))
 
 
 class ClipDataset(TorchDataset[dict[str, Any]]):
