@@ -17,7 +17,7 @@ from configs.schema.parsing import FrameChoice, Images
 from ops.data.errors import SampleError
 from ops.data.transforms import GRAY, resize
 from ops.store.reader import Readers
-from ops.tasks.parsing.parts import Humans, PartVideo
+from ops.tasks.parsing.parts import Humans, PartVideo, PartVideoList
 
 
 class Scene(NamedTuple):
@@ -37,16 +37,18 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, videos: Sequence[PartVideo], images: Images, choice: FrameChoice, mirrored: np.ndarray, *, training: bool, seed: int = 0
+        self, videos: PartVideoList, images: Images, choice: FrameChoice, mirrored: np.ndarray, *, training: bool, seed: int = 0
     ) -> None:
         """`mirrored` [K]: the part that stands in each one's place in a mirror image."""
-        self.videos = [video for video in videos if len(video.stored)]
+        self.videos = videos
         self.images, self.choice, self.mirrored, self.training, self.seed = images, choice, mirrored, training, seed
-        self.places = [
-            (number, place)
-            for number, video in enumerate(self.videos)
-            for place in (range(choice.per_video) if training else video.stored[video.frames[video.stored] % choice.every == 0].tolist())
-        ]
+        # `places` int64 [N, 2]: an item's video and, in training, which share of its frames it is drawn from, else the frame's place there.
+        if training:
+            seen = np.unique(videos.video[videos.seen])  # the videos with a stored frame
+            self.places = np.stack([np.repeat(seen, choice.per_video), np.tile(np.arange(choice.per_video), len(seen))], axis=1)
+        else:
+            chosen = np.flatnonzero(videos.seen & (videos.frames % choice.every == 0))
+            self.places = np.stack([videos.video[chosen], chosen - videos.first[videos.video[chosen]]], axis=1)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
         self._readers = Readers()
 
@@ -58,7 +60,7 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        number, place = self.places[index]
+        number, place = self.places[index].tolist()
         video, rng = self.videos[number], np.random.default_rng((self.seed, int(self._epoch[0]), index))
         if self.training:
             shares = np.array_split(video.stored, self.choice.per_video)

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import models
-from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash_of_rows, plain_json
 from configs.schema.parsing import ParsingRecipe
 from models.checkpoints import read_checkpoint
 from models.parsing import apct as family
@@ -25,7 +25,7 @@ from ops.store.layout import Layout
 from ops.tasks.parsing import part_frames
 from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
-from ops.tasks.parsing.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
+from ops.tasks.parsing.parts import PartTable, PartVideo, PartVideoList, load_parts, mirrored_parts, truth_of
 from ops.training.init_weights import _on_this_machine, load_initial
 from ops.training.task import Mode, Row, Vocabulary
 
@@ -77,12 +77,12 @@ class Parsing:
             allowed = f"{len(words.parts)}, the parts of {self.dataset.name}: {', '.join(words.parts)}"
             raise ConfigError(self.where, "model.num_parts", config.num_parts, allowed)
         for split in SPLITS:
-            for video in self.videos(split):
-                most = int(np.diff(video.starts).max(initial=0))
-                if most > config.queries:
-                    frame = int(video.frames[np.diff(video.starts).argmax()])
-                    found = f"{most} persons in frame {frame} of video '{video.video_id}'"
-                    raise DataError(f"{self.where}: {found}; allowed: at most {config.queries}, model.queries")
+            videos = self.videos(split)
+            crowded = videos.video[np.diff(videos.starts) > config.queries]
+            for video in (videos[index] for index in crowded[:1].tolist()):
+                most, frame = int(np.diff(video.starts).max()), int(video.frames[np.diff(video.starts).argmax()])
+                found = f"{most} persons in frame {frame} of video '{video.video_id}'"
+                raise DataError(f"{self.where}: {found}; allowed: at most {config.queries}, model.queries")
         for finding in self.table.findings[:TOLD]:
             log.warning("%s: %s", self.dataset.name, finding)
         if len(self.table.findings) > TOLD:
@@ -90,8 +90,8 @@ class Parsing:
 
     def data_version(self) -> str:
         """Hash of every video's split, id, content, action, and annotated frames with all boxes and states, and of the vocabulary."""
-        rows = [[split, own.video_id, own.key, own.action, _digest(own)] for split in SPLITS for own in self.videos(split)]
-        return content_hash([rows, self.table.words, self.table.pairs.tolist()])
+        rows = ([split, own.video_id, own.key, own.action, _digest(own)] for split in SPLITS for own in self.videos(split))
+        return content_hash_of_rows(map(plain_json, rows), self.table.words, self.table.pairs.tolist())
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable videos and the usable share, by split, and odd annotations by kind."""
@@ -193,10 +193,10 @@ class Parsing:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing to take back."""
 
-    def videos(self, split: str) -> list[PartVideo]:
+    def videos(self, split: str) -> PartVideoList:
         """The split's usable videos. Raises DataError where there is none, or none with a frame that can be seen."""
-        videos = [video for video in self.table.videos.get(split, []) if len(video.frames)]
-        if not any(len(video.stored) for video in videos):
+        videos = self.table.videos.get(split)
+        if videos is None or not videos.seen.any():
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
             state = f"{found.annotated} annotated videos, none with stored frames" if found else f"no annotated video; its splits: {splits}"
