@@ -78,6 +78,7 @@ class KeyFrameList(Made[KeyFrame]):
     def item(self, index: int) -> KeyFrame:
         """Key frame `index`."""
         low, high = int(self.starts[index]), int(self.starts[index + 1])
+        # `acts` is sorted by person: those of persons low to high are one run.
         first, last = np.searchsorted(self.acts[:, 0], [low, high])
         labels = np.zeros((high - low, self.num_classes), bool)
         labels[self.acts[first:last, 0] - low, self.acts[first:last, 1]] = True
@@ -191,6 +192,7 @@ class _Split:
 
     def _persons(self, columns: _Columns, rows: np.ndarray, video: np.ndarray) -> None:
         """Rows to persons: one for each box (and tube) of a key frame."""
+        # A key frame is a (video, time); its rows are persons and what each does.
         frames = np.stack([columns.video[rows], columns.time[rows]], axis=1)
         self.coverage.annotated = len(np.unique(frames, axis=0))
         gone = video < 0
@@ -209,14 +211,17 @@ class _Split:
         # A key frame whose boxes are all empty stays a key frame: nobody is known to be there.
         self._frames = np.unique(np.stack([video, time], axis=1), axis=0).reshape(-1, 2)
         rows, video, time, person, boxes = rows[whole], video[whole], time[whole], person[whole], boxes[whole]
+        # By video, time, tube and box (x1 first), then action: rows of one person follow each other, whatever order they came in.
         number = person if self.tubes else np.zeros_like(person)
         order = np.lexsort((columns.label[rows], *boxes.T[::-1], number, time, video))
         keys = np.stack([video, time, number], axis=1)[order]
         sides = boxes[order]
+        # A row begins a person where its key frame, tube or box differs from the row before.
         new = np.ones(len(order), bool)
         new[1:] = (keys[1:] != keys[:-1]).any(axis=1) | (sides[1:] != sides[:-1]).any(axis=1)
         self.boxes, self.person = sides[new], person[order][new]
         self.of = keys[new, :2]
+        # (person, class) of each row: persons counted from 0 in that order; rows without an action and repeats go.
         acts = np.stack([np.cumsum(new) - 1, columns.label[rows][order]], axis=1)
         self.acts = np.unique(acts[acts[:, 1] >= 0], axis=0).reshape(-1, 2)
         self.coverage.usable, self.coverage.persons = len(self._frames), len(self.boxes)
@@ -250,9 +255,12 @@ class _Split:
         frames = np.unique(np.concatenate([self._frames, self._empty()]), axis=0) if with_empty else self._frames
         if training and self.tubes and rules.every > 1:
             frames = frames[frames[:, 1] % rules.every == 0]
+        # Each person's key frame in this list, -1 where the list leaves it out.
         kept = _find(frames, self.of)
         rows = np.nonzero(kept >= 0)[0]
+        # Persons are sorted by key frame: those of frame i are starts[i]:starts[i + 1].
         starts = np.searchsorted(kept[rows], np.arange(len(frames) + 1))
+        # A person's number among the kept ones, -1 for the others; `acts` is renumbered by it.
         new = np.full(len(self.boxes) + 1, -1, np.int64)
         new[rows] = np.arange(len(rows))
         acts = np.stack([new[self.acts[:, 0]], self.acts[:, 1]], axis=1)
@@ -266,6 +274,7 @@ def _find(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Place of each of `rows` [N, 2] in the sorted `table` [M, 2], -1 for none."""
     if not len(table) or not len(rows):
         return np.full(len(rows), -1, np.int64)
+    # One number a pair, larger for a later pair: the second column stays below `span`.
     span = int(max(table[:, 1].max(), rows[:, 1].max())) + 1
     keys, wanted = table[:, 0] * span + table[:, 1], rows[:, 0] * span + rows[:, 1]
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

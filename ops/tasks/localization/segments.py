@@ -346,6 +346,7 @@ def resampled(features: np.ndarray, steps: int) -> np.ndarray:
 
 def _inside(segments: np.ndarray, labels: np.ndarray, end: float, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Segments of which at least this share lies before `end` (steps), cut there."""
+    # In steps of the grid: what lies before `end` must be the share of the whole segment.
     length = segments[:, 1] - segments[:, 0]
     kept = (segments[:, 0] < end) & (np.minimum(segments[:, 1], end) - segments[:, 0] >= share * length)
     return np.minimum(segments[kept], np.float32(end)), labels[kept]
@@ -367,11 +368,13 @@ def cut(
             length = int(rng.integers(max(low, 1), min(high, num_steps) + 1))
         if length == num_steps:
             return 0, num_steps, segments, labels
+    # Lengths [G] in steps; the window [first - offset, first + length + offset] is widened to what its steps see.
     span = segments[:, 1] - segments[:, 0]
     for _ in range(steps.tries):
         first = int(rng.integers(0, num_steps - length + 1))
         left = np.maximum(segments[:, 0], np.float32(first - offset))
         right = np.minimum(segments[:, 1], np.float32(first + length + offset))
+        # Share of each segment inside the window, bool [G]; a segment beyond it has right < left.
         held = np.maximum(right - left, 0) / span >= steps.keep_share
         if held.any():
             break

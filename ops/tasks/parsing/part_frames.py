@@ -63,6 +63,7 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
         number, place = self.places[index].tolist()
         video, rng = self.videos[number], np.random.default_rng((self.seed, int(self._epoch[0]), index))
         if self.training:
+            # The stored frames in `per_video` even shares, one drawn from each: every part of the video is seen in an epoch.
             shares = np.array_split(video.stored, self.choice.per_video)
             own = shares[place] if len(shares[place]) else video.stored  # fewer annotated frames than shares
             place = int(rng.choice(own))
@@ -137,6 +138,7 @@ def cut(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Scene
     width = int(rng.integers(min(full_width, sides[0]), min(full_width, sides[1]) + 1))
     height = int(rng.integers(min(full_height, sides[0]), min(full_height, sides[1]) + 1))
     top, left = int(rng.integers(full_height - height + 1)), int(rng.integers(full_width - width + 1))
+    # (x, y) for both corners: boxes move into the window's own pixels.
     away = np.array([left, top] * 2, np.float32)
     humans = scene.humans._replace(boxes=scene.humans.boxes - away, parts=scene.humans.parts - away)
     return Scene(scene.picture[top : top + height, left : left + width], humans)
@@ -151,6 +153,7 @@ def fractions(scene: Scene) -> dict[str, np.ndarray]:
     height, width = scene.picture.shape[:2]
     size = np.array([width, height] * 2, np.float32)
     boxes, parts = (np.clip(own.astype(np.float32) / size, 0, 1) for own in (scene.humans.boxes, scene.humans.parts))
+    # A side of at least one pixel in the picture: [G, K] of parts, [G] of persons.
     seen = scene.humans.seen & ((parts[..., 2:] - parts[..., :2]) * size[:2] >= 1).all(-1)
     kept = ((boxes[:, 2:] - boxes[:, :2]) * size[:2] >= 1).all(-1)
     first = [0] if len(boxes) == 1 else _firsts(np.concatenate([boxes, parts.reshape(len(parts), -1)], 1))
@@ -176,6 +179,7 @@ def normalised(picture: np.ndarray, images: Images, rng: np.random.Generator | N
     if rng is not None and (images.brightness or images.contrast or images.saturation):
         bright, contrast, colour = (1 + rng.uniform(-s, s) for s in (images.brightness, images.contrast, images.saturation))
         planes = np.clip(planes * np.float32(bright), 0, 255)
+        # [h, w] luma of the three planes; contrast turns around its mean, saturation around each pixel's own.
         grey = np.tensordot(GRAY, planes, 1)
         planes = np.clip((planes - grey.mean()) * np.float32(contrast) + grey.mean(), 0, 255)
         grey = np.tensordot(GRAY, planes, 1)

@@ -305,6 +305,7 @@ def _oddities(columns: _Columns, known: Words) -> list[Finding]:
     for row in np.nonzero(strange)[0].tolist():
         what = f"{known.parts[columns.part[row]]} has the state '{spoken[row].as_py()}', which the vocabulary lacks"
         found.append(columns.finding("unknown_state", row, what))
+    # Persons by frame and box: one whose frame and all four sides equal those before it stands there twice.
     rows = columns.human_rows
     frame_of = np.searchsorted(columns.frame_rows, rows, side="right")
     order = np.lexsort((*columns.person[rows].T, frame_of))
