@@ -5,7 +5,7 @@ import dagster as dg
 import configs
 from assets.annotations import annotations
 from assets.frames import frames
-from assets.partitions import buckets_by_dataset, dataset_partitions, recipe_partitions, video_partitions
+from assets.partitions import buckets_by_dataset, dataset_partitions, video_partitions
 from configs.schema import CheckName
 
 
@@ -45,34 +45,6 @@ second_decoder = _of_frames("second_decoder", "A second decoder finds the same f
 no_leak = _of_annotations("no_leak", "No content stands in two splits.")
 label_vocabulary = _of_annotations("label_vocabulary", "Every label can be learnt and none is unknown.")
 coverage = _of_annotations("coverage", "Enough of the annotated videos of every split can be used.")
-
-
-def _clear_of(task: str) -> dg.AssetChecksDefinition:
-    """The check `above_chance` of recognition, and `above_floor` of the tasks whose metric is near nothing by guessing."""
-    says = "The model beats guessing clearly." if task == "recognition" else "The model is above the floor of its gate."
-
-    @dg.asset_check(
-        asset=dg.AssetKey([task, "evaluation"]),
-        name="above_chance" if task == "recognition" else "above_floor",
-        partitions_def=recipe_partitions[task],
-        description=says,
-    )
-    def clear(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
-        """Fails when the gate's metric says that the model has learnt nothing worth promoting."""
-        from ops.flow import data_checks as checks
-        from ops.flow.recipe import evaluate_recipe
-        from ops.store.layout import Layout
-
-        recipe = configs.load(context.partition_key)
-        gate, metrics = recipe.gate, evaluate_recipe(recipe, Layout(settings.storage), settings).metrics
-        if task == "recognition":
-            return _result([checks.above_chance(gate.metric, metrics[gate.metric], recipe.num_classes)])
-        return _result([checks.above_floor(gate.metric, metrics[gate.metric], gate.floor)])
-
-    return clear
-
-
-clear_of_guessing = [_clear_of(task) for task in configs.TASKS]
 
 
 def _result(answers: list, allowed: bool = False) -> dg.AssetCheckResult:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 import configs
-from configs.schema import BUCKETS, LocalizationRecipe, ParsingRecipe
+from configs.schema import BUCKETS
 
 dataset_partitions = dg.StaticPartitionsDefinition(configs.datasets())
 bucket_partitions = dg.StaticPartitionsDefinition([f"{bucket:04d}" for bucket in range(BUCKETS)])
@@ -35,10 +35,10 @@ def recipes_by_dataset(task: str) -> dict[str, set[str]]:
     return {dataset: {recipe.name for recipe in recipes if recipe.dataset == dataset} for dataset in configs.datasets()}
 
 
-def recipes_by_features() -> dict[str, set[str]]:
-    """The localization recipes that train on each features."""
-    recipes = [recipe for name in configs.names("localization") if isinstance(recipe := configs.load(name), LocalizationRecipe)]
-    return {features: {recipe.name for recipe in recipes if recipe.features == features} for features in configs.features_names()}
+def recipes_by_features(task: str) -> dict[str, set[str]]:
+    """The task's recipes that train on each features."""
+    named = {name: getattr(configs.load(name), "features", None) for name in configs.names(task)}
+    return {features: {name for name, own in named.items() if own == features} for features in configs.features_names()}
 
 
 def features_by_dataset() -> dict[str, set[str]]:
@@ -60,7 +60,6 @@ def features_by_recipe() -> dict[str, set[str]]:
     return users_of_models({one.name: {extraction.model for extraction in one.extract} for one in found})
 
 
-def parsing_by_recipe() -> dict[str, set[str]]:
-    """The parsing recipes whose videos' actions each recognition recipe's registered model tells."""
-    found = [recipe for name in configs.names("parsing") if isinstance(recipe := configs.load(name), ParsingRecipe)]
-    return users_of_models({one.name: {one.action_model or ""} for one in found})
+def recipes_by_model(task: str, field: str) -> dict[str, set[str]]:
+    """The task's recipes whose field names the registered model of each recognition recipe."""
+    return users_of_models({name: {getattr(configs.load(name), field) or ""} for name in configs.names(task)})

@@ -19,9 +19,11 @@ READY = "Settings, data, other models, places and room are such that the recipe'
 
 def _data(task: str) -> list[dg.AssetDep]:
     """What a task's trainings read: annotations, and frames or features."""
+    from ops.training.task import info
+
     read = dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(recipes_by_dataset(task)))
-    if task == "localization":
-        return [dg.AssetDep(features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features())), read]
+    if info(task).reads == "features":
+        return [dg.AssetDep(features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features(task))), read]
     return [dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()), read]
 
 

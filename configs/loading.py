@@ -99,7 +99,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _validate(kind: type[T], value: Any, where: str) -> T:
+def validated(kind: type[T], value: Any, where: str) -> T:
+    """The value as this kind of object. Raises ConfigError with `where`, the field, what was found and what is allowed."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -164,15 +165,34 @@ def load(name: str) -> Recipe:
     sources = _recipe_sources(tuple(_folders()))
     if name not in sources:
         raise ConfigError("configs.load", "recipe", name, ", ".join(sorted(sources)))
-    task, path, value = sources[name]
+    return _recipe(name, *sources[name])
+
+
+def every_recipe() -> Iterator[tuple[str, Recipe | ConfigError]]:
+    """Every recipe by its name, or what is wrong with it; for a file that cannot be read its path."""
+    for task, path in ((of, file) for folder in _folders() for of in TASKS for file in _files(folder / of)):
+        try:
+            content = read_yaml(path)
+        except ConfigError as error:
+            yield str(path), error
+            continue
+        for name in content:
+            if not name.startswith("."):
+                try:
+                    yield name, _recipe(name, task, path, content[name])
+                except ConfigError as error:
+                    yield name, error
+
+
+def _recipe(name: str, task: str, path: Path, value: Any) -> Recipe:
     if not isinstance(value, dict):
         raise ConfigError(str(path), name, type(value).__name__, "a mapping")
     _given(value, {"name": name, "task": task}, f"{path} ({name})")
-    kind = RECIPES.get(task)  # type: ignore[call-overload]
+    kind = RECIPES.get(task)
     if kind is None:
         raise ConfigError(str(path), "task", task, ", ".join(RECIPES))
     family = value.get("family", path.stem)
-    return _validate(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
+    return validated(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
 
 
 def place(name: str) -> str:
@@ -197,7 +217,7 @@ def dataset(name: str) -> Dataset:
         for path in paths:
             value = read_yaml(path)
             _given(value, {"name": name}, str(path))
-            return _validate(Dataset, {**value, "name": name}, str(path))
+            return validated(Dataset, {**value, "name": name}, str(path))
     raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()) + _meant(name))
 
 
@@ -224,7 +244,7 @@ def features(name: str) -> Features:
     if not isinstance(value, dict):
         raise ConfigError(str(path), name, type(value).__name__, "a mapping")
     _given(value, {"name": name, "dataset": path.stem}, f"{path} ({name})")
-    return _validate(Features, {**value, "name": name, "dataset": path.stem}, f"{path} ({name})")
+    return validated(Features, {**value, "name": name, "dataset": path.stem}, f"{path} ({name})")
 
 
 @lru_cache(maxsize=8)

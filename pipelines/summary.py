@@ -14,8 +14,6 @@ from assets.partitions import video_key
 from configs.schema import BUCKETS
 from pipelines.line import PARENT, STAGE, CheckResult, latest_checks, stages
 
-HEADLINES = ("top1", "top5", "mean_class_accuracy", "pair_order", "mean_ap", "frame_map", "person_ap", "acc_p", "psc")  # as far as there
-
 
 def print_summary(
     console: Console, instance: dg.DagsterInstance, settings: configs.Settings, dataset: str, recipes: list[str], parent_run: str | None
@@ -99,7 +97,7 @@ def _model_table(recipes: list[str], settings: configs.Settings) -> Table:
         table.add_column(column)
     for name in recipes:
         found = stands(name, Layout(settings.storage), settings)
-        shown = [f"{metric} {found.metrics[metric]:.3f}" for metric in HEADLINES if metric in found.metrics]
+        shown = [f"{metric} {value:.3f}" for metric, value in found.metrics.items()]
         table.add_row(name, ", ".join(shown), found.where, escape(found.reason))
     return table
 

@@ -155,6 +155,22 @@ def test_no_files_import_each_other_in_a_circle() -> None:
     assert not left, f"these files, or what they import, import each other: {', '.join(left)}"
 
 
+def test_no_room_asks_for_a_task_by_name() -> None:
+    """What differs from task to task stands in the wings: elsewhere nothing is compared with a task's name, and nothing listed by them."""
+    from configs.schema import TASKS
+
+    wrong = []
+    for path in (path for package in ("ops", "assets", "pipelines", "configs") for path in _files(package)):
+        if path.relative_to(REPO).as_posix().startswith(("ops/tasks/", "ops/synthetic/")):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            asked = [*node.comparators, node.left] if isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.Eq) else []
+            asked += [key for key in node.keys if key is not None] if isinstance(node, ast.Dict) else []
+            named = [one for one in asked if isinstance(one, ast.Constant) and one.value in TASKS]
+            wrong += [f"{path.relative_to(REPO)}:{one.lineno}: {one.value}" for one in named]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_the_guard_sees_what_it_must() -> None:
     source = (
         "import os, ray.train\nfrom typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import mlflow\n"

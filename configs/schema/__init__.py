@@ -23,20 +23,8 @@ from configs.schema.features import Extraction, FeatureFiles, Features
 from configs.schema.localization import LocalizationRecipe
 from configs.schema.parsing import ParsingRecipe
 from configs.schema.provenance import Extractor, Pinned, Provenance
-from configs.schema.recipes import (
-    RECIPES,
-    TASKS,
-    Gate,
-    HeadLabels,
-    Optimizer,
-    Published,
-    Recipe,
-    RecognitionRecipe,
-    Scale,
-    Schedule,
-    TaskName,
-    Training,
-)
+from configs.schema.recipes import Gate, HeadLabels, Optimizer, Precision, Published, Recipe, Scale, Schedule, Training
+from configs.schema.recognition import RecognitionRecipe
 from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
 from configs.schema.strict import ConfigError, Strict, content_hash, content_hash_of_rows, plain_json
 
@@ -44,11 +32,13 @@ __all__ = [
     "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",
     "ConfigError", "Dataset",
     "DetectionRecipe", "Extraction", "Extractor", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images",
-    "LocalizationRecipe", "Mixing", "Optimizer", "ParsingRecipe", "Pinned", "ProblemKind", "Provenance", "Published", "RandAugment",
-    "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict", "TableName", "TaskName", "Training",
+    "LocalizationRecipe", "Mixing", "Optimizer", "ParsingRecipe", "Pinned", "Precision", "ProblemKind", "Provenance", "Published",
+    "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict", "TableName", "Training",
     "Transforms", "Views", "content_hash", "content_hash_of_rows", "plain_json",
 ]  # fmt: skip
 
-RECIPES["detection"] = DetectionRecipe
-RECIPES["localization"] = LocalizationRecipe
-RECIPES["parsing"] = ParsingRecipe
+RECIPES: dict[str, type[Recipe]] = {
+    kind.model_fields["task"].annotation.__args__[0]: kind  # type: ignore[union-attr]  # a Literal of one name
+    for kind in (RecognitionRecipe, LocalizationRecipe, DetectionRecipe, ParsingRecipe)
+}
+TASKS = tuple(RECIPES)

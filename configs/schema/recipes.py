@@ -7,14 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from configs.schema.sampling import Images, Mixing, Sampling, Transforms, Views
 from configs.schema.strict import Positive, Strict, content_hash
 
-TaskName = Literal["recognition", "localization", "detection", "parsing"]
+Precision = Literal["fp32", "bf16", "fp16"]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
-TASKS: tuple[TaskName, ...] = ("recognition", "localization", "detection", "parsing")
 
 
 class Published(Strict):
@@ -92,8 +90,9 @@ class Schedule(Strict):
 class HeadLabels(Strict):
     """Which labels the classifier of a starting checkpoint tells apart, so that ours take the rows of theirs.
 
-    Either the labels of another dataset of the catalogue (read from its own files), or a file of labels, one a line, or a JSON list of
-    labels, or of one row number for each of our classes. Labels are the same when they differ in case and signs alone.
+    Either the labels of another dataset of the catalogue (read from its own files), or a file of labels, one a line (with a header, quotes,
+    and numbers that give the order, as in a vocabulary), or a JSON list of labels, or of one row number for each of our classes. Labels are
+    the same when they differ in case and signs alone.
     """
 
     dataset: str | None = Field(None, description="name of the dataset that the checkpoint was trained on")
@@ -157,6 +156,12 @@ class Gate(Strict):
     floor: float
     min_gain: float = Field(0.0, ge=0)
     registered_model: str
+    precision: Precision = Field("fp32", description="what challenger and champion are scored in, however they were trained")
+
+    @model_serializer(mode="wrap")
+    def _usual_precision_goes_without_saying(self, rest: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Recipes that were stored before there was a choice read as those of today."""
+        return {name: value for name, value in rest(self).items() if (name, value) != ("precision", "fp32")}
 
 
 def _check_plain(name: str, value: Any) -> None:
@@ -173,7 +178,7 @@ class Recipe(Strict):
     """One whole thing to train: model, data, optimisation, evaluation, gate."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
-    task: TaskName
+    task: str
     family: str
     about: str = Field(description="what it is for, how long it takes and what it should reach")
     origin: str | None = Field(None, description="file stem of the original configuration")
@@ -205,18 +210,3 @@ class Recipe(Strict):
         """Hash of everything that changes the trained weights or their evaluation."""
         kept_out = {"name", "about", "origin", "published", "scale", "gate"}
         return content_hash(self.model_dump(exclude=kept_out, exclude_defaults=True))  # a new field with a default changes no key
-
-
-class RecognitionRecipe(Recipe):
-    """One label per clip."""
-
-    task: Literal["recognition"]
-    sampling: Sampling
-    transforms: Transforms
-    views: Views = Views()
-    mixing: Mixing | None = None
-    images: Images | None = None
-    fusion: tuple[str, ...] = Field((), description="recipes, trained apart, whose scores are averaged under the views of this one")
-
-
-RECIPES: dict[TaskName, type[Recipe]] = {"recognition": RecognitionRecipe}

@@ -34,13 +34,14 @@ from ops.annotations.join import (
     without_repeats,
 )
 from ops.annotations.lines import LINE_LIMIT
-from ops.annotations.names import matches, renamed, told
+from ops.annotations.names import doubles, matches, renamed, told
 from ops.annotations.report import ROWLESS, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
 from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
 from ops.annotations.times import unit_questions, with_said
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 from ops.files.storage import list_files, read_bytes, remove
+from ops.media.listing import SYSTEM, leftover
 from ops.store.layout import Layout
 from ops.store.tables import EXCLUDED, write_table
 
@@ -126,6 +127,7 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
     matched, why_not = matches(reading.tables, reading.entries, videos)
     problems += told(matched, videos)
     tables = {kind: renamed(table, matched) for kind, table in reading.tables.items()}
+    problems += doubles(tables, videos)
     entries = [(kind, entry._replace(video_id=matched.get(entry.video_id, entry.video_id))) for kind, entry in reading.entries]
     videos = with_said(videos, {entry.video_id: entry.duration_s for _, entry in entries if entry.duration_s is not None})
     for kind, table in tables.items():
@@ -355,8 +357,11 @@ def _bytes(dataset: Dataset, layout: Layout, path: str) -> bytes:
 
 
 def folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
-    """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes."""
-    files = list_files(uri)
+    """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes.
+
+    What systems leave in folders (`.DS_Store`, `._list.txt`, `Thumbs.db`) is nobody's.
+    """
+    files = [info for info in list_files(uri) if leftover(info.path_below) != SYSTEM]
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for begin in range(0, len(files), 1024):  # not all at once: the contents wait in memory
             batch = files[begin : begin + 1024]

@@ -13,6 +13,8 @@ MOST_CLASSES = 1_000_000  # a class number beyond is no class number
 ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 NAME = re.compile(r"""\bname\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 ID = re.compile(r"\b(?:label_)?id\s*:\s*(\d+)\b")
+ESCAPED = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
+ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 NUMBERED = re.compile(r"(\d+)\s*:\s*(.+)")
 NUMBER = re.compile(r"[0-9]{1,9}")
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -26,6 +28,8 @@ NUMBERINGS = (  # a label and its number; where a blank alone parts them, the nu
     (re.compile(r"(?P<number>[0-9]{1,9})\s+(?P<name>\S.*)"), "number name"),
     (re.compile(r"(?P<name>.*?\S)\s+(?P<number>[0-9]{1,9})"), "name number"),
 )
+DRESSED = (re.compile(r"^\W*(\d{1,6})(?:\.0+)?(?=\W)"), re.compile(r"(?<=\W)(\d{1,6})(?:\.0+)?\W*$"))
+COLUMN = re.compile(r"[,;\t|](?=\S)")
 NAME_WORDS = frozenset(
     ("label", "labels", "label_name", "label name", "name", "names", "class", "classes", "class_name", "classname", "class name")
     + ("category", "categories", "category_name", "action", "actions", "action_name", "display_name", "key", "verb", "noun", "text")
@@ -134,17 +138,27 @@ def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:
 def _of_json(text: str, file: str) -> list[tuple[int | None, str]]:
     expected = 'a list of labels, or {"label": 0} or {"0": "label"}'
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise AnnotationError(file, "(whole file)", str(error)[:80], expected) from error
     if isinstance(content, list) and all(isinstance(name, str) and name for name in content):
         return [(None, name) for name in content]
     pairs = list(content.items()) if isinstance(content, dict) else [(content, None)]
+    if len(pairs) > 1 and all(_is_number(value) and _is_number(name) and name != str(value) for name, value in pairs):
+        raise AnnotationError(file, "(whole file)", text.strip()[:80], "a list of labels: which side has the numbers shows for words alone")
     if not all(_is_number(value) and name for name, value in pairs):
         pairs = [(name, number) for number, name in pairs]
     if not all(isinstance(name, str) and name and _is_number(number) for name, number in pairs):
         raise AnnotationError(file, "(whole file)", text.strip()[:80], expected)
     return [(int(str(number)), name) for name, number in pairs]
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A mapping of json. Raises ValueError for a key given twice, of which json would keep the last."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"key '{next(key for key in keys if keys.count(key) > 1)}' given twice")
+    return dict(pairs)
 
 
 def _is_json(text: str) -> bool:
@@ -173,11 +187,26 @@ def _of_text(text: str, file: str) -> tuple[list[tuple[int | None, str]], str]:
     for pattern, word in NUMBERINGS:
         found = [pattern.fullmatch(row) for _, row in rows] if len(rows) > 1 else []
         if found and all(found):
-            pairs = [(int(match["number"]), _unquoted(match["name"], file, 0)) for match in found if match]
+            pairs = [(int(match["number"]), unquoted(match["name"], file, 0)) for match in found if match]
+            if all(COLUMN.search(match["name"]) and match["name"][0] != '"' for match in found if match):
+                raise AnnotationError(file, "label", rows[0][1][:80], "a label and its number in every line, without a further column")
             if _is_numbering(pairs, file, rows[0][1], sure=" " not in word):
                 span = f"{min(pairs)[0]} to {max(pairs)[0]}"
                 return [*pairs], f"the labels have numbers, {span}, which give their order ({rows[0][1][:80]!r})"
-    return [(None, _unquoted(row, file, line)) for line, row in rows], ""
+    _refuse_dressed_numbers([row for _, row in rows], file)
+    return [(None, unquoted(row, file, line)) for line, row in rows], ""
+
+
+def _refuse_dressed_numbers(rows: list[str], file: str) -> None:
+    """Raises AnnotationError where lines have numbers that are not read as ids (`1. run`, `run (1)`) and speak of another order."""
+    for pattern in DRESSED:
+        found = [pattern.search(row) for row in rows if not row.startswith('"')]
+        numbers = [int(match[1]) for match in found if match]
+        whole = len(numbers) == len(rows) > 1 and sorted(numbers) in (list(range(len(rows))), list(range(1, len(rows) + 1)))
+        names = {pattern.sub("", row) for row in rows}  # level 2, level 1: there the numbers are all that tells labels apart
+        if whole and numbers != sorted(numbers) and len(names) == len(rows):
+            expected = "plain numbers (3,run) or lines in the order of the numbers; labels in quotes where the number is a part of them"
+            raise AnnotationError(file, "label", rows[0][:80], expected)
 
 
 def _is_numbering(pairs: list[tuple[int, str]], file: str, first: str, sure: bool) -> bool:
@@ -199,7 +228,7 @@ def _with_header(rows: list[tuple[int, str]], file: str) -> list[tuple[int | Non
     header = [field.strip(INVISIBLE).lower() for field in rows[0][1].replace('"', "").split(delimiter)]
     if len(header) == 1:
         alone = header[0] in NAME_WORDS - {"key", "verb", "noun", "text"} and (rows[0][1][0] != '"' or rows[1][1][0] == '"')
-        return [(None, _unquoted(row, file, line)) for line, row in rows[1:]] if alone else None
+        return [(None, unquoted(row, file, line)) for line, row in rows[1:]] if alone else None
     table = [_cells(row, delimiter) for _, row in rows[1:]]
     wide = all(len(fields) == len(header) and fields[0].strip().lower() != header[0] for fields in table)
     known = NAME_WORDS | ID_WORDS
@@ -212,7 +241,7 @@ def _with_header(rows: list[tuple[int, str]], file: str) -> list[tuple[int | Non
         text = "" if number is None or len(fields) != len(header) else fields[number].strip(INVISIBLE)
         if len(fields) != len(header) or (number is not None and not NUMBER.fullmatch(text)):
             raise AnnotationError(f"{file}:{line}", "label", row[:80], f"the columns {delimiter.join(header)}, with whole numbers for ids")
-        label = _unquoted(fields[name].strip(INVISIBLE), file, line)
+        label = unquoted(fields[name].strip(INVISIBLE), file, line)
         if not label:
             raise AnnotationError(f"{file}:{line}", "label", row[:80], "a label in every line")
         found.append((int(text) if text else None, label))
@@ -233,7 +262,7 @@ def is_header(fields: Iterable[str]) -> bool:
     return named and (any(word in ID_WORDS for word in words) or all(word in NAME_WORDS for word in words))
 
 
-def _unquoted(label: str, file: str, line: int) -> str:
+def unquoted(label: str, file: str, line: int) -> str:
     """A label without the quotes around it. Raises AnnotationError for quotes that do not close and for a second column."""
     if label.startswith('"'):
         quoted = re.fullmatch(r'"((?:[^"]|"")+)"', label)
@@ -253,11 +282,22 @@ def _pbtxt(text: str, file: str) -> list[tuple[int, str]]:
         if name is None or number is None:
             line = text.count("\n", 0, item.start()) + 1
             raise AnnotationError(f"{file}:{line}", "item", " ".join(item[0].split()), 'item { name: "..." id: N }')
-        pairs.append((int(number[1]), re.sub(r"\\(.)", r"\1", name[1][1:-1])))
+        pairs.append((int(number[1]), _unescaped(name[1][1:-1])))
     rest = ITEM.sub("", text).strip()
     if rest and not all(line.lstrip().startswith("#") for line in rest.splitlines() if line.strip()):
         raise AnnotationError(file, "(whole file)", rest[:80], 'only items: item { name: "..." id: N }')
     return pairs
+
+
+def _unescaped(text: str) -> str:
+    """A string of protobuf text, which writes bytes beyond ASCII as `\\303\\251` or `\\xc3\\xa9`."""
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        octal, hexadecimal, other = match.groups()
+        number = int(octal, 8) if octal else int(hexadecimal, 16) if hexadecimal else None
+        return bytes([number & 255]) if number is not None else ESCAPES.get(other, other)
+
+    return ESCAPED.sub(byte, text.encode()).decode("utf-8", "backslashreplace").strip(INVISIBLE)
 
 
 def _numbered(text: str, file: str) -> list[tuple[int, str]]:
@@ -268,7 +308,7 @@ def _numbered(text: str, file: str) -> list[tuple[int, str]]:
         match = NUMBERED.fullmatch(content.strip())
         if match is None:
             raise AnnotationError(f"{file}:{line}", "label", content[:80], "id: name (or a .pbtxt file)")
-        pairs.append((int(match[1]), match[2]))
+        pairs.append((int(match[1]), match[2].strip(INVISIBLE)))
     return pairs
 
 

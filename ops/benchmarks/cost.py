@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import configs
-from configs.schema import ConfigError, Recipe, RecognitionRecipe
+from configs.schema import ConfigError, Recipe
+from ops.training.task import info, wing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,32 +34,23 @@ class Cost:
     gmacs: float
 
 
-def recognition_view(recipe: Recipe) -> View:
-    """The view of the recipe's test: its segments and its crop, which are those of training where the test names no others."""
-    assert isinstance(recipe, RecognitionRecipe)
-    segments = recipe.views.num_segments or recipe.sampling.num_segments
-    return View(segments * recipe.sampling.clip_len, recipe.views.crop or recipe.transforms.crop)
-
-
-# The view of each task whose networks map a clip (B, 3, T, H, W); a task that is not named here has no catalogue yet.
-VIEWS: dict[str, Callable[[Recipe], View]] = {"recognition": recognition_view}
-
-
 def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> list[Recipe]:
     """The recipes of published rows of these tasks and families (of all, without any), by task, family and name.
 
     Raises ConfigError for a task without a catalogue and for a family without a recipe.
     """
+    known = [task for task in configs.TASKS if info(task).catalogued]
     for task in tasks:
-        if task not in VIEWS:
-            raise ConfigError("python -m ops.benchmarks", "task", task, ", ".join(VIEWS))
-    found = [configs.load(name) for task in VIEWS if task in (tasks or VIEWS) for name in configs.names(task)]
+        if task not in known:
+            raise ConfigError("python -m ops.benchmarks", "task", task, ", ".join(known))
+    found = [configs.load(name) for task in known if task in (tasks or known) for name in configs.names(task)]
     recipes = [recipe for recipe in found if recipe.dataset != "figures"]
-    known = sorted({recipe.family for recipe in recipes})
+    present = sorted({recipe.family for recipe in recipes})
     for family in families:
-        if family not in known:
-            raise ConfigError("python -m ops.benchmarks", "family", family, ", ".join(known))
-    return sorted((recipe for recipe in recipes if recipe.family in (families or known)), key=lambda one: (one.task, one.family, one.name))
+        if family not in present:
+            raise ConfigError("python -m ops.benchmarks", "family", family, ", ".join(present))
+    chosen = [recipe for recipe in recipes if recipe.family in (families or present)]
+    return sorted(chosen, key=lambda one: (one.task, one.family, one.name))
 
 
 def cost_of(recipe: Recipe) -> Cost:
@@ -69,7 +60,8 @@ def cost_of(recipe: Recipe) -> Cost:
 
 def view_of(recipe: Recipe) -> View:
     """What the recipe's network sees at once in its test."""
-    return VIEWS[recipe.task](recipe)
+    _, num_frames, size, _ = wing(recipe.task, "case").view_size(recipe)
+    return View(num_frames, size)
 
 
 def _text(model: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ import configs
 from configs.schema import ConfigError, Recipe, RecognitionRecipe
 from ops.files.storage import write_bytes
 from ops.store.layout import Layout
-from ops.training.run_folder import WEIGHTS, RunPlan, TrainResult, finish, finished, plan_run
+from ops.training.run_folder import WEIGHTS, RunPlan, TrainResult, finish, finished, prepare
+from ops.training.task import Task
 
 DEMO = "_tiny_figures"
 
@@ -41,13 +42,13 @@ def learn(recipe: RecognitionRecipe, layout: Layout, threads: int, note: Callabl
 
     A training that the pipeline has finished on this store counts too. Raises ConfigError, DataError, TrainingError.
     """
-    from ops.tasks.recognition.report import evaluate
+    from ops.evaluation.run import evaluate
 
-    plan = plan_run(recipe, layout)
+    task, plan, *_ = prepare(recipe, layout)
     result = finished(plan.run_dir) or finished(_own_folder(recipe, layout, plan))
     if result is None:
-        result = _train(recipe, layout, plan, threads, note)
-    metrics = evaluate(recipe, result.weights_uri, layout).metrics
+        result = _train(task, layout, plan, threads, note)
+    metrics = evaluate(task, result.weights_uri).metrics
     return Learnt(
         recipe=recipe.name,
         top1=metrics["top1"],
@@ -64,18 +65,17 @@ def _own_folder(recipe: Recipe, layout: Layout, plan: RunPlan) -> str:
     return Layout(f"{layout.root}/zoo").run(recipe.name, plan.run_key)
 
 
-def _train(recipe: RecognitionRecipe, layout: Layout, plan: RunPlan, threads: int, note: Callable[[str], None]) -> TrainResult:
+def _train(task: Task, layout: Layout, plan: RunPlan, threads: int, note: Callable[[str], None]) -> TrainResult:
     import torch
     from safetensors.torch import save
 
     from ops.store.threads import set_decode_threads
     from ops.training.display import epoch_line
     from ops.training.loop import fit
-    from ops.training.task import build
 
     torch.set_num_threads(threads)
     set_decode_threads(threads)
-    task = build(recipe, layout)
+    recipe = task.recipe
     state = fit(task, recipe.scale, on_epoch=lambda report, save_to: note(epoch_line(recipe.name, report)))
     folder = _own_folder(recipe, layout, plan)
     write_bytes(f"{folder}/{WEIGHTS}", save({name: tensor.detach().contiguous() for name, tensor in state.weights.items()}))

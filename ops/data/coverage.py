@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many clips of a split are annotated, and how many of these have stored frames."""
+    """How many clips of a split are annotated, how many of these have stored frames, and how many begin after the last of these."""
 
     annotated: int
     usable: int
+    beyond_end: int = 0
 
     @property
     def share(self) -> float:

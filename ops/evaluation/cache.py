@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ops.files.storage import read_json, remove, write_bytes
+from configs.schema import Precision
+from ops.files.storage import read_bytes, remove, write_bytes
 from ops.store.tables import read_table, write_table
 
 RECORD, PREDICTIONS = "evaluation.json", "predictions.parquet"
@@ -18,7 +19,7 @@ RECORD, PREDICTIONS = "evaluation.json", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one frozen evaluation set of `num_samples` clips, videos, key frames or frames (`noun`).
+    """One model on one frozen evaluation set of `num_samples` clips, videos, key frames or frames (`sample_unit`), in one precision.
 
     `pictures` (PNG) and `files` map file names to URIs.
     """
@@ -30,7 +31,8 @@ class Evaluation:
     predictions_uri: str
     pictures: dict[str, str]
     seconds: float
-    noun: str = "clips"
+    sample_unit: str
+    precision: Precision
     files: dict[str, str] = field(default_factory=dict)
     reused: bool = field(default=False, compare=False)
 
@@ -39,17 +41,32 @@ class Evaluation:
         return read_table(self.predictions_uri)
 
 
-@dataclass(frozen=True)
-class Record:
-    """Where the evaluation of some weights on one frozen set is kept, and what it is of.
+class Results(NamedTuple):
+    """What a task makes of a model's answers; `pictures` (PNG) and `files` are contents by file name."""
 
-    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: what was kept for others does not count. The
-    seconds that are kept count from when this was made.
+    num_samples: int
+    metrics: Mapping[str, float]
+    per_class: Mapping[str, float]
+    predictions: pa.Table
+    pictures: Mapping[str, bytes]
+    files: Mapping[str, bytes] = {}
+
+
+@dataclass(frozen=True)
+class EvaluationCache:
+    """Where the evaluation of some weights on one frozen set lies, and what it is of.
+
+    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: an evaluation of others does not count. The
+    seconds that are noted count from when this was made. `unsaid` is what those are taken for that do not note their precision: of before,
+    when it was the training's.
     """
 
     owner: str
     identity: str
     eval_set: str
+    sample_unit: str
+    precision: Precision = "fp32"
+    unsaid: Precision = "fp32"
     began: float = field(default_factory=time.monotonic, compare=False)
 
     @property
@@ -57,40 +74,32 @@ class Record:
         """Everything of the evaluation lies here."""
         return f"{self.owner}/evaluation/{self.eval_set}"
 
-    def kept(self) -> Evaluation | None:
-        """What the folder holds, if it is of this identity and whole."""
+    def load(self) -> Evaluation | None:
+        """What the folder holds, if it is of this identity and precision, and whole."""
         try:
-            record = read_json(f"{self.folder}/{RECORD}")
-        except FileNotFoundError:
+            record = json.loads(read_bytes(f"{self.folder}/{RECORD}"))
+        except (FileNotFoundError, ValueError):  # cut short: it is made again
             return None
-        return _evaluation(self.folder, record, reused=True) if record["identity"] == self.identity else None
+        own = isinstance(record, dict) and record.get("identity") == self.identity
+        same = own and record.setdefault("precision", self.unsaid) == self.precision
+        return _evaluation(self.folder, record, reused=True) if same else None
 
-    def keep(
-        self,
-        *,
-        noun: str,
-        num_samples: int,
-        metrics: Mapping[str, float],
-        per_class: Mapping[str, float],
-        predictions: pa.Table,
-        pictures: Mapping[str, bytes],
-        files: Mapping[str, bytes] | None = None,
-    ) -> Evaluation:
+    def save(self, results: Results) -> Evaluation:
         """Write everything, the record last: without it nothing counts. Raises StorageError."""
-        files = files or {}
         remove(f"{self.folder}/{RECORD}")  # of other weights
-        write_table(f"{self.folder}/{PREDICTIONS}", predictions)
-        for name, data in {**pictures, **files}.items():
+        write_table(f"{self.folder}/{PREDICTIONS}", results.predictions)
+        for name, data in {**results.pictures, **results.files}.items():
             write_bytes(f"{self.folder}/{name}", data)
         record = {
             "identity": self.identity,
             "eval_set": self.eval_set,
-            "noun": noun,
-            "num_samples": num_samples,
-            "metrics": dict(metrics),
-            "per_class": dict(per_class),
-            "pictures": list(pictures),
-            "files": list(files),
+            "precision": self.precision,
+            "noun": self.sample_unit,
+            "num_samples": results.num_samples,
+            "metrics": dict(results.metrics),
+            "per_class": dict(results.per_class),
+            "pictures": list(results.pictures),
+            "files": list(results.files),
             "seconds": round(time.monotonic() - self.began, 3),
         }
         write_bytes(f"{self.folder}/{RECORD}", json.dumps(record, indent=1).encode())
@@ -106,7 +115,8 @@ def _evaluation(folder: str, record: dict[str, Any], reused: bool) -> Evaluation
         predictions_uri=f"{folder}/{PREDICTIONS}",
         pictures={name: f"{folder}/{name}" for name in record["pictures"]},
         seconds=record["seconds"],
-        noun=record["noun"],
+        sample_unit=record["noun"],
+        precision=record["precision"],
         files={name: f"{folder}/{name}" for name in record["files"]},
         reused=reused,
     )

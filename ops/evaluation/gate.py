@@ -2,50 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
-import configs
-from configs.schema import RECIPES, ConfigError, Dataset, DetectionRecipe, Provenance, Recipe
+from configs.schema import Dataset, Provenance, Recipe
 from configs.settings import Settings
-from ops.files.storage import read_bytes, write_bytes
+from ops.evaluation.cache import Evaluation
+from ops.evaluation.run import evaluate
+from ops.files.storage import StorageError, write_bytes
 from ops.store.layout import Layout
 from ops.tracking.artifacts import MissingModelError, downloaded
-from ops.tracking.registry import WAY_ON, GateError, Registered, Scored
-from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, size_of
-from ops.training.task import Vocabulary, build, wing
-
-# What a recipe says of the question, not of the answer: both models are asked the challenger's.
-QUESTION = {
-    "recognition": (),
-    "localization": ("tiou", "recall"),
-    "detection": ("key_frames", "groups", "scored", "tubes"),
-    "parsing": ("frames", "parts", "states", "action_model", "action_file"),
-}
-FEWEST = {"recognition": 2}  # labels in common: of one alone every answer is right
-
-
-class Numbers(Protocol):
-    """The part of an evaluation that the gate reads."""
-
-    @property
-    def metrics(self) -> dict[str, float]: ...
-    @property
-    def eval_set(self) -> str: ...
-    @property
-    def num_samples(self) -> int: ...
-    @property
-    def noun(self) -> str: ...
+from ops.tracking.registry import WAY_ON, GateError, Registered, ScoredModel
+from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, read_as, read_recipe, read_words, size_of
+from ops.training.task import Task, Vocabulary, build, info, wing
 
 
 @dataclass(frozen=True)
 class Challenger:
-    """Who the champion is compared with."""
+    """Who the champion is compared with: its task on the data as it is now, and its weights."""
 
-    recipe: Recipe
+    task: Task
     weights: str
+    dataset: Dataset
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the question is taken from."""
+        return self.task.recipe
 
 
 @dataclass(frozen=True)
@@ -58,34 +41,22 @@ class Opened:
     provenance: Provenance | None
 
 
-def scored(evaluation: Numbers) -> Scored:
+def gate_input(evaluation: Evaluation) -> ScoredModel:
     """An evaluation as the gate takes it."""
-    return Scored(evaluation.metrics, evaluation.eval_set, evaluation.num_samples, evaluation.noun)
+    return ScoredModel(evaluation.metrics, evaluation.eval_set, evaluation.num_samples, evaluation.sample_unit)
 
 
-def read_recipe(uri: str) -> Recipe:
-    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here, FileNotFoundError."""
-    value = json.loads(read_bytes(uri))
-    kind = RECIPES.get(value.get("task"))
-    if kind is None:
-        raise ConfigError(uri, "task", value.get("task"), ", ".join(RECIPES))
-    return kind.model_validate(value)
-
-
-def score_version(
-    version: Registered, layout: Layout, settings: Settings, dataset: Dataset | None = None, challenger: Challenger | None = None
-) -> Scored:
-    """Score a registered version with its own recipe, vocabulary and features; what was kept of the same set is reused.
+def score_version(version: Registered, challenger: Challenger, layout: Layout, settings: Settings) -> ScoredModel:
+    """Score a registered version with its own recipe, vocabulary and features; an evaluation of the same set is taken from beside it.
 
     Its classes are matched with the labels of today by name. Where labels came, went or were renamed, both models are scored on those that
-    both know, on nothing else and with nothing else to answer: `Scored.beside` is the challenger's score then, and `Scored.note` says so.
-    `dataset` is the challenger's, so that both are asked about the same clips. Weights that no longer lie where they were trained are
-    taken from the registry. Raises GateError for a version that cannot be compared, and says what to do.
+    both know, on nothing else and with nothing else to answer: `beside` is the challenger's score then, and `note` says so.
+    Both are asked about the challenger's dataset, in its gate's precision. Weights that no longer lie where they were trained are taken
+    from the registry. Raises GateError for a version that cannot be compared, and says what to do.
     """
     own = open_version(version, layout, settings)
-    asked = challenger or Challenger(own.recipe, own.weights)
     try:
-        return _compared(version, own, asked, dataset or configs.dataset(asked.recipe.dataset), layout, settings)
+        return _compared(version, own, challenger, layout, settings)
     except GateError:
         raise
     except ValueError as error:  # its recipe, labels, features or weights do not go with the data or the code of now
@@ -96,25 +67,21 @@ def _refused(version: Registered, why: str) -> GateError:
     return GateError(f"{version.name} version {version.version} cannot be compared: {why}; {WAY_ON}")
 
 
-def _compared(
-    version: Registered, own: Opened, asked: Challenger, dataset: Dataset, layout: Layout, settings: Settings
-) -> Scored:  # fmt: skip
-    recipe = _as_asked(own.recipe, asked.recipe)
+def _compared(version: Registered, own: Opened, asked: Challenger, layout: Layout, settings: Settings) -> ScoredModel:
+    recipe, dataset, precision = _as_asked(own.recipe, asked.recipe), asked.dataset, asked.recipe.gate.precision
     if recipe.task != asked.recipe.task:
         raise _refused(version, f"it is a {recipe.task} model, and this one is of {asked.recipe.task}")
     if own.provenance is not None and own.provenance.frames.short_side != dataset.frames.short_side:
         before, now = (_side(one) for one in (own.provenance.frames.short_side, dataset.frames.short_side))
         raise _refused(version, f"it was trained on frames {before}, and those of dataset {dataset.name} are {now}")
-    today = build(asked.recipe, layout, dataset).vocabulary()
-    common, note = _in_common(version, own, recipe.task, own.vocabulary["labels"], today["labels"])
-    report = wing(recipe.task, "report")
-    evaluate, own_inputs = report.evaluate, getattr(report, "own_inputs", None)
-    more = {} if own_inputs is None else own_inputs(recipe, own.vocabulary, own.provenance, dataset, layout, settings)
-    found = evaluate(recipe, own.weights, layout, dataset=dataset, spoken=own.vocabulary, common=common, **more)
+    common, note = _in_common(version, own, recipe.task, own.vocabulary["labels"], asked.task.vocabulary()["labels"])
+    own_inputs = getattr(wing(recipe.task, "report"), "own_inputs", None)
+    inputs = {} if own_inputs is None else own_inputs(recipe, own.vocabulary, own.provenance, dataset, layout, settings)
+    task = build(recipe, layout, dataset, **inputs)
+    found = gate_input(evaluate(task, own.weights, precision=precision, spoken=own.vocabulary, common=common))
     if common is None:
-        return scored(found)
-    beside = evaluate(asked.recipe, asked.weights, layout, dataset=dataset, common=common)
-    return Scored(found.metrics, found.eval_set, found.num_samples, found.noun, beside=scored(beside), note=note)
+        return found
+    return replace(found, beside=gate_input(evaluate(asked.task, asked.weights, precision=precision, common=common)), note=note)
 
 
 def _side(short_side: int | None) -> str:
@@ -122,13 +89,15 @@ def _side(short_side: int | None) -> str:
 
 
 def _as_asked(own: Recipe, challenger: Recipe) -> Recipe:
-    """The version's recipe with the challenger's question: which data, label space, thresholds, frames."""
+    """The version's recipe with the challenger's question (which data, label space, thresholds, frames), asked on the same devices."""
     if own.task != challenger.task:
         return own
-    question = {name: getattr(challenger, name) for name in ("dataset", "target", *QUESTION[own.task])}
-    if isinstance(own, DetectionRecipe) and isinstance(challenger, DetectionRecipe):
-        question["detecting"] = own.detecting.model_copy(update={"cap": challenger.detecting.cap})
-    return own.model_copy(update=question)
+    asked: dict[str, object] = {}
+    for field in ("dataset", "target", "scale", *info(own.task).question):
+        name, _, inner = field.partition(".")
+        value = getattr(challenger, name)
+        asked[name] = getattr(own, name).model_copy(update={inner: getattr(value, inner)}) if inner else value
+    return own.model_copy(update=asked)
 
 
 def _in_common(
@@ -140,7 +109,7 @@ def _in_common(
     common = [label for label in today if label in known]
     new, gone = [label for label in today if label not in known], [label for label in known if label not in today]
     differ = "; ".join(f"{word}: {_listed(labels)}" for word, labels in (("new", new), ("gone", gone)) if labels)
-    if len(common) < FEWEST.get(task, 1):
+    if len(common) < info(task).fewest_labels:
         raise _refused(version, f"it knows {len(common)} of the {len(today)} labels of today ({differ})")
     return common, f"the {len(common)} labels that both know ({differ})"
 
@@ -152,19 +121,22 @@ def _listed(labels: Sequence[str], most: int = 5) -> str:
 def open_version(version: Registered, layout: Layout, settings: Settings) -> Opened:
     """What the version was trained with: from its run folder, which is mended from the registry where it is not whole.
 
-    Raises GateError where the files are gone from both.
+    Raises GateError where the files are gone from both, and for one that is damaged, StorageError for a store that fails.
     """
     folder = _folder(version, layout, settings)
     try:
-        provenance: Provenance | None = Provenance.model_validate_json(read_bytes(f"{folder}/{PROVENANCE}"))
-    except FileNotFoundError:
-        provenance = None
-    try:
-        return Opened(
-            read_recipe(f"{folder}/{RECIPE}"), f"{folder}/{WEIGHTS}", json.loads(read_bytes(f"{folder}/{VOCABULARY}")), provenance
-        )
+        recipe, words = read_recipe(f"{folder}/{RECIPE}"), read_words(f"{folder}/{VOCABULARY}")
+        try:
+            provenance: Provenance | None = read_as(Provenance, f"{folder}/{PROVENANCE}")
+        except FileNotFoundError:
+            provenance = None
+    except StorageError as error:
+        if error.transient:
+            raise
+        raise _refused(version, str(error)) from error
     except ValueError as error:
         raise _refused(version, str(error)) from error
+    return Opened(recipe, f"{folder}/{WEIGHTS}", words, provenance)
 
 
 def _folder(version: Registered, layout: Layout, settings: Settings) -> str:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
-
+from ops.evaluation.cache import Evaluation
 from ops.files.storage import read_bytes
 from ops.tracking.mlflow_run import RunLogger
 
-EVAL_SET = "kinograph.eval_set"
+EVAL_SET, PRECISION = "kinograph.eval_set", "kinograph.eval_precision"
 
 
-class Evaluated(Protocol):
-    """What the evaluations of all tasks have in common."""
-
-    @property
-    def metrics(self) -> dict[str, float]: ...
-    @property
-    def eval_set(self) -> str: ...
-    @property
-    def predictions_uri(self) -> str: ...
-    @property
-    def pictures(self) -> Mapping[str, str]: ...
-    @property
-    def files(self) -> Mapping[str, str]: ...
-
-
-def record(run: RunLogger, evaluation: Evaluated, title: str) -> bool:
+def log_evaluation(run: RunLogger, evaluation: Evaluation, title: str) -> bool:
     """Write the evaluation into the run; False when the run holds this evaluation set already. `title` heads the curves."""
     from ops.evaluation.plots import learning_curves
 
@@ -38,5 +21,5 @@ def record(run: RunLogger, evaluation: Evaluated, title: str) -> bool:
     run.log_bytes(read_bytes(evaluation.predictions_uri), "evaluation/predictions.parquet")
     if curves := run.curves():
         run.log_bytes(learning_curves(curves, title), "evaluation/learning_curves.png")
-    run.set_tags({EVAL_SET: evaluation.eval_set})  # last: a record that stopped half-way is written again
+    run.set_tags({PRECISION: evaluation.precision, EVAL_SET: evaluation.eval_set})  # last: a record that stopped half-way is written again
     return True

@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from configs.settings import Settings
-from ops.evaluation.gate import read_recipe
 from ops.files.storage import local_copy, sha256_of
 from ops.training.task import wing
+
+if TYPE_CHECKING:
+    import torch
 
 
 class PredictionError(ValueError):
@@ -27,25 +29,29 @@ class Predictor(Protocol):
         """What `on_video` gave, for a terminal: what matters most comes first."""
 
 
-def load(model: str, settings: Settings) -> Predictor:
-    """The model of a registry URI or a run folder, whatever its task. Raises PredictionError when there is none."""
-    return _from_registry(model, settings) if model.startswith("models:/") else _from_run(model.rstrip("/"), settings)
+def load(model: str, settings: Settings, device: torch.device | None = None) -> Predictor:
+    """The model of a registry URI or a run folder, whatever its task, on this device.
+
+    `device` None is where its recipe's networks are served on this machine. Raises PredictionError when there is no such model.
+    """
+    kind = _from_registry if model.startswith("models:/") else _from_run
+    return kind(model.rstrip("/"), settings, device)
 
 
-def _from_registry(model: str, settings: Settings) -> Predictor:
+def _from_registry(model: str, settings: Settings, device: torch.device | None) -> Predictor:
     from ops.tracking.artifacts import DamagedModelError, MissingModelError, downloaded
     from ops.tracking.connect import shown
 
     try:
         with downloaded(model, settings) as folder:
-            return _from_files(folder, settings)
+            return _from_folder(folder, settings, device)
     except DamagedModelError as error:
         raise PredictionError(f"{model}: {error}; run the line again to mend it from its run folder, or log it again") from error
     except MissingModelError as error:
         raise PredictionError(f"{model}: not in the registry at {shown(settings.tracking_uri)} ({error})") from error
 
 
-def _from_run(folder: str, settings: Settings) -> Predictor:
+def _from_run(folder: str, settings: Settings, device: torch.device | None) -> Predictor:
     from ops.training.run_folder import PROVENANCE, RECIPE, VOCABULARY, WEIGHTS, checksums
 
     wanted = checksums(folder)
@@ -60,11 +66,28 @@ def _from_run(folder: str, settings: Settings) -> Predictor:
                 raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
             if name in wanted and sha256_of(path) != wanted[name]:
                 raise PredictionError(f"{folder}/{name}: not what the training wrote: its sha256 is another")
-        return _from_files(Path(scratch), settings)
+        return _from_folder(Path(scratch), settings, device)
 
 
-def _from_files(folder: Path, settings: Settings) -> Predictor:
+def _from_folder(folder: Path, settings: Settings, device: torch.device | None) -> Predictor:
     from ops.training.run_folder import RECIPE, VOCABULARY, WEIGHTS
 
-    task = read_recipe(str(folder / RECIPE)).task
-    return wing(task, "predictor").from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings)
+    return from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings, device=device)
+
+
+def from_files(
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    settings: Settings | None = None,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
+) -> Any:
+    """The predictor of the recipe's task, of files on this machine; the models that MLflow keeps are opened by it too.
+
+    `settings` lead to the models that it asks in its turn; None are the process's. Raises as `ops.evaluation.weights.served` does.
+    """
+    from ops.evaluation.weights import served
+
+    found = served(weights, recipe, vocabulary, provenance, device)
+    return wing(found.recipe.task, "predictor").build(found, settings)

@@ -1,26 +1,22 @@
-"""Trained weights made ready: for scoring, with what was kept of them before; for serving, with recipe and vocabulary."""
+"""Trained weights made ready: for an evaluation, and for serving with recipe and vocabulary."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 import configs
 import models
-from configs.schema import ConfigError, Frames, Provenance, Recipe, content_hash
-from ops.evaluation.cache import Evaluation, Record
-from ops.files.storage import local_copy, sha256_of
-from ops.training.model_setup import compiling
-from ops.training.run_folder import PROVENANCE
+from configs.schema import ConfigError, Frames, Provenance, Recipe
+from ops.files.storage import sha256_of
+from ops.training.inference import device_of
+from ops.training.run_folder import PROVENANCE, read_as, read_recipe, read_words
 from ops.training.task import Vocabulary
-
-R = TypeVar("R", bound=Recipe)
 
 
 def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
@@ -34,60 +30,37 @@ def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
     return model.eval()
 
 
-def begin(recipe: Recipe, weights_uri: str, eval_set: str, split: str, device: str, *also: Any) -> Evaluation | tuple[Record, nn.Module]:
-    """The evaluation that is kept of these weights on this set, or the record to keep it in and the model on its device.
+class Served(NamedTuple):
+    """A trained model with all that its answers depend on; `provenance` is None for models of before."""
 
-    `also` is what else the scores depend on. Raises ConfigError for weights of another recipe, StorageError, FileNotFoundError.
+    model: nn.Module
+    recipe: Any
+    vocabulary: Vocabulary
+    provenance: Provenance | None
+
+
+def served(
+    weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None, device: torch.device | None = None
+) -> Served:  # fmt: skip
+    """The model of model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+
+    Args:
+        device: where the model lies; None is where its recipe's networks are served on this machine.
+
+    Raises:
+        ConfigError: the files do not belong together, or are not those that the provenance was written for.
+        StorageError: a file is cut short.
     """
-    with local_copy(weights_uri) as weights:
-        identity = content_hash([recipe.key(), sha256_of(weights), split, *also])
-        record = Record(weights_uri.rpartition("/")[0], identity, eval_set)
-        if (kept := record.kept()) is not None:
-            return kept
-        model = load_weights(recipe, weights).to(device)
-        compiling(model, recipe.scale)
-        return record, model
-
-
-def class_places(own: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """For each label its place among the model's own classes, by name. Raises ConfigError for a label that the model does not know."""
-    known = {label: place for place, label in enumerate(own)}
-    if unknown := [label for label in labels if label not in known]:
-        raise ConfigError("model", "labels", ", ".join(unknown), f"labels that the model was trained on: {', '.join(own)}")
-    return [known[label] for label in labels]
-
-
-class Files(NamedTuple):
-    """A trained model's files on this machine; `provenance` None where there is none: models of before have none."""
-
-    weights: Path
-    recipe: Path
-    vocabulary: Path
-    provenance: Path | None = None
-
-
-def files_of(weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None) -> Files:
-    """The files, with the provenance that lies beside the weights where none is given."""
-    beside = provenance or weights.with_name(PROVENANCE)
-    return Files(weights, recipe, vocabulary, beside if beside.is_file() else None)
-
-
-def served(kind: type[R], files: Files) -> tuple[nn.Module, R, Vocabulary, Provenance | None]:
-    """The model of model.safetensors, recipe.json, vocabulary.json and provenance.json; the last is None for models of before.
-
-    Raises ConfigError where they do not belong together, or are not those that the provenance was written for.
-    """
-    provenance = None
-    if files.provenance is not None:
-        provenance = Provenance.model_validate_json(files.provenance.read_text(encoding="utf-8"))
-        for path in files[:3]:
-            if (wanted := provenance.files.get(path.name)) is not None and sha256_of(path) != wanted:
+    beside, known = provenance or weights.with_name(PROVENANCE), None
+    if beside.is_file():
+        known = read_as(Provenance, str(beside))
+        for path in (weights, recipe, vocabulary):
+            if (wanted := known.files.get(path.name)) is not None and sha256_of(path) != wanted:
                 raise ConfigError(str(path), "(whole file)", "another sha256", f"the file that {PROVENANCE} beside it was written for")
-    loaded = kind.model_validate_json(files.recipe.read_text(encoding="utf-8"))
-    words = json.loads(files.vocabulary.read_text(encoding="utf-8"))
+    loaded, words = read_recipe(str(recipe)), read_words(str(vocabulary))
     if (found := len(words["labels"])) != loaded.num_classes:
-        raise ConfigError(str(files.vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return load_weights(loaded, files.weights), loaded, words, provenance
+        raise ConfigError(str(vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
+    return Served(load_weights(loaded, weights).to(device or device_of(loaded.scale)), loaded, words, known)
 
 
 def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:

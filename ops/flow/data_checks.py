@@ -7,14 +7,15 @@ tenth of what the dataset's name says, is worse than none. A dataset's YAML lets
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.schema import BUCKETS, CheckName, ConfigError, Dataset
+from configs.schema import BUCKETS, CheckName, ConfigError, Dataset, Recipe, TableName
 from ops.store.layout import Layout
 
 TOLD = 8  # reasons that an answer names
+Tables = Mapping[TableName, Any]  # of Arrow
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,25 @@ def quarantine_floor(dataset: Dataset, layout: Layout) -> Answer:
     return Answer(bool(rows) and share <= dataset.max_quarantined, says, {"videos": len(rows), "quarantined": len(bad), "share": share})
 
 
-def no_leak(dataset: Dataset, layout: Layout) -> Answer:
-    """No content of a video, by its hash, stands in more than one split."""
+def annotation_tables(dataset: Dataset, layout: Layout) -> Tables:
+    """Every annotation table of the dataset, by name. Raises FileNotFoundError where there is none yet."""
+    from ops.store.tables import read_table
+
+    names = sorted({file.table for file in dataset.annotations})
+    return {table: read_table(layout.annotation_table(dataset.name, table)) for table in names}
+
+
+def no_leak(dataset: Dataset, layout: Layout, tables: Tables | None = None) -> Answer:
+    """No content of a usable video, by its hash, stands in more than one split. Files that are empty all have the same."""
+    import pyarrow.compute as pc
+
     from ops.store.tables import VIDEOS, read_tables
 
     videos = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS)
+    videos = videos.filter(pc.equal(videos["status"], "ok"))
     content = dict(zip(videos["video_id"].to_pylist(), videos["sha256"].to_pylist(), strict=True))
     splits: dict[str, set[str]] = defaultdict(set)
-    for video_id, split in _splits(dataset, layout):
+    for video_id, split in _splits(tables or annotation_tables(dataset, layout)):
         if video_id in content:
             splits[content[video_id]].add(split)
     leaks = {sha for sha, found in splits.items() if len(found) > 1}
@@ -64,24 +76,22 @@ def no_leak(dataset: Dataset, layout: Layout) -> Answer:
     return Answer(not leaks, says, {"contents": len(splits), "leaks": len(leaks)})
 
 
-def _splits(dataset: Dataset, layout: Layout) -> Iterable[tuple[str, str]]:
-    """(video_id, split) pairs of every annotation table of the dataset, each once."""
-    from ops.store.tables import read_table
-
+def _splits(tables: Tables) -> Iterable[tuple[str, str]]:
+    """(video_id, split) pairs of all tables, each once."""
     pairs: set[tuple[str, str]] = set()
-    for table in {file.table for file in dataset.annotations}:
-        rows = read_table(layout.annotation_table(dataset.name, table)).group_by(["video_id", "split"]).aggregate([])
+    for table in tables.values():
+        rows = table.group_by(["video_id", "split"]).aggregate([])
         pairs.update(zip(rows["video_id"].to_pylist(), rows["split"].to_pylist(), strict=True))
     return sorted(pairs)
 
 
-def label_vocabulary(dataset: Dataset, layout: Layout) -> Answer:
+def label_vocabulary(dataset: Dataset, layout: Layout, tables: Tables | None = None) -> Answer:
     """Every label of every table has examples to train on, and no row was refused for an unknown one."""
     from ops.store.tables import read_table
 
     seen: dict[str, dict[str, set[str]]] = {}
-    for table in sorted({file.table for file in dataset.annotations}):
-        for name, label, split in _labels(read_table(layout.annotation_table(dataset.name, table)), table):
+    for table, rows in (tables or annotation_tables(dataset, layout)).items():
+        for name, label, split in _labels(rows, table):
             seen.setdefault(name, defaultdict(set))[split].add(label)
     untrained = {f"{table}: {label}" for table, by in seen.items() for split in by for label in by[split] - by.get("train", set())}
     kinds = Counter(read_table(layout.problem_table(dataset.name))["kind"].to_pylist())
@@ -128,19 +138,22 @@ def second_decoder(dataset: Dataset, layout: Layout, sample: int = 12) -> Answer
     return Answer(not different, says, {"sample": sample, "mismatches": len(different)})
 
 
-def above_chance(metric: str, value: float, num_classes: int) -> Answer:
-    """The model beats guessing clearly: more than twice the share of one class."""
-    chance = 1 / num_classes
+def above_chance(recipe: Recipe, metrics: Mapping[str, float]) -> Answer:
+    """The model beats guessing clearly."""  # by more than twice the share of one class
+    metric, chance = recipe.gate.metric, 1 / recipe.num_classes
+    value = metrics[metric]
     says = f"{metric} {value:.3f} against {chance:.3f} by guessing"
     return Answer(value > 2 * chance, says, {metric: value, "chance": chance})
 
 
-def above_floor(metric: str, value: float, floor: float) -> Answer:
-    """The model is worth a place in the registry: its metric is above the gate's floor."""
+def above_floor(recipe: Recipe, metrics: Mapping[str, float]) -> Answer:
+    """The model is above the floor of its gate."""
+    metric, floor = recipe.gate.metric, recipe.gate.floor
+    value = metrics[metric]
     return Answer(value > floor, f"{metric} {value:.3f} against the gate's floor of {floor:.3f}", {metric: value, "floor": floor})
 
 
-BLOCKING: dict[CheckName, Callable[[Dataset, Layout], Answer]] = {
+BLOCKING: dict[CheckName, Callable[..., Answer]] = {
     "quarantine_floor": quarantine_floor,
     "no_leak": no_leak,
     "label_vocabulary": label_vocabulary,
@@ -148,12 +161,13 @@ BLOCKING: dict[CheckName, Callable[[Dataset, Layout], Answer]] = {
 }
 
 
-def require_sound(dataset: Dataset, layout: Layout) -> None:
+def require_sound(dataset: Dataset, layout: Layout, tables: Tables) -> None:
     """Raises CheckError where a blocking check of the annotated dataset fails and its YAML does not allow it by name."""
+    rows = {"no_leak": (tables,), "label_vocabulary": (tables,)}
     asked = {name: check for name, check in BLOCKING.items() if name not in dataset.allow}
     if dataset.videos is None:  # features alone: nothing was decoded
         asked.pop("quarantine_floor", None)
-    answers = {name: check(dataset, layout) for name, check in asked.items()}
+    answers = {name: check(dataset, layout, *rows.get(name, ())) for name, check in asked.items()}
     failed = {name: answer.says for name, answer in answers.items() if not answer.passed}
     if failed:
         found = "; ".join(f"{name}: {says}" for name, says in failed.items())

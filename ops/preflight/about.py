@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from ops.files.storage import StorageError
 from ops.preflight.facts import Facts
 from ops.store.layout import Layout
+from ops.training.task import build
 
 IN_GENERAL = ("recipe", "")  # how deeper functions call whatever recipe they were given
 
@@ -28,6 +30,10 @@ class About:
     layout: Layout
     settings: Settings
     before: tuple[Recipe, ...] = ()
+
+    def task(self) -> Any:
+        """The recipe's task, whose tables may not be there yet."""
+        return build(self.recipe, self.layout, self.dataset)
 
     def wrong(self, field: str, found: object, allowed: str) -> ConfigError:
         """A mistake in this recipe."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from configs.schema import ConfigError, TableName
+from configs.schema import ConfigError
 from ops.annotations.vocabulary import Vocabulary
 from ops.media.ingest import _scan
 from ops.preflight.about import About
+from ops.training.task import info
 
 SPLITS = ("train", "val")
 SHOWN = 12
@@ -22,14 +23,14 @@ def frames(about: About) -> Iterator[ConfigError]:
         _scan(about.dataset, about.layout.videos_folder(about.dataset), [])  # raises where there is no video
 
 
-def words(about: About, table: TableName) -> Vocabulary | None:
-    """The labels of the recipe's target; None where there are none, which `rows` tells."""
-    return about.facts.words.get((table, about.recipe.target))
+def words(about: About) -> Vocabulary | None:
+    """The labels of the recipe's target in its task's table; None where there are none, which `rows` tells."""
+    return about.facts.words.get((info(about.recipe.task).table, about.recipe.target))
 
 
-def rows(about: About, table: TableName) -> Iterator[ConfigError]:
-    """The dataset has the table, for the recipe's target, with rows in both splits."""
-    recipe, facts = about.recipe, about.facts
+def rows(about: About) -> Iterator[ConfigError]:
+    """The dataset has the task's table, for the recipe's target, with rows in both splits."""
+    recipe, facts, table = about.recipe, about.facts, info(about.recipe.task).table
     files = [file for file in about.dataset.annotations if file.table == table]
     if not files:
         have = ", ".join(sorted({file.table for file in about.dataset.annotations})) or "none"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from configs.schema import Dataset, TableName
+from configs.schema import BUCKETS, Dataset, TableName
 from ops.annotations.vocabulary import Vocabulary
 from ops.files.storage import exists, read_bytes
 from ops.store.layout import Layout
@@ -39,13 +39,16 @@ class Facts:
     world_videos: int = 0  # of the sample world, where it is to be made
 
 
-def facts_of(dataset: Dataset, layout: Layout, world: Mapping[str, int] | None = None) -> Facts:
-    """What is known now; `world` is the size of the sample world where it is made before anything reads it."""
+def facts_of(
+    dataset: Dataset, layout: Layout, world: Mapping[str, int] | None = None, tables: Mapping[TableName, pa.Table] | None = None
+) -> Facts:  # fmt: skip
+    """What is known now; `world` is the size of the sample world where it is made before anything reads it, `tables` the annotation
+    tables where they were read already."""
     if dataset.name == "figures" and world is not None:
         return _of_sample_world(dataset, world)
     written = (layout.annotation_table(dataset.name, table) for table in _tables(dataset))
     if dataset.annotations and all(map(exists, written)) and not _other_files(dataset, layout):
-        found = _of_tables(dataset, layout)
+        found = _of_tables(dataset, layout, tables)
         if found is not None:
             return found
     return _of_files(dataset, layout)
@@ -87,23 +90,29 @@ def _of_files(dataset: Dataset, layout: Layout) -> Facts:
     return Facts(dataset.name, "its annotation files", False, reading.vocabularies, rows, parts, states, _pairs(dataset, layout), errors)
 
 
-def _of_tables(dataset: Dataset, layout: Layout) -> Facts | None:
-    """None where the tables are of another version, or the vocabulary cannot be read."""
+def _of_tables(dataset: Dataset, layout: Layout, tables: Mapping[TableName, pa.Table] | None = None) -> Facts | None:
+    """`tables` are those that were read already. None where the tables are of another version, or the vocabulary cannot be read."""
     from ops.annotations.read import vocabulary
     from ops.annotations.vocabulary import AnnotationError
     from ops.store.tables import read_table
 
-    words, rows, found = {}, dict[TableName, Mapping[str, int]](), None
+    words = {}
     try:
         for table, target in sorted({(file.table, file.target) for file in dataset.annotations}):
             words[table, target] = vocabulary(dataset, table, layout, target)
-        for table in _tables(dataset):
-            found = read_table(layout.annotation_table(dataset.name, table))
-            rows[table] = _by_split(found)
+        tables = tables or {table: read_table(layout.annotation_table(dataset.name, table)) for table in _tables(dataset)}
+        rows = {table: _by_split(found) for table, found in tables.items()}
     except (AnnotationError, FileNotFoundError, KeyError):
         return None
-    parts, states = _part_words(read_table(layout.annotation_table(dataset.name, "parts")) if "parts" in rows else None)
-    return Facts(dataset.name, "its tables", True, words, rows, parts, states, _pairs(dataset, layout))
+    parts, states = _part_words(tables.get("parts"))
+    return Facts(dataset.name, "its tables", _stored(dataset, layout), words, rows, parts, states, _pairs(dataset, layout))
+
+
+def _stored(dataset: Dataset, layout: Layout) -> bool:
+    """Whether nothing is left to decode: frames that somebody deleted are made again before the tasks' own checks can read them."""
+    from ops.media.changes import unstored_videos
+
+    return dataset.videos is None or not unstored_videos(dataset, layout, range(BUCKETS))
 
 
 def _by_split(table: pa.Table) -> dict[str, int]:

@@ -41,12 +41,12 @@ def optimizer(about: About) -> Iterator[ConfigError]:
     """Its options go together and name what the network has."""
     import torch
 
-    from ops.training.model_setup import recomputing, settle_norms
+    from ops.training.model_setup import freeze_batch_norms, recomputing
     from ops.training.optim import build_optimizer, parameter_groups
 
     recipe = about.recipe
     model = on_meta(about)
-    settle_norms(model, recipe)
+    freeze_batch_norms(model, recipe)
     if not parameter_groups(model, recipe.optimizer):
         yield about.wrong("training.batch_norm", recipe.training.batch_norm, "a value that leaves something to train")
     recomputing(model, recipe)
@@ -59,12 +59,13 @@ def scale(about: About) -> Iterator[ConfigError]:
     import torch
 
     from ops.training.batch_sampler import BatchPlan
-    from ops.training.loop import _check_precision
+    from ops.training.inference import check_precision, training_precision, wanted_device
     from ops.training.model_setup import check_compiler, synchronised
 
     recipe, own = about.recipe, about.recipe.scale
-    device = torch.device("cuda" if own.use_gpu else "cpu")
-    _check_precision(recipe, device)
+    device = wanted_device(own)
+    check_precision(recipe, "training.amp", training_precision(recipe), device)
+    check_precision(recipe, "gate.precision", recipe.gate.precision, device)
     check_compiler(recipe, own)
     BatchPlan(recipe, MANY, 0, own.num_workers)
     synchronised(torch.nn.Identity(), recipe, own.num_workers, device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import configs
 from configs.schema import ConfigError, Recipe
@@ -11,7 +12,7 @@ from ops.preflight import network, places, settings
 from ops.preflight.about import About, Part, gathered
 from ops.preflight.facts import Facts, facts_of
 from ops.store.layout import Layout
-from ops.training.task import wing
+from ops.training.task import Task, wing
 
 
 class PreflightError(ValueError):
@@ -33,13 +34,14 @@ def preflight(
     before: Sequence[Recipe] = (),
     world: Mapping[str, int] | None = None,
     facts: Facts | None = None,
+    task: Task | None = None,
 ) -> list[ConfigError]:
     """Every mistake that would end the recipe's line, or spoil its end, and that can be known now. Decodes and trains nothing.
 
     `before` are the recipes that are trained earlier in the same line; `world` is the size of the sample world where it is made first;
-    `facts` are those of the dataset, where they were read already.
+    `facts` are those of the dataset, where they were read already; `task` is the recipe's, where it was checked already.
     """
-    found = mistakes(recipe, layout, settings_, before=before, world=world, facts=facts)
+    found = mistakes(recipe, layout, settings_, before=before, world=world, facts=facts, task=task)
     return list({str(error): error for error in found}.values())
 
 
@@ -51,6 +53,7 @@ def mistakes(
     before: Sequence[Recipe] = (),
     world: Mapping[str, int] | None = None,
     facts: Facts | None = None,
+    task: Task | None = None,
 ) -> Iterator[ConfigError]:
     """The same one by one, the cheapest to find first; a mistake may come again in other words."""
     try:
@@ -67,7 +70,7 @@ def mistakes(
         if any_found and part is network.built:  # what follows needs a network
             return
     if facts.made and not any_found:
-        yield from gathered(_as_trained, about)
+        yield from gathered(partial(_as_trained, task=task), about)
 
 
 def require(recipes: Sequence[Recipe], layout: Layout, settings_: Settings, world: Mapping[str, int] | None = None) -> None:
@@ -97,12 +100,12 @@ def _parts(recipe: Recipe) -> list[Part]:
     return [*whole, *own, *fitting, places.storage, places.disk, places.tracking, places.registry, places.cluster]
 
 
-def _as_trained(about: About) -> list[ConfigError]:
+def _as_trained(about: About, task: Task | None) -> list[ConfigError]:
     """The task's own check on the data as it is stored."""
     from ops.training.loop import check_recipe
-    from ops.training.task import build
 
-    task = build(about.recipe, about.layout, about.dataset)
-    task.check()
+    if task is None:
+        task = about.task()
+        task.check()
     check_recipe(task, about.recipe.scale)
     return []

@@ -43,7 +43,7 @@ class GateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredModel:
     """Metrics of one model on one frozen evaluation set of `num_samples` clips (or videos, keyframes).
 
     `beside` is a champion's alone, where it can be compared on a part of the set only: the challenger's score on that part, which `note`
@@ -53,8 +53,8 @@ class Scored:
     metrics: Mapping[str, float]
     eval_set: str
     num_samples: int
-    noun: str = "clips"
-    beside: Scored | None = None
+    sample_unit: str = "clips"
+    beside: ScoredModel | None = None
     note: str = ""
 
 
@@ -175,7 +175,9 @@ def version_url(settings: Settings, version: Registered | Decision) -> str:
     return f"{settings.mlflow_url}/#/models/{version.name}/versions/{version.version}"
 
 
-def promote(gate: Gate, challenger: Registered, scored: Scored, evaluate: Callable[[Registered], Scored], settings: Settings) -> Decision:
+def promote(
+    gate: Gate, challenger: Registered, scored: ScoredModel, evaluate: Callable[[Registered], ScoredModel], settings: Settings
+) -> Decision:
     """Decide whether the challenger becomes champion; move the alias and keep the decision on the version.
 
     `scored` is the challenger's score; `evaluate` scores the champion on the same evaluation set and is called only where
@@ -203,15 +205,16 @@ def promote(gate: Gate, challenger: Registered, scored: Scored, evaluate: Callab
     return decision
 
 
-def _value(gate: Gate, scored: Scored, of: Registered) -> float:
+def _value(gate: Gate, scored: ScoredModel, of: Registered) -> float:
     if gate.metric not in scored.metrics:
         raise ConfigError(f"gate of recipe {of.recipe}", "metric", gate.metric, ", ".join(sorted(scored.metrics)))
     return float(scored.metrics[gate.metric])
 
 
-def _champion_scored(gate: Gate, champion: ModelVersion, scored: Scored, evaluate: Callable[[Registered], Scored]) -> Scored:
+def _champion_scored(gate: Gate, champion: ModelVersion, scored: ScoredModel, evaluate: Callable[[Registered], ScoredModel]) -> ScoredModel:
     tags = champion.tags
-    if tags.get("gate.eval_set") == scored.eval_set and tags.get("gate.metric") == gate.metric:
+    asked = {"gate.eval_set": scored.eval_set, "gate.metric": gate.metric, "gate.precision": gate.precision}
+    if asked.items() <= tags.items():
         return replace(scored, metrics={gate.metric: float(tags["gate.challenger"])})  # its own score, from when it was the challenger
     found = evaluate(_registered(champion))
     own = scored if found.beside is None else found.beside
@@ -224,7 +227,9 @@ def _champion_scored(gate: Gate, champion: ModelVersion, scored: Scored, evaluat
     return found
 
 
-def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, version: int | None, against: Scored | None) -> Decision:
+def _decide(
+    gate: Gate, challenger: Registered, scored: ScoredModel, own: float, version: int | None, against: ScoredModel | None
+) -> Decision:
     """`against` is the champion's score; without it there is none, or `version` was set aside."""
     best = None if against is None else float(against.metrics[gate.metric])
     beside = None if against is None else against.beside
@@ -241,19 +246,19 @@ def _decide(gate: Gate, challenger: Registered, scored: Scored, own: float, vers
         promoted = gain > 0 and gain >= gate.min_gain
         by = f" by {gate.min_gain:.4g}" if gate.min_gain else ""
         verb = "is above" if promoted else "is not above"
-        on = f"on the same {against.num_samples} {scored.noun}" + (f", {against.note}" if against.note else "")
+        on = f"on the same {against.num_samples} {scored.sample_unit}" + (f", {against.note}" if against.note else "")
         reason = f"{compared:.4g} {verb} the champion's {best:.4g} (version {version}){by} {on}"
     part = None if beside is None else compared
     facts = (gate.metric, own, best, version, scored.eval_set, challenger.name, challenger.version)
     return Decision(promoted, reason, *facts, compared=part)
 
 
-def _already_champion(gate: Gate, version: ModelVersion, scored: Scored, own: float) -> Decision:
+def _already_champion(gate: Gate, version: ModelVersion, scored: ScoredModel, own: float) -> Decision:
     """The alias is on this version already: an earlier call stopped half-way, or the evaluation set is a new one."""
     tags, number = version.tags, int(version.version)
     if tags.get("gate.eval_set") == scored.eval_set and "gate.decision" not in tags:
         return from_tags(version, promoted=True, reused=False)
-    reason = f"version {number} is the champion already; {own:.4g} on {scored.num_samples} {scored.noun}"
+    reason = f"version {number} is the champion already; {own:.4g} on {scored.num_samples} {scored.sample_unit}"
     return Decision(True, reason, gate.metric, own, None, None, scored.eval_set, version.name, number)
 
 
@@ -268,6 +273,7 @@ def _keep(store: MlflowClient, gate: Gate, decision: Decision) -> None:
         "gate.champion_version": "none" if decision.champion_version is None else str(decision.champion_version),
         "gate.compared": "all" if decision.compared is None else repr(decision.compared),
         "gate.eval_set": decision.eval_set,
+        "gate.precision": gate.precision,
         "gate.key": gate_key(gate),
         DECIDED_AT: str(now()),
     }

@@ -11,10 +11,10 @@ import copy
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,18 +22,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from configs.schema import ConfigError, Recipe, Scale
+from configs.schema import Scale
 from ops.data.loading import Loader, WorkerPool
-from ops.training.batch_sampler import BatchPlan, evaluation_batches
+from ops.training.batch_sampler import BatchPlan
 from ops.training.callbacks import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
 from ops.training.checkpoint import State, save_state
 from ops.training.ema import WeightAverage
 from ops.training.epoch_stats import Tally
-from ops.training.model_setup import check_compiler, compiling, recomputing, settle_norms, synchronised
+from ops.training.inference import Place, autocast, check_precision, gathered, predict, to_device, training_precision, wanted_device
+from ops.training.model_setup import check_compiler, compiling, freeze_batch_norms, recomputing, synchronised
 from ops.training.optim import LearningRate, build_optimizer
-from ops.training.task import Mode, Row, Samples, Task
-
-AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from ops.training.task import Samples, Task
 
 
 def fit(
@@ -64,17 +63,6 @@ def fit(
         run.close()
 
 
-class Place(NamedTuple):
-    """Where one rank computes, and among how many."""
-
-    rank: int
-    world_size: int
-    device: torch.device
-
-
-ALONE = Place(0, 1, torch.device("cpu"))
-
-
 class _Run:
     """One rank's part of a training."""
 
@@ -82,7 +70,8 @@ class _Run:
         self.task, self.scale, self.place = task, scale, place
         self.rank, self.world_size, device = place
         self.device, self.recipe = device, task.recipe
-        _check_precision(self.recipe, device)
+        self.precision = training_precision(self.recipe)
+        check_precision(self.recipe, "training.amp", self.precision, device)
         check_compiler(self.recipe, scale)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads unwritten memory
@@ -95,7 +84,7 @@ class _Run:
         self.validation: tuple[Samples, Loader] | None = None
         _seed(self.recipe.training.seed, 0, 0, 0)  # the same fresh weights on every rank
         self.model = synchronised(task.model().to(device), self.recipe, self.world_size, device)
-        settle_norms(self.model, self.recipe)
+        freeze_batch_norms(self.model, self.recipe)
         self.rate = LearningRate(self.recipe, self.plan.steps)
         self.optimizer = build_optimizer(self.model, self.recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.training.amp == "fp16")
@@ -182,7 +171,7 @@ class _Run:
         """Run the steps of an epoch that are left, and return the metrics of all of them."""
         self.samples.set_epoch(epoch)
         self.wrapped.train()
-        settle_norms(self.model, self.recipe)
+        freeze_batch_norms(self.model, self.recipe)
         plan, tally = self.plan.epoch(epoch), self.tally
         batches = _Timed(self.loader.epoch([micro for step in plan[tally.steps :] for micro in step]), tally.waited)
         began, rate, every = time.perf_counter() - tally.seconds, 0.0, self.scale.checkpoint_every_steps
@@ -210,7 +199,7 @@ class _Run:
 
     def _within(self, report: StepReport, on_checkpoint: OnCheckpoint) -> None:
         """Offer a checkpoint in the middle of an epoch: each rank's sums go into rank 0's file."""
-        self.tallies = self._gathered(self.tally.state_dict())
+        self.tallies = gathered(self.tally.state_dict(), self.world_size)
         _check_loss(report.epoch, sum(own["totals"]["loss"] for own in self.tallies))  # on all ranks alike
         on_checkpoint(report, self.save)
         self.tallies = []
@@ -221,7 +210,7 @@ class _Run:
         for index, micro in enumerate(step):
             batch = to_device(next(batches), self.device)
             last = index == len(step) - 1
-            with self._unsynchronised(last), self._autocast():
+            with self._unsynchronised(last), autocast(self.device, self.precision):
                 losses = self.task.losses(self.wrapped, batch)
                 # DDP averages over the ranks: the factor undoes that and makes every sample count the same
                 share = len(micro) * self.world_size / self.plan.batch_size
@@ -240,10 +229,6 @@ class _Run:
         if last or not isinstance(self.wrapped, DistributedDataParallel):
             return nullcontext()
         return self.wrapped.no_sync()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        kind = self.recipe.training.amp
-        return nullcontext() if kind == "off" else torch.autocast(self.device.type, AMP[kind])
 
     def _means(self, totals: dict[str, Tensor], count: int) -> dict[str, float]:
         names = sorted(totals)
@@ -265,73 +250,15 @@ class _Run:
         if self.validation is None:
             samples = self.task.samples("val", "validate")
             self.validation = samples, self._loader(samples)
-        rows = _predictions(self.task, model, *self.validation, self.place)
+        samples, loader = self.validation
         metric = self.task.metric("val")
-        metric.update([row for part in self._gathered(rows) for row in part])
+        metric.update(predict(self.task, model, samples, place=self.place, precision=self.precision, workers=loader))
         metrics = metric.compute()
         watched = self.recipe.gate.metric
         if watched in metrics:
             self.best = metrics[watched] if self.best is None else max(self.best, metrics[watched])
             metrics[f"best_{watched}"] = self.best
         return metrics
-
-    def _gathered(self, own: Any) -> list[Any]:
-        """Every rank's value, by rank."""
-        parts: list[Any] = [own] * self.world_size
-        if self.world_size > 1:
-            dist.all_gather_object(parts, own)
-        return parts
-
-
-def predict(
-    task: Task,
-    model: nn.Module,
-    split: str,
-    mode: Mode = "test",
-    *,
-    place: Place = ALONE,
-    workers: int | WorkerPool = 0,
-    on_batch: Callable[[int, int], None] | None = None,
-) -> list[Row]:
-    """Prediction rows of this rank's share of a split, in the precision of the recipe; the model is left in eval mode.
-
-    `on_batch(done, total)` is told of every batch. Raises SampleError.
-    """
-    samples = task.samples(split, mode)
-    loader = Loader(samples, task.collate, workers, pin_memory=place.device.type == "cuda")
-    try:
-        return _predictions(task, model, samples, loader, place, on_batch)
-    finally:
-        loader.close()
-
-
-def _predictions(
-    task: Task, model: nn.Module, samples: Samples, loader: Loader, place: Place, on_batch: Callable[[int, int], None] | None = None
-) -> list[Row]:
-    training = task.recipe.training
-    rank, world_size, device = place
-    size = max(1, training.batch_size // (training.accumulate * world_size))
-    batches = evaluation_batches(len(samples), size, rank, world_size)
-    amp = nullcontext() if training.amp == "off" else torch.autocast(device.type, AMP[training.amp])
-    model.eval()
-    rows: list[Row] = []
-    with torch.inference_mode(), amp:
-        for index, batch in enumerate(loader.epoch(batches)):
-            rows += task.predict(model, to_device(batch, device))
-            if on_batch is not None:
-                on_batch(index + 1, len(batches))
-    return rows
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """The same nested dicts, lists and tuples with every tensor on the device."""
-    if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: to_device(item, device) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(to_device(item, device) for item in value)
-    return value
 
 
 class _Timed:
@@ -364,11 +291,6 @@ def _check_loss(epoch: int, loss: float) -> None:
 
 def check_recipe(task: Task, scale: Scale) -> None:
     """Raise ConfigError for a batch size, worker number, precision or compilation that cannot work; called before workers are started."""
-    _check_precision(task.recipe, torch.device("cuda" if scale.use_gpu else "cpu"))
+    check_precision(task.recipe, "training.amp", training_precision(task.recipe), wanted_device(scale))
     check_compiler(task.recipe, scale)
     BatchPlan(task.recipe, len(task.samples("train", "train")), 0, scale.num_workers)
-
-
-def _check_precision(recipe: Recipe, device: torch.device) -> None:
-    if recipe.training.amp == "fp16" and device.type != "cuda":
-        raise ConfigError(f"recipe '{recipe.name}'", "training.amp", "fp16", f"off or bf16 on device '{device.type}'")

@@ -17,7 +17,7 @@ from configs.schema import ConfigError, Recipe, Scale
 RECOMPUTED = re.compile(r"(?:^|\.)(?:blocks|layer\d|stages\.\d)\.\d+$")  # residual and transformer blocks, by their place
 
 
-def settle_norms(model: nn.Module, recipe: Recipe) -> None:
+def freeze_batch_norms(model: nn.Module, recipe: Recipe) -> None:
     """Batch norms as the recipe wants them; again after every `model.train()`.
 
     partial: all but the first keep their statistics and weights, as TSN trains; frozen: all do.

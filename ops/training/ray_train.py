@@ -20,7 +20,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from safetensors.torch import save as to_safetensors
 
-import configs
 from configs.schema import ConfigError, Dataset, Recipe
 from configs.settings import Settings
 from models.checkpoints import PublishedWeightsError
@@ -35,7 +34,7 @@ from ops.training.checkpoint import FILE, CheckpointError, State, load_state
 from ops.training.display import training_display
 from ops.training.loop import check_recipe, fit
 from ops.training.progress import ProgressFile, followed
-from ops.training.run_folder import WEIGHTS, RunPlan, TrainResult, finish, finished, plan_of
+from ops.training.run_folder import WEIGHTS, Prepared, RunPlan, TrainResult, finish, finished, prepare
 from ops.training.task import build
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's own name
@@ -67,17 +66,15 @@ def train(
     run_logger: EpochLogger | None = None,
     *,
     dataset: Dataset | None = None,
+    prepared: Prepared | None = None,
 ) -> TrainResult:
     """Train the recipe, or return the record of the training that has been finished already.
 
     A killed training goes on from its last checkpoint and ends in the same weights. Raises a ValueError subclass for a
     user's mistake, CheckpointError for a damaged checkpoint, StorageError, and TrainingError when the workers failed more
-    often than `scale.max_failures` allows.
+    often than `scale.max_failures` allows. `prepared` is what was read of the data already.
     """
-    dataset = dataset or configs.dataset(recipe.dataset)
-    task = build(recipe, layout, dataset)
-    task.check()
-    plan = plan_of(task, layout)
+    task, plan, _, dataset = prepared or prepare(recipe, layout, dataset)
     done = finished(plan.run_dir)
     if done is not None:
         return done

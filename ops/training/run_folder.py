@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
+import configs
 from configs import versions
-from configs.schema import Dataset, Provenance, Recipe, content_hash
+from configs.loading import validated
+from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
 from ops.files.download import check_address
-from ops.files.storage import filesystem, is_local, local_copy, read_bytes, retry, sha256_of, write_bytes
+from ops.files.storage import filesystem, is_local, local_copy, read_bytes, read_json, retry, sha256_of, write_bytes
 from ops.store.layout import Layout
 from ops.training.task import Task, Vocabulary, build
 
@@ -18,6 +20,7 @@ WEIGHTS, RECIPE, VOCABULARY, PROVENANCE, RECORD = (
     "model.safetensors", "recipe.json", "vocabulary.json", "provenance.json", "complete.json",
 )  # fmt: skip
 FILES = (WEIGHTS, RECIPE, VOCABULARY)  # what the record vouches for
+K = TypeVar("K", bound=Strict)
 
 
 @dataclass(frozen=True)
@@ -50,19 +53,29 @@ class TrainResult:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
-    """Name the training of this recipe on the data as it is. Raises ConfigError, DataError for what cannot be trained."""
+class Prepared(NamedTuple):
+    """A recipe's task with its tables read and checked, and the training that they make: what is handed from step to step."""
+
+    task: Task
+    plan: RunPlan
+    layout: Layout
+    dataset: Dataset
+
+
+def prepare(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Prepared:
+    """Read and check the recipe's data as it is, and name its training. Raises ConfigError, DataError for what cannot be trained."""
     check_address(recipe)
+    dataset = dataset or configs.dataset(recipe.dataset)
     task = build(recipe, layout, dataset)
     task.check()
-    return plan_of(task, layout)
-
-
-def plan_of(task: Task, layout: Layout) -> RunPlan:
-    """The plan of a task that was checked."""
-    recipe, data_version = task.recipe, task.data_version()
+    data_version = task.data_version()
     run_key = content_hash([recipe.key(), data_version, versions.TRAINING])
-    return RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage())
+    return Prepared(task, RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage()), layout, dataset)
+
+
+def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
+    """The training of this recipe on the data as it is, where nothing else is wanted of the data. Raises as `prepare` does."""
+    return prepare(recipe, layout, dataset).plan
 
 
 def finished(run_dir: str) -> TrainResult | None:
@@ -85,6 +98,38 @@ def finish(result: TrainResult, recipe: Recipe, vocabulary: Vocabulary, provenan
         write_bytes(f"{result.run_dir}/{PROVENANCE}", provenance.model_dump_json(indent=1).encode())
     files = {name: stamp for name in FILES if (stamp := _stamp(f"{result.run_dir}/{name}")) is not None}
     write_bytes(f"{result.run_dir}/{RECORD}", json.dumps({**asdict(result), "files": files}, indent=1).encode())
+
+
+def read_as(kind: type[K], uri: str) -> K:
+    """A recipe.json or provenance.json. Raises ConfigError for one of another form, StorageError for one that is cut short too,
+    FileNotFoundError."""
+    return validated(kind, _mapping(uri), uri)
+
+
+def read_recipe(uri: str) -> Recipe:
+    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for fields that it does not have,
+    StorageError for a file that is cut short too, FileNotFoundError."""
+    value = read_json(uri)
+    task = value.get("task") if isinstance(value, dict) else None
+    kind = RECIPES.get(task) if isinstance(task, str) else None
+    if kind is None:
+        raise ConfigError(uri, "task", task, ", ".join(RECIPES))
+    return validated(kind, value, uri)
+
+
+def read_words(uri: str) -> Vocabulary:
+    """A vocabulary.json. Raises ConfigError for one of another form, StorageError for one that is cut short too, FileNotFoundError."""
+    words = _mapping(uri)
+    if not isinstance(words.get("labels"), list):
+        raise ConfigError(uri, "labels", type(words.get("labels")).__name__, "a list of labels")
+    return words
+
+
+def _mapping(uri: str) -> dict[str, Any]:
+    value = read_json(uri)
+    if not isinstance(value, dict):
+        raise ConfigError(uri, "(whole file)", type(value).__name__, "a mapping")
+    return value
 
 
 def checksums(run_dir: str) -> dict[str, str]:

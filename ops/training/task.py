@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import configs
-from configs.schema import Dataset, Provenance, Recipe
+from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe, TableName
 from ops.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -16,6 +19,27 @@ if TYPE_CHECKING:
 Mode = Literal["train", "validate", "test"]
 Row = dict[str, Any]
 Vocabulary = dict[str, list[str]]
+R = TypeVar("R", bound=Recipe)
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What others ask of a task before they need any of its code; each wing exports its own as `INFO`.
+
+    `question` are the fields of a recipe ("section.field" for one of a section) that say what is asked of a model, not how it answers:
+    the gate asks the champion the challenger's.
+    """
+
+    sample_unit: str  # what an evaluation counts, in the plural
+    headlines: tuple[str, ...]  # metrics that a table shows, the first one above all
+    table: TableName  # of the annotations that it learns from
+    pictures: str  # what an evaluation draws beside its metrics, in words
+    reads: Literal["frames", "features"] = "frames"
+    question: tuple[str, ...] = ()
+    fewest_labels: int = 1  # in common with a champion that can be compared
+    floor_check: Literal["above_floor", "above_chance"] = "above_floor"
+    names_model: str | None = None  # the field of a recipe that names a recognition model, which the evaluation asks too
+    catalogued: bool = False  # its networks map a clip (3, T, S, S), and their published rows have pages of numbers
 
 
 class Samples(Protocol):
@@ -71,7 +95,7 @@ class Task(Protocol):
         """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported beside it."""
 
     def predict(self, model: nn.Module, batch: Any) -> list[Row]:
-        """One or more rows per item, of plain values and numpy arrays."""
+        """A row per item, of plain values and numpy arrays."""
 
     def metric(self, split: str) -> Metric:
         """A fresh metric of the split."""
@@ -83,11 +107,62 @@ class Task(Protocol):
         """Take back what `state_dict` gave."""
 
 
+class Stateless:
+    """A task whose losses remember nothing between steps."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing to take back."""
+
+
 def wing(task: str, part: str) -> Any:
     """The module `part` of the task's wing, `ops.tasks.<task>.<part>`: whoever knows no task asks for it by name."""
     return import_module(f"ops.tasks.{task}.{part}")
 
 
-def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Task:
-    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names."""
-    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset))
+def info(task: str) -> TaskInfo:
+    """What the task's wing says of it. Loads nothing heavy."""
+    return import_module(f"ops.tasks.{task}").INFO
+
+
+def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inputs: Any) -> Task:
+    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names.
+
+    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's are others.
+    """
+    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs)
+
+
+def family_of(recipe: Recipe, *parts: str) -> ModuleType:
+    """The module of the recipe's family, which exports all that its task works with.
+
+    Raises ModelConfigError for an unknown family, ConfigError for one that lacks a part: it is there to be built, not to be trained.
+    """
+    module, missing = _family(recipe.task, recipe.family, parts)
+    if missing:
+        import models
+
+        fit = [name for name in models.families(recipe.task) if not _family(recipe.task, name, parts)[1]]
+        allowed = f"{', '.join(fit)}: this family has no {', '.join(missing)}"
+        raise ConfigError(f"recipe '{recipe.name}'", "family", recipe.family, allowed)
+    return module
+
+
+@cache
+def _family(task: str, name: str, parts: tuple[str, ...]) -> tuple[ModuleType, list[str]]:
+    """The family's module and the parts that it lacks."""
+    import models
+
+    module = models.family(task, name)
+    return module, [part for part in parts if not hasattr(module, part)]
+
+
+def of_kind(recipe: Recipe, kind: type[R]) -> R:
+    """The recipe, which has to be of this kind. Raises ConfigError for one of another task."""
+    if not isinstance(recipe, kind):
+        task_of = {known: task for task, known in RECIPES.items()}
+        raise ConfigError(f"recipe '{recipe.name}'", "task", task_of.get(type(recipe), recipe.task), task_of[kind])
+    return recipe

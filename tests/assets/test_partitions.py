@@ -37,4 +37,4 @@ def test_features_follow_their_dataset_and_the_recipes_of_their_model() -> None:
     model = configs.load("tsm_tiny_figures").gate.registered_model
     for recipe, names in by_recipe.items():  # whichever recipe promotes a champion of that name
         assert names == ({"figures_tsm"} if configs.load(recipe).gate.registered_model == model else set())
-    assert set(recipes_by_features()) == set(configs.features_names()) == set(features_partitions.get_partition_keys())
+    assert set(recipes_by_features("localization")) == set(configs.features_names()) == set(features_partitions.get_partition_keys())

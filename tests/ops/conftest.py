@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from configs import Settings
+from discs_world import discs  # noqa: F401 - a fixture
 from s3_fixtures import s3, s3_server  # noqa: F401 - fixtures
 
 

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import configs
+from configs.loading import _recipe_sources
 from ops.annotations.read import last_report
 from ops.files.storage import list_files, write_bytes
 from ops.flow.data_checks import CheckError, require_sound
@@ -147,6 +148,20 @@ def test_a_broken_recipe_or_dataset_does_not_hide_the_others(home, small, recipe
     assert "num_classes" in said.err and "odd.yaml" in said.err and "Traceback" not in said.err
 
 
+def test_a_file_of_recipes_that_cannot_be_read_does_not_hide_the_others(home, small, capsys: pytest.CaptureFixture[str]) -> None:
+    number = len(configs.names()) + len(configs.datasets())
+    (home.configs / "recognition" / "cut.yaml").write_text("mine: [")
+    _recipe_sources.cache_clear()
+    assert main(["recipes"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == number + 1 and "recipe   small_tsn" in said.out
+    assert said.err.count("cut.yaml: field '(whole file)'") == 1
+    (home.configs / "recognition" / "cut.yaml").write_text("small_tsn: {}")
+    _recipe_sources.cache_clear()
+    assert main(["recipes"]) == 1
+    assert "a second recipe of this name" in capsys.readouterr().err
+
+
 @pytest.mark.slow  # it mounts a disk, and needs root for that
 def test_a_full_disk(home, small, refused, write_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = tmp_path / "disk"
@@ -189,7 +204,7 @@ def test_a_damaged_checkpoint(home, small, refused) -> None:
 def test_a_leak_stops_the_line_before_a_model_is_trained_on_it(home, small, refused, capfd) -> None:
     small.video("val0").write_bytes(small.video("train0").read_bytes())
     said = refused(*small_run())
-    assert "no_leak: 1 of 12 contents stand in more than one split: train0, val0" in said
+    assert "no_leak: 1 of 11 contents stand in more than one split: train0, val0" in said
     assert "allow: [no_leak]" in said and not any(path.startswith("runs/") for path in stored(home))
 
     with pytest.raises(CheckError, match=r"dataset 'kinetics400': no_leak: .*train0, val0; allowed: .*'allow: \[no_leak\]'"):

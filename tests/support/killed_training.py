@@ -19,9 +19,9 @@ import clip_world as world
 def main(root: str, folder: Path, rank: int, world_size: int, attempt: str, changes: dict) -> None:
     """Train to the end."""
     from ops.store.layout import Layout
-    from ops.tasks import build
     from ops.training.checkpoint import FILE, load_state
     from ops.training.loop import fit
+    from ops.training.task import build
 
     torch.set_num_threads(1)
     if world_size > 1:

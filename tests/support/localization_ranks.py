@@ -16,8 +16,8 @@ import torch.distributed as dist
 import localization_world
 from configs.schema import Scale
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.training.loop import fit
+from ops.training.task import build
 
 
 def train(folder: Path, rank: int, world_size: int) -> dict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from configs.schema import DetectionRecipe
+from ops.training.task import family_of
+
+FAMILY = ("Criterion", "Target", "counts", "decode")  # what a family exports beside Config, TINY and build
 
 
 class Persons(NamedTuple):
@@ -32,7 +34,7 @@ class Persons(NamedTuple):
 
 def criterion_of(recipe: DetectionRecipe) -> Any:
     """The family's criterion with the recipe's weights. Raises ModelConfigError."""
-    family = import_module(f"models.{recipe.task}.{recipe.family}")
+    family = family_of(recipe, *FAMILY)
     own = recipe.weights
     weights = family.Weights(own.person, own.distance, own.overlap, own.action, own.no_person)
     return family.Criterion(multi_label(recipe), weights)
@@ -45,7 +47,7 @@ def multi_label(recipe: DetectionRecipe) -> bool:
 
 def proposals(model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe) -> list[Persons]:
     """All proposals of each clip (B, 3, T, H, W), person or not. `sizes` (B, 2) are h, w without padding."""
-    family = import_module(f"models.{recipe.task}.{recipe.family}")
+    family = family_of(recipe, *FAMILY)
     found = family.decode(model(clips, sizes), 0.0, multi_label(recipe))
     result = []
     for one in found:

@@ -16,7 +16,7 @@ from ops.data.buffers import empty
 from ops.data.crops import short_side_size
 from ops.data.errors import SampleError
 from ops.data.samplers import check_sampling, fixed_indices
-from ops.data.timeline import frames_at, timestamps
+from ops.data.timeline import frames_at, shown_until, timestamps
 from ops.data.transforms import normalise, resize
 from ops.store.reader import Readers
 from ops.tasks.detection.key_frames import KeyFrame, KeyFrameList
@@ -32,9 +32,8 @@ def clip_indices(sampling: Sampling, num_frames: int, times: np.ndarray | None, 
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
     if at_s is not None:
         assert times is not None
-        end = 2 * times[-1] - times[-2] if len(times) > 1 else times[-1]
-        if not 0 <= at_s <= max(end, times[-1]):
-            raise ValueError(f"key frame at {at_s:.3f} s is outside the video's {end:.3f} s")
+        if not 0 <= at_s <= shown_until(times):
+            raise ValueError(f"key frame at {at_s:.3f} s is outside the video's {shown_until(times):.3f} s")
         frame = int(frames_at(times, at_s))
     assert frame is not None
     if sampling.fps is None:

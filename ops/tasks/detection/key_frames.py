@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from configs.schema import Dataset
 from configs.schema.detection import KeyFrames
+from ops.data.ends import ends, surely
 from ops.data.errors import DataError
 from ops.data.tables import Made, Rows, StoredVideo, ranked, read_annotations, rows_of, stored_rows
 from ops.files.storage import StorageError
@@ -186,6 +187,8 @@ class _Split:
         # Where a key frame of each video may stand, in frames or ms: before its stored end, by its frames and their mean rate.
         known = (fps.to_numpy() > 0) & (not self.tubes)
         self.ends = np.where(known, 1000 * self.num_frames / np.where(known, fps.to_numpy(), 1.0), self.num_frames)
+        self.sure = 1000 * surely(self.num_frames, fps.to_numpy())  # ms up to which nobody has to ask the frames' own times
+        self.asked = np.zeros(len(self.videos), bool)
         self.barred = (rows_of(barred["video_id"], videos), np.round(1000 * barred["timestamp_s"].to_numpy()).astype(np.int64))
         code = rows_of(pa.array(columns.videos, pa.string()), videos)  # of every video of the table its place among these, -1 for none
         self._persons(columns, chosen, code[columns.video[chosen]])
@@ -227,8 +230,17 @@ class _Split:
         self.coverage.usable, self.coverage.persons = len(self._frames), len(self.boxes)
 
     def _outside(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether each stands beyond its stored video."""
-        return (time < 0) | (time >= np.append(self.ends, np.inf)[video])
+        """Whether each stands beyond its stored video: by the ledger's mean rate, and near the end by the times of the frames."""
+        last = np.append(self.ends, np.inf)
+        if not self.tubes:
+            near = np.unique(video[(video >= 0) & (time > np.append(self.sure, np.inf)[video]) & (time < last[video])])
+            near = near[~self.asked[near]]
+            uris = self.videos.columns["uri"].take(pa.array(near)).to_pylist()
+            found = ends(uris)
+            self.ends[near] = np.minimum(self.ends[near], [1000 * found[uri] for uri in uris])
+            self.asked[near] = True
+            last = np.append(self.ends, np.inf)
+        return (time < 0) | (time >= last[video])
 
     def _barred(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether each is a key frame that must not count."""

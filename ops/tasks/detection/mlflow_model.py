@@ -35,7 +35,7 @@ class DetectionModel(PythonModel):
     """Persons [P, 6 + classes] of uint8 RGB clips [N, T, H, W, 3]; the model resizes and pads them itself."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from ops.tasks.detection.predictor import from_files
+        from ops.evaluation.predictors import from_files
 
         artifacts = {name: Path(path) for name, path in context.artifacts.items()}
         self.detector = from_files(artifacts["weights"], artifacts["recipe"], artifacts["vocabulary"])

@@ -15,12 +15,13 @@ from torch import nn
 from configs.schema import DetectionRecipe, Provenance
 from configs.settings import Settings
 from ops.annotations.formats.ava_csv import write
-from ops.evaluation.weights import files_of, frames_of, served
+from ops.evaluation.weights import Served, frames_of
 from ops.media.decode import DecodeError, Decoding, decode, decoders_for
 from ops.media.probe import inspect
 from ops.store.tables import BOXES
 from ops.tasks.detection.family import Persons, detected
 from ops.tasks.detection.key_frame_clips import clip_indices, padded, pixels_of
+from ops.training.inference import place_of
 
 BATCH = 8
 SHOWN_ACTIONS, LEAST = 3, 0.05
@@ -116,7 +117,8 @@ class Detector:
             if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[0] != length or clip.shape[3] != 3:
                 raise ValueError(f"frames: found {clip.dtype} {list(clip.shape)}; allowed: uint8 [{length}, H, W, 3]")
         batch = padded([pixels_of(clip, self.recipe.pictures)[0] for clip in clips], self.recipe.pictures.pad_to)
-        return detected(self.model, batch.clips, batch.sizes, self.recipe)
+        place = place_of(self.model)
+        return detected(self.model, batch.clips.to(place), batch.sizes.to(place), self.recipe)
 
     def _detect(self, batch: Sequence[tuple[float, np.ndarray]]) -> list[KeyFrameFound]:
         times, clips = zip(*batch, strict=True)
@@ -160,14 +162,8 @@ def _key_times(times: np.ndarray, every_s: float) -> list[float]:
     return found or [float((times[0] + times[-1]) / 2)]
 
 
-def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
-) -> Detector:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
-
-    Raises ConfigError where they do not belong together.
-    """
-    model, loaded, words, known = served(DetectionRecipe, files_of(weights, recipe, vocabulary, provenance))
-    names = words["labels"]
-    ids = [int(number) for number in words.get("ids", range(1, len(names) + 1))]
-    return Detector(model, loaded, names, ids, known)
+def build(served: Served, settings: Settings | None = None) -> Detector:
+    """The predictor of a trained model."""
+    names = served.vocabulary["labels"]
+    ids = [int(number) for number in served.vocabulary.get("ids", range(1, len(names) + 1))]
+    return Detector(served.model, served.recipe, names, ids, served.provenance)

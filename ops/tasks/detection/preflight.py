@@ -7,18 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from configs.schema import ConfigError, DetectionRecipe
+from configs.schema import ConfigError
 from ops.preflight import data
 from ops.preflight.about import About
 
 
 def _task(about: About) -> Any:
     """The task, with the words that are known now."""
-    from ops.tasks.detection.task import Detection
-
-    assert isinstance(about.recipe, DetectionRecipe)
-    task = Detection(about.recipe, about.layout, about.dataset)
-    words = data.words(about, "boxes")
+    task = about.task()
+    words = data.words(about)
     if words is not None:
         task.__dict__["actions"] = words  # the cached property: its files may not be there yet
     return task
@@ -26,8 +23,8 @@ def _task(about: About) -> Any:
 
 def actions(about: About) -> Iterator[ConfigError]:
     """Actions are as many as classes, and clips, pictures and network fit."""
-    yield from data.rows(about, "boxes")
-    words = data.words(about, "boxes")
+    yield from data.rows(about)
+    words = data.words(about)
     if words is None:
         return
     yield from data.num_classes(about, len(words.names), "the actions")
@@ -37,9 +34,9 @@ def actions(about: About) -> Iterator[ConfigError]:
 
 def names(about: About) -> Iterator[ConfigError]:
     """Labels that the recipe names are actions of the dataset."""
-    if data.words(about, "boxes") is not None:
+    if data.words(about) is not None:
         task = _task(about)
-        task.mirrored(), task.groups(), task.scored()
+        task.mirrored(), task.groups(), task.scored_classes()
     yield from ()
 
 
@@ -50,7 +47,7 @@ def metrics(about: About) -> set[str]:
     """Names of the evaluation's numbers, from an evaluation of one person who does everything."""
     from ops.tasks.detection.report import numbers_of
 
-    words = data.words(about, "boxes")
+    words = data.words(about)
     if words is None or about.recipe.num_classes != len(words.names):
         return set()
     box = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32)

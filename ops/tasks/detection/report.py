@@ -1,22 +1,19 @@
-"""Scoring a detection model on a frozen evaluation set: frame-mAP, persons, tubes, predictions, pictures and a film."""
+"""What an evaluation of a detection model asks, and what is made of the answers: frame-mAP, persons, tubes, pictures and a film."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-import configs
-from configs.schema import Dataset, DetectionRecipe, content_hash
+from configs.schema import content_hash
 from configs.versions import EVALUATION
 from ops.annotations.formats.ava_csv import write
-from ops.compute.progress import counted
 from ops.data.tables import StoredVideo
-from ops.evaluation.cache import Evaluation, Record
-from ops.evaluation.weights import begin, class_places
-from ops.store.layout import Layout
+from ops.evaluation.cache import Results
+from ops.evaluation.run import Words, words_of
 from ops.store.reader import FrameReader
 from ops.tasks.detection import plots as pictures
 from ops.tasks.detection.key_frame_clips import KeyFrameClips
@@ -24,7 +21,6 @@ from ops.tasks.detection.plots import Person, Shown
 from ops.tasks.detection.task import Detection
 from ops.tasks.detection.tube_rows import video_maps
 from ops.tasks.detection.tubes import Linking
-from ops.training.loop import Place, predict
 from ops.training.task import Row, Vocabulary
 
 FILM_SECONDS, FILM_FPS = 20, 16
@@ -47,67 +43,43 @@ PREDICTIONS = pa.schema(
 )
 
 
-def evaluate(
-    recipe: DetectionRecipe,
-    weights_uri: str,
-    layout: Layout,
-    *,
-    dataset: Dataset | None = None,
-    split: str = "val",
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    spoken: Vocabulary | None = None,
-    common: Sequence[str] | None = None,
-) -> Evaluation:
-    """Score the weights on a split; kept in `evaluation/` beside the weights.
+class Report:
+    """Every usable key frame of a split, with contents, persons and labels."""
 
-    `spoken` are the names of the model's own classes where they are not the dataset's actions of today: they are matched by name.
-    `common` leaves only these actions to be told.
+    batch_size = None
 
-    The evaluation set is every usable key frame of the split; `eval_set` hashes them with contents, persons, labels and the version of
-    this code. What was kept for the same set and weights is given back without work. `dataset` defaults to the recipe's own. Raises
-    DataError without key frames, ConfigError where recipe, weights and labels do not belong together.
-    """
-    task = Detection(recipe, layout, dataset or configs.dataset(recipe.dataset))
-    today = list(task.actions.names)
-    own, labels = today if spoken is None else spoken["labels"], today if common is None else [one for one in today if one in common]
-    if spoken is None:
-        task.check_recipe()
-    class_places(own, labels)
-    samples = task.samples(split, "test")
-    asked = [samples.key_frames.digest(), task.vocabulary(), task.scored(), EVALUATION]
-    eval_set = content_hash(asked if common is None else [*asked, labels])
-    begun = begin(recipe, weights_uri, eval_set, split, device, *([] if own == today else [own]))
-    if isinstance(begun, Evaluation):
-        return begun
-    record, model = begun
-    told = None if progress is None else counted(progress, len(samples))
-    rows = predict(task, model, split, "test", place=_place(device), workers=recipe.scale.loader_workers, on_batch=told)
-    if not own == labels == today:
-        rows = [translated(row, own, today, labels) for row in rows]
-    return _keep(record, rows, samples, task)
+    def __init__(self, task: Detection, split: str, spoken: Vocabulary | None = None, common: Sequence[str] | None = None) -> None:
+        self.task, self.words = task, words_of(task.actions.names, spoken, common)
+        if spoken is None:
+            task.check_recipe()
+        self.words.places()
+        self.samples = task.samples(split, "test")
+        asked = [self.samples.key_frames.digest(), task.vocabulary(), task.scored_classes(), EVALUATION]
+        self.eval_set = content_hash(asked if common is None else [*asked, self.words.asked])
+        self.depends_on = self.words.depends_on
+
+    def results(self, rows: list[Row]) -> Results:
+        """Metrics, predictions, pictures, a film, and AVA's csv for a dataset of key frames."""
+        task, samples = self.task, self.samples
+        if not self.words.alike:
+            rows = [translated(row, self.words) for row in rows]
+        numbers, per_class = numbers_of(rows, task)
+        files = {} if samples.key_frames.tubes else {"detections.csv": ava_csv(rows, task.actions.ids)}
+        return Results(
+            num_samples=len(rows),
+            metrics=numbers,
+            per_class=per_class,
+            predictions=predictions(rows, task.actions.names),
+            pictures=drawn(rows, samples, task, per_class, numbers),
+            files={**files, "overlay.mp4": overlay(rows, samples, task.actions.names)},
+        )
 
 
-def _keep(record: Record, rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, task: Detection) -> Evaluation:
-    """Score the rows and write everything."""
-    numbers, per_class = numbers_of(rows, task)
-    files = {} if samples.key_frames.tubes else {"detections.csv": ava_csv(rows, task.actions.ids)}
-    return record.keep(
-        noun="key frames",
-        num_samples=len(rows),
-        metrics=numbers,
-        per_class=per_class,
-        predictions=predictions(rows, task.actions.names),
-        pictures=drawn(rows, samples, task, per_class, numbers),
-        files={**files, "overlay.mp4": overlay(rows, samples, task.actions.names)},
-    )
-
-
-def translated(row: Row, own: Sequence[str], today: Sequence[str], labels: Sequence[str]) -> Row:
-    """A prediction row in today's actions from one in the model's own; actions beside `labels` are neither found nor true."""
-    scores = np.zeros((len(row["boxes"]), len(today)), np.float32)
-    kept = [today.index(label) for label in labels]
-    scores[:, kept] = np.asarray(row["scores"], np.float32)[:, class_places(own, labels)]
+def translated(row: Row, words: Words) -> Row:
+    """A prediction row in today's actions from one in the model's own; actions that are not asked are neither found nor true."""
+    scores = np.zeros((len(row["boxes"]), len(words.today)), np.float32)
+    kept = [words.today.index(label) for label in words.asked]
+    scores[:, kept] = np.asarray(row["scores"], np.float32)[:, words.places()]
     true = np.zeros_like(np.asarray(row["true_labels"], bool))
     true[:, kept] = np.asarray(row["true_labels"], bool)[:, kept]
     return {**row, "scores": scores, "true_labels": true}
@@ -122,12 +94,6 @@ def numbers_of(rows: Sequence[Mapping[str, Any]], task: Detection) -> tuple[dict
         rules = Linking(tubes.overlap, tubes.per_frame, tubes.patience, tubes.min_length)
         numbers |= video_maps(rows, len(task.actions.names), rules, tubes.nms)[0]
     return numbers, metric.per_class()
-
-
-def _place(device: str) -> Place:
-    import torch
-
-    return Place(0, 1, torch.device(device))
 
 
 def predictions(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> pa.Table:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cached_property
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -23,19 +22,19 @@ from ops.data.errors import DataError
 from ops.files.storage import read_bytes
 from ops.store.layout import Layout
 from ops.tasks.detection.anchors import typical_boxes
-from ops.tasks.detection.family import criterion_of, multi_label, proposals
+from ops.tasks.detection.family import FAMILY, criterion_of, multi_label, proposals
 from ops.tasks.detection.key_frame_clips import KeyFrameClips, padded
 from ops.tasks.detection.key_frames import KeyFrameList, KeyFrameTable, load_key_frames
 from ops.tasks.detection.metric import GROUPS, DetectionMetric
 from ops.training.init_weights import _on_this_machine
-from ops.training.task import Mode, Row
+from ops.training.task import Mode, Row, Stateless, family_of, of_kind
 from ops.training.task import Vocabulary as Words
 
 SPLITS = ("train", "val")
 AVA_ACTIONS = 80
 
 
-class Detection:
+class Detection(Stateless):
     """The detection task on one recipe's key frames; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: DetectionRecipe, layout: Layout, dataset: Dataset) -> None:
@@ -71,7 +70,7 @@ class Detection:
                 raise ConfigError(self._where, "tubes", "a section", f"null: dataset '{self.dataset.name}' has key frames, not tubes")
             if not multi_label(self.recipe):
                 self._check_single(frames, split)
-        self.mirrored(), self.groups(), self.scored()
+        self.mirrored(), self.groups(), self.scored_classes()
 
     @property
     def _where(self) -> str:
@@ -82,7 +81,7 @@ class Detection:
         recipe, found = self.recipe, len(self.actions.names)
         if found != recipe.num_classes:
             raise ConfigError(self._where, "num_classes", recipe.num_classes, f"{found}, the actions of dataset '{self.dataset.name}'")
-        config = import_module(f"models.{recipe.task}.{recipe.family}").Config(num_classes=recipe.num_classes, **recipe.model)
+        config = family_of(recipe, *FAMILY).Config(num_classes=recipe.num_classes, **recipe.model)
         if recipe.sampling.clip_len != config.num_frames:
             raise ConfigError(self._where, "sampling.clip_len", recipe.sampling.clip_len, f"{config.num_frames}, the model's num_frames")
         if recipe.pictures.pad_to % config.multiple:
@@ -158,7 +157,7 @@ class Detection:
             return {}
         return {name: [number - 1 for number in ids] for name, ids in GROUPS.items()}
 
-    def scored(self) -> list[int] | None:
+    def scored_classes(self) -> list[int] | None:
         """Classes that count in frame-mAP; None is all. Raises ConfigError, AnnotationError for a list that does not fit."""
         if self.recipe.scored is None:
             return None
@@ -207,7 +206,7 @@ class Detection:
         if self.recipe.training.init_from is not None:
             with _on_this_machine(self.recipe.training.init_from, self.recipe.training.init_sha256) as path:
                 state = read_checkpoint(path)
-                family = import_module(f"models.{self.recipe.task}.{self.recipe.family}")
+                family = family_of(self.recipe, *FAMILY)
                 whole = any(re.search(r"(^|\.)det_head\.", str(key)) for key in _keys(state))
                 (models.weights.load_published if whole else family.load_videomae)(model, state)
         if self.recipe.start_boxes == "typical":
@@ -224,7 +223,7 @@ class Detection:
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The mean of all weighted terms, divided by the counts of the whole batch over all ranks; beside it the last terms."""
-        family = import_module(f"models.{self.recipe.task}.{self.recipe.family}")
+        family = family_of(self.recipe, *FAMILY)
         found = model(batch["clips"], batch["sizes"])
         single = not multi_label(self.recipe)
         targets = [
@@ -256,15 +255,12 @@ class Detection:
     def metric(self, split: str) -> DetectionMetric:
         """Frame-mAP, person AP and the figures of groups."""
         return DetectionMetric(
-            self.actions.names, self.groups(), scored=self.scored(), cap=self.recipe.detecting.cap, pixels=self.recipe.tubes is not None
+            self.actions.names,
+            self.groups(),
+            scored=self.scored_classes(),
+            cap=self.recipe.detecting.cap,
+            pixels=self.recipe.tubes is not None,
         )
-
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: the losses remember nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
 
 
 def _keys(state: Mapping[str, Any]) -> list[str]:
@@ -287,7 +283,5 @@ def _global(own: Any, device: torch.device) -> tuple[Any, float]:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Detection:
-    """The task of a detection recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, DetectionRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not detection")
-    return Detection(recipe, layout, dataset)
+    """The task of a detection recipe. Raises ConfigError for a recipe of another task."""
+    return Detection(of_kind(recipe, DetectionRecipe), layout, dataset)

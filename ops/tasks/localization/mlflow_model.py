@@ -36,7 +36,7 @@ class LocalizationModel(PythonModel):
     """Segments [N, segments, 4] of features [N, T, C]; see `interface`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from ops.tasks.localization.predictor import from_files
+        from ops.evaluation.predictors import from_files
 
         artifacts = {name: Path(path) for name, path in context.artifacts.items()}
         self.localizer = from_files(artifacts["weights"], artifacts["recipe"], artifacts["vocabulary"])

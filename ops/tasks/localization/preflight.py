@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -11,27 +10,21 @@ import configs
 from configs.schema import ConfigError, Features, LocalizationRecipe
 from ops.preflight import data, sources
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> LocalizationRecipe:
-    assert isinstance(about.recipe, LocalizationRecipe)
-    return about.recipe
-
-
-def _task(about: About) -> Any:
-    from ops.tasks.localization.task import Localization
-
-    return Localization(_recipe(about), about.layout, about.dataset)
+    return of_kind(about.recipe, LocalizationRecipe)
 
 
 def labels(about: About) -> Iterator[ConfigError]:
     """As many classes as labels, or one for proposals."""
-    yield from data.rows(about, "segments")
-    words = data.words(about, "segments")
+    yield from data.rows(about)
+    words = data.words(about)
     if words is not None:
         wanted = 1 if _recipe(about).class_agnostic else len(words.names)
         yield from data.num_classes(about, wanted, "the class of proposals" if wanted == 1 else "the labels")
-    _task(about)  # its model's and its losses' settings
+    about.task()  # its model's and its losses' settings
 
 
 def features(about: About) -> Iterator[ConfigError]:
@@ -40,7 +33,7 @@ def features(about: About) -> Iterator[ConfigError]:
     if name not in configs.features_names():
         yield about.wrong("features", name, ", ".join(configs.features_names()))
         return
-    found = _task(about).features
+    found = about.task().features
     if about.facts.made and _stored(about, found):  # then these are read, and the task's own check knows their width
         return
     dims = recipe.model.get("input_dims", 0)

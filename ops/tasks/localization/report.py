@@ -1,33 +1,29 @@
-"""Scoring a localization model on a frozen evaluation set: metrics, predictions, errors and pictures, kept beside its weights."""
+"""What an evaluation of a localization model asks, and what is made of the answers: metrics, predictions, errors and pictures."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-import configs
-from configs.schema import Dataset, Features, Provenance, content_hash
+from configs.schema import Dataset, Provenance, content_hash
 from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
 from configs.versions import EVALUATION
-from ops.compute.progress import counted
-from ops.evaluation.cache import Evaluation
-from ops.evaluation.weights import begin, class_places
+from ops.evaluation.cache import Results
+from ops.evaluation.run import words_of
 from ops.store.layout import Layout
 from ops.tasks.localization import plots as pictures
 from ops.tasks.localization.errors import KINDS, Errors, errors_of, gains, video_scores
 from ops.tasks.localization.metric import LocalizationMetric, Matches, Segments, envelope, match, scores_of
 from ops.tasks.localization.segments import FeatureVideo, LeftOut
 from ops.tasks.localization.task import Localization
-from ops.training.loop import Place, predict
 from ops.training.task import Row, Vocabulary
 
 SHOWN = 3  # best and worst videos each
@@ -64,68 +60,52 @@ class Found:
         return self.matches.thresholds[self.place]
 
 
-def evaluate(
-    recipe: LocalizationRecipe,
-    weights_uri: str,
-    layout: Layout,
-    *,
-    dataset: Dataset | None = None,
-    split: str = "val",
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    spoken: Vocabulary | None = None,
-    common: Sequence[str] | None = None,
-    features: Features | None = None,
-) -> Evaluation:
-    """Score the weights on every video of a split that has features; kept in `evaluation/` beside the weights.
+class Report:
+    """Every video of a split that has features; models on different features of the same videos can be compared.
 
-    `spoken` are the names of the model's own classes where they are not the dataset's labels of today: they are matched by name.
-    `common` leaves only these labels to find. `features` are those that the model was trained on, where the recipe's are others now.
-
-    `eval_set` hashes the videos with their segments and labels, the thresholds and the version of this code: models on different
-    features of the same videos can be compared. Files beside the pictures: `results.json` (ActivityNet's form), `per_label.csv`,
-    `left_out.csv` (what of the annotations or features is not used, and why). `dataset` defaults to the recipe's own. Raises DataError
-    without videos, ConfigError where recipe, weights, features and labels do not belong together.
+    Files beside the pictures: `results.json` (ActivityNet's form), `per_label.csv`, `left_out.csv` (what of the annotations or features
+    is not used, and why).
     """
-    dataset = dataset or configs.dataset(recipe.dataset)
-    task = Localization(recipe, layout, dataset, features)
-    if spoken is None:
-        task.check_classes()
-    videos, labels = task.videos(split), task.scored_labels if common is None else [one for one in task.scored_labels if one in common]
-    eval_set = eval_set_of(videos, task.scored_labels, recipe)
-    eval_set = eval_set if common is None else content_hash([eval_set, labels])
-    own = task.scored_labels if spoken is None or recipe.fusion is not None else spoken["labels"]
-    class_places(own, labels)
-    also = [[video.video_id, video.key] for video in videos], task.scores.sha256 if task.scores else None
-    begun = begin(recipe, weights_uri, eval_set, split, device, *also, *([] if own == task.scored_labels else [own]))
-    if isinstance(begun, Evaluation):
-        return begun
-    record, model = begun
-    told = None if progress is None else counted(progress, len(videos))
-    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=told)
-    if not own == labels == task.scored_labels:
-        rows = [translated(row, own, task.scored_labels, labels) for row in rows]
-    metric = LocalizationMetric(len(labels), recipe.tiou, recipe.recall)
-    metric.update(rows)
-    truth, found = metric.tables()
-    analysed = analyse(truth, found, labels, recipe)
-    lost = gains(truth, found, analysed.errors, analysed.matches)
-    numbers = scores_of(analysed.matches, recipe.recall)
-    numbers |= {f"gain_without/{name.replace(' ', '_')}": value for name, value in lost.items()}
-    precision = analysed.matches.average_precision()
-    return record.keep(
-        noun="videos",
-        num_samples=len(videos),
-        metrics=numbers,
-        per_class={analysed.labels[label]: float(value) for label, value in zip(analysed.matches.classes, precision.mean(0), strict=True)},
-        predictions=_table(analysed),
-        pictures=_pictures(analysed, videos, lost),
-        files={
-            "results.json": results_json(rows, labels),
-            "per_label.csv": _per_label(analysed, recipe.recall),
-            "left_out.csv": _left_out([row for row in task.table.left_out if row.split in (split, "")]),
-        },
-    )
+
+    batch_size = None
+
+    def __init__(self, task: Localization, split: str, spoken: Vocabulary | None = None, common: Sequence[str] | None = None) -> None:
+        if spoken is None:
+            task.check_classes()
+        self.task, self.split, recipe = task, split, task.recipe
+        self.words = words_of(task.scored_labels, None if recipe.fusion is not None else spoken, common)
+        self.words.places()
+        self.videos, self.samples = task.videos(split), task.samples(split, "test")
+        eval_set = eval_set_of(self.videos, self.words.today, recipe)
+        self.eval_set = eval_set if common is None else content_hash([eval_set, self.words.asked])
+        contents = [[video.video_id, video.key] for video in self.videos]
+        self.depends_on = [contents, task.scores.sha256 if task.scores else None, *self.words.depends_on]
+
+    def results(self, rows: list[Row]) -> Results:
+        """Metrics, predictions, errors, pictures and files."""
+        recipe, labels = self.task.recipe, self.words.asked
+        if not self.words.alike:
+            rows = [translated(row, self.words.own, self.words.today, labels) for row in rows]
+        metric = LocalizationMetric(len(labels), recipe.tiou, recipe.recall)
+        metric.update(rows)
+        truth, found = metric.tables()
+        analysed = analyse(truth, found, labels, recipe)
+        lost = gains(truth, found, analysed.errors, analysed.matches)
+        numbers = scores_of(analysed.matches, recipe.recall)
+        numbers |= {f"gain_without/{name.replace(' ', '_')}": value for name, value in lost.items()}
+        precision = analysed.matches.average_precision().mean(0)
+        return Results(
+            num_samples=len(self.videos),
+            metrics=numbers,
+            per_class={analysed.labels[label]: float(value) for label, value in zip(analysed.matches.classes, precision, strict=True)},
+            predictions=_table(analysed),
+            pictures=_pictures(analysed, self.videos, lost),
+            files={
+                "results.json": results_json(rows, labels),
+                "per_label.csv": _per_label(analysed, recipe.recall),
+                "left_out.csv": _left_out([row for row in self.task.table.left_out if row.split in (self.split, "")]),
+            },
+        )
 
 
 def translated(row: Row, own: Sequence[str], today: Sequence[str], labels: Sequence[str]) -> Row:

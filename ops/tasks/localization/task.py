@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ from torch import Tensor, nn
 import configs
 import models
 from configs.schema import ConfigError, Dataset, Extraction, Extractor, Features, Provenance, Recipe, content_hash_of_rows, plain_json
-from configs.schema.localization import Decoding, LocalizationRecipe
-from models.localization import actionformer as family
+from configs.schema.localization import LocalizationRecipe
 from ops.annotations.read import labels as dataset_labels
 from ops.data.errors import DataError
 from ops.store.features import FeatureReader
@@ -25,11 +25,13 @@ from ops.tasks.localization.metric import LocalizationMetric
 from ops.tasks.localization.segments import Grid, SegmentDataset, SegmentTable, VideoList, load_segments
 from ops.tasks.localization.video_scores import VideoScores, read_scores
 from ops.training.init_weights import load_initial
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Vocabulary, family_of, of_kind
 
 SPLITS = ("train", "val")
 ONE_CLASS = "action"
 FEATURES_FROM = "features_from"
+# What a family exports beside Config, TINY and build.
+FAMILY = ("Criterion", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "suppress_candidates")
 log = logging.getLogger(__name__)
 
 
@@ -41,15 +43,20 @@ class Localization:
         self.recipe, self.layout, self.dataset, self._features = recipe, layout, dataset, features
         self.config = model_config(recipe)
         loss = recipe.loss
-        self.criterion = family.Criterion(
+        self.criterion = self.family.Criterion(
             recipe.num_classes,
             self.config.ranges,
             radius=loss.radius,
             label_smoothing=recipe.training.label_smoothing,
             regression_weight=loss.regression_weight,
         )
-        self.decoding = model_decoding(recipe.decoding)
+        self.decoding = model_decoding(recipe)
         self.normaliser = loss.normaliser  # running mean of the positive points of a global batch
+
+    @property
+    def family(self) -> ModuleType:
+        """The recipe's family; looked up, as a task travels to loader processes and a module does not."""
+        return family_of(self.recipe, *FAMILY)
 
     # ------------------------------------------------------------------------------------------------- data
 
@@ -227,7 +234,7 @@ class Localization:
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(counts)
         positives, all_videos = counts.tolist()
-        self.normaliser = family.next_normaliser(self.normaliser, positives, self.recipe.loss.momentum)
+        self.normaliser = self.family.next_normaliser(self.normaliser, positives, self.recipe.loss.momentum)
         divisor = self.normaliser * videos / all_videos
         return {
             "loss": self.criterion.total(sums, divisor),
@@ -240,7 +247,7 @@ class Localization:
         """Rows video_id, `segments` float32 [N, 2] in seconds, `scores`, `labels` [N], best first, `true_segments` and `true_labels`."""
         pyramid = model(batch["features"], batch["valid"])
         rows = []
-        for index, candidates in enumerate(family.decode(pyramid, self.decoding)):
+        for index, candidates in enumerate(self.family.decode(pyramid, self.decoding)):
             grid, video = Grid(*batch["grids"][index]), batch["video_ids"][index]
             scores = None if self.scores is None else self.scores.of(video)
             found = self.segments_of(candidates, grid, scores)
@@ -249,7 +256,7 @@ class Localization:
             rows.append({"video_id": video, **found, "true_segments": np.asarray(batch["true_segments"][index]), "true_labels": true})
         return rows
 
-    def segments_of(self, candidates: family.Candidates, grid: Grid, scores: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def segments_of(self, candidates: Any, grid: Grid, scores: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """`segments` in seconds, `scores` and `labels`, of candidates on the grid; `scores` are the video's own, for fusion."""
         return placed(candidates, self.decoding, grid, scores, self.recipe)
 
@@ -274,9 +281,10 @@ def _extractor(extraction: Extraction, stream: Mapping[str, Any]) -> Extractor:
 
 
 def placed(
-    candidates: family.Candidates, decoding: family.Decoding, grid: Grid, scores: np.ndarray | None, recipe: LocalizationRecipe
+    candidates: Any, decoding: Any, grid: Grid, scores: np.ndarray | None, recipe: LocalizationRecipe
 ) -> dict[str, np.ndarray]:
     """Candidates on the grid -> suppressed segments in seconds inside the video, best first; those that end up without length are gone."""
+    family = family_of(recipe, *FAMILY)
     kept = family.suppress_candidates(candidates, decoding)
     kept = family.in_seconds(kept, stride=grid.stride, window=grid.num_frames, fps=grid.fps, duration_s=grid.duration_s)
     if scores is not None and recipe.fusion is not None:
@@ -287,9 +295,9 @@ def placed(
     return {"segments": segments[order], "scores": values[order], "labels": labels[order]}
 
 
-def model_config(recipe: LocalizationRecipe) -> family.Config:
+def model_config(recipe: LocalizationRecipe) -> Any:
     """The Config of the recipe's model. Raises ModelConfigError."""
-    module = models.family("localization", recipe.family)
+    module = family_of(recipe, *FAMILY)
     names = module.Config.__dataclass_fields__
     own = {name: _tuples(value) for name, value in recipe.model.items() if name in names}  # models.build refuses the others by name
     return module.Config(num_classes=recipe.num_classes, **own)
@@ -299,13 +307,11 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def model_decoding(decoding: Decoding) -> family.Decoding:
+def model_decoding(recipe: LocalizationRecipe) -> Any:
     """The recipe's decoding as the model's module takes it."""
-    return family.Decoding(**decoding.model_dump())
+    return family_of(recipe, *FAMILY).Decoding(**recipe.decoding.model_dump())
 
 
-def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Localization:
-    """The task of a localization recipe. Raises ConfigError for another kind."""
-    if not isinstance(recipe, LocalizationRecipe):
-        raise ConfigError(f"recipe '{recipe.name}'", "task", recipe.task, "localization")
-    return Localization(recipe, layout, dataset)
+def build(recipe: Recipe, layout: Layout, dataset: Dataset, features: Features | None = None) -> Localization:
+    """The task of a localization recipe; `features` None are those that it names. Raises ConfigError for a recipe of another task."""
+    return Localization(of_kind(recipe, LocalizationRecipe), layout, dataset, features)

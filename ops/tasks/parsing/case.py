@@ -22,5 +22,5 @@ def miniature_size(config: Any) -> tuple[int, ...]:
 
 def inputs(values: Tensor) -> tuple[Tensor, ...]:
     """The frames (B, 3, H, W), and a mask (B, H, W) of what is padding: nothing."""
-    mask = torch.zeros(len(values), *values.shape[1:], dtype=torch.bool)
+    mask = torch.zeros(len(values), *values.shape[2:], dtype=torch.bool)
     return values.contiguous(memory_format=torch.channels_last), mask

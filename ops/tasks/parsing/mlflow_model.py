@@ -33,7 +33,7 @@ class ParsingModel(PythonModel):
     """Persons, parts and states [N, persons, 1 + K, 6] of frames [N, H, W, 3]; see `interface`."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from ops.tasks.parsing.predictor import from_files
+        from ops.evaluation.predictors import from_files
 
         artifacts = {name: Path(path) for name, path in context.artifacts.items()}
         self.parser = from_files(artifacts["weights"], artifacts["recipe"], artifacts["vocabulary"])

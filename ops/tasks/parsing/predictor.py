@@ -16,11 +16,12 @@ import configs
 from configs.schema import ConfigError, Provenance
 from configs.schema.parsing import ParsingRecipe
 from configs.settings import Settings
-from ops.evaluation.weights import files_of, frames_of, served
+from ops.evaluation.weights import Served, frames_of
 from ops.media.sampled import sampled_frames
 from ops.tasks.parsing.part_frames import Scene, normalised, padded, test_view
 from ops.tasks.parsing.parts import Humans
 from ops.tasks.parsing.task import decoded, known_pairs
+from ops.training.inference import place_of
 
 FRAMES_AT_ONCE = 8
 SURE = 0.3  # persons below are not told, but for the best one of a frame
@@ -87,9 +88,9 @@ class Parser:
             shown = [
                 normalised(test_view(Scene(picture, self._nobody()), self.recipe.images).picture, self.recipe.images) for picture in some
             ]
-            images, padding = padded(shown)
+            images, padding = (torch.from_numpy(array).to(place_of(self.model)) for array in padded(shown))
             sizes = torch.tensor([picture.shape[:2] for picture in some], dtype=torch.float32)
-            found += decoded(self.model(torch.from_numpy(images), torch.from_numpy(padding)), sizes, self.recipe, self.pairs)
+            found += decoded(self.model(images, padding), sizes, self.recipe, self.pairs)
         return found
 
     def on_frames(self, pictures: np.ndarray) -> list[tuple[Person, ...]]:
@@ -167,12 +168,6 @@ class Parser:
         return recognizer.on_video(path)[0]
 
 
-def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
-) -> Parser:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
-
-    Raises ConfigError where they do not belong together.
-    """
-    model, loaded, words, known = served(ParsingRecipe, files_of(weights, recipe, vocabulary, provenance))
-    return Parser(model, loaded, words, settings, known)
+def build(served: Served, settings: Settings | None = None) -> Parser:
+    """The predictor of a trained model."""
+    return Parser(served.model, served.recipe, served.vocabulary, settings, served.provenance)

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from configs.schema import ConfigError, ParsingRecipe
 from ops.preflight import data, sources
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> ParsingRecipe:
-    assert isinstance(about.recipe, ParsingRecipe)
-    return about.recipe
-
-
-def _task(about: About) -> Any:
-    from ops.tasks.parsing.task import Parsing
-
-    return Parsing(_recipe(about), about.layout, about.dataset)
+    return of_kind(about.recipe, ParsingRecipe)
 
 
 def words(about: About) -> Iterator[ConfigError]:
@@ -29,8 +22,8 @@ def words(about: About) -> Iterator[ConfigError]:
     from ops.tasks.parsing.parts import mirrored_parts
 
     recipe = _recipe(about)
-    yield from data.rows(about, "parts")
-    config = _task(about).config()
+    yield from data.rows(about)
+    config = about.task().config()
     part_frames.check(recipe.images, about.where)
     parts, states = recipe.parts or about.facts.parts, recipe.states or about.facts.states
     yield from data.num_classes(about, len(states), "the states")
@@ -78,4 +71,4 @@ def metrics(about: About) -> set[str]:
 
 def start(about: About) -> None:
     """Load the starting weights into a network of this recipe. Raises what the training would."""
-    _task(about).model()
+    about.task().model()

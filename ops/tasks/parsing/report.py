@@ -1,25 +1,19 @@
-"""Scoring a parsing model on a frozen evaluation set: Acc^p and what stands behind it, prediction files and pictures."""
+"""What an evaluation of a parsing model asks, and what is made of the answers: Acc^p and what stands behind it, files and pictures."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import torch
 
-import configs
-from configs.schema import ConfigError, Dataset, content_hash
-from configs.schema.parsing import ParsingRecipe
+from configs.schema import ConfigError, content_hash
 from configs.versions import EVALUATION
-from ops.compute.progress import counted
-from ops.evaluation.cache import Evaluation
-from ops.evaluation.weights import begin
-from ops.store.layout import Layout
+from ops.evaluation.cache import Results
 from ops.store.reader import FrameReader
 from ops.tasks.parsing import plots as pictures
 from ops.tasks.parsing.actions import actions_of
@@ -38,8 +32,7 @@ from ops.tasks.parsing.predictions_file import (
     truth_files,
 )
 from ops.tasks.parsing.task import Parsing
-from ops.training.loop import Place, predict
-from ops.training.task import Vocabulary
+from ops.training.task import Row, Vocabulary
 
 SHOWN = 12  # frames on the contact sheet: a third each of the best, the middling and the worst videos
 SHOWN_SCORE = 0.3  # persons below are not drawn, but for the best one
@@ -59,7 +52,7 @@ PREDICTIONS = pa.schema(
 )
 
 
-class Scored(NamedTuple):
+class Scores(NamedTuple):
     """Everything that an evaluation is written from."""
 
     truth: TrueHumans
@@ -72,58 +65,40 @@ class Scored(NamedTuple):
     files: Mapping[str, bytes]
 
 
-def evaluate(
-    recipe: ParsingRecipe,
-    weights_uri: str,
-    layout: Layout,
-    *,
-    dataset: Dataset | None = None,
-    split: str = "val",
-    device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
-    spoken: Vocabulary | None = None,
-    common: Sequence[str] | None = None,
-) -> Evaluation:
-    """Score the weights on a split, with the actions that the recipe's recognition model (or file) names; kept beside the weights.
+class Report:
+    """Every n-th annotated frame of a split's usable videos, under the actions that the recipe's recognition model (or file) names.
 
-    `spoken` are the model's own parts and states and the pairs it knows, where these are not the dataset's of today: it is scored in
-    its own words, which have to be the same ones in whatever order. Fewer words (`common`) cannot be scored: a state is one answer of all.
-
-    The evaluation set is every n-th annotated frame of the split's usable videos; `eval_set` hashes their contents and annotations, the
-    vocabulary, the named actions and the version of this code, so that two parsers are only compared under the same actions. What was
-    kept for the same set and weights is given back without work. Raises DataError without frames, ConfigError where recipe, weights,
-    vocabulary and action model do not belong together, PredictionError where there is no action model.
+    Two parsers are only compared under the same actions. A trained model is scored in its own words (`spoken`), which have to be those of
+    today in whatever order; fewer words cannot be scored: a state is one answer of all. Raises PredictionError without an action model.
     """
-    dataset = dataset or configs.dataset(recipe.dataset)
-    task = Parsing(recipe, layout, dataset)
-    if spoken is None:
-        task.check()
-    else:
-        _require_same(task.table.words, spoken, common)
-    videos, words = task.videos(split), task.table.words
-    truth = task.truth(split)
-    actions = actions_of(recipe, dataset, videos, layout)
-    eval_set = eval_set_of(videos, truth, words, actions)
-    also: list[Any] = []
-    if spoken is not None and spoken != task.vocabulary():
-        task = Parsing(recipe.model_copy(update={"parts": None, "states": None}), layout, dataset, spoken)
-        videos, words, truth, also = task.videos(split), task.table.words, task.truth(split), [spoken]
-    begun = begin(recipe, weights_uri, eval_set, split, device, *also)
-    if isinstance(begun, Evaluation):
-        return begun
-    record, model = begun
-    told = None if progress is None else counted(progress, len(truth.counts))
-    rows = predict(task, model, split, place=Place(0, 1, torch.device(device)), workers=recipe.scale.loader_workers, on_batch=told)
-    scored = _scored(truth, words, rows, actions)
-    return record.keep(
-        noun="frames",
-        num_samples=len(truth.counts),
-        metrics=_metrics(scored),
-        per_class={part: own["found"] * own["state_accuracy"] for part, own in scored.by_part.items()},
-        predictions=_table(rows, words),
-        pictures=_pictures(scored, rows, videos),
-        files=scored.files,
-    )
+
+    batch_size = None
+
+    def __init__(self, task: Parsing, split: str, spoken: Vocabulary | None = None, common: Sequence[str] | None = None) -> None:
+        if spoken is None:
+            task.check()
+        else:
+            _require_same(task.table.words, spoken, common)
+        recipe, self.depends_on, truth = task.recipe, list[Any](), task.truth(split)
+        self.actions = actions_of(recipe, task.dataset, task.videos(split), task.layout)
+        self.eval_set = eval_set_of(task.videos(split), truth, task.table.words, self.actions)
+        if spoken is not None and spoken != task.vocabulary():
+            task = Parsing(recipe.model_copy(update={"parts": None, "states": None}), task.layout, task.dataset, spoken)
+            truth, self.depends_on = task.truth(split), [spoken]
+        self.task, self.truth, self.videos, self.samples = task, truth, task.videos(split), task.samples(split, "test")
+
+    def results(self, rows: list[Row]) -> Results:
+        """Metrics, predictions, pictures and the challenge's files."""
+        words = self.task.table.words
+        found = _scores(self.truth, words, rows, self.actions)
+        return Results(
+            num_samples=len(self.truth.counts),
+            metrics=_metrics(found),
+            per_class={part: own["found"] * own["state_accuracy"] for part, own in found.by_part.items()},
+            predictions=_table(rows, words),
+            pictures=_pictures(found, rows, self.videos),
+            files=found.files,
+        )
 
 
 def _require_same(today: Words, spoken: Vocabulary, common: Sequence[str] | None) -> None:
@@ -143,7 +118,7 @@ def eval_set_of(videos: Sequence[PartVideo], truth: TrueHumans, words: Words, ac
     return content_hash([contents, digest.hexdigest(), words, EVALUATION])
 
 
-def _scored(truth: TrueHumans, words: Words, rows: Sequence[Mapping[str, Any]], actions: Mapping[str, str]) -> Scored:
+def _scores(truth: TrueHumans, words: Words, rows: Sequence[Mapping[str, Any]], actions: Mapping[str, str]) -> Scores:
     metric = ParsingMetric(truth, words.parts, actions)
     metric.update(rows)
     found = predictions(truth.videos, rows, words.parts, words.states)
@@ -156,14 +131,14 @@ def _scored(truth: TrueHumans, words: Words, rows: Sequence[Mapping[str, Any]], 
         TRUE_ACTIONS_FILE: text_of(true_actions),
         "bottleneck.csv": _csv([(*STAGES, "acc_p"), *((*(int(mark) for mark in given), f"{score:.6f}") for given, score in table)]),
     }
-    return Scored(truth, words, metric, metric.scores(), metric.per_part(), actions, table, files)
+    return Scores(truth, words, metric, metric.scores(), metric.per_part(), actions, table, files)
 
 
-def _metrics(scored: Scored) -> dict[str, float]:
+def _metrics(found: Scores) -> dict[str, float]:
     """The metric's numbers, Acc^p with every action right, and by part."""
-    numbers = scored.metric.compute()
-    numbers["acc_p_true_actions"] = _all_right(scored.scores).acc_p
-    for part, own in scored.by_part.items():
+    numbers = found.metric.compute()
+    numbers["acc_p_true_actions"] = _all_right(found.scores).acc_p
+    for part, own in found.by_part.items():
         numbers |= {f"state_accuracy/{part}": own["state_accuracy"], f"found/{part}": own["found"]}
     return numbers
 
@@ -205,29 +180,29 @@ def _table(rows: Sequence[Mapping[str, Any]], words: Words) -> pa.Table:
 # ------------------------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(scored: Scored, rows: Sequence[Mapping[str, Any]], videos: Sequence[PartVideo]) -> dict[str, bytes]:
-    scores = scored.scores
+def _pictures(found: Scores, rows: Sequence[Mapping[str, Any]], videos: Sequence[PartVideo]) -> dict[str, bytes]:
+    scores = found.scores
     below = f"best, middling and worst of {len(scores.psc)} videos by PSC; states: green right, red wrong; white: the person"
     return {
-        "people.png": pictures.contact_sheet(_tiles(scored, rows, videos), scored.words.parts, below),
+        "people.png": pictures.contact_sheet(_tiles(found, rows, videos), found.words.parts, below),
         "accuracy_curve.png": pictures.accuracy_curve(scores, _all_right(scores)),
-        "parts.png": pictures.part_bars(scored.by_part),
-        "bottleneck.png": pictures.bottleneck_bars(scored.table),
+        "parts.png": pictures.part_bars(found.by_part),
+        "bottleneck.png": pictures.bottleneck_bars(found.table),
     }
 
 
-def _tiles(scored: Scored, rows: Sequence[Mapping[str, Any]], videos: Sequence[PartVideo]) -> list[pictures.Tile]:
+def _tiles(found: Scores, rows: Sequence[Mapping[str, Any]], videos: Sequence[PartVideo]) -> list[pictures.Tile]:
     own: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         own.setdefault(row["video_id"], []).append(row)
-    ordered = sorted((video for video in scored.scores.psc if video in own), key=lambda video: -scored.scores.psc[video])
+    ordered = sorted((video for video in found.scores.psc if video in own), key=lambda video: -found.scores.psc[video])
     third, middle = SHOWN // 3, max(0, len(ordered) // 2 - SHOWN // 6)
     chosen = ordered if len(ordered) <= SHOWN else ordered[:third] + ordered[middle : middle + third] + ordered[-third:]
     by_id = {video.video_id: video for video in videos}
-    return [_tile(scored, by_id[video], own[video][len(own[video]) // 2]) for video in chosen]
+    return [_tile(found, by_id[video], own[video][len(own[video]) // 2]) for video in chosen]
 
 
-def _tile(scored: Scored, video: PartVideo, row: Mapping[str, Any]) -> pictures.Tile:
+def _tile(found: Scores, video: PartVideo, row: Mapping[str, Any]) -> pictures.Tile:
     """One frame: its persons, and of each those parts that the truth has, or all where the person is not a true one."""
     picture = FrameReader(video.uri).read([row["frame"]])[0]
     scale = np.array([picture.shape[1] / video.width, picture.shape[0] / video.height] * 2)
@@ -238,7 +213,7 @@ def _tile(scored: Scored, video: PartVideo, row: Mapping[str, Any]) -> pictures.
     parts: list[tuple[int, Sequence[float], str, bool | None]] = []
     for place in shown:
         human = true_of.get(place)
-        for part in range(len(scored.words.parts)):
+        for part in range(len(found.words.parts)):
             state, box = int(row["states"][place, part, 0]), row["parts"][place, part]
             right: bool | None = None
             if human is not None:
@@ -246,7 +221,7 @@ def _tile(scored: Scored, video: PartVideo, row: Mapping[str, Any]) -> pictures.
                     continue
                 near = bool(pixel_ious(truth.parts[human, part].astype(np.float64), box) >= PART_IOU)
                 right = near and state == int(truth.states[human, part])
-            parts.append((part, (box * scale).tolist(), scored.words.states[state], right))
-    title = f"{scored.actions[video.video_id]}" + ("" if scored.actions[video.video_id] == video.action else f" (is {video.action})")
-    below = f"PSC {scored.scores.psc[video.video_id]:.0%}, frame {row['frame']}"
+            parts.append((part, (box * scale).tolist(), found.words.states[state], right))
+    title = f"{found.actions[video.video_id]}" + ("" if found.actions[video.video_id] == video.action else f" (is {video.action})")
+    below = f"PSC {found.scores.psc[video.video_id]:.0%}, frame {row['frame']}"
     return pictures.Tile(picture, title, below, row["boxes"][shown] * scale, parts)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import models
 from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash_of_rows, plain_json
 from configs.schema.parsing import ParsingRecipe
 from models.checkpoints import read_checkpoint
-from models.parsing import apct as family
 from ops.data.buffers import stacked
 from ops.data.errors import DataError
 from ops.store.layout import Layout
@@ -27,30 +27,33 @@ from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
 from ops.tasks.parsing.parts import PartTable, PartVideo, PartVideoList, load_parts, mirrored_parts, truth_of
 from ops.training.init_weights import _on_this_machine, load_initial
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Stateless, Vocabulary, family_of, of_kind
 
 SPLITS = ("train", "val")
-FAMILY = "apct"
+FAMILY = ("Criterion", "People", "decode", "totals")  # what a family exports beside Config, TINY and build
 DETR_KEY = "class_embed.weight"  # of a DETR's checkpoint
 TOLD = 20  # findings that the log shows in words
 DECIMALS = 2  # of a pixel
 log = logging.getLogger(__name__)
 
 
-class Parsing:
+class Parsing(Stateless):
     """The parsing task on one recipe's frames; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: ParsingRecipe, layout: Layout, dataset: Dataset, spoken: Vocabulary | None = None) -> None:
         """`spoken` are parts, states and pairs as a trained model has them; None are those of the recipe and the data."""
         self.recipe, self.layout, self.dataset, self._spoken = recipe, layout, dataset, spoken
         self.where = f"recipe '{recipe.name}'"
-        if recipe.family != FAMILY:
-            raise ConfigError(self.where, "family", recipe.family, f"{FAMILY}: other families know neither parts nor states")
         try:
-            self.criterion = family.Criterion(family.Weights(**recipe.loss_weights))
+            self.criterion = self.family.Criterion(self.family.Weights(**recipe.loss_weights))
         except TypeError as error:
-            allowed = ", ".join(family.Weights.__dataclass_fields__)
+            allowed = ", ".join(self.family.Weights.__dataclass_fields__)
             raise ConfigError(self.where, "loss_weights", ", ".join(recipe.loss_weights), allowed) from error
+
+    @property
+    def family(self) -> ModuleType:
+        """The recipe's family; looked up, as a task travels to loader processes and a module does not."""
+        return family_of(self.recipe, *FAMILY)
 
     # ------------------------------------------------------------------------------------------------- data
 
@@ -125,9 +128,9 @@ class Parsing:
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """`images` float32 (B, 3, H, W), `padding` bool (B, H, W), `sizes` float32 (B, 2) of the originals, `video_ids`, `frames`, and
-        `people`: for each image boxes, parts, seen and states as `models.parsing.apct.People` has them."""
+        `people`: for each image boxes, parts, seen and states as the family's `People` has them."""
         images, padding = part_frames.padded([item["pixels"] for item in items])
-        people = [[torch.from_numpy(item[name]) for name in family.People._fields] for item in items]
+        people = [[torch.from_numpy(item[name]) for name in self.family.People._fields] for item in items]
         return {
             "images": stacked(list(images)),
             "padding": torch.from_numpy(padding),
@@ -139,11 +142,10 @@ class Parsing:
 
     # ------------------------------------------------------------------------------------------------- model
 
-    def config(self) -> family.Config:
+    def config(self) -> Any:
         """The family's numbers. Raises ModelConfigError."""
         with torch.device("meta"):
-            network = models.build(self.recipe)
-        assert isinstance(network, family.APCT)
+            network: Any = models.build(self.recipe)
         return network.config
 
     def model(self) -> nn.Module:
@@ -152,15 +154,15 @@ class Parsing:
         Raises ModelConfigError, PublishedWeightsError, FileNotFoundError, StorageError.
         """
         model = models.build(self.recipe)
-        _start(model, self.recipe.training.init_from, self.recipe.training.init_sha256)
+        _start(model, self.family, self.recipe.training.init_from, self.recipe.training.init_sha256)
         return model
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
         """The criterion's terms, each divided by what all ranks together count, times the number of ranks."""
-        people = [family.People(*one) for one in batch["people"]]
+        people = [self.family.People(*one) for one in batch["people"]]
         images = batch["images"].contiguous(memory_format=torch.channels_last)  # convolutions are faster so, above all backwards
         parsed = model(images, batch["padding"])
-        counts = family.totals(people, parsed.persons.shape[-1]).to(parsed.persons.device)
+        counts = self.family.totals(people, parsed.persons.shape[-1]).to(parsed.persons.device)
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(counts)
             counts = counts / dist.get_world_size()
@@ -186,13 +188,6 @@ class Parsing:
         """Acc^p with every action right, as training cannot know better, and the numbers behind it."""
         return ParsingMetric(self.truth(split), self.table.words.parts)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: the losses remember nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
-
     def videos(self, split: str) -> PartVideoList:
         """The split's usable videos. Raises DataError where there is none, or none with a frame that can be seen."""
         videos = self.table.videos.get(split)
@@ -204,7 +199,7 @@ class Parsing:
         return videos
 
 
-def decoded(parsed: family.Parsed, sizes: Tensor, recipe: ParsingRecipe, pairs: np.ndarray) -> list[dict[str, np.ndarray]]:
+def decoded(parsed: Any, sizes: Tensor, recipe: ParsingRecipe, pairs: np.ndarray) -> list[dict[str, np.ndarray]]:
     """What a network says of each picture, as arrays; `sizes` (B, 2) are the height and width in pixels that boxes are wanted for.
 
     `pairs` bool [K, S]: the states that each part is known to have; a part with too few may have all.
@@ -214,7 +209,7 @@ def decoded(parsed: family.Parsed, sizes: Tensor, recipe: ParsingRecipe, pairs: 
     if answers.known_pairs:
         enough = pairs.sum(1, keepdims=True) >= answers.proposals
         allowed = torch.from_numpy(pairs | ~enough)
-    found = family.decode(
+    found = family_of(recipe, *FAMILY).decode(
         parsed, sizes, persons=answers.persons, proposals=answers.proposals, min_score=answers.min_score, allowed=allowed
     )  # fmt: skip
     arrays = [{name: _array(value) for name, value in one._asdict().items()} for one in found]
@@ -239,7 +234,7 @@ def _array(values: Tensor) -> np.ndarray:
     return (values.float() if values.is_floating_point() else values).cpu().numpy()
 
 
-def _start(model: nn.Module, uri: str | None, sha256: str | None) -> None:
+def _start(model: nn.Module, family: ModuleType, uri: str | None, sha256: str | None) -> None:
     if uri is None:
         return
     with _on_this_machine(uri, sha256) as path:
@@ -259,7 +254,5 @@ def _digest(video: PartVideo) -> str:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Parsing:
-    """The task of a parsing recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, ParsingRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not parsing")
-    return Parsing(recipe, layout, dataset)
+    """The task of a parsing recipe. Raises ConfigError for a recipe of another task."""
+    return Parsing(of_kind(recipe, ParsingRecipe), layout, dataset)

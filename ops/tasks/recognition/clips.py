@@ -19,9 +19,10 @@ from torch.utils.data import Dataset as TorchDataset
 
 from configs.schema import Dataset, Sampling, Transforms, Views, content_hash_of_rows
 from ops.data.coverage import Coverage
+from ops.data.ends import ends, surely
 from ops.data.errors import DataError, SampleError
 from ops.data.samplers import check_sampling, random_indices
-from ops.data.tables import Made, as_json, label_ids_of, ranked, read_annotations, row_of, stored_rows
+from ops.data.tables import Made, as_json, floats, label_ids_of, ranked, read_annotations, row_of, stored_rows
 from ops.data.test_views import FrozenViews
 from ops.data.timeline import timeline
 from ops.data.transforms import check, random_view
@@ -95,11 +96,13 @@ class ClipList(Made[Clip]):
 
 
 class ClipTable(NamedTuple):
-    """All usable clips of a dataset by split, the coverage by split, and every label of the table with its id."""
+    """All usable clips of a dataset by split, the coverage by split, every label of the table with its id, and the clips that begin after
+    the last stored frame of their video, which are left out."""
 
     clips: dict[str, ClipList]
     coverage: dict[str, Coverage]
     label_ids: dict[str, int]
+    beyond_end: list[Clip]
 
 
 def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipTable:
@@ -120,19 +123,36 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
     keys = pa.table({"split": split, "clip_id": rows["clip_id"], "label": label})
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()
     _check_single(dataset, rows, split, order)
-    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "num_frames", "key", "status"))
-    stored, videos = stored_rows(rows["video_id"], ledger), ledger.drop_columns("status")
+    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "num_frames", "key", "fps", "status"))
+    stored, videos = stored_rows(rows["video_id"], ledger), ledger.drop_columns(["fps", "status"])
+    beyond = _beyond_end(floats(rows["start_s"]), stored, ledger)
     rows = rows.select(["clip_id", "label", "label_id", "source", "start_s", "end_s"])
     bounds = np.searchsorted(split[order], np.arange(len(splits) + 1))  # where each split begins in that order
-    clips, coverage = {}, {}
+    clips, coverage, late = dict[str, ClipList](), dict[str, Coverage](), list[Clip]()
+
+    def listed(name: str, chosen: np.ndarray) -> ClipList:
+        columns = rows.take(pa.array(chosen)).unify_dictionaries().combine_chunks()
+        return ClipList(name, columns, stored[chosen].astype(np.int32), videos)
+
     for number, name in enumerate(splits):
         own = order[bounds[number] : bounds[number + 1]]
-        chosen = own[stored[own] >= 0]
-        coverage[name] = Coverage(len(own), len(chosen))
-        if len(chosen):
-            columns = rows.take(pa.array(chosen)).unify_dictionaries().combine_chunks()
-            clips[name] = ClipList(name, columns, stored[chosen].astype(np.int32), videos)
-    return ClipTable(clips, coverage, label_ids_of(rows))
+        usable = own[(stored[own] >= 0) & ~beyond[own]]
+        late += listed(name, own[beyond[own]])
+        coverage[name] = Coverage(len(own), len(usable), int(beyond[own].sum()))
+        if len(usable):
+            clips[name] = listed(name, usable)
+    return ClipTable(clips, coverage, label_ids_of(rows), late)
+
+
+def _beyond_end(start_s: np.ndarray, stored: np.ndarray, ledger: pa.Table) -> np.ndarray:
+    """Which clips begin after the last frame of their video, bool [clips]; `stored` [clips] are the videos' rows, -1 for none."""
+    until = np.append(surely(ledger["num_frames"].to_numpy(), floats(ledger["fps"])), np.inf)  # -1 looks at the end: never late
+    near = np.flatnonzero(start_s > until[stored])  # the ledger's mean rate cannot tell of these: NaN, the video's own start, is none
+    uris = ledger["uri"].take(pa.array(stored[near])).to_pylist()
+    found = ends(uris)
+    beyond = np.zeros(len(start_s), bool)
+    beyond[near] = start_s[near] > np.array([found[uri] for uri in uris], np.float64)
+    return beyond
 
 
 def _check_single(dataset: Dataset, rows: pa.Table, split: np.ndarray, order: np.ndarray) -> None:

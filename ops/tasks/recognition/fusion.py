@@ -24,14 +24,14 @@ import models
 from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from models.checkpoints import read_checkpoint
 from models.weights import load_published
-from ops.annotations.read import labels as labels_of
-from ops.annotations.time_order import read_pairs
-from ops.evaluation.cache import Evaluation, Record
+from ops.evaluation.cache import Evaluation, EvaluationCache
 from ops.files.storage import StorageError, local_copy, sha256_of
 from ops.store.layout import Layout
-from ops.tasks.recognition.report import eval_set_of, keep_scored, predict_clips, predictions_table
+from ops.tasks.recognition.report import Report, clips_at_once
 from ops.tasks.recognition.task import Recognition
+from ops.training.inference import Place, predict
 from ops.training.run_folder import finished, plan_run
+from ops.training.task import info
 
 Rows = list[dict[str, Any]]
 Progress = Callable[[str, int, int], None]
@@ -75,22 +75,16 @@ def fuse(
     """
     weigh = _coefficients(recipe, len(parts), coefficients)
     dataset = dataset or configs.dataset(recipe.dataset)
-    labels = labels_of(dataset, "clips", layout, recipe.target)
-    if len(labels) != recipe.num_classes:
-        raise ConfigError(f"recipe '{recipe.name}'", "num_classes", recipe.num_classes, f"{len(labels)}, the labels of {dataset.name}")
-    clips = Recognition(recipe, layout, dataset).samples(split, "test").clips
-    pairs = read_pairs(layout, dataset, labels)
-    eval_set = eval_set_of(clips, labels, pairs)
+    report = Report(Recognition(recipe, layout, dataset), split)
     identity = _identity(recipe, parts, weigh, split)
-    record = Record(layout.run(recipe.name, identity), identity, eval_set)
-    if (found := record.kept()) is not None:
+    cache = EvaluationCache(layout.run(recipe.name, identity), identity, report.eval_set, info(recipe.task).sample_unit)
+    if (found := cache.load()) is not None:
         return found
     scored: list[Rows] = []
     for member, uri in parts:
         task = Recognition(member.model_copy(update={"views": recipe.views}), layout, dataset)
         scored.append(_scored(task, uri, split, device, progress))
-    table = predictions_table(mean_rows(scored, weigh), labels, recipe)
-    return keep_scored(record, table, clips, labels, pairs)
+    return cache.save(report.results(mean_rows(scored, weigh)))
 
 
 def _scored(task: Recognition, uri: str, split: str, device: str, progress: Progress | None) -> Rows:
@@ -103,7 +97,10 @@ def _scored(task: Recognition, uri: str, split: str, device: str, progress: Prog
 
     with local_copy(uri) as weights:
         model = network(recipe, weights).to(device)
-    return predict_clips(task, model, split, device, told)
+    samples, place = task.samples(split, "test"), Place(0, 1, torch.device(device))
+    return predict(
+        task, model, samples, place=place, batch_size=clips_at_once(samples), workers=recipe.scale.loader_workers, progress=told
+    )  # fmt: skip
 
 
 def mean_rows(parts: Sequence[Rows], coefficients: Sequence[float]) -> Rows:

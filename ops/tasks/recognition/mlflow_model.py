@@ -31,7 +31,7 @@ class RecognitionModel(PythonModel):
     """Probabilities [N, classes] of uint8 RGB frames [N, num_clips * T, H, W, 3]; the model resizes and crops them itself."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        from ops.tasks.recognition.predictor import from_files
+        from ops.evaluation.predictors import from_files
 
         artifacts = {name: Path(path) for name, path in context.artifacts.items()}
         self.recognizer = from_files(artifacts["weights"], artifacts["recipe"], artifacts["vocabulary"])

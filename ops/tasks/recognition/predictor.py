@@ -15,10 +15,11 @@ from configs.schema import Provenance, RecognitionRecipe
 from configs.settings import Settings
 from ops.data.test_views import FrozenViews
 from ops.data.timeline import timeline
-from ops.evaluation.weights import files_of, frames_of, served
+from ops.evaluation.weights import Served, frames_of
 from ops.media.sampled import sampled_frames
 from ops.tasks.recognition.metric import probabilities
 from ops.tasks.recognition.views import view_scores
+from ops.training.inference import place_of
 
 
 @dataclass(frozen=True)
@@ -68,17 +69,11 @@ class Recognizer:
         """
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[0] != self.num_frames or frames.shape[3] != 3:
             raise ValueError(f"frames: found {frames.dtype} {list(frames.shape)}; allowed: uint8 [{self.num_frames}, H, W, 3]")
-        views, average = torch.from_numpy(self.frozen.pixels(frames)), self.recipe.views.average
+        views, average = torch.from_numpy(self.frozen.pixels(frames)).to(place_of(self.model)), self.recipe.views.average
         scores = view_scores(self.model, views, len(views), average)
         return probabilities(scores, average)[0].astype(np.float32)
 
 
-def from_files(
-    weights: Path, recipe: Path, vocabulary: Path, settings: Settings | None = None, provenance: Path | None = None
-) -> Recognizer:
-    """Load model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
-
-    Raises ConfigError where they do not belong together.
-    """
-    model, loaded, words, known = served(RecognitionRecipe, files_of(weights, recipe, vocabulary, provenance))
-    return Recognizer(model, loaded, words["labels"], known)
+def build(served: Served, settings: Settings | None = None) -> Recognizer:
+    """The predictor of a trained model."""
+    return Recognizer(served.model, served.recipe, served.vocabulary["labels"], served.provenance)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
@@ -11,17 +10,11 @@ import configs
 from configs.schema import ConfigError, RecognitionRecipe
 from ops.preflight import data
 from ops.preflight.about import About
+from ops.training.task import of_kind
 
 
 def _recipe(about: About) -> RecognitionRecipe:
-    assert isinstance(about.recipe, RecognitionRecipe)
-    return about.recipe
-
-
-def _task(about: About) -> Any:
-    from ops.tasks.recognition.task import Recognition
-
-    return Recognition(_recipe(about), about.layout, about.dataset)
+    return of_kind(about.recipe, RecognitionRecipe)
 
 
 def views(about: About) -> Iterator[ConfigError]:
@@ -32,7 +25,7 @@ def views(about: About) -> Iterator[ConfigError]:
     recipe = _recipe(about)
     check_sampling(recipe.sampling)
     check(recipe.transforms)
-    task = _task(about)
+    task = about.task()
     task.check_views()
     if task.images is not None:
         from ops.tasks.recognition.images import check_images
@@ -43,8 +36,8 @@ def views(about: About) -> Iterator[ConfigError]:
 
 def labels(about: About) -> Iterator[ConfigError]:
     """As many classes as labels; pairs of mirror images are among them."""
-    recipe, words = _recipe(about), data.words(about, "clips")
-    yield from data.rows(about, "clips")
+    recipe, words = _recipe(about), data.words(about)
+    yield from data.rows(about)
     if words is None:
         return
     yield from data.num_classes(about, len(words.names), "the labels")
@@ -67,7 +60,7 @@ def metrics(about: About) -> set[str]:
     """Names of the evaluation's numbers, from an evaluation of nothing: one clip of every label, all of them right."""
     from ops.tasks.recognition.scores import scores_of
 
-    words = data.words(about, "clips")
+    words = data.words(about)
     names = list(words.names) if words is not None else [str(number) for number in range(about.recipe.num_classes)]
     pairs = [pair for pair in about.facts.pairs if set(pair) <= set(names)]
     return set(scores_of(np.eye(len(names), dtype=np.float32), np.arange(len(names)), names, pairs))
@@ -78,7 +71,7 @@ def start(about: About) -> None:
     import models
     from ops.training.init_weights import head_channels, load_initial
 
-    recipe, words = _recipe(about), data.words(about, "clips")
+    recipe, words = _recipe(about), data.words(about)
     wanted = recipe.training.init_head
     ours = list(words.names) if words is not None else []
     channels = None if wanted is None or not ours else head_channels(wanted, ours, about.layout, recipe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
 from functools import cached_property
 from inspect import signature
 from typing import Any
@@ -26,12 +26,14 @@ from ops.tasks.recognition.images import ClipsAndImages, ImageFolder, check_imag
 from ops.tasks.recognition.metric import RecognitionMetric
 from ops.tasks.recognition.views import view_scores
 from ops.training.init_weights import head_channels, load_initial, scale_head
-from ops.training.task import Mode, Row, Vocabulary
+from ops.training.task import Mode, Row, Stateless, Vocabulary, of_kind
 
+log = logging.getLogger(__name__)
 SPLITS = ("train", "val")
+TOLD = 20  # clips that the log names
 
 
-class Recognition:
+class Recognition(Stateless):
     """The recognition task on one recipe's clips; fits `ops.training.task.Task`."""
 
     def __init__(self, recipe: RecognitionRecipe, layout: Layout, dataset: Dataset) -> None:
@@ -53,6 +55,10 @@ class Recognition:
         self.check_views()
         if self.images is not None:
             check_images(self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None))
+        for clip in self.table.beyond_end[:TOLD]:
+            log.warning("%s: clip '%s' is left out: %g s is after the last frame of its video", clip.source, clip.clip_id, clip.start_s)
+        if len(self.table.beyond_end) > TOLD:
+            log.warning("%s: %d more clips begin after their videos' ends", self.dataset.name, len(self.table.beyond_end) - TOLD)
         for split in SPLITS:
             clips = self._clips(split)
             wrong = np.flatnonzero((clips.label_ids < 0) | (clips.label_ids >= self.recipe.num_classes))
@@ -89,6 +95,8 @@ class Recognition:
         numbers: dict[str, float] = {}
         for split, found in sorted(self.table.coverage.items()):
             numbers |= {f"{split}_annotated": found.annotated, f"{split}_usable": found.usable, f"{split}_share": found.share}
+            if found.beyond_end:
+                numbers[f"{split}_beyond_end"] = found.beyond_end
         return numbers
 
     def vocabulary(self) -> Vocabulary:
@@ -217,19 +225,15 @@ class Recognition:
         """Top-1, top-5 and mean class accuracy."""
         return RecognitionMetric()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Empty: cross entropy remembers nothing."""
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing to take back."""
-
     def _clips(self, split: str) -> ClipList:
         clips = self.table.clips.get(split)
         if clips is None:
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
-            state = f"{found.annotated} annotated clips, none with stored frames" if found else f"no clip; its splits: {splits}"
+            state = f"no clip; its splits: {splits}"
+            if found:
+                late = f" ({found.beyond_end} begin after the last frame of their video)" if found.beyond_end else ""
+                state = f"{found.annotated} annotated clips, none with stored frames{late}"
             raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store its frames first")
         return clips
 
@@ -246,7 +250,5 @@ def _heads(model: nn.Module, frames: Tensor, images: Tensor | None = None) -> li
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset) -> Recognition:
-    """The task of a recognition recipe. Raises TypeError for a recipe of another task."""
-    if not isinstance(recipe, RecognitionRecipe):
-        raise TypeError(f"recipe '{recipe.name}' is of task '{recipe.task}', not recognition")
-    return Recognition(recipe, layout, dataset)
+    """The task of a recognition recipe. Raises ConfigError for a recipe of another task."""
+    return Recognition(of_kind(recipe, RecognitionRecipe), layout, dataset)

@@ -18,8 +18,14 @@ def test_protobuf_text_comes_in_id_order():
     assert parse(ITEMS, "b.pbtxt.txt", own_ids=False) == Vocabulary(('say "id: 7"', "stand"), (0, 1))
 
 
+def test_escapes_of_protobuf_text():
+    data = rb'item { name: "caf\303\251" id: 1 } item { name: "\xc3\xa9t\303\251 \"x\"" id: 2 }'
+    assert parse(data, "a.pbtxt", own_ids=True).names == ("caf\u00e9", '\u00e9t\u00e9 "x"')
+
+
 def test_numbered_text_for_boxes():
     words = parse(b"12: stand\n3: sit: down\n", "map.txt", own_ids=True)
+    assert parse("1: run\u200b\n2: jump\u00a0\n".encode(), "map.txt", own_ids=True).names == ("run", "jump")
     assert words == Vocabulary(("sit: down", "stand"), (3, 12)) and words.id_of["stand"] == 12 and words.name_of[3] == "sit: down"
 
 
@@ -75,6 +81,11 @@ def test_official_protobuf_text(shared):
         ("run,3\njump,0\n", ("jump", "run"), (0, 3), "0 to 3"),
         ("0 run\n1 jump\n", ("run", "jump"), (0, 1), "0 to 1"),
         ("run 1\njump 0\n", ("jump", "run"), (0, 1), "0 to 1"),
+        ("0,jump, high\n1,run, slowly\n", ("jump, high", "run, slowly"), (0, 1), "0 to 1"),
+        ('0,"a,b"\n1,"c,d"\n', ("a,b", "c,d"), (0, 1), "0 to 1"),
+        ("level 2\nlevel 1\n", ("level 2", "level 1"), None, ""),
+        ("1. run\n2. jump\n", ("1. run", "2. jump"), None, ""),
+        ('"#1 run"\n"#0 jump"\n', ("#1 run", "#0 jump"), None, ""),
         ("level 1\nlevel 2\n", ("level 1", "level 2"), None, ""),
         ("1 person\n2 person\n", ("1 person", "2 person"), None, ""),
         ('"2 point shot"\n"3 point shot"\n"run"', ("2 point shot", "3 point shot", "run"), None, ""),
@@ -107,7 +118,15 @@ def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tup
         ('run\n"jump\n', "labels.txt:2: label: found '\"jump'; expected: a label whose quotes close"),
         ("run\tlaufen\njump\tspringen\n", "labels.txt:1: label: found 'run\\tlaufen'"),
         ('{"run": 1.5}', "(whole file)"),
+        ('{"0": "run", "0": "jump", "1": "sit"}', "key '0' given twice"),
+        ('{"0": "2", "1": "0", "2": "1"}', "which side has the numbers"),
         ('[["run"]]', "(whole file)"),
+        *((text, "lines in the order of the numbers") for text in (
+            "1. run\n0. jump\n", "1.0,run\n0.0,jump\n", "(2) run\n(1) jump\n", "#1 run\n#0 jump\n", "run (1)\njump (0)\n",
+            "\u0661,run\n\u0660,jump\n",
+        )),
+        ("0;run;laufen\n1;jump;springen\n", "without a further column"),
+        ("0,run,laufen\n1,jump,springen\n", "without a further column"),
     ],
 )
 def test_what_nobody_can_know_of_a_vocabulary_is_asked(text: str, says: str):

@@ -233,7 +233,7 @@ def test_worker_processes_find_their_code_whatever_lies_in_the_working_folder(tm
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise SystemExit('taken from the working folder')")
     done = subprocess.run([sys.executable, str(tests / "start.py")], cwd=folder, capture_output=True, text=True, timeout=60)
-    repo = Path(environment.__file__).parents[1]
+    repo = Path(environment.__file__).parents[2]
     assert done.stdout.strip() == f"['{repo}/configs/__init__.py', '{repo}/ops/__init__.py'] []", done.stderr
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import configs
 from configs.schema import AnnotationFile, Dataset
 from ops.flow.data_checks import above_chance, label_vocabulary, no_leak, quarantine_floor
 from ops.store.tables import CLIPS, MANIFEST, PROBLEMS, VIDEOS, from_rows, write_table
@@ -22,8 +23,9 @@ def blank(schema, **values):
 def write(layout):
     """write(videos={id: sha256}, clips=[(id, split, label)], refused=[kind], broken=n) stores the tables."""
 
-    def tables(videos, clips=(), refused=(), broken=0):
+    def tables(videos, clips=(), refused=(), broken=0, empty=()):
         rows = [blank(VIDEOS, video_id=name, sha256=sha, dataset="world", status="ok") for name, sha in videos.items()]
+        rows += [blank(VIDEOS, video_id=name, sha256="e3b0", dataset="world", status="quarantined") for name in empty]
         write_table(layout.video_table("world", 0), from_rows(rows, VIDEOS))
         found = [blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world") for v, s, label in clips]
         write_table(layout.annotation_table("world", "clips"), from_rows(found, CLIPS))
@@ -42,6 +44,11 @@ def test_the_same_content_in_two_splits_is_a_leak(write) -> None:
     assert no_leak(DATASET, write({"a": "1", "b": "2", "c": "3", "d": "3"}, clips)).passed  # twice in one split is no leak
     answer = no_leak(DATASET, write({"a": "1", "b": "1", "c": "3", "d": "4"}, clips))
     assert not answer.passed and answer.numbers["leaks"] == 1 and answer.says.endswith(": a, b")
+
+
+def test_two_empty_files_are_no_leak(write) -> None:
+    clips = [("a", "train", "x"), ("b", "val", "x"), ("c", "train", "x"), ("d", "val", "x")]
+    assert no_leak(DATASET, write({"a": "1", "b": "2"}, clips, empty=("c", "d"))).passed
 
 
 def test_a_label_without_training_and_a_refused_one_fail(write) -> None:
@@ -64,6 +71,6 @@ def test_too_many_quarantined_videos_fail(write, layout) -> None:
 
 
 def test_a_model_that_guesses_fails() -> None:
-    assert above_chance("top1", 0.21, 10).passed
-    assert not above_chance("top1", 0.2, 10).passed
-    assert not above_chance("top1", float("nan"), 10).passed
+    recipe = configs.load("tsn_tiny_figures").model_copy(update={"num_classes": 10})
+    for value, clear in ((0.21, True), (0.2, False), (float("nan"), False)):
+        assert above_chance(recipe, {"top1": value}).passed == clear

@@ -12,6 +12,7 @@ from configs.schema import ConfigError
 from finished_training import have_trained
 from ops.annotations.sources import annotate_dataset, sources
 from ops.annotations.vocabulary import AnnotationError
+from ops.files import storage as files
 from ops.files.storage import write_bytes
 from ops.flow.recipe import (
     _data_pending,
@@ -21,6 +22,7 @@ from ops.flow.recipe import (
     register_recipe,
     train_recipe,
 )
+from ops.store import tables
 from ops.store.layout import Layout
 from ops.store.tables import PROBLEMS, from_rows, write_table
 from ops.tracking.connect import client
@@ -28,7 +30,7 @@ from ops.tracking.mlflow_run import find_run
 from ops.tracking.registry import CHAMPION, find_version
 from ops.training.checkpoint import FILE, CheckpointError
 from ops.training.ray_train import SNAPSHOT
-from ops.training.run_folder import plan_run
+from ops.training.run_folder import RECORD, TrainResult, plan_run
 
 
 def test_every_step_may_be_called_again_and_does_nothing_twice(world, own: Layout, settings: Settings) -> None:
@@ -108,7 +110,7 @@ def test_annotations_are_read_anew_when_their_files_change(own: Layout, world) -
 def test_a_training_that_is_stopped_leaves_no_run_that_seems_to_go_on(
     world, own: Layout, settings: Settings, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
 ) -> None:
-    def stops(*_: object) -> None:
+    def stops(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("ops.training.ray_train.train", stops)
@@ -117,3 +119,41 @@ def test_a_training_that_is_stopped_leaves_no_run_that_seems_to_go_on(
         train_recipe(recipe, own, settings)
     run = find_run(settings, plan_run(recipe, own).run_key)
     assert run is not None and run.run().info.status == status
+
+
+def test_tables_are_read_three_times_at_most_on_the_whole_way(
+    world, own: Layout, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the driver, by the checks before a training, and by the worker, whose part is not seen here; the steps after it read nothing."""
+    recipe, read, read_bytes = world.recipe(gate={"floor": -1.0}), list[str](), tables.read_bytes
+    write_table(own.problem_table("tiny"), from_rows([], PROBLEMS))
+    result = have_trained(recipe, own)
+    record = files.read_bytes(f"{result.run_dir}/{RECORD}")
+    files.remove(f"{result.run_dir}/{RECORD}")
+
+    def counted(uri: str) -> bytes:
+        read.append(uri)
+        return read_bytes(uri)
+
+    def trains(*_: object, **__: object) -> TrainResult:
+        write_bytes(f"{result.run_dir}/{RECORD}", record)
+        return result
+
+    monkeypatch.setattr(tables, "read_bytes", counted)
+    monkeypatch.setattr("ops.training.ray_train.train", trains)
+    trained = train_recipe(recipe, own, settings)
+    clips = own.annotation_table("tiny", "clips")
+    assert trained.trained_now and read.count(clips) == 2 and max(map(read.count, read)) <= 2
+    before = list(read)
+    evaluate_recipe(recipe, own, settings, prepared=trained.prepared)
+    register_recipe(recipe, own, settings, prepared=trained.prepared)
+    assert promote_recipe(recipe, own, settings, prepared=trained.prepared).promoted
+    assert [uri for uri in read[len(before) :] if "/evaluation/" not in uri] == []
+
+
+def test_the_steps_are_found_in_the_package() -> None:
+    import ops.flow
+
+    assert ops.flow.train_recipe is train_recipe and set(ops.flow.__all__) >= {"promote_recipe", "annotate_dataset"}
+    with pytest.raises(AttributeError, match="no attribute 'deploy_recipe'"):
+        _ = ops.flow.deploy_recipe

@@ -83,7 +83,7 @@ def test_the_model_folder_holds_no_pickle_and_its_labels(settings: Settings, sma
     model = log_model(run, small, str(weights), VOCABULARY)
     folder = Path(client(settings.tracking_uri).get_logged_model(model.model_id).artifact_location.removeprefix("file://"))
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert {"artifacts/model.safetensors", "artifacts/recipe.json", "artifacts/vocabulary.json", "recognition_model.py"} <= files
+    assert {"artifacts/model.safetensors", "artifacts/recipe.json", "artifacts/vocabulary.json", "mlflow_model.py"} <= files
     assert not [name for name in files if name.endswith((".pkl", ".pt", ".pth", ".pickle"))]
     assert json.loads((folder / "artifacts/vocabulary.json").read_text()) == VOCABULARY
     assert (folder / "requirements.txt").read_text().splitlines()[-1].startswith("kinograph==")

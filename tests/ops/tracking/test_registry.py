@@ -13,16 +13,27 @@ from ops.tracking import registry
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import LoggedModel
-from ops.tracking.registry import CHALLENGER, CHAMPION, GateError, Registered, Scored, decided, find_version, promote, register, version_url
+from ops.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    GateError,
+    Registered,
+    ScoredModel,
+    decided,
+    find_version,
+    promote,
+    register,
+    version_url,
+)
 
 GATE = Gate(metric="top1", floor=0.5, registered_model="figures-recognition")
 
 
-def score(value: float, eval_set: str = "set1", metric: str = "top1") -> Scored:
-    return Scored({metric: value}, eval_set, 160)
+def score(value: float, eval_set: str = "set1", metric: str = "top1") -> ScoredModel:
+    return ScoredModel({metric: value}, eval_set, 160)
 
 
-def never(version: Registered) -> Scored:
+def never(version: Registered) -> ScoredModel:
     raise AssertionError(f"version {version.version} was scored again")
 
 
@@ -103,7 +114,7 @@ def test_the_champion_is_scored_again_on_another_set(settings: Settings, recipe:
     promote(GATE, one, score(0.9), never, settings)
     asked: list[Registered] = []
 
-    def evaluate(version: Registered) -> Scored:
+    def evaluate(version: Registered) -> ScoredModel:
         asked.append(version)
         return score(0.4, "set2")
 
@@ -139,7 +150,7 @@ def test_a_promotion_that_was_cut_short_is_finished(settings: Settings, recipe: 
 def test_what_cannot_be_compared_is_refused(settings: Settings, recipe: RecognitionRecipe) -> None:
     one = candidate(settings, recipe, "k1")
     with pytest.raises(ConfigError, match="found 'top1'; allowed: loss, top5"):
-        promote(GATE, one, Scored({"top5": 0.9, "loss": 1.0}, "set1", 160), never, settings)
+        promote(GATE, one, ScoredModel({"top5": 0.9, "loss": 1.0}, "set1", 160), never, settings)
     assert not promote(GATE, one, score(math.nan), never, settings).promoted
     client(settings.tracking_uri).create_model_version(GATE.registered_model, f"{settings.storage}/other")
     client(settings.tracking_uri).set_registered_model_alias(GATE.registered_model, CHAMPION, "2")

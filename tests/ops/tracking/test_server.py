@@ -22,7 +22,7 @@ from configs.schema import RecognitionRecipe
 from ops.files.storage import list_files, read_bytes, write_bytes
 from ops.tracking.mlflow_run import find_run, open_run
 from ops.tracking.model import downloaded, log_model
-from ops.tracking.registry import CHAMPION, Scored, find_version, promote, register
+from ops.tracking.registry import CHAMPION, ScoredModel, find_version, promote, register
 
 pytestmark = pytest.mark.slow  # a server takes many seconds to come up
 VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}
@@ -81,8 +81,8 @@ def test_run_model_registry_and_gate_over_http(served: Settings, recipe: Recogni
     again = open_run(small, "key1", served)
     assert again == find_run(served, "key1") and again.curves()["val/top1"][-1] == (4, 0.8)
     assert (tmp_path / "served").is_dir() and not Path(served.artifacts).exists()
-    first = promote(small.gate, versions[0], Scored({"top1": 0.6}, "set1", 16), lambda version: pytest.fail(version.uri), served)
-    second = promote(small.gate, versions[1], Scored({"top1": 0.55}, "set1", 16), lambda version: pytest.fail(version.uri), served)
+    first = promote(small.gate, versions[0], ScoredModel({"top1": 0.6}, "set1", 16), lambda version: pytest.fail(version.uri), served)
+    second = promote(small.gate, versions[1], ScoredModel({"top1": 0.55}, "set1", 16), lambda version: pytest.fail(version.uri), served)
     assert first.promoted and not second.promoted
     champion = find_version("figures-recognition", CHAMPION, served)
     assert champion is not None and champion.version == 1

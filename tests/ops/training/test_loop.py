@@ -15,10 +15,10 @@ import regression_ranks as ranks
 from configs.schema import ConfigError
 from ops.data.errors import SampleError
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.training.callbacks import EpochReport, StepReport, TrainingError
 from ops.training.checkpoint import State, load_state
-from ops.training.loop import Place, check_recipe, fit, predict
+from ops.training.loop import check_recipe, fit
+from ops.training.task import build
 
 
 def run(world, stored: Layout, start: State | None = None, on_epoch=None, on_step=None, **changes) -> State:
@@ -101,18 +101,6 @@ def test_the_published_weights_are_the_average(world, stored: Layout) -> None:
     state = run(world, stored, training={"ema_decay": 0.99, "epochs": 1})
     assert state.average is not None and state.weights is state.average["weights"]
     assert not torch.equal(state.weights["fc.weight"], state.model["fc.weight"])
-
-
-def test_predictions_of_all_ranks_together_are_those_of_one(world, stored: Layout) -> None:
-    task = build(world.recipe(), stored, world.DATASET)
-    torch.manual_seed(0)
-    model = task.model()
-    alone = {row["clip_id"]: row["scores"].tolist() for row in predict(task, model, "val")}
-    parts = [predict(task, model, "val", place=Place(rank, 2, torch.device("cpu"))) for rank in range(2)]
-    shared = {row["clip_id"]: row["scores"].tolist() for part in parts for row in part}
-    assert len(alone) == 9 and set(shared) == set(alone)
-    for clip, scores in alone.items():
-        assert shared[clip] == pytest.approx(scores, abs=1e-5)
 
 
 def test_a_diverging_training_stops_with_advice(world, stored: Layout) -> None:

@@ -19,10 +19,10 @@ import torch
 import killed_training
 from ops.data.loading import LoaderError
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.training.callbacks import StepReport, TrainingError
 from ops.training.checkpoint import FILE, State, load_state
 from ops.training.loop import fit
+from ops.training.task import build
 
 EVERY_STEP = {"checkpoint_every_steps": 1}
 CASES: dict[str, dict[str, Any]] = {

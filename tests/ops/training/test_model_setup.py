@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import models
 from configs.schema import ConfigError, RecognitionRecipe
-from ops.training.model_setup import recomputing, settle_norms, synchronised
+from ops.training.model_setup import freeze_batch_norms, recomputing, synchronised
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def norms(model: nn.Module) -> list[_BatchNorm]:
 def test_norms_stay(changed, mode: str, moving: int | None) -> None:
     own = changed(batch_norm=mode)
     model = models.build(own).train()
-    settle_norms(model, own)
+    freeze_batch_norms(model, own)
     found = norms(model)
     moving = len(found) if moving is None else moving
     before = [norm.running_mean.clone() for norm in found]

@@ -20,13 +20,13 @@ import driven_training
 from configs.settings import Settings
 from ops.files.storage import exists, list_files, local_copy, read_bytes, remove
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.tasks.recognition.clips import load_clips
 from ops.training.callbacks import TrainingError
 from ops.training.checkpoint import FILE, load_state
 from ops.training.loop import fit
 from ops.training.ray_train import SNAPSHOT, TrainingInputError, resume_point, train
 from ops.training.run_folder import finished, plan_run
+from ops.training.task import build
 
 pytestmark = pytest.mark.slow  # Ray takes half a minute to come up on two busy cores
 EPOCHS = 12

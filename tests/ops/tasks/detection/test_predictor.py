@@ -15,13 +15,14 @@ import key_frame_world as scenes
 import models
 from configs.schema import ConfigError, Provenance
 from ops.annotations.formats.ava_csv import sniff
+from ops.evaluation.predictors import from_files
 from ops.media.decode import DecodeError
 from ops.media.encode import Coding, write_mp4
 from ops.tasks.detection import predictor as detector
 from ops.tasks.detection.ava_files import read_boxes
 from ops.tasks.detection.family import Persons, detected
 from ops.tasks.detection.key_frame_clips import padded, pixels_of
-from ops.tasks.detection.predictor import Detector, from_files
+from ops.tasks.detection.predictor import Detector
 
 
 @pytest.fixture(scope="module")

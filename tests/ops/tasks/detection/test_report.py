@@ -17,6 +17,7 @@ import key_frame_world as scenes
 import models
 from configs.schema import ConfigError, DetectionRecipe
 from ops.evaluation.cache import Evaluation
+from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes, write_bytes
 from ops.store.layout import Layout
 from ops.store.tables import BOXES, from_rows, read_table, write_table
@@ -25,9 +26,9 @@ from ops.tasks.detection import report as detection
 from ops.tasks.detection.ava_files import as_boxes, read_boxes
 from ops.tasks.detection.metric import frame_map
 from ops.tasks.detection.plots import Person, Shown
-from ops.tasks.detection.report import evaluate
 from ops.tasks.detection.task import build as build_task
 from ops.tasks.detection.tube_rows import video_maps
+from ops.training.task import build
 
 
 class Scored(NamedTuple):
@@ -46,14 +47,14 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> Scored:
     torch.manual_seed(0)
     save_file(models.build(recipe).state_dict(), weights)
     told: list[tuple[int, int]] = []
-    found = evaluate(recipe, weights, layout, dataset=scenes.DATASET, progress=lambda done, total: told.append((done, total)))
+    found = evaluate(build(recipe, layout, scenes.DATASET), weights, progress=lambda done, total: told.append((done, total)))
     assert told[-1] == (9, 9)
     return Scored(layout, recipe, weights, found)
 
 
 def test_numbers_and_rows(scored: Scored) -> None:
     found = scored.evaluation
-    assert (found.num_samples, found.noun, found.reused) == (9, "key frames", False)
+    assert (found.num_samples, found.sample_unit, found.reused) == (9, "key frames", False)
     assert {"frame_map", "person_ap", "person_recall", "frame_map/pose", "frame_map/colour"} <= set(found.metrics)
     assert set(found.per_class) <= {"stand", "walk", "red"} and found.per_class
     rows = found.rows().to_pylist()
@@ -63,9 +64,9 @@ def test_numbers_and_rows(scored: Scored) -> None:
 
 
 def test_what_is_kept_is_given_back(scored: Scored) -> None:
-    again = evaluate(scored.recipe, scored.weights, scored.layout, dataset=scenes.DATASET)
+    again = evaluate(build(scored.recipe, scored.layout, scenes.DATASET), scored.weights)
     assert again.reused and again == scored.evaluation
-    other = evaluate(scored.recipe.model_copy(update={"num_classes": 3}), scored.weights, scored.layout, dataset=scenes.DATASET)
+    other = evaluate(build(scored.recipe.model_copy(update={"num_classes": 3}), scored.layout, scenes.DATASET), scored.weights)
     assert other.reused
 
 
@@ -102,7 +103,7 @@ def test_pictures_and_film(scored: Scored) -> None:
 def test_weights_of_another_model_are_refused(scored: Scored) -> None:
     wider = scored.recipe.model_copy(update={"model": {**scenes.MODEL, "width": 64}})
     with pytest.raises(ConfigError, match="model.safetensors"):
-        evaluate(wider, scored.weights, scored.layout, dataset=scenes.DATASET)
+        evaluate(build(wider, scored.layout, scenes.DATASET), scored.weights)
 
 
 # -------------------------------------------------------------------------------------------------------- pictures
@@ -164,23 +165,23 @@ def test_a_model_is_scored_in_its_own_words(tmp_path: Path, monkeypatch: pytest.
     answers = right_answers(build_task(recipe, layout, scenes.DATASET))
     monkeypatch.setattr(detection, "drawn", lambda *_: {})  # pictures are what takes the time
     monkeypatch.setattr(detection, "overlay", lambda *_: b"")
-    monkeypatch.setattr(detection, "predict", lambda task, *_, **__: [{**row, **truth_of(task, row)} for row in answers])
-    before = evaluate(recipe, weights, layout, dataset=scenes.DATASET)
+    monkeypatch.setattr("ops.evaluation.run.predict", lambda task, *_, **__: [{**row, **truth_of(task, row)} for row in answers])
+    before = evaluate(build(recipe, layout, scenes.DATASET), weights)
     assert before.metrics["frame_map"] == 1
     uri, spoken = layout.annotation_table("scenes", "boxes"), {"labels": list(scenes.ACTIONS)}
     swapped = {1: 2, 2: 1, 5: 5}
     write_table(uri, from_rows([{**row, "label_id": swapped[row["label_id"]]} for row in read_table(uri).to_pylist()], BOXES))
     text = scenes.PBTXT.replace("stand", "?").replace("walk", "stand").replace("?", "walk")
     write_bytes(f"{layout.dataset_root(scenes.DATASET)}/actions.pbtxt", text.encode())
-    wrong = evaluate(recipe, weights, layout, dataset=scenes.DATASET)
-    found = evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=spoken)
+    wrong = evaluate(build(recipe, layout, scenes.DATASET), weights)
+    found = evaluate(build(recipe, layout, scenes.DATASET), weights, spoken=spoken)
     assert found.metrics == pytest.approx(before.metrics) and wrong.metrics["frame_map"] < 0.9
     assert found.eval_set == wrong.eval_set != before.eval_set
     renamed = {"labels": ["stand", "walk", "blue"]}
-    part = evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=renamed, common=["walk", "stand"])
+    part = evaluate(build(recipe, layout, scenes.DATASET), weights, spoken=renamed, common=["walk", "stand"])
     assert part.metrics["frame_map"] == 1 and set(part.per_class) == {"stand", "walk"} and part.eval_set != found.eval_set
     with pytest.raises(ConfigError, match="found 'red'; allowed: labels that the model was trained on"):
-        evaluate(recipe, weights, layout, dataset=scenes.DATASET, spoken=renamed)
+        evaluate(build(recipe, layout, scenes.DATASET), weights, spoken=renamed)
 
 
 def right_answers(task) -> list[dict]:

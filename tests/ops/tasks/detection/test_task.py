@@ -24,7 +24,8 @@ from ops.store.layout import Layout
 from ops.store.tables import BOXES, from_rows, read_table, write_table
 from ops.tasks.detection.task import Detection, build
 from ops.training.checkpoint import State, load_state
-from ops.training.loop import fit, predict
+from ops.training.inference import alone, predict
+from ops.training.loop import fit
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_the_data_fits_and_is_told(stored: Layout) -> None:
     own.check()
     assert own.vocabulary() == {"labels": ["stand", "walk", "red"], "ids": ["1", "2", "5"]}
     assert own.groups() == {"pose": [0, 1], "colour": [2]}
-    assert own.scored() is None
+    assert own.scored_classes() is None
     numbers = own.coverage()
     assert (numbers["train_annotated"], numbers["train_usable"], numbers["train_not_stored"]) == (27, 24, 3)
     assert own.data_version() == task(stored).data_version() != ""
@@ -82,10 +83,10 @@ def test_actions_that_count(layout: Layout) -> None:
     scenes.build_world(layout)
     write_bytes(f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "walk" id: 2 }\n')
     own = task(layout, scored="scored.pbtxt")
-    assert own.scored() == [1]
+    assert own.scored_classes() == [1]
     write_bytes(f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "swim" id: 7 }\n')
     with pytest.raises(ConfigError, match=r"scored.pbtxt.*'id': found 7"):
-        own.scored()
+        own.scored_classes()
 
 
 def test_batches_and_losses(stored: Layout) -> None:
@@ -151,7 +152,7 @@ def test_ava_s_ids_have_ava_s_groups(layout: Layout) -> None:
 
 def test_rows_of_predictions(stored: Layout) -> None:
     own = task(stored, detecting={"person_threshold": 1.0, "times_person": True})
-    rows = predict(own, own.model(), "val")
+    rows = predict(own, own.model(), own.samples("val", "test"), place=alone(own.recipe.scale))
     assert [(row["video_id"], row["timestamp_s"]) for row in rows][:3] == [("val/00", 1.0), ("val/00", 2.0), ("val/00", 3.0)]
     row = rows[0]
     assert row["proposals"].shape == (5, 4) and row["scores"].shape == (5, 3)  # nobody is sure: all count

@@ -20,7 +20,9 @@ from configs.loading import _features_sources
 from configs.schema import ConfigError, Extraction, Provenance
 from finished_training import have_trained
 from ops.annotations.read import annotate
-from ops.evaluation.gate import Challenger, read_recipe, score_version
+from ops.evaluation.gate import Challenger, score_version
+from ops.evaluation.predictors import from_files
+from ops.evaluation.run import evaluate
 from ops.features.materialize import make_features, read_rows
 from ops.flow.recipe import register_recipe, train_recipe
 from ops.media.decode import DecodeError
@@ -28,14 +30,13 @@ from ops.media.ingest import ingest
 from ops.media.materialize import materialize
 from ops.serving.predict import predict
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.tasks.localization import report as localization
-from ops.tasks.localization.predictor import from_files
-from ops.tasks.localization.report import evaluate
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
 from ops.tracking.registry import CHAMPION, register
+from ops.training.run_folder import read_recipe
+from ops.training.task import build
 
 SEGMENTS = [{"label": "jump", "segment": [0.5, 1.5]}, {"label": "kick", "segment": [2.0, 2.8]}, {"label": "wave", "segment": [3.0, 3.6]}]
 DURATION = 4.0
@@ -187,15 +188,15 @@ def test_a_localization_champion_is_scored_on_the_features_that_it_was_trained_o
 ) -> None:
     version, result, first = pinned
     recipe, dataset = world.recipe(model={"input_dims": 32}, training={"batch_size": 2}), configs.dataset("own")
-    before = evaluate(recipe, result.weights_uri, own, dataset=dataset)
+    before = evaluate(build(recipe, own, dataset), result.weights_uri)
     rows = before.rows()
     recognizer(tmp_path / "other", seed=1)
     champion(settings, tmp_path / "other", "second")
     make_features(configs.features("own_files"), own, settings)  # another champion: other features under the same name
-    assert evaluate(recipe, result.weights_uri, own, dataset=dataset).rows() != rows
-    asked = Challenger(recipe, result.weights_uri)
-    found = score_version(version, own, settings, dataset, asked)
+    assert evaluate(build(recipe, own, dataset), result.weights_uri).rows() != rows
+    asked = Challenger(build(recipe, own, dataset), result.weights_uri, dataset)
+    found = score_version(version, asked, own, settings)
     assert found.metrics == before.metrics and found.eval_set == before.eval_set and before.rows() == rows
     beside = configs.features("own_files").model_copy(update={"extract": (Extraction(model=first, sampled_frames=4),)})
     assert {row["video_id"] for row in read_rows(beside, own)} == {"val_a"}  # no more than what is scored was made again
-    assert score_version(version, own, settings, dataset, asked).metrics == before.metrics
+    assert score_version(version, asked, own, settings).metrics == before.metrics

@@ -20,15 +20,17 @@ import localization_world as world
 from configs.schema import ConfigError, Dataset
 from configs.schema.localization import LocalizationRecipe
 from ops.annotations.read import annotate
+from ops.evaluation.predictors import from_files
+from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.tasks.localization import report as localization
 from ops.tasks.localization.metric import match, read_predictions, read_truth
-from ops.tasks.localization.predictor import Localizer, Segment, Steps, activitynet_json, from_files
-from ops.tasks.localization.report import PREDICTIONS, eval_set_of, evaluate
+from ops.tasks.localization.predictor import Localizer, Segment, Steps, activitynet_json
+from ops.tasks.localization.report import PREDICTIONS, eval_set_of
 from ops.tasks.localization.segments import LeftOut
 from ops.training.loop import fit
+from ops.training.task import build
 
 
 class Trained(NamedTuple):
@@ -66,8 +68,8 @@ def localizer(trained: Trained) -> Localizer:
 
 def test_an_evaluation_has_numbers_files_and_pictures(trained: Trained) -> None:
     seen: list[tuple[int, int]] = []
-    result = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset, progress=lambda *at: seen.append(at))
-    assert result.noun == "videos" and result.num_samples == 5 and not result.reused and seen[-1][0] == seen[-1][1]
+    result = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), progress=lambda *at: seen.append(at))
+    assert result.sample_unit == "videos" and result.num_samples == 5 and not result.reused and seen[-1][0] == seen[-1][1]
     assert result.metrics["mean_ap"] > 0.5
     assert {"map/0.30", "map/0.70", "recall_1x", "recall_5x/0.50", "gain_without/background"} <= set(result.metrics)
     assert set(result.per_class) == set(world.LABELS)
@@ -79,12 +81,12 @@ def test_an_evaluation_has_numbers_files_and_pictures(trained: Trained) -> None:
         assert image.format == "PNG" and image.width > 400
     rows = result.rows()
     assert rows.schema.equals(PREDICTIONS) and set(rows["kind"].to_pylist()) >= {"true positive"}
-    again = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
+    again = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
     assert again.reused and again == result
 
 
 def test_the_results_are_activitynets_json(trained: Trained) -> None:
-    result = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
+    result = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
     truth, labels = read_truth((Path(trained.layout.root) / "own" / "annotations" / "own.json").read_text(), "validation")
     found = read_predictions(read_bytes(result.files["results.json"]), labels)
     precision = match(truth, found, trained.recipe.tiou).average_precision()
@@ -109,7 +111,7 @@ def test_the_set_is_that_of_the_truth_and_the_thresholds(trained: Trained) -> No
 def test_weights_of_another_model_are_refused(trained: Trained, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match="the weights of recipe actionformer_own"):
-        evaluate(trained.recipe, str(tmp_path / "model.safetensors"), trained.layout, dataset=trained.dataset)
+        evaluate(build(trained.recipe, trained.layout, trained.dataset), str(tmp_path / "model.safetensors"))
 
 
 def test_features_of_any_length_in_batches(trained: Trained) -> None:
@@ -172,7 +174,7 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
 
     from ops.tracking.model import save_model
 
-    code = Path(configs.__file__).parent.parent / "ops" / "tracking" / "localization_model.py"
+    code = Path(configs.__file__).parent.parent / "ops" / "tasks" / "localization" / "mlflow_model.py"
     vocabulary = json.loads(trained.weights.with_name("vocabulary.json").read_text())
     save_model(tmp_path / "model", trained.recipe, trained.weights, vocabulary, code)
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
@@ -188,15 +190,15 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
 def test_a_model_is_scored_in_its_own_words(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(localization, "_pictures", lambda *_: {})  # they are what takes the time
     spoken = json.loads(trained.weights.with_name("vocabulary.json").read_text())
-    before = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
+    before = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
     labels = f"{trained.layout.root}/own/annotations/labels.txt"
     Path(labels).write_text("wave\njump\nkick")
     try:
         annotate(trained.dataset, trained.layout)
-        wrong = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset)
-        found = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset, spoken=spoken)
+        wrong = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
+        found = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), spoken=spoken)
         common = ["kick", "jump"]
-        part = evaluate(trained.recipe, str(trained.weights), trained.layout, dataset=trained.dataset, spoken=spoken, common=common)
+        part = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), spoken=spoken, common=common)
     finally:
         Path(labels).write_text("\n".join(world.LABELS))
         annotate(trained.dataset, trained.layout)
@@ -211,5 +213,5 @@ def test_progress_counts_videos(trained: Trained, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(localization, "_pictures", lambda *_: {})
     weights, seen = tmp_path / "model.safetensors", list[tuple[int, int]]()
     weights.write_bytes(trained.weights.read_bytes())
-    evaluate(trained.recipe, str(weights), trained.layout, dataset=trained.dataset, progress=lambda *at: seen.append(at))
-    assert seen == [(2, 5), (5, 5)]  # in two batches
+    evaluate(build(trained.recipe, trained.layout, trained.dataset), str(weights), progress=lambda *at: seen.append(at))
+    assert seen == [(4, 5), (5, 5)]  # in two batches

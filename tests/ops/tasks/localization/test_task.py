@@ -20,11 +20,11 @@ from configs.schema import ConfigError
 from models.localization import actionformer as family
 from ops.data.errors import DataError
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.tasks.localization.segments import Grid
 from ops.tasks.localization.task import Localization, placed
 from ops.training.checkpoint import State, load_state
 from ops.training.loop import fit
+from ops.training.task import build
 
 
 @pytest.fixture(scope="module")

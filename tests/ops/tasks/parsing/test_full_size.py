@@ -13,11 +13,11 @@ from safetensors.torch import save_file
 
 import configs
 from configs.schema.parsing import ParsingRecipe
+from ops.evaluation.run import evaluate
 from ops.files.storage import write_bytes
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.tasks.parsing.part_frames import FramesDataset
-from ops.tasks.parsing.report import evaluate
 from ops.tasks.parsing.task import build
 from ops.training.optim import build_optimizer
 
@@ -82,7 +82,7 @@ def test_a_step_and_an_evaluation(people, shaped: Layout, name: str, monkeypatch
     folder = Path(shaped.root, "runs", name)
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors")
-    found = evaluate(recipe, str(folder / "model.safetensors"), shaped, dataset=people.DATASET)
+    found = evaluate(build(recipe, shaped, people.DATASET), str(folder / "model.safetensors"))
     assert found.num_samples == 6 and 0 <= found.metrics["acc_p"] <= 1 and len(found.per_class) == 10
 
 

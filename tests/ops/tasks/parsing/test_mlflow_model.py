@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 import models
 import ops.tasks.parsing.mlflow_model as served
+from ops.evaluation.predictors import from_files
 from ops.store.layout import Layout
-from ops.tasks.parsing.predictor import from_files
 from ops.tasks.parsing.task import build
 from ops.tracking.model import save_model
 

@@ -15,10 +15,12 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import models
-import ops.serving.predict
+import ops.evaluation.predictors
 from configs import load
 from configs.schema import ConfigError, RecognitionRecipe
 from configs.schema.parsing import ParsingRecipe
+from ops.evaluation.predictors import from_files
+from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes, write_bytes
 from ops.media.encode import draw_coding, write_mp4
 from ops.store.layout import Layout
@@ -27,8 +29,8 @@ from ops.tasks.parsing.actions import actions_of
 from ops.tasks.parsing.metric import parsing_scores
 from ops.tasks.parsing.parts import load_parts
 from ops.tasks.parsing.predictions_file import ACTIONS_FILE, PARTS_FILE, TRUE_ACTIONS_FILE, TRUE_PARTS_FILE, read_actions, read_parts
-from ops.tasks.parsing.predictor import Parser, from_files
-from ops.tasks.parsing.report import PREDICTIONS, evaluate
+from ops.tasks.parsing.predictor import Parser
+from ops.tasks.parsing.report import PREDICTIONS
 from ops.tasks.parsing.task import build
 from ops.tasks.recognition.predictor import Recognizer
 
@@ -56,8 +58,8 @@ def trained(people, stored_people: Layout, tmp_path: Path) -> Trained:
 
 
 def test_an_evaluation_is_whole_and_kept(people, trained: Trained) -> None:
-    found = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
-    assert found.noun == "frames" and found.num_samples == 9 and not found.reused
+    found = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
+    assert found.sample_unit == "frames" and found.num_samples == 9 and not found.reused
     assert found.metrics["action_accuracy"] == pytest.approx(2 / 3) and found.metrics["acc_p"] <= found.metrics["acc_p_true_actions"]
     assert {"psc", "person_ap50", "part_ap50", "parts_found", "state_accuracy", "found/head", "state_accuracy/left_hand"} <= set(
         found.metrics
@@ -68,12 +70,12 @@ def test_an_evaluation_is_whole_and_kept(people, trained: Trained) -> None:
     for uri in found.pictures.values():
         assert min(Image.open(io.BytesIO(read_bytes(uri))).size) > 150
     assert set(found.pictures) == {"people.png", "accuracy_curve.png", "parts.png", "bottleneck.png"}
-    again = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    again = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     assert again.reused and again == found
 
 
 def test_its_files_score_as_it_says(people, trained: Trained) -> None:
-    found = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    found = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     content = {name: read_bytes(found.files[name]) for name in (PARTS_FILE, ACTIONS_FILE, TRUE_PARTS_FILE, TRUE_ACTIONS_FILE)}
     parts, actions = read_parts(content[PARTS_FILE], PARTS_FILE), read_actions(content[ACTIONS_FILE], ACTIONS_FILE)
     scores = parsing_scores(json.loads(content[TRUE_PARTS_FILE]), json.loads(content[TRUE_ACTIONS_FILE]), parts, actions)
@@ -85,19 +87,19 @@ def test_its_files_score_as_it_says(people, trained: Trained) -> None:
 
 
 def test_other_actions_are_another_evaluation_set(people, trained: Trained) -> None:
-    first = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    first = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     write_bytes(f"{trained.layout.root}/actions.json", json.dumps({f"val/{index}": f"act_{index}" for index in range(3)}).encode())
-    second = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    second = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     assert second.eval_set != first.eval_set and second.metrics["action_accuracy"] == 1
 
 
 def test_actions_that_are_missing_are_named(people, trained: Trained) -> None:
     write_bytes(f"{trained.layout.root}/actions.json", b'{"val/0": "act_0"}')
     with pytest.raises(ConfigError, match=r"no action for 2 videos, first 'val/1'; allowed: all 3|found \"no action for 2 videos"):
-        evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+        evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     Path(trained.layout.root, "actions.json").unlink()
     with pytest.raises(ConfigError, match=r"action_file.*an existing json file"):
-        evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+        evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
 
 
 def recognizer(labels: list[str]) -> Recognizer:
@@ -115,14 +117,14 @@ def test_a_recognition_model_is_asked_once_a_video(people, trained: Trained, mon
     model, asked = recognizer(["act_0", "act_1", "act_2", "act_3"]), []
     inner = Recognizer.probabilities
     monkeypatch.setattr(Recognizer, "probabilities", lambda self, frames: asked.append(len(frames)) or inner(self, frames))
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: model)
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: model)
     first = actions_of(recipe, people.DATASET, videos, trained.layout)
     assert set(first) == {"val/0", "val/1", "val/2"} and len(asked) == 3
     assert actions_of(recipe, people.DATASET, videos, trained.layout) == first and len(asked) == 3
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: recognizer(["sing", "dance"]))
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: recognizer(["sing", "dance"]))
     with pytest.raises(ConfigError, match="it has no label act_0, act_1, act_2"):
         actions_of(recipe, people.DATASET, videos, trained.layout)
-    monkeypatch.setattr(ops.serving.predict, "load", lambda uri, settings: object())
+    monkeypatch.setattr(ops.evaluation.predictors, "load", lambda uri, settings: object())
     with pytest.raises(ConfigError, match="a recognition model"):
         actions_of(recipe, people.DATASET, videos, trained.layout)
 
@@ -167,16 +169,16 @@ def test_a_model_is_scored_in_its_own_words(people, trained: Trained, monkeypatc
     pinned = trained.recipe.model_copy(update={"states": ("wave", "bend", "hold"), "parts": tuple(reversed(people.PARTS_OF))})
     task = build(pinned, trained.layout, people.DATASET)
     monkeypatch.setattr(parsing, "_pictures", lambda *_: {})  # they are what takes the time
-    monkeypatch.setattr(parsing, "predict", lambda *_, **__: answers(task.truth("val")))  # always right, in the order of these words
-    own = evaluate(pinned, trained.weights, trained.layout, dataset=people.DATASET)
-    today = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET)
+    monkeypatch.setattr("ops.evaluation.run.predict", lambda *_, **__: answers(task.truth("val")))  # right, in these words
+    own = evaluate(build(pinned, trained.layout, people.DATASET), trained.weights)
+    today = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights)
     spoken = task.vocabulary()
-    found = evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET, spoken=spoken)
+    found = evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights, spoken=spoken)
     assert found.metrics == pytest.approx(own.metrics) and found.metrics["psc"] > 0.99 and today.metrics["psc"] < 0.5
     assert found.eval_set == today.eval_set != own.eval_set  # the same question, so that the gate may compare
     fewer = {**spoken, "states": ["wave", "bend"], "labels": ["wave", "bend"]}
     with pytest.raises(ConfigError, match=r"states.*none more, hold fewer"):
-        evaluate(trained.recipe, trained.weights, trained.layout, dataset=people.DATASET, spoken=fewer)
+        evaluate(build(trained.recipe, trained.layout, people.DATASET), trained.weights, spoken=fewer)
 
 
 def answers(truth) -> list[dict]:

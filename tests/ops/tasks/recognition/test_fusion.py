@@ -77,7 +77,7 @@ def test_en_is_the_mean_of_three_models_logits_over_both_views_of_the_whole_pict
 def test_the_same_fusion_is_scored_once_and_other_coefficients_are_another(discs, plain, parts, monkeypatch: pytest.MonkeyPatch) -> None:
     first = fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset)
     with monkeypatch.context() as patched:
-        patched.setattr(fusion, "predict_clips", lambda *_: pytest.fail("scored again"))
+        patched.setattr(fusion, "predict", lambda *_, **__: pytest.fail("scored again"))
         assert fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset).reused
     other = fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset, coefficients=[1, 0])
     alone = fuse(whole(discs), parts[1:2], discs.layout, dataset=discs.dataset)

@@ -12,9 +12,9 @@ from PIL import Image
 from configs.schema import ConfigError
 from ops.data.errors import DataError, SampleError
 from ops.store.layout import Layout
-from ops.tasks import build
 from ops.tasks.recognition.images import read_folder
 from ops.training.loop import fit
+from ops.training.task import build
 
 COLOURS = {"blue": (20, 30, 220), "red": (220, 30, 20)}
 

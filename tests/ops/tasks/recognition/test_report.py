@@ -15,23 +15,26 @@ import models
 from configs.schema import ConfigError
 from ops.data.transforms import fixed_views
 from ops.evaluation import cache as kept
+from ops.evaluation import run as evaluation
+from ops.evaluation.run import evaluate
 from ops.files.storage import read_bytes
 from ops.store.reader import FrameReader
 from ops.store.tables import CLIPS, from_rows, write_table
 from ops.tasks.recognition import report as recognition
 from ops.tasks.recognition.predictor import Recognizer
-from ops.tasks.recognition.report import PREDICTIONS, evaluate
+from ops.tasks.recognition.report import PREDICTIONS
 from ops.tasks.recognition.task import Recognition
+from ops.training.task import build
 
 
 def run(discs, **changes):
     recipe = discs.recipe.model_copy(update=changes)
-    return evaluate(recipe, discs.weights, discs.layout, dataset=discs.dataset)
+    return evaluate(build(recipe, discs.layout, discs.dataset), discs.weights)
 
 
 def test_metrics_predictions_and_pictures_are_kept_beside_the_weights(discs) -> None:
     seen: list[tuple[int, int]] = []
-    done = evaluate(discs.recipe, discs.weights, discs.layout, dataset=discs.dataset, progress=lambda *at: seen.append(at))
+    done = evaluate(build(discs.recipe, discs.layout, discs.dataset), discs.weights, progress=lambda *at: seen.append(at))
     assert done.num_samples == 8 and seen[-1] == (8, 8)
     assert {"top1", "top5", "mean_class_accuracy", "chance", "pair_top1", "pair_order", "pair_order/grow__shrink"} <= set(done.metrics)
     rows = done.rows()
@@ -63,7 +66,7 @@ def test_every_view_counts_and_serving_gives_the_same_probabilities(discs, plain
 def test_the_same_question_costs_nothing(discs, plain, monkeypatch: pytest.MonkeyPatch) -> None:
     first = run(discs)
     with monkeypatch.context() as patched:
-        patched.setattr(recognition, "predict_clips", lambda *_: pytest.fail("scored again"))
+        patched.setattr(evaluation, "predict", lambda *_, **__: pytest.fail("scored again"))
         again = run(discs)
     assert again.reused and again == first
     save_file({name: tensor + 0.01 for name, tensor in load_file(discs.weights).items()}, discs.weights)
@@ -98,7 +101,7 @@ def test_what_does_not_belong_together_is_refused(discs) -> None:
     with pytest.raises(ConfigError, match="model.safetensors.*the weights of recipe"):
         run(discs, model={"depth": 10, "width": 16})
     with pytest.raises(ValueError, match="split 'test'"):
-        evaluate(discs.recipe, discs.weights, discs.layout, dataset=discs.dataset, split="test")
+        evaluate(build(discs.recipe, discs.layout, discs.dataset), discs.weights, split="test")
     network = models.build(discs.recipe).eval()
     with pytest.raises(ValueError, match=r"allowed: uint8 \[4, H, W, 3\]"):
         Recognizer(network, discs.recipe, []).probabilities(np.zeros((3, 8, 8, 3), np.uint8))
