@@ -27,7 +27,7 @@ from configs.schema.provenance import Extractor, Pinned, Provenance
 from configs.schema.recipes import Gate, HeadLabels, Optimizer, Precision, Published, Recipe, Scale, Schedule, Training
 from configs.schema.recognition import RecognitionRecipe
 from configs.schema.sampling import Images, Mixing, RandAugment, RandomErasing, Sampling, Transforms, Views
-from configs.schema.strict import Strict, content_hash
+from configs.schema.strict import Strict, content_hash, content_hash_of_rows, plain_json
 
 __all__ = [
     "BUCKETS", "DOUBTS", "NOTES", "PROBLEM_KINDS", "QUESTIONS", "RECIPES", "TASKS", "AnnotationFile", "AnnotationFormat", "CheckName",
@@ -35,7 +35,7 @@ __all__ = [
     "DetectionRecipe", "Extraction", "Extractor", "FeatureFiles", "Features", "Frames", "Gate", "HeadLabels", "Images",
     "LocalizationRecipe", "Mixing", "Optimizer", "ParsingRecipe", "Pinned", "Precision", "ProblemKind", "Provenance", "Published",
     "RandAugment", "RandomErasing", "Recipe", "RecognitionRecipe", "Sampling", "Scale", "Schedule", "Strict", "TableName", "Training",
-    "Transforms", "Views", "content_hash",
+    "Transforms", "Views", "content_hash", "content_hash_of_rows", "plain_json",
 ]  # fmt: skip
 
 RECIPES: dict[str, type[Recipe]] = {

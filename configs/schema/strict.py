@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetCoreSchemaHandler
@@ -73,5 +74,18 @@ Place = Annotated[str, AfterValidator(_without_other_fields)]
 
 def content_hash(value: Any) -> str:
     """Sha256 (hex, 16 digits) of a JSON-able value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(plain_json(value).encode()).hexdigest()[:16]
+
+
+def content_hash_of_rows(rows: Iterable[str], *more: Any) -> str:
+    """`content_hash([rows, *more])`, or of the rows alone, which come as JSON: one by one, or several with commas between them."""
+    found = hashlib.sha256(b"[[" if more else b"[")
+    for number, row in enumerate(rows):
+        found.update(f",{row}".encode() if number else row.encode())
+    found.update("".join(["]", *(f",{plain_json(value)}" for value in more), "]" if more else ""]).encode())
+    return found.hexdigest()[:16]
+
+
+def plain_json(value: Any) -> str:
+    """The JSON that is hashed: keys sorted, no blanks."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

@@ -47,10 +47,12 @@ class Colour(NamedTuple):
 
 def random_colour(config: Transforms, rng: np.random.Generator) -> Colour:
     """One jitter for the whole clip, each value uniform around no change; none at all but with `colour_probability`."""
+    # All five are drawn whatever happens, so that a probability changes nothing of the draws that follow.
     draws = rng.random(5)
     if draws[0] >= config.colour_probability:
         return Colour()
     amounts = np.array([config.brightness, config.contrast, config.saturation])
+    # [3] factors around 1, never below 0; draws 1 to 3 in [0, 1) say where between.
     low, high = np.maximum(0.0, 1 - amounts), 1 + amounts
     brightness, contrast, saturation = (low + (high - low) * draws[1:4]).tolist()
     return Colour(brightness, contrast, saturation, config.hue * (2 * float(draws[4]) - 1))
@@ -165,9 +167,11 @@ def erase(
     if found is None:
         return
     top, left, height, width = found
+    # A view [3, T, h, w] into the clip: writing to it fills the rectangle of every frame.
     hole = pixels[:, :, top : top + height, left : left + width]
     if config.mode == "bytes":
         noise = rng.integers(0, 256, hole.shape, np.uint8).astype(np.float32)
+        # [3, 1, 1, 1]: one a channel, over frames, rows and columns.
         means, scales = (np.asarray(values, np.float32)[:, None, None, None] for values in (mean, std))
         hole[...] = (noise - means) / scales
     elif config.mode == "pixel":

@@ -17,7 +17,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from multiprocessing.reduction import recv_handle, send_handle
+from multiprocessing.reduction import ForkingPickler, recv_handle, send_handle
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 SMALL = 16 * 1024  # bytes of a tensor that travels with the message itself
+ALIGNED = 64  # where Arrow wants its buffers to begin
 GRAIN = 2**21  # sizes of blocks are multiples of it, so that batches of about one size share them
 SPARE = 2  # free blocks that a process keeps: a batch can be large
 
@@ -116,6 +117,63 @@ class Blocks:
         return block.number
 
 
+class Shared:
+    """A thing for many processes whose large buffers (of arrays, of Arrow tables) lie in one file that each of them maps.
+
+    A data set of a million clips so lies in memory once more, and not once for every process that loads it.
+    """
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+        self._sizes: list[int] = []
+        self._handle: int | None = None
+
+    def send(self, connection: Connection, pid: int) -> None:
+        """Send it to the process `pid` at the other end. Raises OSError, as without memory for the file."""
+        large: list[memoryview] = []
+
+        def stays(buffer: pickle.PickleBuffer) -> bool:  # with the message
+            raw = buffer.raw()
+            if raw.nbytes > SMALL:
+                large.append(raw)
+            return raw.nbytes <= SMALL
+
+        # The message is each process's own, as handles of tensors in shared memory can be taken but once; the file is for all.
+        content = io.BytesIO()
+        ForkingPickler(content, pickle.HIGHEST_PROTOCOL, True, stays).dump(self.thing)
+        if large and self._handle is None:
+            self._sizes = [raw.nbytes for raw in large]
+            self._handle = _written(large, *_spread(self._sizes))
+        connection.send((content.getvalue(), self._sizes))
+        if self._handle is not None:
+            send_handle(connection, self._handle, pid)
+
+    def close(self) -> None:
+        """Let the file go; processes that have it keep it."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+
+def receive_shared(connection: Connection, content: bytes, sizes: Sequence[int]) -> Any:
+    """The thing whose message has come, on memory that all have in common; what is written to it is this process's own."""
+    if not sizes:
+        return pickle.loads(content)
+    starts, size = _spread(sizes)
+    handle = recv_handle(connection)
+    try:
+        memory = memoryview(mmap.mmap(handle, size, access=mmap.ACCESS_COPY))
+    finally:
+        os.close(handle)
+    return pickle.loads(content, buffers=[memory[start : start + nbytes] for start, nbytes in zip(starts, sizes, strict=True)])
+
+
+def _spread(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """First byte of each of several buffers in one file, and the file's size."""
+    rounded = [-(-nbytes // ALIGNED) * ALIGNED for nbytes in sizes]
+    return [sum(rounded[:number]) for number in range(len(rounded))], sum(rounded)
+
+
 class Mirror:
     """The training process's side of one loader process's blocks."""
 
@@ -184,6 +242,15 @@ class _Unpickler(pickle.Unpickler):
         own = isinstance(content, bytes)
         raw = torch.frombuffer(bytearray(content), dtype=torch.uint8) if own else self._mirror.tensor(content, nbytes)
         return raw.view(kind).reshape(shape)
+
+
+def _written(buffers: Sequence[memoryview], starts: Sequence[int], size: int) -> int:
+    """An open file in memory that has each buffer from its first byte on."""
+    handle = _memory(size)
+    with mmap.mmap(handle, size) as memory:
+        for start, raw in zip(starts, buffers, strict=True):
+            memory[start : start + raw.nbytes] = raw
+    return handle
 
 
 def _memory(size: int) -> int:

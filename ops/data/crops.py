@@ -58,6 +58,7 @@ def random_resized(
     height: int, width: int, area: tuple[float, float], rng: np.random.Generator, aspect: tuple[float, float] = (3 / 4, 4 / 3)
 ) -> Window:
     """A rectangle of random area and aspect (Inception crop); the centred square when ten tries find none that fits."""
+    # [ATTEMPTS] each, all drawn at once; aspects (width / height) uniform in the logarithm, areas in pixels.
     aspects = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1]), ATTEMPTS))
     areas = rng.uniform(*area, ATTEMPTS) * height * width
     widths = np.round(np.sqrt(areas * aspects)).astype(int)
@@ -102,6 +103,7 @@ def fixed_windows(height: int, width: int, crop: int, num_crops: int) -> list[Wi
         if width >= height:
             return [Window(at, y, crop, crop) for at in (0, 2 * x, x)]
         return [Window(x, at, crop, crop) for at in (0, 2 * y, y)]
+    # A quarter of the room that the crop has in each direction, in pixels.
     x, y = (width - crop) // 4, (height - crop) // 4
     return [Window(i * x, j * y, crop, crop) for i, j in CORNERS_AND_CENTRE]
 

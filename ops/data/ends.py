@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from ops.data.timeline import TimeError, shown_until, timestamps
 from ops.store.reader import FrameReader, FrameReadError
 
@@ -12,9 +14,10 @@ READS_AT_ONCE = 16
 APART = 1.03  # the ledger's rate is that of the frames' times to 2% (`ops.media.decode.mean_fps`)
 
 
-def surely(num_frames: int, fps: float | None) -> float:
-    """Seconds up to which a stored video surely has frames, by the ledger's mean rate."""
-    return (num_frames - 1) / fps / APART if fps else 0.0
+def surely(num_frames: np.ndarray, fps: np.ndarray) -> np.ndarray:
+    """Seconds float64 [V] up to which stored videos surely have frames, by the ledger's mean rates; 0 where that is 0 or NaN."""
+    known = fps > 0
+    return np.where(known, (num_frames - 1) / np.where(known, fps, 1.0) / APART, 0.0)
 
 
 def ends(uris: Iterable[str]) -> dict[str, float]:

@@ -54,6 +54,7 @@ def clock(timestamps_s: np.ndarray, fps: float) -> np.ndarray:
     """
     times = np.asarray(timestamps_s, np.float64)
     ticks = max(1, int(end_of(times, 1.0 / fps) * fps + 0.5))
+    # [T - 1]: a tick before the middle of two frames is nearer to the first; `searchsorted` counts the middles before it.
     middles = (times[1:] + times[:-1]) / 2
     # a tick that rounding puts behind a middle by less than a microsecond is on it
     return np.searchsorted(middles, np.arange(ticks) / fps - 1e-6).astype(np.int64)
@@ -75,5 +76,6 @@ def window_frames(ticks: np.ndarray, stride: int, num_frames: int, frames: int) 
     `ticks` are the stored frames of the clock (`clock`, or 0..N-1 where frames are counted as they are).
     """
     steps = num_steps(len(ticks), stride, num_frames)
+    # [steps, 1] + [frames]: places on the timeline; past its end the last frame is repeated.
     places = np.arange(steps)[:, None] * stride + sampled(num_frames, frames)
     return ticks[np.minimum(places, len(ticks) - 1)]

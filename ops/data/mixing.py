@@ -45,6 +45,7 @@ def mix(frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator
         top, bottom, left, right = rectangle(height, width, share, rng)
         share = 1 - (bottom - top) * (right - left) / (height * width)
         mixed = frames.clone()
+        # In every clip and frame the rectangle of clip N - 1 - i, in pixels of the crop.
         mixed[..., top:bottom, left:right] = frames.flip(0)[..., top:bottom, left:right]
     else:
         mixed = torch.lerp(frames.flip(0), frames, share)
@@ -54,6 +55,7 @@ def mix(frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator
 def rectangle(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """(top, bottom, left, right) of a rectangle of the frame's shape around a random point, 1 - share of its area."""
     side = math.sqrt(1 - share)
+    # Half the sides of a rectangle of the frame's own shape with 1 - share of its area, in pixels.
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     y, x = int(rng.integers(height)), int(rng.integers(width))
     return max(y - half_height, 0), min(y + half_height, height), max(x - half_width, 0), min(x + half_width, width)

@@ -20,7 +20,7 @@ import torch
 
 from configs.errors import KinographError
 from ops.compute.environment import Context, ended, workers_context
-from ops.data.buffers import Blocks, Mirror, serve_from
+from ops.data.buffers import Blocks, Mirror, Shared, receive_shared, serve_from
 from ops.store.threads import decode_threads, set_decode_threads
 
 AHEAD = 2  # batches that each process has in hand
@@ -44,6 +44,7 @@ class WorkerPool:
             raise ValueError(f"loader processes: found {count}; allowed: a number from 1 on")
         self.count = count
         self._sources: list[tuple[Any, Collate]] = []
+        self._shared: list[Shared] = []  # of the sources, those that a process was given
         self._workers: list[_Worker] = []
         self._run = 0
 
@@ -59,12 +60,13 @@ class WorkerPool:
         process died. Another iterator may be started at any time; it ends this one.
         """
         self._start()
+        self._shared += [Shared(own) for own in self._sources[len(self._shared) : source + 1]]
         self._run += 1
         run, ready, sent = self._run, dict[int, tuple[Any, BaseException | None]](), 0
         for number in range(len(batches)):
             while True:
                 while sent < len(batches) and (worker := self._idlest()).waiting < AHEAD:
-                    self._guarded(worker, lambda w=worker, n=sent: w.ask(run, n, source, self._sources, list(batches[n])))  # type: ignore[misc]
+                    self._guarded(worker, lambda w=worker, n=sent: w.ask(run, n, source, self._shared, list(batches[n])))  # type: ignore[misc]
                     sent += 1
                 if number in ready:
                     break
@@ -79,7 +81,9 @@ class WorkerPool:
 
     def close(self) -> None:
         """End the processes."""
-        workers, self._workers = self._workers, []
+        workers, shared, self._workers, self._shared = self._workers, self._shared, [], []
+        for own in shared:
+            own.close()
         for worker in workers:
             worker.connection.close()  # which each takes as the end
         for worker in workers:
@@ -143,9 +147,9 @@ class _Worker:
         theirs.close()  # theirs alone from here on: it closes when they die
         return cls(process, ours, context)  # type: ignore[arg-type]
 
-    def ask(self, run: int, number: int, source: int, sources: Sequence[tuple[Any, Collate]], indices: list[int]) -> None:
+    def ask(self, run: int, number: int, source: int, shared: Sequence[Shared], indices: list[int]) -> None:
         while self.sources <= source:
-            self.connection.send(sources[self.sources])  # tensors in it that lie in shared memory stay shared
+            shared[self.sources].send(self.connection, self.process.pid)
             self.sources += 1
         self.connection.send((run, number, source, indices, self.mirror.released()))
         self.waiting += 1
@@ -198,7 +202,7 @@ def _serve(connection: Connection, environment: Mapping[str, str], threads: int)
         while True:
             asked = connection.recv()
             if len(asked) == 2:
-                sources.append(asked)
+                sources.append(receive_shared(connection, *asked))
                 continue
             run, number, source, indices, released = asked
             blocks.release(released)

@@ -23,6 +23,7 @@ def random_indices(sampling: Sampling, num_frames: int, rng: np.random.Generator
     """
     _check_clip(sampling, num_frames, key_frame)
     if sampling.kind == "uniform":
+        # clip_len + 1 edges of equal shares of the clip; one frame is drawn from each share.
         edges = np.round(_uniform_share(sampling, num_frames) * np.arange(sampling.clip_len + 1)).astype(np.int64)
         return rng.integers(edges[:-1], edges[1:] + 1)  # both edges may be drawn, so that neighbours may share one
     if key_frame is not None:
@@ -30,6 +31,7 @@ def random_indices(sampling: Sampling, num_frames: int, rng: np.random.Generator
     if sampling.kind == "pan":
         return _consecutive(_random_pan_starts(sampling, num_frames, rng), sampling, num_frames).reshape(-1)
     if sampling.kind == "dense_sample":
+        # Where a window of `sample_range` frames may begin; the original's draw never takes the last of them.
         positions = max(1, 1 + num_frames - sampling.sample_range)
         start = 0 if positions == 1 else int(rng.integers(positions - 1))
         starts = _window_starts(sampling, np.array([start]), num_frames)[0]
@@ -54,12 +56,14 @@ def fixed_indices(
     if sampling.kind == "uniform":
         share = _uniform_share(sampling, num_frames)
         starts = np.round(share * np.arange(sampling.clip_len)).astype(np.int64)
+        # [clips, 1] + [T]: clip i stands (i + 1) / (clips + 1) of a share behind the share's start.
         return starts + (share / (num_clips + 1) * np.arange(1, num_clips + 1)).astype(np.int64)[:, None]
     if key_frame is not None:
         return _around(sampling, num_frames, key_frame)[None]
     if sampling.kind == "pan":
         return np.stack([_consecutive(row, sampling, num_frames).reshape(-1) for row in _fixed_pan_starts(sampling, num_frames, twice)])
     if sampling.kind == "dense_sample":
+        # First frames of the windows, spread from the clip's start to the last place where one fits.
         last = max(1, 1 + num_frames - sampling.sample_range) - 1
         one = sampling.num_positions == 1  # not in the originals, whose single window would be the first
         firsts = np.array([last // 2]) if one else np.linspace(0, last, sampling.num_positions, dtype=np.int64)
@@ -109,8 +113,10 @@ def _random_starts(sampling: Sampling, num_frames: int, rng: np.random.Generator
     if sampling.keep_tail:
         if room <= 0:
             return np.zeros(snippets, np.int64)
+        # Shares are real numbers here: the cut towards zero is the only rounding, so that the tail is reached.
         share = room / snippets
         return (np.arange(snippets) * share + rng.uniform(0, share, snippets)).astype(np.int64)
+    # Shares in whole frames: up to `snippets` - 1 frames at the end are never a start, as in the originals.
     whole = room // snippets
     if whole > 0:
         return np.arange(snippets) * whole + rng.integers(whole, size=snippets)
@@ -126,18 +132,23 @@ def _fixed_starts(sampling: Sampling, num_frames: int, num_clips: int, twice: bo
     snippets = sampling.num_segments
     if sampling.clip_len == 1:
         share, count = num_frames / snippets, 2 if twice else num_clips
+        # [V]: view 0 stands in a share's middle (0.5), the next ones evenly around, modulo the share: of two, the second at 0.
         shift = np.mod(0.5 - np.arange(count) / count, 1.0)
         return (np.arange(snippets) * share + shift[:, None] * share).astype(np.int64)
     total = snippets * num_clips
+    # The last start whose snippet ends with the clip; 0 where the clip is too short for one.
     last = max(num_frames - ((sampling.clip_len - 1) * sampling.frame_interval + 1), 0)
     if total == 1:
         return np.array([[last // 2]])
+    # All starts of all views in one walk; `twice` walks on at the same pace for a second one.
     spread = np.round(np.arange(total * (2 if twice else 1)) * (last / (total - 1))).astype(np.int64)
+    # Each walk [snippets * clips] is dealt out so that a view has every num_clips-th start: [clips, snippets].
     return np.concatenate([part.reshape(snippets, num_clips).T for part in np.split(spread, len(spread) // total)])
 
 
 def _window_starts(sampling: Sampling, firsts: np.ndarray, num_frames: int) -> np.ndarray:
     """Starts int64 [windows, snippets] of snippets spread over windows of `sample_range` frames."""
+    # [windows, 1] + [snippets]: snippets evenly apart in each window; what leaves the clip comes in at its start.
     return (firsts[:, None] + np.arange(sampling.num_segments) * (sampling.sample_range // sampling.num_segments)) % num_frames
 
 
@@ -159,6 +170,7 @@ def _random_pan_starts(sampling: Sampling, num_frames: int, rng: np.random.Gener
 
 def _fixed_pan_starts(sampling: Sampling, num_frames: int, twice: bool) -> np.ndarray:
     """Starts int64 [1 or 2, snippets]: the middle of each share, then its start. (The originals' are 1 higher: they count from 1.)"""
+    # A share of the possible starts, in frames, not rounded.
     tick = (num_frames - sampling.clip_len + 1) / sampling.num_segments
     base = tick * np.arange(sampling.num_segments)
     return np.maximum(np.stack([tick / 2 + base, base][: 2 if twice else 1]).astype(np.int64), 0)
@@ -169,6 +181,7 @@ def _fixed_pan_starts(sampling: Sampling, num_frames: int, twice: bool) -> np.nd
 
 def _expand(starts: np.ndarray, sampling: Sampling, num_frames: int) -> np.ndarray:
     """Starts [S] to frame indices int64 [S, clip_len], with what `beyond_end` says past the last frame."""
+    # [S, 1] + [clip_len]: each snippet's frames, which may lie past the clip's end.
     indices = np.asarray(starts, np.int64)[:, None] + np.arange(sampling.clip_len) * sampling.frame_interval
     if sampling.beyond_end == "loop":
         return np.mod(indices, num_frames)
@@ -184,6 +197,7 @@ def _consecutive(starts: np.ndarray, sampling: Sampling, num_frames: int) -> np.
 
 def _around(sampling: Sampling, num_frames: int, key_frame: int) -> np.ndarray:
     """`clip_len` frames around a key frame, which is number clip_len // 2 of them; both ends stand still (AVA)."""
+    # In frames from the key frame, which has offset 0 at place clip_len // 2.
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
     return np.clip(key_frame + offsets, 0, num_frames - 1)
 

@@ -39,6 +39,7 @@ def shown_until(times: np.ndarray) -> float:
 
 def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
     """Index of the frame that is shown at each time, int64; the first and the last one also stand before and after the video."""
+    # The last frame that began at or before each time: the number of timestamps up to it, less one.
     found = np.searchsorted(times, np.asarray(at_s, np.float64) + TOLERANCE_S, side="right") - 1
     return np.clip(found, 0, len(times) - 1).astype(np.int64)
 
@@ -48,6 +49,7 @@ def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range
 
     A place between two timestamps has the one frame that is shown there. Raises TimeError for one outside the video or empty.
     """
+    # The first frame that begins at the place's start or later, and the first one at its end or later, which is outside.
     first = 0 if start_s is None else int(np.searchsorted(times, start_s - TOLERANCE_S, side="left"))
     stop = len(times) if end_s is None else int(np.searchsorted(times, end_s - TOLERANCE_S, side="left"))
     begin = times[0] if start_s is None else start_s
@@ -69,6 +71,7 @@ def ticks(times: np.ndarray, start_s: float | None, end_s: float | None, fps: fl
     frames = span(times, start_s, end_s)
     begin = times[frames.start] if start_s is None else start_s
     end = end_of(times) if end_s is None else min(end_s, end_of(times))
+    # Ticks before the end; one that rounding puts within a millisecond of it is the end itself.
     count = max(1, int(np.ceil((end - begin) * fps - fps * TOLERANCE_S)))
     return np.clip(frames_at(times, begin + np.arange(count) / fps), frames.start, frames.stop - 1)
 

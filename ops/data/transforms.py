@@ -64,6 +64,7 @@ def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int = 1, full
     for window in windows:
         view = cut(frames, window)
         views += [view, view[:, :, ::-1]] if num_crops == 10 else [view]
+    # Crop by crop, clip by clip: views of the same memory, [T, h, w, 3] each.
     clips = [clip for view in views for clip in np.split(view, num_clips)]
     pixels = np.empty((len(clips), 3, *clips[0].shape[:3]), np.float32)
     for place, clip in zip(pixels, clips, strict=True):
@@ -148,6 +149,7 @@ def _jitter(planes: np.ndarray, jitter: Colour, grey: float) -> None:
             plane += (1 - contrast) * np.float32(grey)
             np.clip(plane, 0, 255, out=plane)
     if saturation != 1:
+        # [H, W]: the luma that every channel moves towards (or away from) by 1 - saturation.
         own_grey = (1 - saturation) * (GRAY[0] * planes[0] + GRAY[1] * planes[1] + GRAY[2] * planes[2])
         for plane in planes:
             plane *= saturation

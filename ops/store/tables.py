@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -82,11 +82,11 @@ def write_table(uri: str, table: pa.Table) -> None:
     write_bytes(uri, sink.getvalue().to_pybytes())
 
 
-def read_table(uri: str) -> pa.Table:
-    """The whole table. Raises FileNotFoundError, StorageError."""
+def read_table(uri: str, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """The whole table; text columns named in `dictionaries` come dictionary-encoded. Raises FileNotFoundError, StorageError."""
     data = read_bytes(uri)
     try:
-        return pq.read_table(pa.BufferReader(data))
+        return pq.read_table(pa.BufferReader(data), read_dictionary=list(dictionaries))
     except pa.ArrowInvalid as error:
         raise StorageError(uri, f"not a readable Parquet file ({error})") from error
 

@@ -118,16 +118,20 @@ class LearningRate:
     def at(self, step: int) -> float:
         """Rate of the step, counted from 0 over the whole training, before a group's multiplier."""
         schedule = self.schedule
+        # Both in steps: warm-up and curve may move by the step or by the epoch, each in its own way.
         warming = self._moved(step, schedule.warmup_per or schedule.per)
         moved = self._moved(step, schedule.per)
+        # Where the curve begins: after the warm-up, or with the training, so that the warm-up hides its start.
         begin = self.warmup if schedule.during_warmup == "waits" else 0
         if warming >= self.warmup:
             return self._curve(moved, begin)
         share = self._warmup_share(warming)
+        # From `warmup_start` to 1 along a straight line, as a share of the rate that it is a factor of.
         factor = schedule.warmup_start + (1 - schedule.warmup_start) * share
         if schedule.during_warmup == "multiplied":
             return factor * self._curve(moved, 0)
         if schedule.during_warmup == "met":
+            # A straight line from the start's rate to where the curve stands when the warm-up ends.
             start = schedule.warmup_start * self.peak
             return start + (self._curve(self.warmup, 0) - start) * share
         return factor * self.peak
@@ -149,6 +153,7 @@ class LearningRate:
             passed = bisect_right(sorted(schedule.milestones), step / self.steps_per_epoch)
             return max(self.peak * schedule.gamma**passed, schedule.min_lr)
         if schedule.kind == "cosine":
+            # Half a cosine from `begin` to the end, or over `cosine_epochs`; before and after it the rate stands still.
             half = self.total - begin if schedule.cosine_epochs is None else schedule.cosine_epochs * self.steps_per_epoch
             share = min(max((step - begin) / max(1, half), 0.0), 1.0)
             return schedule.min_lr + (self.peak - schedule.min_lr) * 0.5 * (1 + math.cos(math.pi * share))

@@ -28,6 +28,7 @@ def clip_indices(sampling: Sampling, num_frames: int, times: np.ndarray | None, 
     The key frame is the one shown at `at_s`, or `frame`; `times` are the video's timestamps, needed for the first and for a sampling
     on a clock. Raises ValueError for a key frame outside the video.
     """
+    # Frames (or ticks) from the key frame, which is number clip_len // 2.
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
     if at_s is not None:
         assert times is not None
@@ -71,6 +72,7 @@ def pixels_of(frames: np.ndarray, pictures: Pictures, rng: np.random.Generator |
     if rng is not None:
         draws = rng.random(4)
         view = view._replace(mirrored=bool(draws[0] < pictures.flip))
+        # [3] factors around 1, never below 0; three of the four draws say where between.
         amounts = np.array([pictures.brightness, pictures.contrast, pictures.saturation])
         low, high = np.maximum(0.0, 1 - amounts), 1 + amounts
         brightness, contrast, saturation = (low + (high - low) * draws[1:]).tolist()
@@ -138,6 +140,7 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
         rng = np.random.default_rng((self.seed, epoch, index)) if self.training else None
         clip, view = pixels_of(frames, self.pictures, rng)
         inside, boxes = seen_boxes(key.boxes, view.window)
+        # From shares to pixels of the model's picture: (w, h) of the clip [3, T, h, w], once for each corner.
         boxes, labels = boxes * np.tile(clip.shape[:1:-1], 2).astype(np.float32), key.labels[inside]
         if view.mirrored:
             boxes, labels = flipped(boxes, clip.shape[3]), labels[:, self.mirrored_order]
@@ -160,7 +163,9 @@ def seen_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> 
     if window == View().window:
         return np.ones(len(boxes), bool), boxes
     x1, y1, x2, y2 = window
+    # From shares of the frame to shares of the window, cut off at its edges.
     cut = np.clip((boxes - np.array([x1, y1, x1, y1])) / np.array([x2 - x1, y2 - y1] * 2), 0.0, 1.0).astype(np.float32)
+    # Areas in shares of the window: as they were, against what is left inside.
     before = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / ((x2 - x1) * (y2 - y1))
     inside = (cut[:, 2:] - cut[:, :2]).prod(axis=1) >= SEEN * before
     return inside, cut[inside]

@@ -8,41 +8,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from configs.schema import Dataset
 from configs.schema.detection import KeyFrames
 from ops.data.ends import ends, surely
 from ops.data.errors import DataError
+from ops.data.tables import Made, Rows, StoredVideo, ranked, read_annotations, rows_of, stored_rows
 from ops.files.storage import StorageError
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
-from ops.store.tables import BOXES, ENTRIES, EXCLUDED, read_table
+from ops.store.tables import ENTRIES, EXCLUDED, read_table
 
 REASONS = ("not_stored", "outside_video", "boxes_without_area", "boxes_outside")
 EDGE = 1e-3  # shares of the frame: annotations round
-
-
-class Video(NamedTuple):
-    """A stored video. `key` is the ledger's: the hash of content and decoding; sizes are those of the stored frames."""
-
-    video_id: str
-    uri: str
-    num_frames: int
-    fps: float
-    height: int
-    width: int
-    key: str
 
 
 class KeyFrame(NamedTuple):
     """One key frame, at a time or at a frame. `boxes` float32 [P, 4] xyxy as shares of the frame, `labels` bool [P, classes]: a person
     may do several things, or nothing of the list; `persons` int64 [P] are the annotation's numbers, -1 for none."""
 
-    video: Video
+    video: StoredVideo
     timestamp_s: float | None
     frame: int | None
     boxes: np.ndarray
@@ -51,7 +41,7 @@ class KeyFrame(NamedTuple):
 
 
 @dataclass
-class Coverage:
+class KeyFrameCoverage:
     """Key frames of a split: annotated, usable, and what was left out by reason (see REASONS; boxes count singly)."""
 
     annotated: int = 0
@@ -65,15 +55,15 @@ class Coverage:
         return self.usable / self.annotated if self.annotated else 0.0
 
 
-@dataclass(frozen=True)
-class KeyFrameList:
-    """Key frames of a split as flat arrays: a loader process gets them in no time, however many they are.
+@dataclass(frozen=True, eq=False)
+class KeyFrameList(Made[KeyFrame]):
+    """Key frames of a split as flat arrays.
 
     Key frame i stands at `times[i]` ms of video `videos[video[i]]` or, where `tubes`, at frame `times[i]`; its persons are rows
     `starts[i]:starts[i + 1]` of `boxes` and `persons`, and pairs of (row, class) of `acts` say what they do.
     """
 
-    videos: Sequence[Video]
+    videos: Rows[StoredVideo]
     tubes: bool
     num_classes: int
     video: np.ndarray
@@ -86,8 +76,10 @@ class KeyFrameList:
     def __len__(self) -> int:
         return len(self.video)
 
-    def __getitem__(self, index: int) -> KeyFrame:
+    def item(self, index: int) -> KeyFrame:
+        """Key frame `index`."""
         low, high = int(self.starts[index]), int(self.starts[index + 1])
+        # `acts` is sorted by person: those of persons low to high are one run.
         first, last = np.searchsorted(self.acts[:, 0], [low, high])
         labels = np.zeros((high - low, self.num_classes), bool)
         labels[self.acts[first:last, 0] - low, self.acts[first:last, 1]] = True
@@ -97,7 +89,8 @@ class KeyFrameList:
 
     def digest(self) -> str:
         """Hash of every key frame, with its video's content and all that is known of its persons."""
-        found = hashlib.sha256("\n".join(f"{own.video_id} {own.key}" for own in self.videos).encode())
+        named = pc.binary_join_element_wise(self.videos.columns["video_id"], self.videos.columns["key"], " ")
+        found = hashlib.sha256("\n".join(named.to_pylist()).encode())
         for array in (self.video, self.times, self.starts, self.boxes, self.persons, self.acts):
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()
@@ -108,7 +101,7 @@ class KeyFrameTable(NamedTuple):
 
     training: dict[str, KeyFrameList]
     evaluation: dict[str, KeyFrameList]
-    coverage: dict[str, Coverage]
+    coverage: dict[str, KeyFrameCoverage]
 
 
 def load_key_frames(layout: Layout, dataset: Dataset, class_of: Mapping[int, int], num_classes: int, rules: KeyFrames) -> KeyFrameTable:
@@ -117,30 +110,17 @@ def load_key_frames(layout: Layout, dataset: Dataset, class_of: Mapping[int, int
     Raises DataError for a table that is missing or of another version, for a label id without a class (naming the row), and for
     timestamps and frames in one dataset; StorageError when a table cannot be read.
     """
-    rows = _rows(layout, dataset)
-    stored = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist() if row["status"] == "ok"}
-    entries = _table(layout.entries_table(dataset.name), ENTRIES)
-    annotated = {(row["video_id"], row["split"]) for row in entries.to_pylist() if row["table"] == "boxes"}
-    excluded = {(row["video_id"], row["split"], round(1000 * row["timestamp_s"])) for row in _excluded(layout, dataset).to_pylist()}
-    columns = _Columns(rows, dataset, class_of)
+    columns = _Columns(read_annotations(layout, dataset, "boxes"), dataset, class_of)
+    ledger = read_manifest(layout, dataset, columns=(*StoredVideo._fields, "status"))
+    entries, excluded = _table(layout.entries_table(dataset.name), ENTRIES), _table(layout.excluded_table(dataset.name), EXCLUDED)
+    annotated = entries.filter(pc.equal(entries["table"], "boxes"))
     training, evaluation, coverage = {}, {}, {}
-    splits = sorted({*columns.splits, *(split for _, split in annotated)})
-    for split in splits:
-        maker = _Split(columns, split, stored, rules, num_classes, {pair[0] for pair in annotated if pair[1] == split}, excluded)
+    for split in sorted({*columns.splits, *annotated["split"].unique().to_pylist()}):
+        own, barred = (table.filter(pc.equal(table["split"], split)) for table in (annotated, excluded))
+        maker = _Split(columns, split, ledger, rules, num_classes, own["video_id"].unique().to_pylist(), barred)
         coverage[split] = maker.coverage
         training[split], evaluation[split] = maker.made(training=True), maker.made(training=False)
     return KeyFrameTable(training, evaluation, coverage)
-
-
-def _rows(layout: Layout, dataset: Dataset) -> pa.Table:
-    uri = layout.annotation_table(dataset.name, "boxes")
-    try:
-        table = read_table(uri)
-    except FileNotFoundError as error:
-        raise DataError(f"dataset '{dataset.name}': no boxes table at {uri}; read the annotations first") from error
-    if table.schema.names != BOXES.names:
-        raise DataError(f"dataset '{dataset.name}': {uri} was written by another version of this code; read the annotations again")
-    return table
 
 
 def _table(uri: str, schema: pa.Schema) -> pa.Table:
@@ -153,10 +133,6 @@ def _table(uri: str, schema: pa.Schema) -> pa.Table:
     return table
 
 
-def _excluded(layout: Layout, dataset: Dataset) -> pa.Table:
-    return _table(layout.excluded_table(dataset.name), EXCLUDED)
-
-
 class _Columns:
     """The boxes table as arrays. `time` is ms or, with `tubes`, the frame; `label` is the class, -1 for a person without an action."""
 
@@ -165,8 +141,8 @@ class _Columns:
         self.tubes = table.num_rows > 0 and frames.null_count == 0
         if table.num_rows and not self.tubes and (frames.null_count != table.num_rows or times.null_count):
             raise DataError(f"dataset '{dataset.name}': some boxes stand at a timestamp and others at a frame, or at neither")
-        self.videos, self.video = _coded(table["video_id"])
-        self.splits, self.split = _coded(table["split"])
+        self.videos, self.video = ranked(table["video_id"])
+        self.splits, self.split = ranked(table["split"])
         self.time = (
             frames.to_numpy().astype(np.int64) if self.tubes else np.round(1000 * times.to_numpy().astype(np.float64)).astype(np.int64)
         )
@@ -187,16 +163,6 @@ def _some(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids)) if len(ids) <= 12 else f"{len(ids)} ids from {ids[0]} to {ids[-1]}"
 
 
-def _coded(column: Any) -> tuple[list[str], np.ndarray]:
-    """(values, their places), the values sorted."""
-    coded = column.combine_chunks().dictionary_encode()
-    values = coded.dictionary.to_pylist()
-    order = sorted(range(len(values)), key=values.__getitem__)
-    rank = np.empty(len(values), np.int64)
-    rank[order] = np.arange(len(values))
-    return [values[place] for place in order], rank[coded.indices.to_numpy()]
-
-
 class _Split:
     """Key frames of one split."""
 
@@ -204,28 +170,32 @@ class _Split:
         self,
         columns: _Columns,
         split: str,
-        stored: Mapping[str, Mapping[str, Any]],
+        ledger: pa.Table,
         rules: KeyFrames,
         num_classes: int,
-        annotated: set[str],
-        excluded: set[tuple[str, str, int]],
+        annotated: Sequence[str],
+        barred: pa.Table,
     ) -> None:
-        self.rules, self.num_classes, self.tubes, self.coverage = rules, num_classes, columns.tubes, Coverage()
-        self.split, self.excluded = split, excluded
-        here = columns.split == (columns.splits.index(split) if split in columns.splits else -1)
-        names = sorted({columns.videos[code] for code in np.unique(columns.video[here]).tolist()} | annotated)
-        self.videos = [
-            Video(name, row["uri"], row["num_frames"], row["fps"] or 0.0, row["height"], row["width"], row["key"])
-            for name in names if (row := stored.get(name)) is not None
-        ]  # fmt: skip
-        self._ends = dict[str, float]()
-        place = {video.video_id: number for number, video in enumerate(self.videos)}
-        code = np.array([place.get(name, -1) for name in columns.videos] or [-1], np.int64)
-        chosen = np.nonzero(here)[0]
+        self.rules, self.num_classes, self.tubes, self.coverage = rules, num_classes, columns.tubes, KeyFrameCoverage()
+        chosen = np.nonzero(columns.split == (columns.splits.index(split) if split in columns.splits else -1))[0]
+        named = {columns.videos[code] for code in np.unique(columns.video[chosen]).tolist()}
+        rows = stored_rows(pa.array(sorted(named.union(annotated)), pa.string()), ledger)
+        videos = ledger.select(StoredVideo._fields).take(pa.array(rows[rows >= 0]))
+        fps = pc.fill_null(videos["fps"], 0.0)
+        self.videos = Rows(videos.set_column(videos.schema.get_field_index("fps"), "fps", fps).combine_chunks(), StoredVideo)
+        self.num_frames = videos["num_frames"].to_numpy()
+        # Where a key frame of each video may stand, in frames or ms: before its stored end, by its frames and their mean rate.
+        known = (fps.to_numpy() > 0) & (not self.tubes)
+        self.ends = np.where(known, 1000 * self.num_frames / np.where(known, fps.to_numpy(), 1.0), self.num_frames)
+        self.sure = 1000 * surely(self.num_frames, fps.to_numpy())  # ms up to which nobody has to ask the frames' own times
+        self.asked = np.zeros(len(self.videos), bool)
+        self.barred = (rows_of(barred["video_id"], videos), np.round(1000 * barred["timestamp_s"].to_numpy()).astype(np.int64))
+        code = rows_of(pa.array(columns.videos, pa.string()), videos)  # of every video of the table its place among these, -1 for none
         self._persons(columns, chosen, code[columns.video[chosen]])
 
     def _persons(self, columns: _Columns, rows: np.ndarray, video: np.ndarray) -> None:
         """Rows to persons: one for each box (and tube) of a key frame."""
+        # A key frame is a (video, time); its rows are persons and what each does.
         frames = np.stack([columns.video[rows], columns.time[rows]], axis=1)
         self.coverage.annotated = len(np.unique(frames, axis=0))
         gone = video < 0
@@ -244,44 +214,50 @@ class _Split:
         # A key frame whose boxes are all empty stays a key frame: nobody is known to be there.
         self._frames = np.unique(np.stack([video, time], axis=1), axis=0).reshape(-1, 2)
         rows, video, time, person, boxes = rows[whole], video[whole], time[whole], person[whole], boxes[whole]
+        # By video, time, tube and box (x1 first), then action: rows of one person follow each other, whatever order they came in.
         number = person if self.tubes else np.zeros_like(person)
         order = np.lexsort((columns.label[rows], *boxes.T[::-1], number, time, video))
         keys = np.stack([video, time, number], axis=1)[order]
         sides = boxes[order]
+        # A row begins a person where its key frame, tube or box differs from the row before.
         new = np.ones(len(order), bool)
         new[1:] = (keys[1:] != keys[:-1]).any(axis=1) | (sides[1:] != sides[:-1]).any(axis=1)
         self.boxes, self.person = sides[new], person[order][new]
         self.of = keys[new, :2]
+        # (person, class) of each row: persons counted from 0 in that order; rows without an action and repeats go.
         acts = np.stack([np.cumsum(new) - 1, columns.label[rows][order]], axis=1)
         self.acts = np.unique(acts[acts[:, 1] >= 0], axis=0).reshape(-1, 2)
         self.coverage.usable, self.coverage.persons = len(self._frames), len(self.boxes)
 
     def _outside(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
         """Whether each stands beyond its stored video: by the ledger's mean rate, and near the end by the times of the frames."""
-        if not self.videos:
-            return np.zeros(len(video), bool)
-        last = np.array([own.num_frames if self.tubes or not own.fps else 1000 * own.num_frames / own.fps for own in self.videos])
+        last = np.append(self.ends, np.inf)
         if not self.tubes:
-            sure = np.array([1000 * surely(own.num_frames, own.fps) for own in self.videos])
-            near = [self.videos[code] for code in np.unique(video[(time > sure[video]) & (time < last[video])]).tolist()]
-            self._ends |= ends(own.uri for own in near if own.uri not in self._ends)
-            last = np.minimum(last, [1000 * self._ends.get(own.uri, np.inf) for own in self.videos])
+            near = np.unique(video[(video >= 0) & (time > np.append(self.sure, np.inf)[video]) & (time < last[video])])
+            near = near[~self.asked[near]]
+            uris = self.videos.columns["uri"].take(pa.array(near)).to_pylist()
+            found = ends(uris)
+            self.ends[near] = np.minimum(self.ends[near], [1000 * found[uri] for uri in uris])
+            self.asked[near] = True
+            last = np.append(self.ends, np.inf)
         return (time < 0) | (time >= last[video])
 
     def _barred(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
-        if self.tubes or not self.excluded or not self.videos:
+        """Whether each is a key frame that must not count."""
+        if self.tubes:
             return np.zeros(len(video), bool)
-        pairs = ((self.videos[code].video_id, self.split, at) for code, at in zip(video.tolist(), time.tolist(), strict=True))
-        return np.fromiter((pair in self.excluded for pair in pairs), bool, len(video))
+        return _find(np.unique(np.stack(self.barred, axis=1), axis=0), np.stack([video, time], axis=1)) >= 0
 
     def _empty(self) -> np.ndarray:
         """Every frame or second that could be a key frame, int64 [N, 2] of (video, time)."""
         if self.tubes:
-            return _grid([range(own.num_frames) for own in self.videos])
+            # The frames of all videos in a row, each counted from the first one of its own video.
+            first = np.repeat(np.cumsum(self.num_frames) - self.num_frames, self.num_frames)
+            return np.stack([np.repeat(np.arange(len(self.videos)), self.num_frames), np.arange(len(first)) - first], axis=1)
         if self.rules.seconds is None:
             return np.empty((0, 2), np.int64)
-        first, last = self.rules.seconds
-        grid = _grid([range(1000 * first, 1000 * last + 1, 1000)] * len(self.videos))
+        seconds = 1000 * np.arange(self.rules.seconds[0], self.rules.seconds[1] + 1)
+        grid = np.stack([np.repeat(np.arange(len(self.videos)), len(seconds)), np.tile(seconds, len(self.videos))], axis=1)
         return grid[~(self._outside(grid[:, 0], grid[:, 1]) | self._barred(grid[:, 0], grid[:, 1]))]
 
     def made(self, training: bool) -> KeyFrameList:
@@ -291,9 +267,12 @@ class _Split:
         frames = np.unique(np.concatenate([self._frames, self._empty()]), axis=0) if with_empty else self._frames
         if training and self.tubes and rules.every > 1:
             frames = frames[frames[:, 1] % rules.every == 0]
+        # Each person's key frame in this list, -1 where the list leaves it out.
         kept = _find(frames, self.of)
         rows = np.nonzero(kept >= 0)[0]
+        # Persons are sorted by key frame: those of frame i are starts[i]:starts[i + 1].
         starts = np.searchsorted(kept[rows], np.arange(len(frames) + 1))
+        # A person's number among the kept ones, -1 for the others; `acts` is renumbered by it.
         new = np.full(len(self.boxes) + 1, -1, np.int64)
         new[rows] = np.arange(len(rows))
         acts = np.stack([new[self.acts[:, 0]], self.acts[:, 1]], axis=1)
@@ -303,15 +282,11 @@ class _Split:
         )  # fmt: skip
 
 
-def _grid(ranges: Sequence[range]) -> np.ndarray:
-    parts = [np.stack([np.full(len(own), number), np.array(own, np.int64)], axis=1) for number, own in enumerate(ranges)]
-    return np.concatenate(parts) if parts else np.empty((0, 2), np.int64)
-
-
 def _find(table: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Place of each of `rows` [N, 2] in the sorted `table` [M, 2], -1 for none."""
     if not len(table) or not len(rows):
         return np.full(len(rows), -1, np.int64)
+    # One number a pair, larger for a later pair: the second column stays below `span`.
     span = int(max(table[:, 1].max(), rows[:, 1].max())) + 1
     keys, wanted = table[:, 0] * span + table[:, 1], rows[:, 0] * span + rows[:, 1]
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)

@@ -80,13 +80,16 @@ class Pairs(NamedTuple):
 def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
     """All pairs that share frame and label. `pixels` 1 measures widths as x2 - x1 + 1, as evaluators in whole pixels do."""
     own, other = _keys(found, true)
+    # True boxes by (frame, label), then place: each group is a run of `counts` rows from `starts` on.
     order = np.lexsort((*true.boxes.T[::-1], other))
     groups, starts, counts = np.unique(other[order], return_index=True, return_counts=True)
     if not len(groups) or not len(own):
         nothing = np.empty(0, np.int64)
         return Pairs(nothing, nothing, np.empty(0))
+    # The group of each found box, where there is one (`sizes` 0: none); clamped, as a number past the last has no place.
     place = np.minimum(np.searchsorted(groups, own), len(groups) - 1)
     sizes = np.where(groups[place] == own, counts[place], 0)
+    # Every found box once for each of its mates; `within` counts 0, 1, ... in each one's run.
     rows = np.repeat(np.arange(len(own)), sizes)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     mates = order[starts[place[rows]] + within]
@@ -95,6 +98,7 @@ def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
 
 def ious(a: np.ndarray, b: np.ndarray, pixels: float = 0.0) -> np.ndarray:
     """Intersection over union float64 [N] of boxes [N, 4] with their mates; boxes without area give 0."""
+    # Corners of the common rectangle [N, 2]; sides below zero mean that there is none.
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     inside = np.maximum(high - low + pixels, 0.0).prod(axis=1)
     areas = (a[:, 2:] - a[:, :2] + pixels).prod(axis=1) + (b[:, 2:] - b[:, :2] + pixels).prod(axis=1)
@@ -104,6 +108,7 @@ def ious(a: np.ndarray, b: np.ndarray, pixels: float = 0.0) -> np.ndarray:
 
 def _keys(found: Boxes, true: Boxes) -> tuple[np.ndarray, np.ndarray]:
     """One number per (frame, label), the same for both."""
+    # Frames renumbered from 0 without gaps, so that frame * labels + label is small and different for each pair.
     frames, inverse = np.unique(np.concatenate([found.frames, true.frames]), return_inverse=True)
     labels = np.concatenate([found.labels, true.labels])
     low, high = (labels.min(), labels.max()) if len(labels) else (0, 0)
@@ -120,15 +125,18 @@ def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, 
     hits, mate = np.zeros(len(found), bool), np.full(len(found), -1, np.int64)
     if not len(pairs.found):
         return hits, mate
+    # The first pair of each found box in this order is its best one.
     order = np.lexsort((-pairs.ious, pairs.found))  # stable: of equal overlaps the first true box
     rows, first = np.unique(pairs.found[order], return_index=True)
     best = order[first]
     good = pairs.ious[best] >= threshold
     rows, best = rows[good], best[good]
     mate[rows] = pairs.true[best]
+    # Place of every found box by falling score; of those that want one true box, the first in this order has it.
     rank = np.empty(len(found), np.int64)
     rank[ordered(found)] = np.arange(len(found))
     sure = rows[np.argsort(rank[rows], kind="stable")]
+    # `np.unique` gives the first place of each true box: its surest found box.
     _, winners = np.unique(mate[sure], return_index=True)
     hits[sure[winners]] = True
     return hits, mate
@@ -138,8 +146,10 @@ def any_free(found: Boxes, true: Boxes, threshold: float, pixels: float = 1.0) -
     """Hits bool [N] where a found box takes the best of the true boxes that are still free, the surest one first (ACT, MOC)."""
     pairs = overlapping_pairs(found, true, pixels)
     hits, free = np.zeros(len(found), bool), np.ones(len(true), bool)
+    # Pairs are sorted by found row: those of row i are starts[i]:starts[i + 1].
     starts = np.searchsorted(pairs.found, np.arange(len(found) + 1))
     near = np.zeros(len(found), bool)
+    # Only boxes with some mate near enough are walked through: each may take a box from the next.
     near[pairs.found[pairs.ious >= threshold]] = True
     for row in ordered(found)[near[ordered(found)]].tolist():
         span = slice(starts[row], starts[row + 1])

@@ -51,6 +51,7 @@ def capped(found: Boxes, cap: int) -> Boxes:
     x1, y1, x2, y2 = found.boxes.T
     order = np.lexsort((y2, x2, y1, x1, found.labels, -found.scores, found.frames))
     frames = found.frames[order]
+    # First row of every frame in that order; `within` is a row's place in its frame, the surest 0.
     starts = np.r_[0, np.nonzero(np.diff(frames))[0] + 1] if len(frames) else np.empty(0, np.int64)
     within = np.arange(len(frames)) - np.repeat(starts, np.diff(np.r_[starts, len(frames)]))
     return found.taken(order[within < cap])
@@ -64,6 +65,7 @@ def _check(found: Boxes, true: Boxes, num_classes: int) -> None:
 
 def _mean(hits: np.ndarray, found: Boxes, true: Boxes, num_classes: int, area: Any) -> FrameMap:
     order = ordered(found)
+    # Rows are by label: those of class c are bounds[c]:bounds[c + 1].
     bounds = np.searchsorted(found.labels[order], np.arange(num_classes + 1))
     totals = np.bincount(true.labels, minlength=num_classes)
     per_class = np.full(num_classes, np.nan)
@@ -79,6 +81,7 @@ def envelope(hits: np.ndarray, total: int) -> float:
         return 0.0
     right = np.cumsum(hits)
     precision = right / np.arange(1, len(hits) + 1)
+    # The largest precision at this recall or beyond; each hit adds 1 / total of recall at it.
     best = np.maximum.accumulate(precision[::-1])[::-1]
     return float(best[hits].sum() / total)
 
@@ -88,6 +91,7 @@ def trapezoid(hits: np.ndarray, total: int) -> float:
     if not hits.any():
         return 0.0
     right = np.cumsum(hits)
+    # With the point before the first box; at each hit recall grows by 1 / total under a straight line.
     precision = np.r_[1.0, right / np.arange(1, len(hits) + 1)]
     return float(((precision[1:] + precision[:-1])[hits] / 2).sum() / total)
 
@@ -156,6 +160,7 @@ class DetectionMetric:
         """All rows, their frames numbered by video and time, whatever order they came in."""
         rows = joined(parts)
         rank = np.empty(len(self._frames), np.int64)
+        # Frames were numbered as they came: `rank` gives each its number in the sorted order.
         rank[[self._frames[place] for place in sorted(self._frames)]] = np.arange(len(self._frames))
         return replace(rows, frames=rank[rows.frames])
 

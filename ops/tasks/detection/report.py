@@ -11,12 +11,12 @@ import pyarrow as pa
 from configs.schema import content_hash
 from configs.versions import EVALUATION
 from ops.annotations.formats.ava_csv import write
+from ops.data.tables import StoredVideo
 from ops.evaluation.cache import Results
 from ops.evaluation.run import Words, words_of
 from ops.store.reader import FrameReader
 from ops.tasks.detection import plots as pictures
 from ops.tasks.detection.key_frame_clips import KeyFrameClips
-from ops.tasks.detection.key_frames import Video
 from ops.tasks.detection.plots import Person, Shown
 from ops.tasks.detection.task import Detection
 from ops.tasks.detection.tube_rows import video_maps
@@ -184,6 +184,6 @@ def overlay(rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, labels: S
     return pictures.film(pieces, fps)
 
 
-def _times(reader: FrameReader, video: Video) -> np.ndarray:
+def _times(reader: FrameReader, video: StoredVideo) -> np.ndarray:
     stored = reader.attributes.get("timestamps_s")
     return np.asarray(stored, np.float64) if stored else np.arange(video.num_frames) / (video.fps or FILM_FPS)

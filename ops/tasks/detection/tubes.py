@@ -43,6 +43,7 @@ def tube_iou(a: Tube, b: Tube) -> float:
     if last < first:
         return 0.0
     whole = max(a.frames[-1], b.frames[-1]) - min(a.frames[0], b.frames[0]) + 1
+    # Boxes of the common frames of both, [frames, 4]: a tube's row i is frame frames[0] + i.
     one, other = (tube.boxes[first - tube.frames[0] : last - tube.frames[0] + 1] for tube in (a, b))
     return float(ious(one, other, pixels=1.0).mean() * (last - first + 1) / whole)
 
@@ -109,6 +110,7 @@ def _hits(found: Sequence[FoundTube], overlaps: Sequence[np.ndarray], true: Mapp
     hits = np.zeros(len(found), bool)
     for place, (tube, values) in enumerate(zip(found, overlaps, strict=True)):
         if len(values):
+            # Tubes that are taken cannot be the best any more.
             open_ones = np.where(free[tube.video], values, -1.0)
             best = int(open_ones.argmax())
             if open_ones[best] >= threshold:
@@ -155,11 +157,13 @@ def link(
     `frames` int [N], `boxes` float [N, 4] in pixels, `scores` [N]; `num_frames` is the video's length.
     """
     rules = rules or Linking()
+    # By frame, falling score, then place, so that no order of the input matters.
     order = np.lexsort((*np.asarray(boxes, np.float64).T[::-1], -np.asarray(scores, np.float64), frames))
     frames, boxes, scores = np.asarray(frames)[order], np.asarray(boxes, np.float64)[order], np.asarray(scores, np.float64)[order]
     alive: list[_Growing] = []
     ended: list[_Growing] = []
     for frame in np.unique(frames).tolist():
+        # The frame's detections, the surest first.
         rows = np.arange(np.searchsorted(frames, frame), np.searchsorted(frames, frame, side="right"))[: rules.per_frame]
         ended += [tube for tube in alive if frame - tube.frames[-1] > rules.patience]
         alive = [tube for tube in alive if frame - tube.frames[-1] <= rules.patience]

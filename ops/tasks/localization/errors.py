@@ -29,6 +29,7 @@ class Errors(NamedTuple):
     def shares(self, found: Segments, num_true: int) -> np.ndarray:
         """Shares of the kinds [depths, KINDS] among the 1, 2, ... 10 times as many best predictions as there are segments."""
         scored = np.flatnonzero(self.kind >= 0)
+        # Rows by falling score over all videos and classes; equal scores stay as they stand.
         order = scored[np.argsort(-found.score[scored], kind="stable")]
         shares = np.zeros((len(DEPTHS), len(KINDS)))
         for row, depth in enumerate(DEPTHS):
@@ -41,6 +42,7 @@ def errors_of(truth: Segments, found: Segments, matches: Matches, threshold: int
     """Kind of every prediction at the threshold of this place in `matches`, which are those of the same tables."""
     limit = matches.thresholds[threshold]
     own, other = _nearest(truth, found)
+    # From the weakest to the strongest: what fits later overwrites what fitted before.
     kind = np.full(len(found.label), KINDS.index("background"))
     kind[other >= TOUCH] = KINDS.index("confusion")
     kind[own >= TOUCH] = KINDS.index("localization")
@@ -59,6 +61,7 @@ def _nearest(truth: Segments, found: Segments) -> tuple[np.ndarray, np.ndarray]:
         true = of_truth.get(video)
         if true is None:
             continue
+        # [predictions of the video, its segments]; times in seconds.
         values = tiou(found.start_s[rows, None], found.end_s[rows, None], truth.start_s[true], truth.end_s[true])
         same = found.label[rows, None] == truth.label[true]
         own[rows] = np.where(same, values, 0).max(1)

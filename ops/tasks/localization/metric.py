@@ -57,6 +57,7 @@ def kept_segments(start_s: np.ndarray, end_s: np.ndarray, label: np.ndarray) -> 
     """Mask of one video's segments that count: at least a millisecond long, and not one again that was kept before."""
     kept = (end_s - start_s) >= SAME_S
     for row in range(1, len(kept)):
+        # Of those kept before it [row], the same class with both ends within a millisecond.
         if kept[row]:
             before = kept[:row] & (label[:row] == label[row])
             same = (np.abs(start_s[:row] - start_s[row]) <= SAME_S) & (np.abs(end_s[:row] - end_s[row]) <= SAME_S)
@@ -66,6 +67,7 @@ def kept_segments(start_s: np.ndarray, end_s: np.ndarray, label: np.ndarray) -> 
 
 def tiou(start: np.ndarray, end: np.ndarray, other_start: np.ndarray, other_end: np.ndarray) -> np.ndarray:
     """Temporal intersection over union of segments that all have a length; shapes broadcast."""
+    # Seconds that both cover, 0 where they lie apart; the union is both lengths less these.
     inner = np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start), 0.0)
     return inner / ((end - start) + (other_end - other_start) - inner)
 
@@ -99,6 +101,7 @@ class Matches:
 
     def recall(self) -> np.ndarray:
         """Recall@kx float64 [thresholds, ks, classes]: the share of a class's segments that one of the k * n best predictions reaches."""
+        # Compared at every threshold at once: [thresholds, 1, 1] against [1, truth, ks].
         reached = self.best[None] >= np.array(self.thresholds)[:, None, None]  # [thresholds, truth, ks]
         sums = np.stack([reached[:, self.true_label == place].sum(1) for place in range(len(self.classes))], -1)
         return sums / np.maximum(self.num_true, 1)
@@ -111,11 +114,13 @@ class Matches:
 
 def precision(hits: np.ndarray) -> np.ndarray:
     """Precision after each prediction: [..., N] of bool [..., N]."""
+    # True positives among the first n, over n.
     return hits.cumsum(-1) / np.arange(1, hits.shape[-1] + 1)
 
 
 def envelope(curve: np.ndarray) -> np.ndarray:
     """The largest precision at this recall or a higher one."""
+    # From the last prediction back: the maximum so far is the largest precision at this recall or beyond.
     return np.maximum.accumulate(curve[..., ::-1], axis=-1)[..., ::-1]
 
 
@@ -128,6 +133,7 @@ def match(truth: Segments, found: Segments, thresholds: Sequence[float], ks: Seq
     _check(found, "prediction")
     classes = tuple(int(label) for label in np.unique(truth.label))
     place_of = {label: place for place, label in enumerate(classes)}
+    # `rows` are the predictions of known classes, by class and falling score: everything below is in this order.
     known = np.isin(found.label, classes)
     rows = np.flatnonzero(known)
     rows = rows[np.lexsort((-found.score[rows], found.label[rows]))]  # stable: equal scores keep their order
@@ -135,6 +141,7 @@ def match(truth: Segments, found: Segments, thresholds: Sequence[float], ks: Seq
     label = np.array([place_of[int(one)] for one in found.label[rows]], np.int64)
     video = np.array([videos.get(one, -1) for one in found.video[rows].tolist()], np.int64)
     true_label = np.array([place_of[int(one)] for one in truth.label], np.int64)
+    # One number a (class, video), so that a prediction's candidates are one run of equal numbers; -1 has none.
     true_group = true_label * len(videos) + np.array([videos[one] for one in truth.video.tolist()], np.int64)
     group = np.where(video >= 0, label * len(videos) + video, -1)
     pairs = _pairs(found.start_s[rows], found.end_s[rows], group, truth, true_group, min(thresholds))
@@ -169,6 +176,7 @@ class _Pairs(NamedTuple):
 
 
 def _pairs(start: np.ndarray, end: np.ndarray, group: np.ndarray, truth: Segments, true_group: np.ndarray, lowest: float) -> _Pairs:
+    # Segments by group: those of a prediction's group are `counts` rows from `first` on.
     by_group = np.argsort(true_group, kind="stable")
     sorted_group = true_group[by_group]
     first = np.searchsorted(sorted_group, group, side="left")
@@ -180,6 +188,7 @@ def _pairs(start: np.ndarray, end: np.ndarray, group: np.ndarray, truth: Segment
         done = ends[at - 1] if at else 0
         last = max(at + 1, int(np.searchsorted(ends, done + PAIRS_AT_ONCE, side="right")))
         many = counts[at:last]
+        # Each prediction once for every candidate, and `inside` counts 0, 1, ... within each one's run.
         found = np.repeat(np.arange(at, last), many)
         inside = np.arange(len(found)) - np.repeat(many.cumsum() - many, many)
         true = by_group[first[found] + inside]
@@ -194,6 +203,7 @@ def _pairs(start: np.ndarray, end: np.ndarray, group: np.ndarray, truth: Segment
 
 def _hits(pairs: _Pairs, threshold: float, num_found: int, num_true: int) -> np.ndarray:
     """Which predictions are true positives: each takes its nearest free segment."""
+    # Pairs come by prediction in scoring order, nearest segment first: the first free one is taken, and settles it.
     reach = pairs.tiou >= threshold
     free, hit = [True] * num_true, np.zeros(num_found, bool)
     settled = -1
@@ -207,6 +217,7 @@ def _hits(pairs: _Pairs, threshold: float, num_found: int, num_true: int) -> np.
 def _ranks(group: np.ndarray) -> np.ndarray:
     """Place of each prediction, which are in scoring order, within its class and video."""
     order = np.argsort(group, kind="stable")
+    # Where a new group begins, in group order; a prediction's rank is its distance from there.
     ordered = group[order]
     new = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(ordered) else np.empty(0, bool)
     starts = np.flatnonzero(new)
@@ -216,11 +227,13 @@ def _ranks(group: np.ndarray) -> np.ndarray:
 
 
 def _best(pairs: _Pairs, ranks: np.ndarray, true_group: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    # n of the k * n best predictions: how many segments each segment's own class and video has.
     _, inverse, sizes = np.unique(true_group, return_inverse=True, return_counts=True)
     own = sizes[inverse][pairs.true]  # segments of the pair's class and video
     best = np.zeros((len(true_group), len(ks)))
     for place, k in enumerate(ks):
         among = ranks[pairs.found] < k * own
+        # Unbuffered: a segment may stand in many pairs, and the largest of them all stays.
         np.maximum.at(best[:, place], pairs.true[among], pairs.tiou[among])
     return best
 

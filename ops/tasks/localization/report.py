@@ -22,7 +22,7 @@ from ops.store.layout import Layout
 from ops.tasks.localization import plots as pictures
 from ops.tasks.localization.errors import KINDS, Errors, errors_of, gains, video_scores
 from ops.tasks.localization.metric import LocalizationMetric, Matches, Segments, envelope, match, scores_of
-from ops.tasks.localization.segments import LeftOut, Video
+from ops.tasks.localization.segments import FeatureVideo, LeftOut
 from ops.tasks.localization.task import Localization
 from ops.training.task import Row, Vocabulary
 
@@ -128,7 +128,7 @@ def _renumbered(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     return np.array([place.get(name, -1) for name in names], np.int64)
 
 
-def eval_set_of(videos: Sequence[Video], labels: Sequence[str], recipe: LocalizationRecipe) -> str:
+def eval_set_of(videos: Sequence[FeatureVideo], labels: Sequence[str], recipe: LocalizationRecipe) -> str:
     """Hash of an evaluation set: videos with segments and labels, the vocabulary, and how they are scored."""
     rows = sorted([video.video_id, video.segments.tolist(), video.labels.tolist()] for video in videos)
     return content_hash([rows, list(labels), recipe.tiou, recipe.class_agnostic and recipe.fusion is None, EVALUATION])
@@ -197,7 +197,7 @@ def _left_out(rows: Sequence[LeftOut]) -> bytes:
 # ---------------------------------------------------------------------------------------------------------- pictures
 
 
-def _pictures(analysed: Found, videos: Sequence[Video], lost: Mapping[str, float]) -> dict[str, bytes]:
+def _pictures(analysed: Found, videos: Sequence[FeatureVideo], lost: Mapping[str, float]) -> dict[str, bytes]:
     matches, labels, place = analysed.matches, analysed.labels, analysed.place
     precision = matches.average_precision()
     by_label = {labels[label]: precision[:, at].tolist() for at, label in enumerate(matches.classes)}
@@ -225,7 +225,7 @@ def _curves(analysed: Found) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], 
     return by_label, mean / max(1, len(by_label))
 
 
-def _timelines(analysed: Found, videos: Sequence[Video]) -> list[pictures.Timeline]:
+def _timelines(analysed: Found, videos: Sequence[FeatureVideo]) -> list[pictures.Timeline]:
     scores = video_scores(analysed.truth, analysed.found, analysed.errors)
     ordered = sorted(scores, key=lambda video: (-scores[video], video))
     chosen = ordered if len(ordered) <= 2 * SHOWN else [*ordered[:SHOWN], *ordered[-SHOWN:]]

@@ -5,13 +5,14 @@ What cannot be learnt or is not there is never dropped in silence: it gives a ro
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.nn.functional import interpolate
 
@@ -19,10 +20,11 @@ from configs.schema import BUCKETS, Dataset, Features
 from configs.schema.localization import Steps
 from ops.data.errors import DataError, SampleError
 from ops.data.feature_grid import covered_frames, to_grid
+from ops.data.tables import Made, floats, joined, label_ids_of, ranked, read_annotations, row_of, rows_of
 from ops.store.features import FeatureReader
 from ops.store.layout import Layout
 from ops.store.ledger import read_ledgers
-from ops.store.tables import ENTRIES, FEATURES, SEGMENTS, read_table
+from ops.store.tables import FEATURES
 from ops.tasks.localization.metric import SAME_S, kept_segments
 
 READS_AT_ONCE = 16
@@ -43,7 +45,7 @@ class Grid(NamedTuple):
         return 0.5 * self.num_frames / self.stride
 
 
-class Video(NamedTuple):
+class FeatureVideo(NamedTuple):
     """One video with features. Segments float64 [G, 2] in seconds, sorted by start, without repeats; `key` is the ledger's."""
 
     video_id: str
@@ -70,14 +72,37 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+@dataclass(frozen=True, eq=False)
+class VideoList(Made[FeatureVideo]):
+    """Videos of a split as columns, sorted by id.
+
+    `columns` has a row per video, named as FeatureVideo's fields are; its segments are rows `starts[i]:starts[i + 1]` of `segments` float64
+    [S, 2] (s) and `labels` int64 [S].
+    """
+
+    split: str
+    columns: pa.Table
+    starts: np.ndarray
+    segments: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return self.columns.num_rows
+
+    def item(self, index: int) -> FeatureVideo:
+        """Video `index`."""
+        own = slice(self.starts[index], self.starts[index + 1])
+        return FeatureVideo(split=self.split, **row_of(self.columns, index), segments=self.segments[own], labels=self.labels[own])
+
+
 @dataclass
 class SegmentTable:
     """Usable videos by split; what is left out, or strange; numbers of annotated and usable videos and segments; label names by id."""
 
-    videos: dict[str, list[Video]] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
-    coverage: dict[str, float] = field(default_factory=dict)
-    label_ids: dict[str, int] = field(default_factory=dict)
+    videos: dict[str, VideoList]
+    left_out: list[LeftOut]
+    coverage: dict[str, float]
+    label_ids: dict[str, int]
 
 
 def load_segments(layout: Layout, dataset: Dataset, features: Features, target: str = "label") -> SegmentTable:
@@ -86,124 +111,162 @@ def load_segments(layout: Layout, dataset: Dataset, features: Features, target: 
     Raises DataError for tables that are missing, of another version or without this target, and where no features are stored;
     StorageError when they cannot be read.
     """
-    segments = [row for row in _table(layout, dataset, "segments").to_pylist() if row["target"] == target]
-    entries = [row for row in _table(layout, dataset, "entries").to_pylist() if row["table"] == "segments"]
-    if not segments:
+    segments, entries = (read_annotations(layout, dataset, name) for name in ("segments", "entries"))
+    segments = segments.filter(pc.equal(segments["target"], target))
+    if not segments.num_rows:
         raise DataError(f"dataset '{dataset.name}': no segment has a label of target '{target}'; read the annotations first")
     uris = (layout.features_manifest(dataset.name, features.key(), number) for number in range(BUCKETS))
-    ledger = {row["video_id"]: row for row in read_ledgers(uris, FEATURES).to_pylist()}
-    if not any(row["status"] == "ok" for row in ledger.values()):
+    ledger = read_ledgers(uris, FEATURES, ("video_id", "uri", "key", "num_steps", "channels", "status", "reason"))
+    if not pc.any(pc.equal(ledger["status"], "ok")).as_py():
         raise DataError(f"dataset '{dataset.name}': no stored features '{features.name}'; make them: kinograph features {features.name}")
-    table = SegmentTable(label_ids={row["label"]: row["label_id"] for row in segments})
-    by_video: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in segments:
-        by_video.setdefault((row["split"], row["video_id"]), []).append(row)
-    places = {(row["split"], row["video_id"]): row for row in entries}
-    places |= {place: {"duration_s": None, "fps": None} for place in by_video if place not in places}
-    grids = _grids(ledger, places, features)
-    for (split, video), entry in sorted(places.items()):
-        own = sorted(by_video.get((split, video), ()), key=lambda row: (row["start_s"], row["end_s"], row["label_id"]))
-        _add(table, split, video, own, ledger.get(video), grids.get(video), entry, features)
-    _strangers(table, ledger, {video for _, video in places})
-    _count(table, by_video, places)
-    return table
+    places = _Places(segments, entries.filter(pc.equal(entries["table"], "segments")), ledger, features)
+    videos = places.videos()
+    return SegmentTable(videos, places.left_out(), places.coverage(videos), label_ids_of(segments))
 
 
-def _table(layout: Layout, dataset: Dataset, name: str) -> Any:
-    uri = layout.annotation_table(dataset.name, "segments") if name == "segments" else layout.entries_table(dataset.name)
-    schema = SEGMENTS if name == "segments" else ENTRIES
-    try:
-        table = read_table(uri)
-    except FileNotFoundError as error:
-        raise DataError(f"dataset '{dataset.name}': no {name} table at {uri}; read the annotations first") from error
-    if table.schema.names != schema.names:
-        raise DataError(f"dataset '{dataset.name}': {uri} was written by another version of this code; read the annotations again")
-    return table
+class _Places:
+    """Every annotated video of every split (P of them, sorted by split and id), its row of the ledger, and its own segments.
 
+    `split` and `video` int64 [P] are ranks in `splits` and `names`; `row` [P] is the ledger's, -1 for none; `fps` and `duration` float64
+    [P] are NaN where nobody says them. The S segments are sorted by place, start, end and label: `place` [S] is theirs, `source` [S] their
+    row of the table.
+    """
 
-def _grids(ledger: dict[str, Any], places: dict[tuple[str, str], Any], features: Features) -> dict[str, tuple[float | None, float | None]]:
-    """(rate, duration) of every video: the features' own, else those of the annotation file, else what the stored array says."""
-    found: dict[str, tuple[float | None, float | None]] = {}
-    for (_, video), entry in places.items():
-        found[video] = (features.fps or entry["fps"], entry["duration_s"])
-    extracted = bool(features.extract)  # these know the video better than the annotation file
-    unknown = [
-        (video, row["uri"])
-        for video, row in ledger.items()
-        if video in found and row["status"] == "ok" and (extracted or None in found[video])
-    ]
-    with ThreadPoolExecutor(READS_AT_ONCE) as threads:
-        attributes = threads.map(lambda item: FeatureReader(item[1]).attributes, unknown)
-        for (video, _), own in zip(unknown, attributes, strict=True):
-            fps, duration = found[video]
-            stored = (own.get("fps"), own.get("duration_s"))
-            found[video] = (stored[0] or fps, stored[1] or duration) if extracted else (fps or stored[0], duration or stored[1])
-    return found
+    def __init__(self, segments: pa.Table, entries: pa.Table, ledger: pa.Table, features: Features) -> None:
+        self.table, self.ledger, self.features = segments, ledger, features
+        many = entries.num_rows
+        self.splits, split = ranked(joined(entries["split"], segments["split"]))
+        self.names, video = ranked(joined(entries["video_id"], segments["video_id"]))
+        # One number a pair, so that its unique values are the places in order; `place` says for each row of both tables which is its own.
+        pairs, place = np.unique(split * len(self.names) + video, return_inverse=True)
+        self.split, self.video = np.divmod(pairs, len(self.names))
+        self.row = rows_of(pa.array(self.names, pa.string()), ledger)[self.video]
+        self.stored = np.append(pc.equal(ledger["status"], "ok").to_numpy(), False)[self.row]
+        entry = np.full(len(pairs), -1)
+        entry[place[:many]] = np.arange(many)  # of an entry that stands twice the last one counts
+        fps, duration = (np.append(floats(entries[name]), np.nan)[entry] for name in ("fps", "duration_s"))
+        first = np.full(len(pairs), len(place))
+        first[place[::-1]] = np.arange(len(place))[::-1]  # its first row in both tables
+        self.fps, self.duration = self._grids(fps, duration, np.argsort(first))
+        self.steps = np.append(pc.fill_null(ledger["num_steps"], 0).to_numpy(), 0)[self.row]
+        self.covered = covered_frames(self.steps, features.stride, features.num_frames) / self.fps  # s; what the features reach to
+        self._segments(place[many:])
 
+    def _grids(self, fps: np.ndarray, duration: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(rate, duration) [P] of every video: the features' own, else those of the annotation file, else what the stored array says.
 
-def _add(
-    table: SegmentTable, split: str, video: str, rows: list[dict[str, Any]], stored: dict[str, Any] | None,
-    grid: tuple[float | None, float | None] | None, entry: dict[str, Any], features: Features,
-) -> None:  # fmt: skip
-    """Adds the video, or says why not."""
-    fps, duration = grid or (None, None)
-    reason = ""
-    if stored is None:
-        reason = f"annotated, and no features '{features.name}' are stored"
-    elif stored["status"] != "ok":
-        reason = f"its features are refused: {stored['reason']}"
-    elif fps is None:
-        reason = "neither the features nor the annotations say its frame rate"
-    if reason or stored is None or fps is None:
-        table.left_out.append(LeftOut(video, split, "", None, None, rows[0]["source"] if rows else "", reason))
-        return
-    covered = covered_frames(stored["num_steps"], features.stride, features.num_frames) / fps
-    if stored["num_steps"] == 1:
-        table.left_out.append(LeftOut(video, split, "", None, None, "", "its features have one step only (kept, though nothing fits in)"))
-    spans = np.array([[row["start_s"], row["end_s"]] for row in rows], np.float64).reshape(-1, 2)
-    labels = np.array([row["label_id"] for row in rows], np.int64)
-    kept = kept_segments(spans[:, 0], spans[:, 1], labels)
-    for row, keep in zip(rows, kept.tolist(), strict=True):
-        reason = "" if keep else "shorter than a millisecond" if row["end_s"] - row["start_s"] < SAME_S else "the same segment again"
-        reason = reason or _beyond(row, duration, covered)
-        if reason:
-            table.left_out.append(LeftOut(video, split, row["label"], row["start_s"], row["end_s"], row["source"], reason))
-    facts = (stored["uri"], stored["key"], stored["num_steps"], stored["channels"], float(fps), float(duration or covered))
-    table.videos.setdefault(split, []).append(Video(video, split, *facts, spans[kept], labels[kept]))
+        `order`: a video that stands in several splits has what its last entry says.
+        """
+        last = np.empty(len(self.names), np.int64)
+        last[self.video[order]] = order
+        fps, duration = fps[last], duration[last]  # now of videos, not of places
+        if self.features.fps:
+            fps = np.full(len(fps), float(self.features.fps))
+        extracted = bool(self.features.extract)  # these know the video better than the annotation file
+        stored = self.stored[last] & (extracted | np.isnan(fps) | np.isnan(duration))
+        asked = np.flatnonzero(stored)
+        uris = self.ledger["uri"].take(pa.array(self.row[last][asked])).to_pylist()
+        with ThreadPoolExecutor(READS_AT_ONCE) as threads:
+            found = list(threads.map(lambda uri: FeatureReader(uri).attributes, uris))
+        for values, name in ((fps, "fps"), (duration, "duration_s")):
+            own = np.array([attributes.get(name) or np.nan for attributes in found], np.float64)
+            said = np.where(values[asked] == 0, np.nan, values[asked])
+            values[asked] = np.where(np.isnan(own), values[asked], own) if extracted else np.where(np.isnan(said), own, said)
+        return fps[self.video], duration[self.video]
 
+    def _segments(self, place: np.ndarray) -> None:
+        start, end = (self.table[name].to_numpy() for name in ("start_s", "end_s"))
+        label = self.table["label_id"].to_numpy().astype(np.int64)
+        self.source = np.lexsort((label, end, start, place))
+        self.place, self.label = place[self.source], label[self.source]
+        self.start, self.end = start[self.source], end[self.source]
+        self.bounds = np.searchsorted(self.place, np.arange(len(self.row) + 1))
+        self.usable = self.stored & ~np.isnan(self.fps)
+        self.kept = (self.end - self.start) >= SAME_S
+        # Only where two of one place and label start together can one be there twice: there, and nowhere else, all pairs are looked at.
+        order = np.lexsort((self.start, self.label, self.place))
+        alike = (np.diff(self.place[order]) == 0) & (np.diff(self.label[order]) == 0) & (np.diff(self.start[order]) <= SAME_S)
+        for number in np.unique(self.place[order[1:][alike]]).tolist():
+            own = slice(self.bounds[number], self.bounds[number + 1])
+            self.kept[own] = kept_segments(self.start[own], self.end[own], self.label[own])
 
-def _beyond(row: dict[str, Any], duration: float | None, covered: float) -> str:
-    """Why a segment lies outside the video or its features; such a segment is kept as it is annotated, and training cuts it."""
-    if duration is not None and row["end_s"] > duration + BEYOND_S:
-        return f"beyond the end of the video, {duration:.2f} s (kept; training sees what lies inside)"
-    if row["start_s"] >= covered:
+    def videos(self) -> dict[str, VideoList]:
+        """The usable ones by split."""
+        found = {}
+        for number, name in enumerate(self.splits):
+            chosen = np.flatnonzero(self.usable & (self.split == number))
+            if not len(chosen):
+                continue
+            columns = self.ledger.select(["video_id", "uri", "key", "num_steps", "channels"]).take(pa.array(self.row[chosen]))
+            duration = self.duration[chosen]
+            duration = np.where(np.isnan(duration) | (duration == 0), self.covered[chosen], duration)
+            columns = columns.append_column("fps", pa.array(self.fps[chosen])).append_column("duration_s", pa.array(duration))
+            rows = np.flatnonzero(self.kept & np.isin(self.place, chosen))
+            starts = np.searchsorted(self.place[rows], np.append(chosen, len(self.row)))
+            spans = np.stack([self.start[rows], self.end[rows]], axis=1)
+            found[name] = VideoList(name, columns.combine_chunks(), starts, spans, self.label[rows])
+        return found
+
+    def left_out(self) -> list[LeftOut]:
+        """What is not used, or strange: by place, of its segments in their order, and at last the features of no annotated video."""
+        found: list[tuple[int, int, LeftOut]] = []  # the place, the segment's row or -1
+        for number in np.flatnonzero(~self.usable | (self.steps == 1)).tolist():
+            source, reason = "", "its features have one step only (kept, though nothing fits in)"
+            if not self.usable[number]:
+                own = self.source[self.bounds[number] : self.bounds[number + 1]]
+                source, reason = self.table["source"][int(own[0])].as_py() if len(own) else "", self._why_not(number)
+            found.append((number, -1, LeftOut(*self._name(number), "", None, None, source, reason)))
+        outside = (self.end > self.duration[self.place] + BEYOND_S) | (self.start >= self.covered[self.place])
+        facts = self.table.select(["label", "start_s", "end_s", "source"])
+        for row in np.flatnonzero(self.usable[self.place] & (~self.kept | outside)).tolist():
+            number = int(self.place[row])
+            segment = row_of(facts, int(self.source[row]))
+            found.append((number, row, LeftOut(*self._name(number), **segment, reason=self._odd(row))))
+        return [one for *_, one in sorted(found, key=lambda one: one[:2])] + self._strangers()
+
+    def _name(self, number: int) -> tuple[str, str]:
+        return self.names[self.video[number]], self.splits[self.split[number]]
+
+    def _why_not(self, number: int) -> str:
+        if self.row[number] < 0:
+            return f"annotated, and no features '{self.features.name}' are stored"
+        if not self.stored[number]:
+            return f"its features are refused: {self.ledger['reason'][int(self.row[number])].as_py()}"
+        return "neither the features nor the annotations say its frame rate"
+
+    def _odd(self, row: int) -> str:
+        """Why a segment does not count, or lies outside: such a one is kept as it is annotated, and training cuts it."""
+        if not self.kept[row]:
+            return "shorter than a millisecond" if self.end[row] - self.start[row] < SAME_S else "the same segment again"
+        duration, covered = self.duration[self.place[row]], self.covered[self.place[row]]
+        if self.end[row] > duration + BEYOND_S:
+            return f"beyond the end of the video, {duration:.2f} s (kept; training sees what lies inside)"
         return f"beyond the end of the features, {covered:.2f} s (kept; training leaves it out)"
-    return ""
 
+    def _strangers(self) -> list[LeftOut]:
+        known = pc.is_in(self.ledger["video_id"], value_set=pa.array(self.names, pa.string()))
+        rows = self.ledger.filter(pc.invert(known)).sort_by("video_id").select(["video_id", "uri", "status", "reason"]).to_pylist()
+        nobody = "features are stored, and no annotation names this video"
+        return [
+            LeftOut(row["video_id"], "", "", None, None, row["uri"], nobody if row["status"] == "ok" else row["reason"]) for row in rows
+        ]
 
-def _strangers(table: SegmentTable, ledger: dict[str, Any], annotated: set[str]) -> None:
-    for video, row in sorted(ledger.items()):
-        if video not in annotated:
-            reason = "features are stored, and no annotation names this video" if row["status"] == "ok" else row["reason"]
-            table.left_out.append(LeftOut(video, "", "", None, None, row["uri"], reason))
-
-
-def _count(table: SegmentTable, by_video: dict[tuple[str, str], list[Any]], places: Iterable[tuple[str, str]]) -> None:
-    annotated = Counter(split for split, _ in places)
-    rows = Counter({split: 0 for split in annotated})
-    for (split, _), own in by_video.items():
-        rows[split] += len(own)
-    for split, count in sorted(annotated.items()):
-        usable = table.videos.get(split, [])
-        segments = sum(len(video.labels) for video in usable)
-        table.coverage |= {
-            f"{split}_annotated": count,
-            f"{split}_usable": len(usable),
-            f"{split}_share": len(usable) / count,
-            f"{split}_segments_annotated": rows[split],
-            f"{split}_segments_usable": segments,
-        }
-    table.coverage["features_without_annotation"] = sum(not row.split for row in table.left_out)
+    def coverage(self, videos: Mapping[str, VideoList]) -> dict[str, float]:
+        """Annotated and usable videos and segments by split."""
+        annotated = np.bincount(self.split, minlength=len(self.splits)).tolist()
+        segments = np.bincount(self.split[self.place], minlength=len(self.splits)).tolist()
+        found: dict[str, float] = {}
+        for number, split in enumerate(self.splits):
+            usable, kept = (len(videos[split]), len(videos[split].labels)) if split in videos else (0, 0)
+            found |= {
+                f"{split}_annotated": annotated[number],
+                f"{split}_usable": usable,
+                f"{split}_share": usable / annotated[number],
+                f"{split}_segments_annotated": segments[number],
+                f"{split}_segments_usable": kept,
+            }
+        known = pc.is_in(self.ledger["video_id"], value_set=pa.array(self.names, pa.string()))
+        return {**found, "features_without_annotation": int(len(known) - pc.sum(known).as_py())}
 
 
 # ------------------------------------------------------------------------------------------------------------- items
@@ -219,10 +282,10 @@ class SegmentDataset:
     """
 
     def __init__(
-        self, videos: Sequence[Video], features: Features, steps: Steps, *, max_length: int, training: bool, one_class: bool = False,
+        self, videos: Sequence[FeatureVideo], features: Features, steps: Steps, *, max_length: int, training: bool, one_class: bool = False,
         seed: int = 0,
     ) -> None:  # fmt: skip
-        self.videos, self.stride, self.num_frames, self.steps = list(videos), features.stride, features.num_frames, steps
+        self.videos, self.stride, self.num_frames, self.steps = videos, features.stride, features.num_frames, steps
         self.max_length, self.training, self.one_class, self.seed = max_length, training, one_class, seed
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
 
@@ -251,11 +314,11 @@ class SegmentDataset:
         item = {"features": features, "segments": segments, "labels": labels, "video_id": video.video_id, "grid": grid}
         return {**item, "true_segments": video.segments, "true_labels": video.labels, "index": index, "epoch": epoch}
 
-    def grid_of(self, video: Video) -> tuple[Grid, int]:
+    def grid_of(self, video: FeatureVideo) -> tuple[Grid, int]:
         """The grid that the video's sequence lies on, and how many steps it has."""
         return grid_of(video.num_steps, self.stride, self.num_frames, video.fps, video.duration_s, self.steps.resample)
 
-    def _read(self, video: Video, first: int, last: int) -> np.ndarray:
+    def _read(self, video: FeatureVideo, first: int, last: int) -> np.ndarray:
         reader = FeatureReader(video.uri)
         if self.steps.resample is None:
             found = reader.read(first, last).astype(np.float32)
@@ -283,6 +346,7 @@ def resampled(features: np.ndarray, steps: int) -> np.ndarray:
 
 def _inside(segments: np.ndarray, labels: np.ndarray, end: float, share: float) -> tuple[np.ndarray, np.ndarray]:
     """Segments of which at least this share lies before `end` (steps), cut there."""
+    # In steps of the grid: what lies before `end` must be the share of the whole segment.
     length = segments[:, 1] - segments[:, 0]
     kept = (segments[:, 0] < end) & (np.minimum(segments[:, 1], end) - segments[:, 0] >= share * length)
     return np.minimum(segments[kept], np.float32(end)), labels[kept]
@@ -304,11 +368,13 @@ def cut(
             length = int(rng.integers(max(low, 1), min(high, num_steps) + 1))
         if length == num_steps:
             return 0, num_steps, segments, labels
+    # Lengths [G] in steps; the window [first - offset, first + length + offset] is widened to what its steps see.
     span = segments[:, 1] - segments[:, 0]
     for _ in range(steps.tries):
         first = int(rng.integers(0, num_steps - length + 1))
         left = np.maximum(segments[:, 0], np.float32(first - offset))
         right = np.minimum(segments[:, 1], np.float32(first + length + offset))
+        # Share of each segment inside the window, bool [G]; a segment beyond it has right < left.
         held = np.maximum(right - left, 0) / span >= steps.keep_share
         if held.any():
             break

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 import configs
 import models
-from configs.schema import ConfigError, Dataset, Extraction, Extractor, Features, Provenance, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, Extraction, Extractor, Features, Provenance, Recipe, content_hash_of_rows, plain_json
 from configs.schema.localization import Decoding, LocalizationRecipe
 from ops.annotations.read import labels as dataset_labels
 from ops.data.errors import DataError
 from ops.store.features import FeatureReader
 from ops.store.layout import Layout
 from ops.tasks.localization.metric import LocalizationMetric
-from ops.tasks.localization.segments import Grid, SegmentDataset, SegmentTable, Video, load_segments
+from ops.tasks.localization.segments import Grid, SegmentDataset, SegmentTable, VideoList, load_segments
 from ops.tasks.localization.video_scores import VideoScores, read_scores
 from ops.training.init_weights import load_initial
 from ops.training.task import Mode, Row, Vocabulary, family_of, of_kind
@@ -92,7 +92,10 @@ class Localization:
         width = self.config.input_dims if isinstance(self.config.input_dims, int) else sum(self.config.input_dims)
         for split in SPLITS:
             videos = self.videos(split)
-            for video in videos:
+            wrong = np.flatnonzero((videos.labels < 0) | (videos.labels >= len(self.labels)))
+            odd = {int(np.searchsorted(videos.starts, row, side="right")) - 1 for row in wrong[:1].tolist()}
+            odd |= set(np.flatnonzero(videos.columns["channels"].to_numpy() != width)[:1].tolist())
+            for video in (videos[index] for index in sorted(odd)):
                 if video.channels != width:
                     found = f"{width}, and features '{self.features.name}' of video '{video.video_id}' have {video.channels} channels"
                     raise ConfigError(where, "model.input_dims", found, f"{video.channels}")
@@ -101,10 +104,10 @@ class Localization:
                     raise DataError(
                         f"video '{video.video_id}': label {int(bad[0])}; allowed: 0..{len(self.labels) - 1}, those of the dataset"
                     )
-            if not any(len(video.labels) for video in videos):
+            if not len(videos.labels):
                 raise DataError(f"dataset '{self.dataset.name}', split '{split}': {len(videos)} videos with features, none with a segment")
             if self.scores is not None:
-                self.scores.require([video.video_id for video in videos])
+                self.scores.require(videos.columns["video_id"].to_pylist())
         for row in self.table.left_out:
             log.info("%s: %s", " ".join(filter(None, (row.split, row.video_id, row.label))), row.reason)
         if untrained := self.untrained():
@@ -119,17 +122,17 @@ class Localization:
 
     def untrained(self) -> list[str]:
         """Labels without a segment in the training split."""
-        seen = {int(label) for video in self.table.videos.get("train", ()) for label in video.labels}
+        seen = set(np.unique(self.table.videos["train"].labels).tolist()) if "train" in self.table.videos else ()
         return [name for label, name in enumerate(self.labels) if label not in seen]
 
     def data_version(self) -> str:
         """Hash of every video's split, id, features, place in time, segments and labels."""
-        rows = [
+        rows = (
             [split, video.video_id, video.key, video.num_steps, video.fps, video.duration_s, video.segments.tolist(), video.labels.tolist()]
             for split in SPLITS
             for video in self.videos(split)
-        ]
-        return content_hash([rows, self.labels, self.scores.sha256 if self.scores else None])
+        )
+        return content_hash_of_rows(map(plain_json, rows), self.labels, self.scores.sha256 if self.scores else None)
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable videos and segments by split, and how much is left out."""
@@ -173,10 +176,10 @@ class Localization:
             seed=self.recipe.training.seed,
         )
 
-    def videos(self, split: str) -> list[Video]:
+    def videos(self, split: str) -> VideoList:
         """Usable videos of the split, sorted by id. Raises DataError where there is none."""
-        videos = self.table.videos.get(split, [])
-        if not videos:
+        videos = self.table.videos.get(split)
+        if videos is None:
             found = self.table.coverage.get(f"{split}_annotated")
             state = f"{found:.0f} annotated videos, none with features '{self.features.name}'" if found else "no annotated video"
             raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; make them: kinograph features {self.features.name}")
@@ -212,7 +215,7 @@ class Localization:
         """
         own: dict[str, Any] = dict(self.recipe.model)
         if not self.recipe.class_agnostic:
-            seen = {int(label) for videos in self.table.videos.values() for video in videos for label in video.labels}
+            seen = {label for videos in self.table.videos.values() for label in np.unique(videos.labels).tolist()}
             own["empty_classes"] = tuple(label for label in range(self.recipe.num_classes) if label not in seen)
         model = models.build(self.recipe.model_copy(update={"model": own}))
         load_initial(model, self.recipe.training.init_from, sha256=self.recipe.training.init_sha256)

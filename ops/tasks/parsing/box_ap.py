@@ -31,12 +31,14 @@ class BoxScores:
         order = np.argsort(-self.scores, kind="stable")
         hits = self.hits(order, iou)
         right = np.cumsum(hits)
+        # Both [N], after each found box; the steps of recall, each times the highest precision from there on, are the area.
         recall, precision = right / len(self.truth), right / np.arange(1, len(right) + 1)
         highest = np.maximum.accumulate(precision[::-1])[::-1]
         return float((np.diff(recall, prepend=0.0) * highest).sum())
 
     def hits(self, order: np.ndarray, iou: float) -> np.ndarray:
         """Whether each found box, in this order, takes a true one: bool [N]."""
+        # True boxes by image: those of a found box's image are rows starts:ends.
         own = np.argsort(self.true_images, kind="stable")
         sorted_images = self.true_images[own]
         starts = np.searchsorted(sorted_images, self.images[order], side="left")

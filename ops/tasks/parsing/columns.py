@@ -65,13 +65,17 @@ def column_psc(truth: TrueHumans, found: FoundHumans, *, human_iou: float = HUMA
     """PSC float64 [V] of every video. Raises ParsingScoreError for more than ten humans in a frame that has true ones."""
     pairs, credit, near = _credits(truth, found, human_iou, part_iou)
     scores = np.zeros(len(truth.boxes))
+    # [G]: what each true human's parts score; one without a partner keeps 0.
     scores[pairs.truth] = np.where(near, credit, 0.0).sum(1)
     num_frames, num_videos = len(truth.counts), len(truth.videos)
+    # The frame of every true human; sums over it are added in the humans' order, as the original adds them.
     frame_of = np.repeat(np.arange(num_frames), truth.counts)
     parts = np.bincount(frame_of, truth.seen.sum(1), num_frames)
     sums = np.bincount(frame_of, scores, num_frames)
+    # Frames that count: with annotated parts, or where nothing was predicted at all (these score 0).
     counted = (truth.counts > 0) & ((parts > 0) | ~found.given)
     per_frame = np.where(found.given & (parts > 0), sums / np.maximum(parts, 1), 0.0)
+    # Mean over each video's counted frames; a video without one is right as it stands: 1.
     totals = np.bincount(truth.video[counted], per_frame[counted], num_videos)
     times = np.bincount(truth.video[counted], minlength=num_videos)
     return np.where(times > 0, totals / np.maximum(times, 1), 1.0)
@@ -96,9 +100,11 @@ def _credits(truth: TrueHumans, found: FoundHumans, human_iou: float, part_iou: 
         where = f"predicted parts, video '{truth.videos[truth.video[frame]]}', frame {truth.frame[frame]}"
         raise ParsingScoreError(where, f"{found.counts[frame]} humans", f"at most {MAX_HUMANS} humans in a frame")
     pairs = match(truth.counts, truth.boxes, found.counts, found.boxes, human_iou)
+    # [pairs, K, 4] boxes in pixels of each pair's true and found human.
     one, other = truth.parts[pairs.truth].astype(np.float64), found.parts[pairs.found].astype(np.float64)
     seen, states = truth.seen[pairs.truth], found.states[pairs.found]
     proposals = (states >= 0).sum(2)
+    # [pairs, K]: the true state is among the N proposals (-1 is none, and an unknown true state is -1, too).
     hit = ((states == truth.states[pairs.truth][..., None]) & (states >= 0)).any(2) & seen
     one[~seen] = 0.0  # what is not annotated may hold anything
     other[~seen] = 0.0
@@ -129,6 +135,7 @@ def found_humans(truth: TrueHumans, rows: Iterable[Mapping[str, Any]]) -> FoundH
         own[frames.places[row["video_id"], int(row["frame"])]] = row
     counts, given = np.zeros(len(truth.counts), np.int64), np.zeros(len(truth.counts), bool)
     ordered = [own[place] for place in sorted(own)]
+    # Frames without a row stay at 0 humans and not given.
     counts[sorted(own)] = [len(row["scores"]) for row in ordered]
     given[sorted(own)] = True
     num_parts = truth.seen.shape[1]
@@ -214,6 +221,7 @@ def box_scores(truth: TrueHumans, found: FoundHumans, iou: float = 0.5) -> Parsi
     parts = {}
     for part in np.nonzero(truth.seen.any(0))[0].tolist():
         seen = truth.seen[:, part]
+        # Humans with a proposal for this part; the best one is first.
         given = found.states[:, part, 0] >= 0
         scores = (found.scores * found.state_scores[:, part, 0])[given]
         parts[part] = BoxScores(true_frames[seen], truth.parts[seen, part], found_frames[given], found.parts[given, part], scores).ap(iou)

@@ -28,15 +28,18 @@ def match(true_counts: np.ndarray, true_boxes: np.ndarray, found_counts: np.ndar
         raise ValueError("a human's box is not four finite numbers")
     true_starts, found_starts = np.cumsum(true_counts) - true_counts, np.cumsum(found_counts) - found_counts
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    # One number a (true humans, found humans), so that frames of one shape are one stack.
     shapes = true_counts * (1 + int(found_counts.max(initial=0))) + found_counts
     for frames in _groups(shapes):
         count, found = int(true_counts[frames[0]]), int(found_counts[frames[0]])
         if not count or not found:
             continue
+        # [frames, true] and [frames, found]: rows of the boxes; IoUs of all pairs of a frame are [frames, true, found].
         rows = true_starts[frames][:, None] + np.arange(count)
         places = found_starts[frames][:, None] + np.arange(found)
         ious = pixel_ious(ones[rows][:, :, None], others[places][:, None])
         columns = _columns(ious)
+        # The IoU of each true human with its own; -1 (nobody) looks at column 0 and is sorted out by `good`.
         picked = np.take_along_axis(ious, np.maximum(columns, 0)[..., None], 2)[..., 0].astype(np.float64)
         least = float(np.float32(above)) if count == found else above  # without padding the original compares in float32
         good = (columns >= 0) & (picked > least)
@@ -65,6 +68,7 @@ def pixel_ious(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def _groups(values: np.ndarray) -> list[np.ndarray]:
     """Places of equal values."""
+    # Sorted, equal values follow each other: cut where the next one differs.
     order = np.argsort(values, kind="stable")
     return [part for part in np.split(order, np.nonzero(np.diff(values[order]))[0] + 1) if len(part)]
 
@@ -75,9 +79,11 @@ def _columns(ious: np.ndarray) -> np.ndarray:
     Where the best ones of the side with fewer humans are all different, and each is better than the next best, nothing has
     to be searched.
     """
+    # The side with fewer humans as rows: [frames, few, many].
     few = ious if ious.shape[1] <= ious.shape[2] else ious.swapaxes(1, 2)
     best = few.argmax(2)
     top = np.take_along_axis(few, best[..., None], 2)
+    # Frames where each has one best, and no two have the same: sorted, neighbours differ.
     clear = ((few == top).sum(2) == 1).all(1) & (np.diff(np.sort(best, 1), axis=1) != 0).all(1)
     columns = np.full(ious.shape[:2], -1, np.int64)
     if few is ious:

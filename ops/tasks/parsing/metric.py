@@ -47,6 +47,7 @@ class ParsingScores:
 
     def accuracy(self, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
         """acc(t) for each threshold: the share of videos with the right action and PSC >= t."""
+        # PSC of the videos with the right action, rising: those at t or above are all from `searchsorted` on.
         scores = np.sort(np.array([score for video, score in self.psc.items() if self.right[video]], np.float64))
         return (len(scores) - np.searchsorted(scores, np.asarray(thresholds, np.float64), side="left")) / len(self.psc)
 
@@ -121,9 +122,11 @@ def _video_scores(truth: Videos, found: Videos, human_iou: float, part_iou: floa
         _human_score(humans[one]["parts"], others[other]["parts"], part_iou)
         for one, other in zip(pairs.truth.tolist(), pairs.found.tolist(), strict=True)
     ]
+    # The frame of each true human; `sums` and `parts` [frames] are added up over it.
     frame_of = np.repeat(np.arange(len(owners)), counts[0])
     sums = np.bincount(frame_of, scores, len(owners))  # added up in order, as the original does
     parts = np.bincount(frame_of, [len(human["parts"]) for human in humans], len(owners))
+    # Frames whose humans have a part at all: the others have no mean.
     good = parts > 0
     video_of = np.array(owners, np.int64)[good]
     totals = np.bincount(video_of, sums[good] / parts[good], len(truth))

@@ -17,7 +17,7 @@ from configs.schema.parsing import FrameChoice, Images
 from ops.data.errors import SampleError
 from ops.data.transforms import GRAY, resize
 from ops.store.reader import Readers
-from ops.tasks.parsing.parts import Humans, PartVideo
+from ops.tasks.parsing.parts import Humans, PartVideo, PartVideoList
 
 
 class Scene(NamedTuple):
@@ -37,16 +37,18 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
     """
 
     def __init__(
-        self, videos: Sequence[PartVideo], images: Images, choice: FrameChoice, mirrored: np.ndarray, *, training: bool, seed: int = 0
+        self, videos: PartVideoList, images: Images, choice: FrameChoice, mirrored: np.ndarray, *, training: bool, seed: int = 0
     ) -> None:
         """`mirrored` [K]: the part that stands in each one's place in a mirror image."""
-        self.videos = [video for video in videos if len(video.stored)]
+        self.videos = videos
         self.images, self.choice, self.mirrored, self.training, self.seed = images, choice, mirrored, training, seed
-        self.places = [
-            (number, place)
-            for number, video in enumerate(self.videos)
-            for place in (range(choice.per_video) if training else video.stored[video.frames[video.stored] % choice.every == 0].tolist())
-        ]
+        # `places` int64 [N, 2]: an item's video and, in training, which share of its frames it is drawn from, else the frame's place there.
+        if training:
+            seen = np.unique(videos.video[videos.seen])  # the videos with a stored frame
+            self.places = np.stack([np.repeat(seen, choice.per_video), np.tile(np.arange(choice.per_video), len(seen))], axis=1)
+        else:
+            chosen = np.flatnonzero(videos.seen & (videos.frames % choice.every == 0))
+            self.places = np.stack([videos.video[chosen], chosen - videos.first[videos.video[chosen]]], axis=1)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
         self._readers = Readers()
 
@@ -58,9 +60,10 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
         return len(self.places)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        number, place = self.places[index]
+        number, place = self.places[index].tolist()
         video, rng = self.videos[number], np.random.default_rng((self.seed, int(self._epoch[0]), index))
         if self.training:
+            # The stored frames in `per_video` even shares, one drawn from each: every part of the video is seen in an epoch.
             shares = np.array_split(video.stored, self.choice.per_video)
             own = shares[place] if len(shares[place]) else video.stored  # fewer annotated frames than shares
             place = int(rng.choice(own))
@@ -135,6 +138,7 @@ def cut(scene: Scene, sides: tuple[int, int], rng: np.random.Generator) -> Scene
     width = int(rng.integers(min(full_width, sides[0]), min(full_width, sides[1]) + 1))
     height = int(rng.integers(min(full_height, sides[0]), min(full_height, sides[1]) + 1))
     top, left = int(rng.integers(full_height - height + 1)), int(rng.integers(full_width - width + 1))
+    # (x, y) for both corners: boxes move into the window's own pixels.
     away = np.array([left, top] * 2, np.float32)
     humans = scene.humans._replace(boxes=scene.humans.boxes - away, parts=scene.humans.parts - away)
     return Scene(scene.picture[top : top + height, left : left + width], humans)
@@ -149,6 +153,7 @@ def fractions(scene: Scene) -> dict[str, np.ndarray]:
     height, width = scene.picture.shape[:2]
     size = np.array([width, height] * 2, np.float32)
     boxes, parts = (np.clip(own.astype(np.float32) / size, 0, 1) for own in (scene.humans.boxes, scene.humans.parts))
+    # A side of at least one pixel in the picture: [G, K] of parts, [G] of persons.
     seen = scene.humans.seen & ((parts[..., 2:] - parts[..., :2]) * size[:2] >= 1).all(-1)
     kept = ((boxes[:, 2:] - boxes[:, :2]) * size[:2] >= 1).all(-1)
     first = [0] if len(boxes) == 1 else _firsts(np.concatenate([boxes, parts.reshape(len(parts), -1)], 1))
@@ -174,6 +179,7 @@ def normalised(picture: np.ndarray, images: Images, rng: np.random.Generator | N
     if rng is not None and (images.brightness or images.contrast or images.saturation):
         bright, contrast, colour = (1 + rng.uniform(-s, s) for s in (images.brightness, images.contrast, images.saturation))
         planes = np.clip(planes * np.float32(bright), 0, 255)
+        # [h, w] luma of the three planes; contrast turns around its mean, saturation around each pixel's own.
         grey = np.tensordot(GRAY, planes, 1)
         planes = np.clip((planes - grey.mean()) * np.float32(contrast) + grey.mean(), 0, 255)
         grey = np.tensordot(GRAY, planes, 1)

@@ -6,22 +6,22 @@ a finding, with the annotation file and the frame that it stands in.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from configs.schema import Dataset
+from configs.schema import BUCKETS, Dataset
 from ops.annotations.formats.kinetics_tps_json import words
 from ops.data.coverage import Coverage
 from ops.data.errors import DataError
+from ops.data.tables import Made, ranked, read_annotations, row_of, rows_of, stored_rows
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
-from ops.store.tables import PARTS, VIDEOS, read_table, read_tables
+from ops.store.tables import VIDEOS, read_tables
 from ops.tasks.parsing.columns import TrueHumans
 
 PERSON, BOX = ("px1", "py1", "px2", "py2"), ("x1", "y1", "x2", "y2")
@@ -74,6 +74,41 @@ class PartVideo:
         return np.nonzero(self.frames < self.num_frames)[0]
 
 
+@dataclass(frozen=True, eq=False)
+class PartVideoList(Made[PartVideo]):
+    """Videos of a split as columns, sorted by id: V videos with F annotated frames and G persons in them.
+
+    `columns` has a row per video, named as PartVideo's fields are. Its frames are `first[i]:first[i + 1]` of `frames`, and the persons of
+    frame f are rows `starts[f]:starts[f + 1]` of `humans`.
+    """
+
+    columns: pa.Table
+    first: np.ndarray
+    frames: np.ndarray
+    starts: np.ndarray
+    humans: Humans
+
+    def __len__(self) -> int:
+        return self.columns.num_rows
+
+    def item(self, index: int) -> PartVideo:
+        """Video `index`."""
+        low, high = self.first[index], self.first[index + 1]
+        starts = self.starts[low : high + 1]
+        own = Humans(*(values[starts[0] : starts[-1]] for values in self.humans))
+        return PartVideo(**row_of(self.columns, index), frames=self.frames[low:high], starts=starts - starts[0], humans=own)
+
+    @property
+    def video(self) -> np.ndarray:
+        """Which video each frame is of, int64 [F]."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Whether the store holds each frame, bool [F]."""
+        return self.frames < self.columns["num_frames"].to_numpy()[self.video]
+
+
 class Finding(NamedTuple):
     """Something odd in the annotations: what kind, where, and what was found."""
 
@@ -90,7 +125,7 @@ class Finding(NamedTuple):
 class PartTable:
     """Usable videos by split, sorted by id; coverage in videos by split; the vocabulary; which states each part has; findings."""
 
-    videos: dict[str, list[PartVideo]]
+    videos: dict[str, PartVideoList]
     coverage: dict[str, Coverage]
     words: Words
     pairs: np.ndarray  # bool [K, S]: the pair occurs in the train split (in any, where there is no train split)
@@ -103,44 +138,45 @@ def load_parts(layout: Layout, dataset: Dataset, parts: Sequence[str] | None = N
     Raises DataError for a table that is missing, empty or of another version, and for a part that a pinned vocabulary lacks;
     StorageError.
     """
-    table = _table(layout, dataset)
+    table = read_annotations(layout, dataset, "parts")
+    if not table.num_rows:
+        raise DataError(f"dataset '{dataset.name}': the parts table at {layout.annotation_table(dataset.name, 'parts')} has no row")
     found = words(table)
     vocabulary = Words(tuple(parts or found[0]), tuple(states or found[1]))
     strange = [part for part in found[0] if part not in vocabulary.parts]
     if strange:
-        source = next(row["source"] for row in table.select(["part", "source"]).to_pylist() if row["part"] == strange[0])
+        source = table["source"][pc.index(table["part"], strange[0]).as_py()]
         raise DataError(f"{source}: part '{strange[0]}' is not known; allowed: {', '.join(vocabulary.parts)} (parts of the recipe)")
-    stored = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist() if row["status"] == "ok"}
+    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "key", "num_frames", "height", "width", "status"))
     columns = _columns(table, vocabulary)
-    findings = _oddities(columns, vocabulary)
-    sizes = _sizes(layout, dataset)
-    videos, annotated = dict[str, list[PartVideo]](), Counter[str]()
-    for number, row in enumerate(columns.video_rows.tolist()):
-        split, video_id = columns.split[row].as_py(), columns.video[row].as_py()
-        annotated[split] += 1
-        if video_id in stored:
-            own = _video(columns, number, stored[video_id], sizes)
-            findings += _beyond(own, columns, number)
-            videos.setdefault(split, []).append(own)
-    coverage = {split: Coverage(count, len(videos.get(split, ()))) for split, count in sorted(annotated.items())}
-    chosen = videos.get("train") or [video for own in videos.values() for video in own]
-    return PartTable(videos, coverage, vocabulary, _pairs(chosen, vocabulary), findings)
+    named = columns.rows.select(["split", "video_id", "label"]).take(pa.array(columns.video_rows))
+    stored = stored_rows(named["video_id"], ledger)
+    facts = _facts(named, ledger.take(pa.array(stored[stored >= 0])), stored >= 0, layout, dataset)
+    videos, coverage = {}, {}
+    splits, split = ranked(named["split"])
+    for number, name in enumerate(splits):
+        own = split[stored >= 0] == number
+        coverage[name] = Coverage(int((split == number).sum()), int(own.sum()))
+        if own.any():
+            videos[name] = _videos(columns, facts.filter(pa.array(own)), np.flatnonzero(stored >= 0)[own])
+    seen = np.concatenate([own.humans.states for own in ([videos["train"]] if "train" in videos else videos.values())] or [columns.none])
+    findings = _oddities(columns, vocabulary) + _beyond(columns, facts, stored)
+    return PartTable(videos, coverage, vocabulary, _pairs(seen, vocabulary), findings)
 
 
-def truth_of(videos: Sequence[PartVideo], every: int) -> TrueHumans:
+def truth_of(videos: PartVideoList, every: int) -> TrueHumans:
     """The truth of every `every`-th frame, from the first on, for the metric; annotated frames that the stored videos lack count too."""
-    chosen = [(place, index) for place, video in enumerate(videos) for index in np.nonzero(video.frames % every == 0)[0].tolist()]
-    humans = [videos[place].humans_of(index) for place, index in chosen]
-    if not humans:
+    chosen, counts = videos.frames % every == 0, np.diff(videos.starts)
+    if not chosen.any():
         raise DataError("no annotated frame of these videos is scored")
-    joined = Humans(*(np.concatenate(values) for values in zip(*humans, strict=True)))
+    persons = np.repeat(chosen, counts)  # bool [G]: those of the chosen frames
     return TrueHumans(
-        [video.video_id for video in videos],
-        [video.action for video in videos],
-        np.array([place for place, _ in chosen], np.int64),
-        np.array([videos[place].frames[index] for place, index in chosen], np.int64),
-        np.array([len(own.boxes) for own in humans], np.int64),
-        *joined,
+        videos.columns["video_id"].to_pylist(),
+        videos.columns["action"].to_pylist(),
+        videos.video[chosen],
+        videos.frames[chosen],
+        counts[chosen],
+        *(values[persons] for values in videos.humans),
     )
 
 
@@ -162,26 +198,10 @@ def mirrored_parts(parts: Sequence[str], pairs: Mapping[str, str], where: str) -
 # ------------------------------------------------------------------------------------------------------- rows
 
 
-def _table(layout: Layout, dataset: Dataset) -> pa.Table:
-    uri = layout.annotation_table(dataset.name, "parts")
-    try:
-        table = read_table(uri)
-    except FileNotFoundError as error:
-        raise DataError(f"dataset '{dataset.name}': no parts table at {uri}; read the annotations first") from error
-    if table.schema.names != PARTS.names:
-        raise DataError(f"dataset '{dataset.name}': {uri} was written by another version of this code; read the annotations again")
-    if not table.num_rows:
-        raise DataError(f"dataset '{dataset.name}': the parts table at {uri} has no row")
-    return table
-
-
 class _Columns(NamedTuple):
     """The table, sorted by split, video, frame and person. `*_rows`: the first row of each video, frame and human."""
 
-    split: pa.ChunkedArray
-    video: pa.ChunkedArray
-    label: pa.ChunkedArray
-    source: pa.ChunkedArray
+    rows: pa.Table
     frame: np.ndarray
     part: np.ndarray  # number, -1 for none
     state: np.ndarray  # number, -1 for one that is not known
@@ -191,29 +211,39 @@ class _Columns(NamedTuple):
     video_rows: np.ndarray
     frame_rows: np.ndarray
     human_rows: np.ndarray
-    spoken: pa.ChunkedArray  # states in words
     num_parts: int
+
+    @property
+    def none(self) -> np.ndarray:
+        """The states of nobody, [0, K]."""
+        return np.empty((0, self.num_parts), np.int64)
+
+    def video_of(self, rows: np.ndarray) -> np.ndarray:
+        """Which of the videos each row of the table is of."""
+        return np.searchsorted(self.video_rows, rows, side="right") - 1
 
     def finding(self, kind: str, row: int, found: str) -> Finding:
         """What is odd in a row."""
-        return Finding(kind, self.source[row].as_py(), int(self.frame[row]), found)
+        return Finding(kind, self.rows["source"][row].as_py(), int(self.frame[row]), found)
 
 
 def _columns(table: pa.Table, known: Words) -> _Columns:
-    table = table.sort_by([(name, "ascending") for name in ("split", "video_id", "frame", "person")])
+    codes = [ranked(table[name])[1] for name in ("split", "video_id")]
+    frame, person = (table[name].to_numpy() for name in ("frame", "person"))
+    order = np.lexsort((person, frame, *codes[::-1]))  # by split, video, frame and person; rows that are alike in these stay as they stood
+    table, frame, person, codes = table.take(pa.array(order)), frame[order], person[order], [code[order] for code in codes]
     numbers = {}
     for name, names in (("part", known.parts), ("state", known.states)):
         numbers[name] = pc.fill_null(pc.index_in(table[name], pa.array(names, pa.string())), -1).to_numpy().astype(np.int64)
-    codes = [pc.dictionary_encode(table[name]).combine_chunks().indices.to_numpy() for name in ("split", "video_id")]
-    frame, person = (table[name].to_numpy() for name in ("frame", "person"))
+    # A row that differs from the one before begins a video, a frame or a person; what begins a video begins a frame and a person, too.
     new_video = _steps(*codes)
     new_frame = new_video | _steps(frame)
     new_human = new_frame | _steps(person)
     box, human = (np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32) for names in (BOX, PERSON))
     videos, frames, humans = (np.nonzero(new)[0] for new in (new_video, new_frame, new_human))
     return _Columns(
-        table["split"], table["video_id"], table["label"], table["source"], frame.astype(np.int64), numbers["part"], numbers["state"],
-        box, human, np.cumsum(new_human) - 1, videos, frames, humans, table["state"], len(known.parts),
+        table, frame.astype(np.int64), numbers["part"], numbers["state"], box, human, np.cumsum(new_human) - 1, videos, frames, humans,
+        len(known.parts),
     )  # fmt: skip
 
 
@@ -223,46 +253,39 @@ def _steps(*columns: np.ndarray) -> np.ndarray:
     return np.logical_or.reduce(different)
 
 
-def _sizes(layout: Layout, dataset: Dataset) -> dict[str, tuple[int, int]]:
-    """Upright (height, width) of the original videos, where what is stored may have another size."""
-    if dataset.frames.short_side is None:
-        return {}
-    from configs.schema import BUCKETS
+def _facts(named: pa.Table, stored: pa.Table, chosen: np.ndarray, layout: Layout, dataset: Dataset) -> pa.Table:
+    """A row per stored video, in the order of `named`, of which `chosen` bool [V] says which are stored: PartVideo's plain fields."""
+    height, width = (stored[name].to_numpy().astype(np.int64) for name in ("height", "width"))
+    if dataset.frames.short_side is not None:  # what is stored may have another size than the original: that one's upright size counts
+        originals = read_tables((layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)), VIDEOS)
+        row = rows_of(stored["video_id"], originals)
+        known, tall, wide = row >= 0, *(np.append(pc.fill_null(originals[name], 0).to_numpy(), 0)[row] for name in ("height", "width"))
+        turned = np.append(pc.fill_null(originals["rotation"], 0).to_numpy() % 180 == 90, False)[row]
+        height, width = np.where(known, np.where(turned, wide, tall), height), np.where(known, np.where(turned, tall, wide), width)
+    action = named["label"].filter(pa.array(chosen)).cast(pa.string())
+    plain = {name: stored[name] for name in ("video_id", "uri", "key", "num_frames")}
+    return pa.table({**plain, "action": action, "height": height, "width": width})
 
-    table = read_tables((layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)), VIDEOS)
-    sizes = {}
-    for row in table.select(["video_id", "width", "height", "rotation"]).to_pylist():
-        turned = (row["rotation"] or 0) % 180 == 90
-        sizes[row["video_id"]] = (row["width"], row["height"]) if turned else (row["height"], row["width"])
-    return sizes
 
-
-def _video(columns: _Columns, number: int, stored: Mapping[str, Any], sizes: Mapping[str, tuple[int, int]]) -> PartVideo:
-    """The video that begins in the `number`-th of the video rows."""
-    ends = np.append(columns.video_rows, len(columns.frame))
-    low, high = int(ends[number]), int(ends[number + 1])
-    frames = columns.frame_rows[slice(*np.searchsorted(columns.frame_rows, [low, high]))]
-    first, last = np.searchsorted(columns.human_rows, [low, high])
-    rows = columns.human_rows[first:last]
-    num_parts = columns.num_parts
-    seen = np.zeros((len(rows), num_parts), bool)
+def _videos(columns: _Columns, facts: pa.Table, numbers: np.ndarray) -> PartVideoList:
+    """The videos of these numbers [V], as the table's rows stand."""
+    rows, num_parts = len(columns.frame), columns.num_parts
+    video_of = columns.video_of(np.arange(rows))
+    own = np.isin(video_of, numbers)  # bool [rows]
+    frames, humans = (first[own[first]] for first in (columns.frame_rows, columns.human_rows))
+    # `human` [rows]: each row's person among these alone. A row with a part fills that person's place of the part, [G, K].
+    human = np.searchsorted(humans, np.arange(rows), side="right") - 1
+    seen = np.zeros((len(humans), num_parts), bool)
     parts, states = np.zeros((*seen.shape, 4), np.float32), np.full(seen.shape, -1, np.int64)
-    own = np.arange(low, high)[columns.part[low:high] >= 0]
-    at = (columns.human_of[own] - first, columns.part[own])
-    seen[at], parts[at], states[at] = True, columns.box[own], columns.state[own]
-    video_id = columns.video[low].as_py()
-    height, width = sizes.get(video_id, (stored["height"], stored["width"]))
-    return PartVideo(
-        video_id=video_id,
-        action=columns.label[low].as_py(),
-        uri=stored["uri"],
-        key=stored["key"],
-        num_frames=stored["num_frames"],
-        height=height,
-        width=width,
+    named = np.flatnonzero(own & (columns.part >= 0))
+    at = (human[named], columns.part[named])
+    seen[at], parts[at], states[at] = True, columns.box[named], columns.state[named]
+    return PartVideoList(
+        columns=facts.combine_chunks(),
+        first=np.searchsorted(video_of[frames], np.append(numbers, len(columns.video_rows))),
         frames=columns.frame[frames],
-        starts=np.append(np.searchsorted(rows, frames), len(rows)),
-        humans=Humans(columns.person[rows], seen, parts, states),
+        starts=np.append(np.searchsorted(humans, frames), len(humans)),
+        humans=Humans(columns.person[humans], seen, parts, states),
     )
 
 
@@ -271,7 +294,7 @@ def _video(columns: _Columns, number: int, stored: Mapping[str, Any], sizes: Map
 
 def _oddities(columns: _Columns, known: Words) -> list[Finding]:
     """Persons without parts, parts outside their person, states that are not known, and persons that stand twice in a frame."""
-    named = columns.part >= 0
+    named, spoken = columns.part >= 0, columns.rows["state"]
     apart = named & ~_meet(columns.box, columns.person)
     strange = named & (columns.state < 0)
     found = [columns.finding("no_parts", row, "a person without parts") for row in np.nonzero(~named)[0].tolist()]
@@ -280,8 +303,9 @@ def _oddities(columns: _Columns, known: Words) -> list[Finding]:
         what = f"{known.parts[columns.part[row]]} at {box} is outside its person at {person}"
         found.append(columns.finding("part_outside_person", row, what))
     for row in np.nonzero(strange)[0].tolist():
-        what = f"{known.parts[columns.part[row]]} has the state '{columns.spoken[row].as_py()}', which the vocabulary lacks"
+        what = f"{known.parts[columns.part[row]]} has the state '{spoken[row].as_py()}', which the vocabulary lacks"
         found.append(columns.finding("unknown_state", row, what))
+    # Persons by frame and box: one whose frame and all four sides equal those before it stands there twice.
     rows = columns.human_rows
     frame_of = np.searchsorted(columns.frame_rows, rows, side="right")
     order = np.lexsort((*columns.person[rows].T, frame_of))
@@ -292,19 +316,29 @@ def _oddities(columns: _Columns, known: Words) -> list[Finding]:
     return found
 
 
-def _beyond(video: PartVideo, columns: _Columns, number: int) -> list[Finding]:
-    """Frames that the stored video does not have, and persons outside its picture."""
-    start = columns.video_rows[number]
-    rows = columns.frame_rows[np.searchsorted(columns.frame_rows, start) :]
-    what = f"the stored video '{video.video_id}' has {video.num_frames} frames"
-    found = [columns.finding("missing_frame", int(rows[place]), what) for place in np.nonzero(video.frames >= video.num_frames)[0]]
-    image = np.array([0, 0, video.width, video.height], np.float32)
-    rows = columns.human_rows[np.searchsorted(columns.human_rows, start) :]
-    for human in np.nonzero(~_meet(video.humans.boxes, image))[0].tolist():
-        box = video.humans.boxes[human].round(1).tolist()
-        what = f"a person at {box} is outside the picture of {video.width} x {video.height}"
-        found.append(columns.finding("outside_picture", int(rows[human]), what))
-    return found
+def _beyond(columns: _Columns, facts: pa.Table, stored: np.ndarray) -> list[Finding]:
+    """Frames that a stored video does not have, and persons outside its picture: video by video, its frames first.
+
+    `stored` [V] is -1 for a video without a row in `facts`.
+    """
+    place = np.where(stored >= 0, np.cumsum(stored >= 0) - 1, -1)  # of each video its row in `facts`
+    num_frames, width, height = (np.append(facts[name].to_numpy(), 0) for name in ("num_frames", "width", "height"))
+    frames, humans = columns.frame_rows, columns.human_rows
+    of_frame, of_human = (place[columns.video_of(rows)] for rows in (frames, humans))
+    missing = frames[(of_frame >= 0) & (columns.frame[frames] >= num_frames[of_frame])]
+    zero = np.zeros(len(humans))
+    pictures = np.stack([zero, zero, width[of_human], height[of_human]], axis=1).astype(np.float32)  # xyxy [G, 4]
+    outside = humans[(of_human >= 0) & ~_meet(columns.person[humans], pictures)]
+    found = []
+    for kind, rows in (("missing_frame", missing), ("outside_picture", outside)):
+        for number, row in zip(columns.video_of(rows).tolist(), rows.tolist(), strict=True):
+            own = row_of(facts, int(place[number]))
+            what = f"the stored video '{own['video_id']}' has {own['num_frames']} frames"
+            if kind == "outside_picture":
+                box = columns.person[row].round(1).tolist()
+                what = f"a person at {box} is outside the picture of {own['width']} x {own['height']}"
+            found.append((number, columns.finding(kind, row, what)))
+    return [finding for _, finding in sorted(found, key=lambda one: one[0])]
 
 
 def _meet(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -312,9 +346,9 @@ def _meet(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return (np.minimum(one[..., 2:], other[..., 2:]) > np.maximum(one[..., :2], other[..., :2])).all(-1)
 
 
-def _pairs(videos: Sequence[PartVideo], known: Words) -> np.ndarray:
+def _pairs(states: np.ndarray, known: Words) -> np.ndarray:
+    """bool [K, S]: which state each part is seen with in `states` [G, K]."""
     pairs = np.zeros((len(known.parts), len(known.states)), bool)
-    for video in videos:
-        own = video.humans.states >= 0
-        pairs[np.nonzero(own)[1], video.humans.states[own]] = True
+    own = states >= 0
+    pairs[np.nonzero(own)[1], states[own]] = True
     return pairs

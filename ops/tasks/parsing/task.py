@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import models
-from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash
+from configs.schema import ConfigError, Dataset, Pinned, Provenance, Recipe, content_hash_of_rows, plain_json
 from configs.schema.parsing import ParsingRecipe
 from ops.data.buffers import stacked
 from ops.data.errors import DataError
@@ -24,7 +24,7 @@ from ops.store.layout import Layout
 from ops.tasks.parsing import part_frames
 from ops.tasks.parsing.columns import ParsingMetric, TrueHumans
 from ops.tasks.parsing.part_frames import FramesDataset
-from ops.tasks.parsing.parts import PartTable, PartVideo, load_parts, mirrored_parts, truth_of
+from ops.tasks.parsing.parts import PartTable, PartVideo, PartVideoList, load_parts, mirrored_parts, truth_of
 from ops.training.init_weights import load_initial
 from ops.training.task import Mode, Row, Stateless, Vocabulary, family_of, of_kind
 
@@ -78,12 +78,12 @@ class Parsing(Stateless):
             allowed = f"{len(words.parts)}, the parts of {self.dataset.name}: {', '.join(words.parts)}"
             raise ConfigError(self.where, "model.num_parts", config.num_parts, allowed)
         for split in SPLITS:
-            for video in self.videos(split):
-                most = int(np.diff(video.starts).max(initial=0))
-                if most > config.queries:
-                    frame = int(video.frames[np.diff(video.starts).argmax()])
-                    found = f"{most} persons in frame {frame} of video '{video.video_id}'"
-                    raise DataError(f"{self.where}: {found}; allowed: at most {config.queries}, model.queries")
+            videos = self.videos(split)
+            crowded = videos.video[np.diff(videos.starts) > config.queries]
+            for video in (videos[index] for index in crowded[:1].tolist()):
+                most, frame = int(np.diff(video.starts).max()), int(video.frames[np.diff(video.starts).argmax()])
+                found = f"{most} persons in frame {frame} of video '{video.video_id}'"
+                raise DataError(f"{self.where}: {found}; allowed: at most {config.queries}, model.queries")
         for finding in self.table.findings[:TOLD]:
             log.warning("%s: %s", self.dataset.name, finding)
         if len(self.table.findings) > TOLD:
@@ -91,8 +91,8 @@ class Parsing(Stateless):
 
     def data_version(self) -> str:
         """Hash of every video's split, id, content, action, and annotated frames with all boxes and states, and of the vocabulary."""
-        rows = [[split, own.video_id, own.key, own.action, _digest(own)] for split in SPLITS for own in self.videos(split)]
-        return content_hash([rows, self.table.words, self.table.pairs.tolist()])
+        rows = ([split, own.video_id, own.key, own.action, _digest(own)] for split in SPLITS for own in self.videos(split))
+        return content_hash_of_rows(map(plain_json, rows), self.table.words, self.table.pairs.tolist())
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable videos and the usable share, by split, and odd annotations by kind."""
@@ -186,10 +186,10 @@ class Parsing(Stateless):
         """Acc^p with every action right, as training cannot know better, and the numbers behind it."""
         return ParsingMetric(self.truth(split), self.table.words.parts)
 
-    def videos(self, split: str) -> list[PartVideo]:
+    def videos(self, split: str) -> PartVideoList:
         """The split's usable videos. Raises DataError where there is none, or none with a frame that can be seen."""
-        videos = [video for video in self.table.videos.get(split, []) if len(video.frames)]
-        if not any(len(video.stored) for video in videos):
+        videos = self.table.videos.get(split)
+        if videos is None or not videos.seen.any():
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
             state = f"{found.annotated} annotated videos, none with stored frames" if found else f"no annotated video; its splits: {splits}"

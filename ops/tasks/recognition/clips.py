@@ -6,25 +6,31 @@ there are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from configs.schema import Dataset, Sampling, Transforms, Views
+from configs.schema import Dataset, Sampling, Transforms, Views, content_hash_of_rows
 from ops.data.coverage import Coverage
 from ops.data.ends import ends, surely
 from ops.data.errors import DataError, SampleError
 from ops.data.samplers import check_sampling, random_indices
+from ops.data.tables import Made, as_json, floats, label_ids_of, ranked, read_annotations, row_of, stored_rows
 from ops.data.test_views import FrozenViews
 from ops.data.timeline import timeline
 from ops.data.transforms import check, random_view
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader, Readers
-from ops.store.tables import CLIPS, read_table
+
+BLOCK = 65_536  # clips that are text at a time
 
 
 class Clip(NamedTuple):
@@ -51,11 +57,49 @@ class Clip(NamedTuple):
         return [] if self.start_s is None and self.end_s is None else [self.start_s, self.end_s]
 
 
+@dataclass(frozen=True, eq=False)
+class ClipList(Made[Clip]):
+    """Clips of a split as columns, sorted by id.
+
+    `columns` has a row per clip, named as Clip's fields are; what belongs to the video is in `videos`, and `video` int32 [clips] is each
+    clip's row there.
+    """
+
+    split: str
+    columns: pa.Table
+    video: np.ndarray
+    videos: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def item(self, index: int) -> Clip:
+        """Clip `index`."""
+        return Clip(split=self.split, **row_of(self.columns, index), **row_of(self.videos, int(self.video[index])))
+
+    @property
+    def label_ids(self) -> np.ndarray:
+        """int32 [clips]."""
+        return self.columns["label_id"].to_numpy()
+
+    def described(self) -> Iterator[str]:
+        """JSON, in blocks, of what a data version knows of a clip: [split, id, content key, label, its id], and its place if it has one."""
+        for first in range(0, len(self), BLOCK):
+            own = self.columns.slice(first, BLOCK)
+            keys = self.videos["key"].take(pa.array(self.video[first : first + BLOCK]))
+            facts = [as_json(column) for column in (own["clip_id"], keys, own["label"], own["label_id"])]
+            start, end = own["start_s"], own["end_s"]
+            whole = pc.and_(start.is_null(), end.is_null())
+            place = pc.if_else(whole, "", pc.binary_join_element_wise("", as_json(start), as_json(end), ","))
+            rows = pc.binary_join_element_wise(json.dumps(self.split), *facts, ",")
+            yield ",".join(pc.binary_join_element_wise("[", rows, place, "]", "").to_pylist())
+
+
 class ClipTable(NamedTuple):
     """All usable clips of a dataset by split, the coverage by split, every label of the table with its id, and the clips that begin after
     the last stored frame of their video, which are left out."""
 
-    clips: dict[str, list[Clip]]
+    clips: dict[str, ClipList]
     coverage: dict[str, Coverage]
     label_ids: dict[str, int]
     beyond_end: list[Clip]
@@ -67,62 +111,68 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
     Raises DataError for a table that is missing, of another version, without this target, or with several labels for a clip;
     StorageError when it cannot be read.
     """
-    every = _rows(layout, dataset)
-    rows = [row for row in every if row["target"] == target]
-    if every and not rows:
-        targets = ", ".join(sorted({row["target"] for row in every}))
-        raise DataError(f"dataset '{dataset.name}': no clip has a label of target '{target}'; found: {targets}")
-    stored = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist() if row["status"] == "ok"}
-    found: dict[str, list[Clip]] = {}
-    near: list[Clip] = []  # perhaps beyond the end
-    annotated: dict[str, int] = {}
-    last: dict[str, Any] | None = None
-    own = [name for name in Clip._fields if name not in ("uri", "num_frames", "key")]
-    for row in sorted(rows, key=lambda row: (row["split"], row["clip_id"], row["label"])):
-        if last is not None and (row["split"], row["clip_id"]) == (last["split"], last["clip_id"]):
-            raise _several(dataset, rows, row)
-        last, split, video = row, row["split"], stored.get(row["video_id"])
-        annotated[split] = annotated.get(split, 0) + 1
-        if video is not None:
-            fields = {name: row[name] for name in own}
-            clip = Clip(**fields, uri=video["uri"], num_frames=video["num_frames"], key=video["key"])
-            found.setdefault(split, []).append(clip)
-            if clip.start_s is not None and clip.start_s > surely(clip.num_frames, video["fps"]):
-                near.append(clip)
-    until = ends(clip.uri for clip in near)
-    beyond = [clip for clip in near if clip.start_s is not None and clip.start_s > until[clip.uri]]
-    clips = _without(found, beyond)
-    coverage = {
-        split: Coverage(count, len(clips.get(split, ())), sum(clip.split == split for clip in beyond)) for split, count in annotated.items()
-    }
-    return ClipTable(clips, coverage, {row["label"]: row["label_id"] for row in rows}, beyond)
+    rows = read_annotations(layout, dataset, "clips")
+    targets, of_target = ranked(rows["target"])
+    if targets and target not in targets:
+        raise DataError(f"dataset '{dataset.name}': no clip has a label of target '{target}'; found: {', '.join(targets)}")
+    if len(targets) > 1:
+        rows = rows.filter(pa.array(of_target == targets.index(target)))
+    labels, label = ranked(rows["label"])
+    splits, split = ranked(rows["split"])
+    # Sorted by split, id and label, of which two are ranks: `order` int64 [rows] are the rows' numbers, and no row is moved.
+    keys = pa.table({"split": split, "clip_id": rows["clip_id"], "label": label})
+    order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()
+    _check_single(dataset, rows, split, order)
+    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "num_frames", "key", "fps", "status"))
+    stored, videos = stored_rows(rows["video_id"], ledger), ledger.drop_columns(["fps", "status"])
+    beyond = _beyond_end(floats(rows["start_s"]), stored, ledger)
+    rows = rows.select(["clip_id", "label", "label_id", "source", "start_s", "end_s"])
+    bounds = np.searchsorted(split[order], np.arange(len(splits) + 1))  # where each split begins in that order
+    clips, coverage, late = dict[str, ClipList](), dict[str, Coverage](), list[Clip]()
+
+    def listed(name: str, chosen: np.ndarray) -> ClipList:
+        columns = rows.take(pa.array(chosen)).unify_dictionaries().combine_chunks()
+        return ClipList(name, columns, stored[chosen].astype(np.int32), videos)
+
+    for number, name in enumerate(splits):
+        own = order[bounds[number] : bounds[number + 1]]
+        usable = own[(stored[own] >= 0) & ~beyond[own]]
+        late += listed(name, own[beyond[own]])
+        coverage[name] = Coverage(len(own), len(usable), int(beyond[own].sum()))
+        if len(usable):
+            clips[name] = listed(name, usable)
+    return ClipTable(clips, coverage, label_ids_of(rows), late)
 
 
-def _without(found: dict[str, list[Clip]], beyond: Sequence[Clip]) -> dict[str, list[Clip]]:
-    if not beyond:
-        return found
-    out = {(clip.split, clip.clip_id) for clip in beyond}
-    return {split: [clip for clip in clips if (split, clip.clip_id) not in out] for split, clips in found.items()}
+def _beyond_end(start_s: np.ndarray, stored: np.ndarray, ledger: pa.Table) -> np.ndarray:
+    """Which clips begin after the last frame of their video, bool [clips]; `stored` [clips] are the videos' rows, -1 for none."""
+    until = np.append(surely(ledger["num_frames"].to_numpy(), floats(ledger["fps"])), np.inf)  # -1 looks at the end: never late
+    near = np.flatnonzero(start_s > until[stored])  # the ledger's mean rate cannot tell of these: NaN, the video's own start, is none
+    uris = ledger["uri"].take(pa.array(stored[near])).to_pylist()
+    found = ends(uris)
+    beyond = np.zeros(len(start_s), bool)
+    beyond[near] = start_s[near] > np.array([found[uri] for uri in uris], np.float64)
+    return beyond
 
 
-def _rows(layout: Layout, dataset: Dataset) -> list[dict[str, Any]]:
-    uri = layout.annotation_table(dataset.name, "clips")
-    try:
-        table = read_table(uri)
-    except FileNotFoundError as error:
-        raise DataError(f"dataset '{dataset.name}': no clips table at {uri}; read the annotations first") from error
-    if table.schema.names != CLIPS.names:
-        raise DataError(f"dataset '{dataset.name}': {uri} was written by another version of this code; read the annotations again")
-    return table.to_pylist()
-
-
-def _several(dataset: Dataset, rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> DataError:
-    same = [other for other in rows if (other["split"], other["clip_id"]) == (row["split"], row["clip_id"])]
-    labels = ", ".join(f"'{other['label']}' ({other['source']})" for other in same)
-    return DataError(
-        f"dataset '{dataset.name}', split '{row['split']}': clip '{row['clip_id']}' has {len(same)} labels: {labels}; "
+def _check_single(dataset: Dataset, rows: pa.Table, split: np.ndarray, order: np.ndarray) -> None:
+    """Raise DataError for a clip with several labels; `order` sorts the rows by split, clip and label."""
+    ids, split = rows["clip_id"].take(pa.array(order)), split[order]
+    again = pc.equal(ids.slice(1), ids.slice(0, max(len(ids) - 1, 0))).to_numpy() & (split[1:] == split[:-1])  # as the row before
+    if not again.any():
+        return
+    first = row_of(rows, int(order[1:][again][0]))
+    own = rows.filter(pc.and_(pc.equal(rows["split"], first["split"]), pc.equal(rows["clip_id"], first["clip_id"])))
+    labels = ", ".join(f"'{row['label']}' ({row['source']})" for row in own.to_pylist())
+    raise DataError(
+        f"dataset '{dataset.name}', split '{first['split']}': clip '{first['clip_id']}' has {own.num_rows} labels: {labels}; "
         "a recognition recipe learns one label per clip"
     )
+
+
+def version_of(lists: Iterable[ClipList], images: str | None = None) -> str:
+    """`content_hash` of what the lists' clips are described by, and of the version of the images where there are some."""
+    return content_hash_of_rows((block for clips in lists for block in clips.described()), *([] if images is None else [images]))
 
 
 class ClipDataset(TorchDataset[dict[str, Any]]):
@@ -148,7 +198,7 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         """`views` None makes random training views; `mirrored_ids` exchanges label ids when a view is mirrored. Raises ConfigError."""
         check_sampling(sampling)
         check(transforms)
-        self.clips = list(clips)
+        self.clips = clips
         self.sampling, self.transforms = sampling, transforms
         self.frozen = None if views is None else FrozenViews(sampling, transforms, views)
         self.seed, self.copies, self.mirrored_ids = seed, copies, dict(mirrored_ids or {})
@@ -174,9 +224,9 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
     def _random(self, clip: Clip, epoch: int, index: int) -> tuple[np.ndarray, int | np.ndarray]:
         """All copies are read at once: what they share is decoded once."""
         reader = self._readers[clip.uri]
-        line = self._timeline(clip, reader)
+        timeline = self._timeline(clip, reader)
         generators = [np.random.default_rng((self.seed, epoch, index, copy)) for copy in range(self.copies)]
-        wanted = np.stack([line[random_indices(self.sampling, len(line), rng)] for rng in generators])
+        wanted = np.stack([timeline[random_indices(self.sampling, len(timeline), rng)] for rng in generators])
         views, labels = [], []
         for part, rng in zip(np.split(reader.read(wanted.reshape(-1)), self.copies), generators, strict=True):
             view, mirrored = random_view(part, self.transforms, rng)
@@ -186,8 +236,8 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
 
     def _fixed(self, clip: Clip, frozen: FrozenViews) -> tuple[np.ndarray, int]:
         reader = self._readers[clip.uri]
-        line = self._timeline(clip, reader)
-        return frozen.pixels(reader.read(line[frozen.indices(len(line))])), clip.label_id
+        timeline = self._timeline(clip, reader)
+        return frozen.pixels(reader.read(timeline[frozen.indices(len(timeline))])), clip.label_id
 
     def _timeline(self, clip: Clip, reader: FrameReader) -> np.ndarray:
         if not clip.place and self.sampling.fps is None:

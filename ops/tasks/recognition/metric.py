@@ -17,6 +17,7 @@ Average = Literal["prob", "score", "feature"]
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Bool [N]: whether the label is among the k best of scores [N, C]. A k beyond C takes all classes."""
+    # Classes by rising score: the last k columns are the best, [N, k].
     best = np.argsort(scores, axis=1)[:, -k:]
     return (best == np.asarray(labels)[:, None]).any(axis=1)
 
@@ -39,18 +40,21 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
     for name, values in (("prediction", predicted), ("label", labels)):
         if values.size and not 0 <= values.min() <= values.max() < num_classes:
             raise ValueError(f"{name} {values.min()}..{values.max()} outside 0..{num_classes - 1}")
+    # One number a (label, prediction), counted, and cut into rows.
     return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
     """Mean recall over every class that occurs in the labels or the predictions; one that is only predicted counts 0."""
     matrix = confusion_matrix(np.argmax(scores, axis=1), labels)
+    # Samples of each class; a class that is only predicted has none, and its diagonal is 0.
     per_class = matrix.sum(axis=1)
     return float(np.mean(np.diag(matrix) / np.maximum(per_class, 1)))
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis."""
+    # The largest logit is taken off first, so that no power overflows.
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 
@@ -63,6 +67,7 @@ def average_views(logits: np.ndarray, num_views: int, average: Average) -> np.nd
     """
     if average == "feature":
         return logits
+    # [N, views, C]: consecutive rows are one clip's.
     views = logits.reshape(-1, num_views, logits.shape[-1])
     return (softmax(views) if average == "prob" else views).mean(axis=1)
 

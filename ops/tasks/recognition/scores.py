@@ -30,6 +30,7 @@ def scores_of(scores: np.ndarray, true: np.ndarray, labels: Sequence[str], pairs
         of = np.isin(true, (a, b))
         if not of.any():
             continue
+        # Scores of each clip's own label and of its partner: a + b less the one is the other.
         own, other = scores[of, true[of]], scores[of, a + b - true[of]]
         hits.append(scores[of].argmax(axis=1) == true[of])
         orders.append((own > other) + 0.5 * (own == other))

@@ -14,14 +14,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import models
-from configs.schema import ConfigError, Dataset, Provenance, Recipe, RecognitionRecipe, Views, content_hash
+from configs.schema import ConfigError, Dataset, Provenance, Recipe, RecognitionRecipe, Views
 from ops.annotations.read import labels
 from ops.data.buffers import stacked
 from ops.data.errors import DataError
 from ops.data.mixing import batch_generator, mix, soft_labels
 from ops.data.test_views import FrozenViews
 from ops.store.layout import Layout
-from ops.tasks.recognition.clips import Clip, ClipDataset, ClipTable, load_clips
+from ops.tasks.recognition.clips import ClipDataset, ClipList, ClipTable, load_clips, version_of
 from ops.tasks.recognition.images import ClipsAndImages, ImageFolder, check_images, read_folder
 from ops.tasks.recognition.metric import RecognitionMetric
 from ops.tasks.recognition.views import view_scores
@@ -60,10 +60,11 @@ class Recognition(Stateless):
         if len(self.table.beyond_end) > TOLD:
             log.warning("%s: %d more clips begin after their videos' ends", self.dataset.name, len(self.table.beyond_end) - TOLD)
         for split in SPLITS:
-            for clip in self._clips(split):
-                if not 0 <= clip.label_id < self.recipe.num_classes:
-                    allowed = f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
-                    raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
+            clips = self._clips(split)
+            wrong = np.flatnonzero((clips.label_ids < 0) | (clips.label_ids >= self.recipe.num_classes))
+            if len(wrong):
+                clip, allowed = clips[int(wrong[0])], f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
+                raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
         self._check_classes()
         self.mirrored_ids()
 
@@ -87,8 +88,7 @@ class Recognition(Stateless):
 
     def data_version(self) -> str:
         """Hash of every clip's split, id, content key, label and place in its video, and of the list of images where there is one."""
-        clips = [[split, c.clip_id, c.key, c.label, c.label_id, *c.place] for split in SPLITS for c in self._clips(split)]
-        return content_hash(clips if self.images is None else [clips, self.images.version])
+        return version_of(map(self._clips, SPLITS), None if self.images is None else self.images.version)
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable clips and the usable share, by split."""
@@ -225,9 +225,9 @@ class Recognition(Stateless):
         """Top-1, top-5 and mean class accuracy."""
         return RecognitionMetric()
 
-    def _clips(self, split: str) -> list[Clip]:
-        clips = self.table.clips.get(split, [])
-        if not clips:
+    def _clips(self, split: str) -> ClipList:
+        clips = self.table.clips.get(split)
+        if clips is None:
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
             state = f"no clip; its splits: {splits}"

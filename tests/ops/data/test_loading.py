@@ -123,7 +123,7 @@ def test_processes_keep_order_and_are_kept(pool: WorkerPool) -> None:
 
 def test_an_error_in_a_process_is_the_samples_own(world, stored: Layout, pool: WorkerPool) -> None:
     recipe = world.recipe()
-    clips = load_clips(stored, world.DATASET).clips["train"]
+    clips = list(load_clips(stored, world.DATASET).clips["train"])
     clips[5] = clips[5]._replace(uri=f"{stored.root}/gone.zarr")
     loader = Loader(ClipDataset(clips, recipe.sampling, recipe.transforms), default_collate, pool)
     found = []
@@ -146,6 +146,20 @@ def test_batches_lie_in_memory_that_is_used_again_and_never_while_it_is_held(poo
             assert (batch == number).all()
     blocks = [len(worker.mirror._blocks) for worker in pool._workers]
     assert max(blocks) <= 9, blocks  # in hand, held by this loop, and spare
+
+
+def test_a_large_data_set_lies_in_memory_once_for_all_processes(pool: WorkerPool) -> None:
+    def own() -> list[int]:
+        return [memory.rss - memory.shared for memory in (psutil.Process(pid).memory_info() for pid in pool.pids)]
+
+    list(Loader([0], len, pool).epoch([[0], [0]]))
+    samples, before = [np.full(2**23, number, np.uint8) for number in range(8)], own()
+    assert list(Loader(samples, len, pool).epoch([[0, 1], [2, 3, 4]])) == [2, 3]
+    grown = [after - one for after, one in zip(own(), before, strict=True)]
+    assert max(grown) < sum(array.nbytes for array in samples) / 2, grown
+    [[first]] = Loader(samples, list, pool).epoch([[7]])
+    first += 1  # what came is the consumer's own
+    assert (first == 8).all() and (samples[7] == 7).all()
 
 
 def test_all_kinds_of_tensors_travel(pool: WorkerPool) -> None:

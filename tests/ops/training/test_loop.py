@@ -111,7 +111,9 @@ def test_a_diverging_training_stops_with_advice(world, stored: Layout) -> None:
 def test_an_unreadable_sample_ends_the_training(world, stored: Layout) -> None:
     recipe = world.recipe()
     task = build(recipe, stored, world.DATASET)
-    task.table.clips["train"][5] = task.table.clips["train"][5]._replace(uri=f"{stored.root}/gone.zarr")  # type: ignore[attr-defined]
+    clips = list(task.table.clips["train"])  # type: ignore[attr-defined]
+    clips[5] = clips[5]._replace(uri=f"{stored.root}/gone.zarr")
+    task.table.clips["train"] = clips  # type: ignore[attr-defined]
     with pytest.raises(SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr"):
         fit(task, recipe.scale)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from configs.schema import ConfigError, Views
+from configs.schema import ConfigError, Views, content_hash
 from ops.data.coverage import Coverage
 from ops.data.errors import DataError, SampleError
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader
 from ops.store.tables import CLIPS, read_table, write_table
-from ops.tasks.recognition.clips import ClipDataset, load_clips
+from ops.tasks.recognition.clips import ClipDataset, load_clips, version_of
 
 
 def dataset(world, layout: Layout, split: str = "train", **options) -> ClipDataset:
@@ -203,3 +204,26 @@ def test_a_table_of_another_version_says_what_to_do(world, stored: Layout, tmp_p
     layout = rewritten(world, stored, tmp_path, lambda rows: [{k: v for k, v in row.items() if k != "target"} for row in rows], old)
     with pytest.raises(DataError, match="written by another version of this code; read the annotations again"):
         load_clips(layout, world.DATASET)
+
+
+@pytest.mark.parametrize("images", [None, "a3"])
+def test_the_version_is_the_content_hash_of_the_clips_as_json(world, stored: Layout, tmp_path: Path, images: str | None) -> None:
+    def edit(rows: list[dict]) -> list[dict]:
+        rows[0] |= {"clip_id": 'a "quoted" \\ one', "start_s": 0.1, "end_s": 1e16}
+        rows[1] |= {"clip_id": "größer\n\x7f", "start_s": None, "end_s": 1.0}
+        return rows
+
+    shutil.copytree(stored.root, tmp_path / "copy")
+    layout = rewritten(world, stored, tmp_path / "copy", edit)
+    lists = list(load_clips(layout, world.DATASET).clips.values())
+    rows = [[clip.split, clip.clip_id, clip.key, clip.label, clip.label_id, *clip.place] for clips in lists for clip in clips]
+    assert {len(row) for row in rows} == {5, 7}
+    assert version_of(lists, images) == content_hash(rows if images is None else [rows, images])
+
+
+def test_clips_are_a_sequence_made_of_columns(world, stored: Layout) -> None:
+    clips = load_clips(stored, world.DATASET).clips["train"]
+    assert clips[-1] == clips[23] == list(clips)[23] and clips[:2] == [clips[0], clips[1]]
+    with pytest.raises(IndexError):
+        clips[24]
+    assert pickle.loads(pickle.dumps(clips))[3] == clips[3]
