@@ -216,6 +216,7 @@ def test_somebody_else_predicts_from_a_home_that_is_not_theirs(
     command = f"main(['predict', {str(film)!r}, '--model', {uri!r}])"
     code = (  # the first time as root, so that everything is imported: its Python may not be the other's to read
         f"import os, sys; from pipelines.main import main; {command}; from ops.tracking import connect; connect._reader.cache_clear(); "
+        "from ops.compute import environment; environment._folders.clear(); "  # a private folder is one user's
         f"os.setgid(65534); os.setuid(65534); print('NOBODY'); sys.exit({command})"
     )
     env = {**os.environ, "KINOGRAPH_HOME": str(theirs.home), "KINOGRAPH_STORAGE": theirs.storage, "TMPDIR": "/tmp", "HOME": "/tmp"}
