@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import localization_world
 import part_world
 from configs.schema import Dataset
 from ops.data.errors import DataError
+from ops.evaluation.run import evaluate
 from ops.files.storage import write_bytes
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
@@ -41,9 +41,7 @@ def samples_of(task: Task, layout: Layout, dataset: Dataset, folder: Path) -> in
     done = fit(task, task.recipe.scale)
     assert np.isfinite(done.history[-1]["loss"])
     save_file(done.weights, folder / "model.safetensors")
-    return import_module(f"ops.evaluation.{task.recipe.task}").evaluate(
-        task.recipe, str(folder / "model.safetensors"), layout, dataset=dataset
-    ).num_samples  # fmt: skip
+    return evaluate(task, str(folder / "model.safetensors")).num_samples
 
 
 def clips(layout: Layout, *places: tuple[float, float]) -> None:
