@@ -185,8 +185,9 @@ def _checkpoints(run_dir: str) -> list[str]:
 
 def _verify(folder: str, recipe_key: str) -> State:
     try:
-        with local_copy(f"{folder}/{FILE}") as path:
-            return load_state(path.parent, recipe_key, shown_as=folder)
+        with local_copy(f"{folder}/{FILE}") as path, tempfile.TemporaryDirectory(prefix="kinograph-") as named:
+            Path(named, FILE).symlink_to(path.resolve())  # a copy has a name of its own
+            return load_state(Path(named), recipe_key, shown_as=folder)
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder}/{FILE}: no such file; delete the folder {folder}") from error
 

@@ -18,7 +18,7 @@ from safetensors.torch import save as to_safetensors
 
 import driven_training
 from configs.settings import Settings
-from ops.files.storage import exists, list_files, local_copy, read_bytes, remove
+from ops.files.storage import exists, list_files, read_bytes, remove
 from ops.store.layout import Layout
 from ops.tasks.recognition.clips import load_clips
 from ops.training.callbacks import TrainingError
@@ -94,8 +94,9 @@ def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, storage: str, 
     psutil.wait_procs(helpers, timeout=30)  # Ray's processes follow their driver
     newest = resume_point(folder, world.recipe(training={"epochs": EPOCHS}).key())
     assert newest is not None
-    with local_copy(f"{newest}/{FILE}") as path:
-        held = load_state(path.parent, world.recipe(training={"epochs": EPOCHS}).key())
+    (tmp_path / "held").mkdir()
+    (tmp_path / "held" / FILE).write_bytes(read_bytes(f"{newest}/{FILE}"))
+    held = load_state(tmp_path / "held", world.recipe(training={"epochs": EPOCHS}).key())
     assert (held.step_in_epoch == 2) == newest.endswith("_000000002")  # in the middle of an epoch or at its end
     result = result_of(start(world, own, log))
     assert result["resumed_from"] == held.epoch < EPOCHS and result["epochs"] == EPOCHS and result["run_id"] == "run-1"
