@@ -158,14 +158,14 @@ class Shared:
 def receive_shared(connection: Connection, content: bytes, sizes: Sequence[int]) -> Any:
     """The thing whose message has come, on memory that all have in common; what is written to it is this process's own."""
     if not sizes:
-        return pickle.loads(content)
+        return ForkingPickler.loads(content)
     starts, size = _spread(sizes)
     handle = recv_handle(connection)
     try:
         memory = memoryview(mmap.mmap(handle, size, access=mmap.ACCESS_COPY))
     finally:
         os.close(handle)
-    return pickle.loads(content, buffers=[memory[start : start + nbytes] for start, nbytes in zip(starts, sizes, strict=True)])
+    return ForkingPickler.loads(content, buffers=[memory[start : start + nbytes] for start, nbytes in zip(starts, sizes, strict=True)])
 
 
 def _spread(sizes: Sequence[int]) -> tuple[list[int], int]:
