@@ -34,7 +34,7 @@ class Damage:
 
 
 @dataclass
-class Verdict:
+class Verification:
     """What was read back of one store: arrays and bytes, what is `damaged`, and whether those were given up for another decode."""
 
     store: Store
@@ -48,53 +48,53 @@ class Damaged(ValueError):
     """What is wrong with an array."""
 
 
-def verify(store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None) -> Verdict:
+def verify(store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None) -> Verification:
     """Reads every array of a store that its ledgers name.
 
     Checks the CRC32C of each chunk and shard index, the number and size of shards, the shape and the bytes against the ledger;
     `decode` also decodes every frame. `repair` drops the ledger rows of damaged arrays, so that the next run makes them anew.
     Raises LedgerError, lease.Busy (with `repair`), StorageError where the store fails.
     """
-    verdict = Verdict(store)
+    verification = Verification(store)
     rows = list(_rows(store))
     with ThreadPoolExecutor(READERS) as pool:
         results = pool.map(lambda job: _check(store, job[1], decode), rows)
         for done, ((bucket, row), (size, reason)) in enumerate(zip(rows, results, strict=True), 1):
-            verdict.arrays += 1
-            verdict.bytes += size
+            verification.arrays += 1
+            verification.bytes += size
             if reason:
-                verdict.damaged.append(Damage(row["video_id"], row["uri"], reason, bucket))
+                verification.damaged.append(Damage(row["video_id"], row["array_uri"], reason, bucket))
             if progress is not None:
                 progress(done, len(rows))
-    if repair and verdict.damaged:
-        _give_up(store, verdict.damaged)
-        verdict.repaired = True
-    return verdict
+    if repair and verification.damaged:
+        _drop_rows(store, verification.damaged)
+        verification.repaired = True
+    return verification
 
 
 def _rows(store: Store) -> Iterator[tuple[int, Row]]:
     shape = ["num_frames", "height", "width"] if store.kind == "frames" else ["num_steps", "channels"]
     for bucket, uri in enumerate(store.ledgers):
-        table = read_ledger(uri, store.schema, ["video_id", "uri", "status", "bytes", *shape])
+        table = read_ledger(uri, store.schema, ["video_id", "array_uri", "status", "bytes", *shape])
         for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
             yield bucket, row
 
 
-def _give_up(store: Store, damaged: list[Damage]) -> None:
+def _drop_rows(store: Store, damaged: list[Damage]) -> None:
     by_bucket: dict[int, list[Damage]] = defaultdict(list)
     for damage in damaged:
         by_bucket[damage.bucket].append(damage)
     for bucket, found in by_bucket.items():
         with Ledger(store.ledgers[bucket], store.schema) as ledger:
             ledger.open()
-            now = ledger.read(["video_id", "uri"])
-            named = dict(zip(now["video_id"].to_pylist(), now["uri"].to_pylist(), strict=True))
+            now = ledger.read(["video_id", "array_uri"])
+            named = dict(zip(now["video_id"].to_pylist(), now["array_uri"].to_pylist(), strict=True))
             ledger.drop(damage.video_id for damage in found if named.get(damage.video_id) == damage.uri)  # not what was made anew since
 
 
 def _check(store: Store, row: Row, decode: bool) -> tuple[int, str]:
     """(bytes read, what is wrong or "") of one array."""
-    files = {info.path_below: info for info in list_files(row["uri"])}
+    files = {info.path_below: info for info in list_files(row["array_uri"])}
     size = sum(info.bytes for info in files.values())
     try:
         if "zarr.json" not in files:
@@ -167,7 +167,7 @@ def _check_features(metadata: Row, files: dict[str, FileInfo], row: Row) -> None
 
 
 def _decode(row: Row) -> None:
-    reader = FrameReader(row["uri"])
+    reader = FrameReader(row["array_uri"])
     try:
         for first in range(0, row["num_frames"], DECODE_FRAMES):
             reader.read(range(first, min(first + DECODE_FRAMES, row["num_frames"])))

@@ -103,7 +103,7 @@ def world(tmp_path, videos, make_video) -> Dataset:
 
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
-    return [{name: row[name] for name in row if name not in ("seconds", "uri")} for row in read_manifest(layout, dataset).to_pylist()]
+    return [{name: row[name] for name in row if name not in ("seconds", "array_uri")} for row in read_manifest(layout, dataset).to_pylist()]
 
 
 def contents(layout: Layout) -> dict[str, bytes]:
@@ -159,6 +159,6 @@ def test_only_the_job_that_kills_is_to_blame(nodes, killer, monkeypatch) -> None
     for outcome in run_anywhere(function, jobs, engine="ray", ray_address=nodes.address):
         if outcome is not None:
             found[outcome.job.key] = outcome
-    assert {key for key, outcome in found.items() if outcome.failure} == {"worker1", "task1"}
+    assert {key: outcome.failure for key, outcome in found.items() if outcome.failure}.keys() == {"worker1", "task1"}
     assert found["task1"].failure == "decoder took its worker or node down 4 times (WorkerCrashedError)"
     assert found["worker1"].failure == "decoder process died (signal 9)" and found["a1"].value == "A" and len(found) == 10

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from ops.features import imported
 from ops.features.files import FeatureFileError, joined, length_slack, read_stream
 from ops.features.listing import listing
 from ops.features.materialize import FeaturesError, make_features, read_rows
-from ops.files.storage import list_files, write_bytes
-from ops.store.features import FeatureReader, read_features
+from ops.files.storage import StorageError, list_files, write_bytes
+from ops.store.features import FeatureReader
+from s3_fixtures import once
+from stored import read_features
 
 ARRAY = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
 
@@ -184,8 +187,8 @@ def test_a_dataset_with_gaps(world, imports) -> None:
     }
     rows = rows_of(world, features)
     assert set(rows) == {"a", "b", "c", "deep/d", "stranger"} and rows["deep/d"]["num_steps"] == 5
-    np.testing.assert_array_equal(read_features(rows["a"]["uri"]), ARRAY)
-    facts = FeatureReader(rows["a"]["uri"]).attributes
+    np.testing.assert_array_equal(read_features(rows["a"]["array_uri"]), ARRAY)
+    facts = FeatureReader(rows["a"]["array_uri"]).attributes
     assert facts["streams"] == [{"path": "feats/a.npy", "format": "npy", "channels": 4, "key": None, "steps": 9}]
     assert (facts["stride"], facts["num_frames"], facts["fps"], facts["duration_s"]) == (16, 32, None, 4.5)
     assert facts["key"] == rows["a"]["key"] and facts["source_key"] == rows["a"]["sha256"]
@@ -212,8 +215,8 @@ def test_a_second_run_reads_nothing_and_a_changed_file_is_read_again(world, impo
     put(world, "feats/c.npy", npy(ARRAY * 3))  # was missing
     report = make_features(features, world.layout, world.settings)
     assert (report.done, report.reused, report.usable) == (2, 1, 3)
-    np.testing.assert_array_equal(read_features(rows_of(world, features)["b"]["uri"]), ARRAY * 2)
-    assert not Path(before["b"]["uri"]).exists()
+    np.testing.assert_array_equal(read_features(rows_of(world, features)["b"]["array_uri"]), ARRAY * 2)
+    assert not Path(before["b"]["array_uri"]).exists()
 
 
 def test_streams_side_by_side(world, imports) -> None:
@@ -231,8 +234,8 @@ def test_streams_side_by_side(world, imports) -> None:
     features = imports(*streams[:2], fps=30.0)
     make_features(features, world.layout, world.settings)
     rows = rows_of(world, features)
-    np.testing.assert_array_equal(read_features(rows["clips/x"]["uri"]), np.concatenate([ARRAY[:8], ARRAY[:8, :2]], 1))
-    assert FeatureReader(rows["clips/x"]["uri"]).attributes["fps"] == 30.0
+    np.testing.assert_array_equal(read_features(rows["clips/x"]["array_uri"]), np.concatenate([ARRAY[:8], ARRAY[:8, :2]], 1))
+    assert FeatureReader(rows["clips/x"]["array_uri"]).attributes["fps"] == 30.0
     assert rows["clips/y"]["reason"] == "no file fast/y.npz"
     features = imports(*streams)
     make_features(features, world.layout, world.settings)
@@ -274,9 +277,9 @@ def test_a_run_that_is_cut_short_goes_on(world, imports, monkeypatch: pytest.Mon
     report = make_features(features, world.layout, world.settings)
     assert report.usable == 40
     for row in read_rows(features, world.layout):
-        np.testing.assert_array_equal(read_features(row["uri"]), ARRAY + int(row["video_id"][1:]))
+        np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY + int(row["video_id"][1:]))
     left = {info.uri.split(".zarr")[0] + ".zarr" for info in list_files(f"{world.layout.root}/features") if ".zarr" in info.uri}
-    assert left == {row["uri"] for row in read_rows(features, world.layout)}
+    assert left == {row["array_uri"] for row in read_rows(features, world.layout)}
 
 
 def test_one_listing_finds_all(world) -> None:
@@ -296,6 +299,49 @@ def test_on_s3(world, imports, s3) -> None:
     features = imports(STREAM)
     assert make_features(features, layout, world.settings).usable == 2
     row = read_rows(features, layout)[0]
-    assert row["uri"].startswith(s3.bucket)
-    np.testing.assert_array_equal(read_features(row["uri"]), ARRAY)
+    assert row["array_uri"].startswith(s3.bucket)
+    np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY)
     assert make_features(features, layout, world.settings).planned == 0
+
+
+@pytest.mark.slow  # a server in a process of its own, killed and started again
+def test_a_store_that_is_cut_off_while_features_are_written_is_waited_for(world, imports, disk_server, monkeypatch) -> None:
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
+    for index in range(40):
+        put(world, f"feats/v{index:02d}.npy", npy(ARRAY + index))
+    features, layout = imports(STREAM), type(world.layout)("s3://data/root")
+    dataset = world.dataset.model_copy(update={"root": world.layout.dataset_root(world.dataset)})
+    monkeypatch.setattr("configs.dataset", lambda name: dataset)
+
+    def restart() -> None:
+        disk_server.kill()
+        time.sleep(3)
+        disk_server.start()
+
+    away = once(lambda: len(disk_server.put(".zarr/zarr.json")) >= 8, restart)
+    report = make_features(features, layout, world.settings)
+    away.join()
+    assert (report.done, report.usable, report.quarantined) == (40, 40, 0)
+    for row in read_rows(features, layout):
+        np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY + int(row["video_id"][1:]))
+    left = [info.path_below for info in list_files(f"{layout.root}/features")]
+    assert not [name for name in left if ".pending" in name or ".lease" in name or ".parts" in name]
+
+
+@pytest.mark.slow
+def test_a_store_that_stays_away_ends_the_run_and_the_next_one_goes_on(world, imports, disk_server, monkeypatch) -> None:
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
+    monkeypatch.setattr("ops.files.patience.PATIENCE_S", 2.0)
+    for index in range(40):
+        put(world, f"feats/v{index:02d}.npy", npy(ARRAY + index))
+    features, layout = imports(STREAM), type(world.layout)("s3://data/root")
+    dataset = world.dataset.model_copy(update={"root": world.layout.dataset_root(world.dataset)})
+    monkeypatch.setattr("configs.dataset", lambda name: dataset)
+    killer = once(lambda: len(disk_server.put(".zarr/zarr.json")) >= 8, disk_server.kill)
+    with pytest.raises(StorageError, match="failed 3 times"):
+        make_features(features, layout, world.settings)
+    killer.join()
+    disk_server.start()
+    kept = len(read_rows(features, layout))
+    report = make_features(features, layout, world.settings)
+    assert (report.done, report.reused, report.usable) == (40 - kept, kept, 40) and kept < 40

@@ -5,12 +5,15 @@ import pickle
 
 import pytest
 
+import ops.files.errors as errors
 import ops.files.storage as files
-from ops.files.storage import StorageError, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
+from ops.files.storage import StorageError, create_bytes, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "memory"])
 def root(request, tmp_path):
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}/root"
     return str(tmp_path / "root") if request.param == "local" else request.getfixturevalue("s3").bucket + "/root"
 
 
@@ -96,7 +99,7 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 
 def test_transient_failures_are_retried_then_named(s3, monkeypatch):
-    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(errors, "FIRST_WAIT_S", 0.01)
     uri = f"{s3.bucket}/x"
     s3.failures = 2
     write_bytes(uri, b"1")
@@ -120,7 +123,7 @@ def test_refused_credentials_fail_at_once_and_stay_secret(s3):
 
 
 def test_a_server_that_is_not_there(s3, monkeypatch):
-    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(errors, "FIRST_WAIT_S", 0.01)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match="failed 3 times"):
         read_bytes(f"{s3.bucket}/x")
@@ -129,6 +132,25 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(StorageError, match="gopher://x: unknown scheme"):
         read_bytes("gopher://x")
+
+
+def test_a_library_that_is_not_there_is_named():
+    with pytest.raises(StorageError, match=r"dropbox://x: its library is not installed \(.*dropboxdrivefs"):
+        read_bytes("dropbox://x")
+
+
+@pytest.mark.parametrize("root", ["local", "s3", "memory"], indirect=True)
+def test_one_of_two_writers_is_kept_out(root):
+    create_bytes(f"{root}/lease", b"mine")
+    create_bytes(f"{root}/lease", b"mine")  # our own, whose answer was lost
+    with pytest.raises(FileExistsError):
+        create_bytes(f"{root}/lease", b"another's")
+    assert read_bytes(f"{root}/lease") == b"mine"
+
+
+def test_no_message_has_a_secret():
+    error = StorageError("https://me:word@host/x?sig=abc&n=1", "403, url='https://me:word@host/x?X-Amz-Signature=abc'")
+    assert "word" not in str(error) and "abc" not in str(error) and "n=1" in str(error) and error.uri.startswith("https://me:word@")
 
 
 def test_storage_errors_travel_between_processes():
