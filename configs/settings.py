@@ -12,6 +12,8 @@ from pydantic import Field
 
 from configs.schema import ConfigError, Strict
 
+STORES = ("file", "s3", "gs", "gcs", "az", "abfs", "abfss")  # where one of two writers can be kept out
+
 
 class Settings(Strict):
     """URIs of the services that a run uses."""
@@ -55,8 +57,8 @@ def settings() -> Settings:
     home = absolute("KINOGRAPH_HOME", variable("KINOGRAPH_HOME") or ".kinograph")
     storage = _uri(variable("KINOGRAPH_STORAGE") or str(home))
     scheme = storage.split("://", 1)[0] if "://" in storage else "file"
-    if scheme not in ("file", "s3"):
-        raise ConfigError("environment", "KINOGRAPH_STORAGE", storage, "a local path, file:// or s3://")
+    if scheme not in STORES:
+        raise ConfigError("environment", "KINOGRAPH_STORAGE", storage, "a local path, file://, s3://, gs:// or az://")
     return Settings(
         storage=storage.removeprefix("file://"),
         tracking_uri=variable("MLFLOW_TRACKING_URI") or f"sqlite:///{home}/mlflow.db",

@@ -39,7 +39,7 @@ def check(settings: Settings) -> Iterator[Finding]:
 
 
 def _conditional(folder: str) -> Finding:
-    from ops.store.lease import create_bytes
+    from ops.files.storage import create_bytes
 
     name = "S3 conditional create"
     create_bytes(f"{folder}/lease", b"one")

@@ -76,7 +76,7 @@ def _tidy(probe: Path, folder: Path, made: Path | None) -> None:
 
 
 def _links(probe: Path) -> None:
-    from ops.store.lease import create_bytes
+    from ops.files.storage import create_bytes
 
     create_bytes(str(probe / "lease"), b"one")
     try:

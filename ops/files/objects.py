@@ -1,15 +1,66 @@
-"""obstore objects for s3:// URIs: frames are written and read through them, tables and folders through `files`."""
+"""Pieces of stored files, as frames are read in training: from S3 through obstore, from any other store through its fsspec."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from ops.files.storage import StorageError, endpoint
+from ops.files.errors import StorageError, retry
+from ops.files.storage import endpoint, filesystem
+
+T = TypeVar("T")
 
 # obstore's threads do not survive a fork: a child that inherits them hangs. The process that used it first is kept to say so instead.
 _used_by: int | None = None
 _stores: dict[tuple[str | None, ...], Any] = {}
+
+
+def read_whole(uri: str) -> bytes:
+    """The whole file. Raises FileNotFoundError, StorageError; so do the others."""
+    if not uri.startswith("s3://"):
+        return _elsewhere(uri, lambda system, path: bytes(system.cat_file(path)))
+    import obstore
+
+    return _request(uri, lambda store, key: bytes(obstore.get(store, key).bytes()))
+
+
+def read_tail(uri: str, length: int) -> bytes:
+    """The last `length` bytes of the file."""
+    if not uri.startswith("s3://"):
+        return _elsewhere(uri, lambda system, path: bytes(system.cat_file(path, start=-length)))
+    import obstore
+
+    return _request(uri, lambda store, key: bytes(obstore.get(store, key, options={"range": {"suffix": length}}).bytes()))
+
+
+def read_ranges(uri: str, starts: Sequence[int], lengths: Sequence[int]) -> Sequence[Any]:
+    """Pieces of the file as buffers; near ones come in one request."""
+    if not uri.startswith("s3://"):
+        ends = [start + length for start, length in zip(starts, lengths, strict=True)]
+        return _elsewhere(uri, lambda system, path: system.cat_ranges([path] * len(ends), list(starts), ends))
+    import obstore
+
+    return _request(uri, lambda store, key: obstore.get_ranges(store, key, starts=starts, lengths=lengths))
+
+
+def _elsewhere(uri: str, action: Callable[[Any, str], T]) -> T:
+    system, path = filesystem(uri)
+    return retry(uri, lambda: action(system, path))
+
+
+def _request(uri: str, action: Callable[[Any, str], T]) -> T:
+    from obstore.exceptions import NotFoundError
+
+    store, key = bucket_store(uri)
+
+    def attempt() -> T:
+        try:
+            return action(store, key)
+        except NotFoundError as error:
+            raise FileNotFoundError(str(error)) from error
+
+    return retry(uri, attempt)
 
 
 def bucket_store(uri: str) -> tuple[Any, str]:

@@ -1,70 +1,35 @@
-"""Bytes at URIs: local paths and s3://, with atomic writes, retries and one clear error.
+"""Bytes at any fsspec URI (local, s3://, gs://, az://, http(s):// to read, ...): atomic writes, retries and one clear error.
 
-S3 takes its endpoint, region and credentials from the environment (`AWS_ENDPOINT_URL`, `AWS_REGION`, `AWS_ACCESS_KEY_ID`, ...);
-none of them is ever part of a message here.
+A store takes its endpoint, region and credentials from the environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
+`GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...); none of them is ever part of a message here.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import heapq
+import html
 import json
 import os
 import shutil
 import tempfile
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import unquote
 
 import fsspec
 
-from configs.errors import KinographError
+from ops.files.errors import StorageError, http_status, retry
+from ops.files.walk import FileInfo, Walk
 
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
-TRIES = 3
-FIRST_WAIT_S = 0.2
-TRANSIENT = {errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE, errno.EREMOTEIO, errno.ECONNRESET, errno.EINTR}
-# Non-OSError exceptions of botocore and aiohttp, by name: importing them here would load botocore for local runs too.
-NETWORK = {"HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ClientPayloadError"}
-REFUSED = {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError"}
-T = TypeVar("T")
-
-
-class StorageError(KinographError, OSError):
-    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one.
-
-    `transient` says that a later try may succeed: the store failed, it did not refuse.
-    """
-
-    def __init__(self, uri: str, cause: object, code: int | None = None, transient: bool = False) -> None:
-        self.uri, self.cause, self.transient = uri, str(cause), transient
-        super().__init__(code, f"{uri}: {cause}")
-
-    def __str__(self) -> str:
-        return str(self.args[1])
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.uri, self.cause, self.errno, self.transient)
-
-
-@dataclass(frozen=True)
-class FileInfo:
-    """One file below a folder. `modified` changes when the content does: mtime in ns locally, the ETag on S3.
-
-    `problem` says why it cannot be read, where that shows in the listing; it may be a whole folder then.
-    """
-
-    uri: str
-    path_below: str
-    bytes: int
-    modified: str
-    problem: str = ""
+WEB = ("http", "https")
+# Stores that create a file only where none is, in one request: what a lease needs. In memory that holds within one process.
+EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 
 def is_local(uri: str) -> bool:
@@ -82,21 +47,32 @@ def endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
+def _scheme(uri: str) -> str:
+    return "file" if is_local(uri) else uri.partition("://")[0].lower()
+
+
 def filesystem(uri: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path in it) of a local path, file:// or s3:// URI. Raises StorageError for another scheme."""
-    if is_local(uri):
+    """(fsspec filesystem, path in it) of a local path or any fsspec URI. Raises StorageError for a scheme that is not there."""
+    scheme = _scheme(uri)
+    if scheme == "file":
         return fsspec.filesystem("file"), str(local_path(uri))
-    if not uri.startswith("s3://"):
-        raise StorageError(uri, "unknown scheme; a local path, file:// or s3:// is allowed")
-    system = fsspec.filesystem(
-        "s3",
-        endpoint_url=endpoint(),
-        use_listings_cache=False,
-        # the retries are ours, so that the number of tries does not multiply
-        config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 10, "read_timeout": 60},
-    )
-    system.retries = 1
-    return system, uri.removeprefix("s3://")
+    if scheme in ("s3", "s3a"):
+        system = fsspec.filesystem(
+            "s3",
+            endpoint_url=endpoint(),
+            use_listings_cache=False,
+            # the retries are ours, so that the number of tries does not multiply
+            config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 10, "read_timeout": 60},
+        )
+        system.retries = 1
+        return system, uri.partition("://")[2]
+    try:
+        kind = fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        raise StorageError(uri, f"its library is not installed ({error})") from error
+    except ValueError as error:
+        raise StorageError(uri, "unknown scheme; a local path or an fsspec URI is allowed (file, s3, gs, az, http, https, ...)") from error
+    return kind(**kind._get_kwargs_from_urls(uri), use_listings_cache=False), str(kind._strip_protocol(uri))
 
 
 def exists(uri: str) -> bool:
@@ -123,16 +99,53 @@ def read_json(uri: str) -> Any:
         raise StorageError(uri, f"no whole json ({error}): it was cut short, or something else wrote it") from error
 
 
+def _writable(uri: str) -> tuple[Any, str]:
+    if _scheme(uri) in WEB:
+        raise StorageError(uri, "a web server is only read from; name a local path or a bucket to write to")
+    return filesystem(uri)
+
+
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes the file whole or not at all. Raises StorageError."""
+    """Writes the file whole or not at all: locally and where a store takes whole objects (S3, Google's, Azure's). Raises StorageError."""
     if is_local(uri):
         retry(uri, lambda: _replace(local_path(uri), data))
         return
-    system, path = filesystem(uri)
+    system, path = _writable(uri)
     retry(uri, lambda: system.pipe_file(path, data))
 
 
-def _replace(path: Path, data: bytes) -> None:
+def create_bytes(uri: str, data: bytes) -> None:
+    """Writes a file that must not exist yet, whole or not at all. Raises FileExistsError, StorageError.
+
+    On S3 this needs a server that honours `If-None-Match: *` on a put, as Amazon's and most others do; a store that cannot do it at all
+    (EXCLUSIVE names those that can) is refused, for two runs would write over each other there.
+    """
+    created = retry(uri, lambda: _replace(local_path(uri), data, os.link) if is_local(uri) else _put(uri, data))
+    if not created and read_bytes(uri) != data:  # equal: our own, whose answer was lost and which was tried again
+        raise FileExistsError(errno.EEXIST, "it is there already", uri)
+
+
+def _put(uri: str, data: bytes) -> bool:
+    system, path = filesystem(uri)
+    if _scheme(uri) not in EXCLUSIVE:
+        allowed = "a local path, s3://, gs:// or az://"
+        raise StorageError(uri, f"this kind of store cannot keep one of two writers out; allowed where Kinograph writes: {allowed}")
+    try:
+        system.pipe_file(path, data, mode="create")
+    except Exception as error:  # every store says in its own words that a file is there
+        if any(_is_there(one) for one in (error, error.__cause__, error.__context__)):
+            return False
+        raise
+    return True
+
+
+def _is_there(error: BaseException | None) -> bool:
+    named = ("PreconditionFailed", "pre-condition", "conditionNotMet", "BlobAlreadyExists")
+    return isinstance(error, FileExistsError) or http_status(error) == 412 or any(name in str(error) for name in named)
+
+
+def _replace(path: Path, data: bytes, place: Callable[[Path, Path], None] = os.replace) -> bool:
+    """Puts the file whole in its place; False where `place` is os.link and one is there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}{TEMPORARY}")
     try:
@@ -140,11 +153,13 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        place(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
+    return True
 
 
 def sync_folder(folder: Path) -> None:
@@ -161,17 +176,19 @@ def remove(uri: str) -> None:
     if is_local(uri):
         retry(uri, lambda: _remove_local(local_path(uri)))
         return
-    system, path = filesystem(uri)
-    retry(uri, lambda: _remove_s3(system, path.rstrip("/")))
+    system, path = _writable(uri)
+    retry(uri, lambda: _remove_objects(system, path.rstrip("/")))
 
 
-def _remove_s3(system: Any, path: str) -> None:
+def _remove_objects(system: Any, path: str) -> None:
     # not system.rm: it takes brackets, stars and question marks of a name for a pattern
-    from fsspec.asyn import sync
-
-    names = list(system.find(path))
-    for first in range(0, len(names), 1000):
-        sync(system.loop, system._bulk_delete, names[first : first + 1000])
+    names = [name for name in system.find(path) if name == path or name.startswith(f"{path}/")]
+    if "s3" in system.protocol:  # its own request for a thousand at once
+        for first in range(0, len(names), 1000):
+            fsspec.asyn.sync(system.loop, system._bulk_delete, names[first : first + 1000])
+        return
+    for name in names:
+        system.rm_file(name)
 
 
 def _remove_local(path: Path) -> None:
@@ -194,9 +211,11 @@ def list_files(uri: str, aside: list[tuple[str, str]] | None = None) -> list[Fil
     """
     if is_local(uri):
         root = local_path(uri)
-        found, links = retry(uri, lambda: _Walk(root, uri.rstrip("/"), aside is not None).run())
+        found, links = retry(uri, lambda: Walk(root, uri.rstrip("/"), aside is not None).run())
         if aside is not None:
             aside += links
+    elif _scheme(uri) in WEB:
+        found = list(_list_web(uri.rstrip("/"), "", set()))
     else:
         system, path = filesystem(uri)
         path = path.rstrip("/")
@@ -205,95 +224,52 @@ def list_files(uri: str, aside: list[tuple[str, str]] | None = None) -> list[Fil
         except FileNotFoundError:
             return []
         files = {name: entry for name, entry in details.items() if entry["type"] == "file" and name != path and not name.endswith("/")}
-        found = [_s3_info(name, entry, path) for name, entry in files.items()]
+        found = [_info(f"{uri.rstrip('/')}/{name[len(path) + 1 :]}", name[len(path) + 1 :], entry) for name, entry in files.items()]
     return sorted((info for info in found if not info.path_below.endswith(TEMPORARY)), key=lambda info: info.path_below)
 
 
-class _Walk:
-    """One pass over a local folder. Folders come before links to folders, and links by name: the disk's order has no say."""
-
-    def __init__(self, root: Path, uri: str, patient: bool) -> None:
-        self.root, self.uri, self.patient = str(root), uri, patient
-        self.seen: dict[str, str] = {}  # real path of a folder: path below by which it was read
-        self.found: list[FileInfo] = []
-        self.bad: dict[str, FileInfo] = {}  # by path below
-        self.aside: list[tuple[str, str]] = []
-        self.links: list[tuple[str, str]] = []  # a heap of (path below with its slash, path)
-
-    def run(self) -> tuple[list[FileInfo], list[tuple[str, str]]]:
-        """(files, links that give nothing)."""
-        waiting = [(self.root, "")]  # no pathlib from here on: a million files pass
-        while waiting or self.links:
-            if waiting:
-                folder, below = waiting.pop()
-            else:
-                below, folder = heapq.heappop(self.links)
-            real = os.path.realpath(folder)
-            if real in self.seen:
-                self.aside.append((below.rstrip("/"), f"a link to a folder that is listed already: {self.seen[real] or '.'}"))
-                continue
-            self.seen[real] = below.rstrip("/")
-            waiting += self._read(folder, below)
-        return [*self.found, *self.bad.values()], self.aside
-
-    def _read(self, folder: str, below: str) -> list[tuple[str, str]]:
-        """Takes in the files of one folder; returns the folders in it, as (path, path below with its slash)."""
-        try:
-            entries = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):  # missing, or gone since its parent was read
-            return []
-        except OSError as error:
-            if not self.patient or not below or error.errno in TRANSIENT:
-                raise
-            self._problem(below.rstrip("/"), f"not readable: {error.strerror} (a folder)")
-            return []
-        folders = []
-        for entry in entries:
-            path_below = f"{below}{entry.name}"
-            if self.patient and not _is_utf8(entry.name):
-                self._problem(path_below, "its name is not UTF-8: rename it")
-                continue
-            try:
-                if entry.is_dir():
-                    if entry.is_symlink():
-                        heapq.heappush(self.links, (f"{path_below}/", entry.path))
-                    else:
-                        folders.append((entry.path, f"{path_below}/"))
-                elif entry.is_file():
-                    stat = entry.stat()
-                    self.found.append(FileInfo(f"{self.uri}/{path_below}", path_below, stat.st_size, str(stat.st_mtime_ns)))
-                elif entry.is_symlink() and not os.path.exists(entry.path):
-                    self.aside.append((path_below, "a link that leads nowhere"))
-                elif os.path.lexists(entry.path):
-                    self.aside.append((path_below, "neither a file nor a folder: a pipe, a socket or a device"))
-            except OSError as error:
-                if not self.patient or error.errno in TRANSIENT:
-                    raise
-                self.aside.append((path_below, f"a link that leads nowhere: {error.strerror}"))
-        return folders
-
-    def _problem(self, path_below: str, problem: str) -> None:
-        shown = os.fsencode(path_below).decode("utf-8", "backslashreplace")
-        # a name may be written out like another's bytes are shown
-        while shown != path_below and (shown in self.bad or os.path.lexists(f"{self.root}/{shown}")):
-            shown += "?"
-        self.bad[shown] = FileInfo(f"{self.uri}/{shown}", shown, 0, "", problem)
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether a file's name is text; bytes that are none stand as halves of letters in Python's strings."""
-    if name.isascii():
-        return True
+def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
+    """Files by the links of a web server's folder pages, each asked for its size. Raises StorageError where it shows no such page."""
+    folder = f"{root}/{below}".rstrip("/")
+    system, _ = filesystem(root)
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+        links = retry(folder, lambda: system.ls(f"{folder}/", detail=False))
+    except FileNotFoundError:
+        links = []
+    if not links and not below:
+        what = "turn on the server's folder pages (autoindex), or copy the files to a folder or a bucket and name that"
+        raise StorageError(root, f"the server shows no page that lists this folder: {what}")
+    for link in links:
+        raw = html.unescape(link.removeprefix(f"{folder}/"))
+        if raw == html.unescape(link) or not raw or "?" in raw or "#" in raw or link in seen:  # leads elsewhere, or sorts the page
+            continue
+        seen.add(link)
+        name = raw if set(unquote(raw)) & set("%?#") else unquote(raw)  # as a person reads it, where it can be asked for so
+        if name.endswith("/"):
+            yield from _list_web(root, f"{below}{name}", seen)
+        else:
+            uri = f"{folder}/{name}"
+            entry = retry(uri, lambda: system.info(uri))  # noqa: B023
+            yield _info(uri, f"{below}{name}", entry)
 
 
-def _s3_info(name: str, entry: dict[str, Any], path: str) -> FileInfo:
-    etag = str(entry.get("ETag", "")).strip('"')
-    return FileInfo(f"s3://{name}", name[len(path) + 1 :], int(entry["size"]), etag)
+def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:
+    stamps = (entry.get(name) for name in ("ETag", "etag", "md5Hash", "Content-MD5", "mtime", "last_modified", "LastModified", "created"))
+    modified = next((str(stamp).strip('"') for stamp in stamps if stamp is not None), "")
+    return FileInfo(uri, path_below, int(entry["size"] or 0), modified)
+
+
+def folders(uri: str) -> list[str]:
+    """Names of the folders right below a folder, sorted; none where it is missing."""
+    if is_local(uri):
+        path = local_path(uri)
+        return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+    system, path_of = filesystem(uri)
+    try:
+        entries = retry(uri, lambda: system.ls(path_of, detail=True))
+    except FileNotFoundError:
+        return []
+    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
 
 
 @contextmanager
@@ -314,46 +290,3 @@ def sha256_of(path: Path) -> str:
     """Sha256 (hex) of a local file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def retry(uri: str, action: Callable[[], T]) -> T:
-    """Runs the action, up to three times while the failure may pass. Raises FileNotFoundError as it is, else StorageError."""
-    wait = FIRST_WAIT_S
-    for attempt in range(1, TRIES + 1):
-        try:
-            return action()
-        except StorageError:
-            raise
-        except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "no such file or folder", uri) from error
-        except Exception as error:
-            reason = _refusal(error)
-            if reason is not None:
-                raise StorageError(uri, reason, getattr(error, "errno", None)) from error
-            if not _transient(error):
-                if isinstance(error, OSError):
-                    raise StorageError(uri, error.strerror or error, error.errno) from error
-                raise
-            if attempt == TRIES:
-                raise StorageError(uri, f"failed {TRIES} times: {error}", getattr(error, "errno", None), transient=True) from error
-            time.sleep(wait)
-            wait *= 2
-    raise AssertionError("unreachable")
-
-
-def _refusal(error: Exception) -> str | None:
-    if isinstance(error, PermissionError) and error.filename is not None:
-        return "permission denied"
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if isinstance(error, PermissionError) or names & (REFUSED | {"PermissionDeniedError", "UnauthenticatedError"}):
-        first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return f"access refused ({first}); check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL"
-    return None
-
-
-def _transient(error: Exception) -> bool:
-    if isinstance(error, (ConnectionError, TimeoutError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno in TRANSIENT
-    return bool({kind.__name__ for kind in type(error).__mro__} & (NETWORK | {"GenericError"}))

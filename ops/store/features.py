@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from ops.files.storage import StorageError, read_bytes, remove, write_bytes
-from ops.store.shards import with_checksum, without_checksum
+from ops.store.shards import without_checksum
 
 ZSTD_LEVEL = 3
 CHUNK_BYTES = 4 * 2**20  # a video's features are mostly read whole: few chunks
 MAX_REQUESTS = 8
-DTYPES = {"float32": "<f4", "float16": "<f2"}
+DTYPES = ("float32", "float16")
 
 
 class FeatureReadError(StorageError):
@@ -36,52 +36,36 @@ def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]
         raise ValueError(f"{uri}: found {features.dtype} {list(features.shape)}; allowed: float32 or float16 [T, C]")
     if not np.isfinite(features).all():
         raise ValueError(f"{uri}: found values that are not finite")
-    from numcodecs.zstd import compress  # type: ignore[import-untyped]
-
-    steps, channels = features.shape
-    per_chunk = min(steps, max(1, CHUNK_BYTES // (channels * features.itemsize)))
+    per_chunk = min(len(features), max(1, CHUNK_BYTES // features[:1].nbytes))
     remove(uri)
     try:
-        stored = 0
-        for index, first in enumerate(range(0, steps, per_chunk)):
-            chunk = np.zeros((per_chunk, channels), DTYPES[features.dtype.name])  # the last one is as large as the others
-            chunk[: steps - first] = features[first : first + per_chunk]
-            data = with_checksum(bytes(compress(chunk, level=ZSTD_LEVEL)))
-            write_bytes(f"{uri}/c/{index}/0", data)
-            stored += len(data)
-        metadata = _metadata(features.shape, features.dtype.name, per_chunk, attributes)
-        write_bytes(f"{uri}/zarr.json", metadata)
-        return stored + len(metadata)
+        files = _encoded(features, per_chunk, attributes)
+        for name in sorted(files, key=lambda name: name == "zarr.json"):  # the metadata last: it makes the chunks an array
+            write_bytes(f"{uri}/{name}", files[name])
+        return sum(len(data) for data in files.values())
     except BaseException:
         remove(uri)
         raise
 
 
-def _metadata(shape: tuple[int, ...], dtype: str, per_chunk: int, attributes: Mapping[str, Any]) -> bytes:
-    codecs: list[dict[str, Any]] = [
-        {"name": "bytes", "configuration": {"endian": "little"}},
-        {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
-        {"name": "crc32c"},
-    ]
-    value = {
-        "zarr_format": 3,
-        "node_type": "array",
-        "shape": list(shape),
-        "data_type": dtype,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [per_chunk, shape[1]]}},
-        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-        "fill_value": 0.0,
-        "codecs": codecs,
-        "attributes": {"axes": ["time", "channel"], **attributes},
-        "dimension_names": ["time", "channel"],
-        "storage_transformers": [],
-    }
-    return json.dumps(value, separators=(",", ":")).encode()
+def _encoded(features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Content of the array's files by their names, as Zarr makes them, in memory: it writes the metadata first, and files not whole."""
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
 
-
-def read_features(uri: str) -> np.ndarray:
-    """The whole array [T, C], as stored. Raises FeatureReadError, StorageError."""
-    return FeatureReader(uri).read()
+    files: dict[str, Any] = {}
+    zarr.create_array(
+        zarr.storage.MemoryStore(files),
+        data=features,
+        chunks=(per_chunk, features.shape[1]),
+        filters=None,
+        compressors=[ZstdCodec(level=ZSTD_LEVEL, checksum=False), Crc32cCodec()],
+        fill_value=0.0,
+        attributes={"axes": ["time", "channel"], **attributes},
+        dimension_names=("time", "channel"),
+        config={"write_empty_chunks": True},
+    )
+    return {name: data.to_bytes() for name, data in files.items()}
 
 
 class FeatureReader:

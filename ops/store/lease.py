@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import socket
@@ -14,7 +13,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from ops.files.storage import StorageError, filesystem, is_local, local_path, read_bytes, remove, retry, sync_folder, write_bytes
+from ops.files.storage import StorageError, create_bytes, read_bytes, remove, write_bytes
 
 BEAT_S = 10.0
 STALE_S = 45.0  # a holder on another machine that does not beat for so long is gone
@@ -29,45 +28,6 @@ class Busy(StorageError):
 
 class Lost(StorageError):
     """Another process has taken over what this one was writing: it was silent for too long."""
-
-
-def create_bytes(uri: str, data: bytes) -> None:
-    """Writes a file that must not exist yet, whole or not at all. Raises FileExistsError, StorageError.
-
-    On S3 this needs a server that honours `If-None-Match: *` on a put, as Amazon's and most others do.
-    """
-    created = retry(uri, lambda: _link(local_path(uri), data) if is_local(uri) else _put(uri, data))
-    if not created and read_bytes(uri) != data:  # equal: our own, whose answer was lost and which was tried again
-        raise FileExistsError(errno.EEXIST, "it is there already", uri)
-
-
-def _put(uri: str, data: bytes) -> bool:
-    system, path = filesystem(uri)
-    try:
-        system.pipe_file(path, data, mode="create")
-    except OSError as error:
-        chain = [error, error.__cause__, error.__context__]
-        if any(isinstance(one, FileExistsError) or "PreconditionFailed" in str(one) or "pre-condition" in str(one) for one in chain):
-            return False
-        raise
-    return True
-
-
-def _link(path: Path, data: bytes) -> bool:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.kinograph-tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return True
 
 
 class Lease:

@@ -28,9 +28,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ops.files.storage import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
+from ops.files.storage import StorageError, create_bytes, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.store.layout import ARRAY_NAME, UNSAFE_PARTS, array_below, arrays_of_ledger
-from ops.store.lease import Lease, Lost, create_bytes
+from ops.store.lease import Lease, Lost
 from ops.store.tables import from_rows
 
 ID, DROPPED = "video_id", "dropped"

@@ -11,11 +11,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from ops.files.storage import StorageError, is_local, local_path, read_bytes, retry
+from ops.files.objects import read_ranges, read_tail, read_whole
+from ops.files.storage import StorageError, is_local, local_path, read_bytes
 from ops.store.manifest import read_manifest
 from ops.store.shards import index_bytes, parse_index, without_checksum
 from ops.store.threads import side_by_side
@@ -23,12 +24,11 @@ from ops.store.threads import side_by_side
 __all__ = ["FrameReadError", "FrameReader", "Readers", "read_manifest"]
 
 LOCAL_GAP = 64 * 1024  # a disk reads over a gap of this many bytes faster than it starts again
-MAX_REQUESTS = 8  # S3 requests in flight
+MAX_REQUESTS = 8  # to a remote store, in flight
 MAX_OPEN = 64  # files at a time
 OPEN_READERS = 4096  # each holds an index of its video, no open file
 Decode = Callable[[memoryview, np.ndarray], None]
 Take = Callable[[int, memoryview], None]  # what is done with a frame's number and its stored chunk
-T = TypeVar("T")
 
 
 class FrameReadError(StorageError):
@@ -188,13 +188,10 @@ class FrameReader:
         side_by_side(lambda number: take(*stored[number]), len(stored))
 
     def _fetch(self, shard: int, frames: list[int]) -> list[tuple[int, memoryview]]:
-        """(frame, stored chunk) of frames of one shard on S3."""
-        import obstore
-
+        """(frame, stored chunk) of frames of one shard in a remote store."""
         starts, sizes = self._located(shard, frames)
-        uri = self._key(shard)
         try:
-            chunks = _request(uri, lambda store, key: obstore.get_ranges(store, key, starts=starts, lengths=sizes))
+            chunks = read_ranges(self._key(shard), starts, sizes)
         except FileNotFoundError as error:
             raise self._error(frames[0], error) from error
         for frame, chunk, size in zip(frames, chunks, sizes, strict=True):
@@ -219,17 +216,11 @@ class FrameReader:
             with open(local_path(uri), "rb") as file:
                 file.seek(max(0, os.fstat(file.fileno()).st_size - length))
                 return file.read(length)
-        import obstore
-
-        return bytes(_request(uri, lambda store, key: obstore.get(store, key, options={"range": {"suffix": length}}).bytes()))
+        return read_tail(uri, length)
 
     def _get_whole(self, name: str) -> bytes:
         uri = f"{self.uri}/{name}"
-        if is_local(uri):
-            return read_bytes(uri)
-        import obstore
-
-        return bytes(_request(uri, lambda store, key: obstore.get(store, key).bytes()))
+        return read_bytes(uri) if is_local(uri) else read_whole(uri)
 
     def _decode_into(self, frame: int, chunk: memoryview, out: np.ndarray) -> None:
         try:
@@ -248,23 +239,6 @@ def _announce(handle: int, starts: list[int], sizes: list[int]) -> None:
         if last + 1 == len(starts) or starts[last + 1] - end > LOCAL_GAP:
             os.posix_fadvise(handle, starts[first], end - starts[first], os.POSIX_FADV_WILLNEED)
             first = last + 1
-
-
-def _request(uri: str, action: Callable[[Any, str], T]) -> T:
-    """Runs an obstore request with our retries. Raises FileNotFoundError, StorageError."""
-    from obstore.exceptions import NotFoundError
-
-    from ops.files.objects import bucket_store
-
-    store, key = bucket_store(uri)
-
-    def attempt() -> T:
-        try:
-            return action(store, key)
-        except NotFoundError as error:
-            raise FileNotFoundError(str(error)) from error
-
-    return retry(uri, attempt)
 
 
 def _raw(chunk: memoryview, out: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 import pyarrow as pa
 
 from configs.schema import BUCKETS
-from ops.files.storage import FileInfo, filesystem, is_local, local_path, retry
+from ops.files.storage import FileInfo, folders
 from ops.store.layout import Layout
 from ops.store.lease import Busy, holder, lives
 from ops.store.ledger import Ledger, lease_uri
@@ -50,19 +50,6 @@ def stores(layout: Layout, dataset: str, current: Iterable[str]) -> list[Store]:
         folder = f"{layout.root}/{kind}/{dataset}"
         found += [Store(kind, dataset, key, f"{folder}/{key}", key in keys) for key in folders(folder)]
     return found
-
-
-def folders(uri: str) -> list[str]:
-    """Names of the folders right below a folder, sorted; none where it is missing."""
-    if is_local(uri):
-        path = local_path(uri)
-        return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
-    system, path_of = filesystem(uri)
-    try:
-        entries = retry(uri, lambda: system.ls(path_of, detail=True))
-    except FileNotFoundError:
-        return []
-    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
 
 
 def arrays_of(store: Store, listing: Iterable[FileInfo]) -> dict[str, list[FileInfo]]:

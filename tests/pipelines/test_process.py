@@ -122,7 +122,7 @@ def test_letters_that_the_terminal_does_not_know_are_no_error(tmp_path: Path) ->
         ("KINOGRAPH_HOME", "{file}/what?", r"'KINOGRAPH_HOME': found '\S+/file/what\?'; allowed: a path without '\?'"),
         ("KINOGRAPH_HOME", "~no_such_user/home", r"'KINOGRAPH_HOME': found '~no_such_user/home'; allowed: an absolute path"),
         ("KINOGRAPH_STORAGE", "{file}", r"'KINOGRAPH_STORAGE': found '\S+/file'; allowed: a folder that can be written"),
-        ("KINOGRAPH_STORAGE", "ftp://there", r"'KINOGRAPH_STORAGE': found 'ftp://there'; allowed: a local path, file:// or s3://"),
+        ("KINOGRAPH_STORAGE", "ftp://there", r"'KINOGRAPH_STORAGE': found 'ftp://there'; allowed: a local path, file://, s3://, gs:// or az://"),
         ("DAGSTER_HOME", "{file}", r"'DAGSTER_HOME': found '\S+/file'; allowed: a folder that can be written"),
         ("MLFLOW_TRACKING_URI", "me:secret@host/mlruns", r"'MLFLOW_TRACKING_URI': found 'host/mlruns'; allowed: sqlite:///<file>, "),
         ("KINOGRAPH_CONFIGS", "{file}", r"'KINOGRAPH_CONFIGS': found '\S+/file'; allowed: an existing folder that can be read"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import Dataset
+from ops.store.features import FeatureReader
 from ops.store.frames import write_frames
 from ops.store.layout import Layout
 from ops.store.manifest import frames_key
@@ -32,3 +33,8 @@ def changed(values: dict[str, Any], changes: Mapping[str, Any], whole: tuple[str
     return values | {
         key: {**values.get(key, {}), **value} if isinstance(value, dict) and key not in whole else value for key, value in changes.items()
     }
+
+
+def read_features(uri: str) -> np.ndarray:
+    """The whole array [T, C], as stored."""
+    return FeatureReader(uri).read()

@@ -12,7 +12,7 @@ from ops.features import actors
 from ops.features.extract import Extractor
 from ops.features.jobs import ExtractJob, Outcome
 from ops.features.materialize import make_features, read_rows
-from ops.store.features import read_features
+from stored import read_features
 
 pytestmark = pytest.mark.slow  # Ray takes ten seconds to start
 

@@ -12,7 +12,7 @@ import pytest
 from ops.features.export import export_features
 from ops.features.materialize import FeaturesError, make_features, read_rows
 from ops.files.storage import list_files, write_bytes
-from ops.store.features import read_features
+from stored import read_features
 
 
 @pytest.mark.parametrize("kind", ["npy", "npz"])

@@ -20,8 +20,9 @@ from ops.data.transforms import fixed_views
 from ops.features import extract, materialize
 from ops.features.materialize import FeaturesError, make_features, read_rows
 from ops.files.storage import StorageError, list_files
-from ops.store.features import FeatureReader, read_features
+from ops.store.features import FeatureReader
 from ops.store.reader import FrameReader
+from stored import read_features
 
 
 def stored(world, features) -> dict[str, dict]:

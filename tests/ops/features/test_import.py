@@ -18,7 +18,8 @@ from ops.features.files import FeatureFileError, joined, length_slack, read_stre
 from ops.features.listing import listing
 from ops.features.materialize import FeaturesError, make_features, read_rows
 from ops.files.storage import list_files, write_bytes
-from ops.store.features import FeatureReader, read_features
+from ops.store.features import FeatureReader
+from stored import read_features
 
 ARRAY = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
 

@@ -14,7 +14,7 @@ import pytest
 import killed_extraction
 from ops.features.materialize import make_features, read_rows
 from ops.files.storage import list_files
-from ops.store.features import read_features
+from stored import read_features
 
 
 @pytest.mark.slow  # a process of its own

@@ -5,12 +5,15 @@ import pickle
 
 import pytest
 
+import ops.files.errors as errors
 import ops.files.storage as files
 from ops.files.storage import StorageError, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", "memory"])
 def root(request, tmp_path):
+    if request.param == "memory":
+        return f"memory://{tmp_path.name}/root"
     return str(tmp_path / "root") if request.param == "local" else request.getfixturevalue("s3").bucket + "/root"
 
 
@@ -96,7 +99,7 @@ def test_linked_folders_are_followed_once(tmp_path):
 
 
 def test_transient_failures_are_retried_then_named(s3, monkeypatch):
-    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(errors, "FIRST_WAIT_S", 0.01)
     uri = f"{s3.bucket}/x"
     s3.failures = 2
     write_bytes(uri, b"1")
@@ -120,7 +123,7 @@ def test_refused_credentials_fail_at_once_and_stay_secret(s3):
 
 
 def test_a_server_that_is_not_there(s3, monkeypatch):
-    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(errors, "FIRST_WAIT_S", 0.01)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match="failed 3 times"):
         read_bytes(f"{s3.bucket}/x")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numcodecs.zstd import compress
 
-from ops.files.storage import list_files
+from ops.files.storage import StorageError, exists, list_files, read_bytes
 from ops.store import features as store
-from ops.store.features import FeatureReader, FeatureReadError, read_features, write_features
+from ops.store.features import FeatureReader, FeatureReadError, write_features
+from ops.store.shards import with_checksum
 
 
 @pytest.fixture
@@ -31,11 +33,38 @@ def test_round_trip_and_slices(tmp_path: Path, small_chunks: None, steps: int, d
     reader = pickle.loads(pickle.dumps(FeatureReader(uri)))
     assert reader.shape == array.shape and len(reader) == steps and reader.dtype == dtype
     assert reader.attributes == {"axes": ["time", "channel"], "stride": 4}
-    np.testing.assert_array_equal(read_features(uri), array)
+    np.testing.assert_array_equal(FeatureReader(uri).read(), array)
     for part in (slice(None), slice(2, 5), slice(-3, None), slice(5, 100), slice(9, 2), slice(0, steps, 3), slice(None, None, -2)):
         np.testing.assert_array_equal(reader[part], array[part])
     with pytest.raises(IndexError, match="outside"):
         reader.read(0, steps + 1)
+
+
+def test_what_was_stored_before_is_stored_and_read_still(small_chunks: None) -> None:
+    """A chunk's bytes as they always were: a feature is not made again because another hand writes it. An empty chunk is one too."""
+    array, uri = np.zeros((9, 5), "float32"), "memory://features/x.zarr"
+    array[7:] = 1.5
+    write_features(uri, array, {})
+    files = {info.path_below: read_bytes(info.uri) for info in list_files(uri)}
+    assert sorted(files) == ["c/0/0", "c/1/0", "zarr.json"]
+    for number, chunk in enumerate((array[:7], np.concatenate([array[7:], np.zeros((5, 5), "float32")]))):
+        assert files[f"c/{number}/0"] == with_checksum(bytes(compress(np.ascontiguousarray(chunk), level=3)))
+    np.testing.assert_array_equal(FeatureReader(uri).read(6, 9), array[6:])
+
+
+def test_a_write_that_fails_leaves_nothing_to_read(tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, written = str(tmp_path / "x.zarr"), []
+
+    def full(name: str, data: bytes) -> None:
+        assert not exists(f"{uri}/zarr.json")  # not before the last chunk
+        written.append(name)
+        if len(written) == 4:
+            raise StorageError(name, "full")
+
+    monkeypatch.setattr(store, "write_bytes", full)
+    with pytest.raises(StorageError, match="full"):
+        write_features(uri, features(), {})
+    assert written[-1].endswith("c/3/0") and not exists(uri)
 
 
 def test_zarr_itself_reads_it(tmp_path: Path, small_chunks: None) -> None:
@@ -65,7 +94,7 @@ def test_what_is_not_features_is_refused(tmp_path: Path) -> None:
 def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path, small_chunks: None) -> None:
     uri = str(tmp_path / "x.zarr")
     with pytest.raises(FeatureReadError, match="no such array"):
-        read_features(uri)
+        FeatureReader(uri).read()
     write_features(uri, features(), {})
     chunk = Path(uri, "c", "1", "0")
     data = bytearray(chunk.read_bytes())
@@ -73,10 +102,10 @@ def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path, small_chunks: No
     chunk.write_bytes(data)
     np.testing.assert_array_equal(FeatureReader(uri).read(0, 7), features()[:7])  # the others are whole
     with pytest.raises(FeatureReadError, match="chunk 1 is damaged"):
-        read_features(uri)
+        FeatureReader(uri).read()
     chunk.unlink()
     with pytest.raises(FeatureReadError, match="chunk 1 is missing"):
-        read_features(uri)
+        FeatureReader(uri).read()
 
 
 def test_a_store_that_fails_leaves_nothing(tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:

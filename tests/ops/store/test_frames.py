@@ -13,7 +13,7 @@ import pytest
 import zarr
 
 from configs.schema import Frames
-from ops.files.storage import StorageError, exists, list_files
+from ops.files.storage import StorageError, exists, list_files, remove
 from ops.store.frames import array_metadata, write_frames
 from ops.store.jpeg_codec import JpegCodec
 from ops.store.reader import FrameReader, FrameReadError
@@ -224,16 +224,25 @@ def test_s3_reads_like_zarr_in_few_requests(config, s3):
     assert len(s3.requests) == 1
 
 
-def test_s3_errors_name_the_frame_or_the_refusal(s3, monkeypatch):
-    import ops.files.storage as files
+def test_frames_lie_in_any_store():
+    uri, frames = "memory://frames/a.zarr", moving(19)
+    write_frames(uri, frames, LOSSLESS, {})
+    reader = pickle.loads(pickle.dumps(FrameReader(uri)))
+    assert np.array_equal(reader.read([18, 0, 9, 9, 8]), frames[[18, 0, 9, 9, 8]])
+    with pytest.raises(FrameReadError, match="no such array"):
+        FrameReader("memory://frames/none.zarr").read([0])
 
-    monkeypatch.setattr(files, "FIRST_WAIT_S", 0.01)
+
+def test_s3_errors_name_the_frame_or_the_refusal(s3, monkeypatch):
+    import ops.files.errors as errors
+
+    monkeypatch.setattr(errors, "FIRST_WAIT_S", 0.01)
     uri = f"{s3.bucket}/a.zarr"
     write_frames(uri, moving(16), JPEG, {})
     reader = FrameReader(uri)
     s3.failures = 2
     reader.read([0])
-    files.remove(f"{uri}/c/1")
+    remove(f"{uri}/c/1")
     with pytest.raises(FrameReadError, match=f"{uri}: frame 9 cannot be read: its shard is missing"):
         reader.read([1, 9])
     with pytest.raises(FrameReadError, match="no such array"):

@@ -1,0 +1,89 @@
+"""Files of a web server over TCP: read, copied and listed where the server shows folder pages; never written."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ops.files.errors import StorageError
+from ops.files.storage import create_bytes, exists, list_files, local_copy, read_bytes, write_bytes
+from ops.media.listing import list_videos
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """A server of folders and files that can be told to answer with a status, or to keep its folder pages."""
+
+    failures: list[int] = []
+    pages = True
+
+    def do_GET(self) -> None:  # noqa: N802
+        if Handler.failures:
+            self.send_error(Handler.failures.pop())
+        elif self.path.endswith("/") and not Handler.pages:
+            self.send_error(404)
+        else:
+            super().do_GET()
+
+    do_HEAD = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def web(tmp_path: Path):
+    for name, data in {"videos/a.mp4": b"aa", "videos/deep/b [1] é.mp4": b"bbb", "videos/deep/.DS_Store": b"", "train.csv": b"a,x"}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    Handler.failures, Handler.pages = [], True
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_dataset_of_a_web_server_is_listed_and_read(web: str) -> None:
+    assert [info.path_below for info in list_videos(f"{web}/videos").files] == ["a.mp4", "deep/b [1] é.mp4"]
+    listed = list_files(web)
+    assert [(info.path_below, info.bytes) for info in listed if "DS" not in info.path_below] == [
+        ("train.csv", 3), ("videos/a.mp4", 2), ("videos/deep/b [1] é.mp4", 3),
+    ]  # fmt: skip
+    assert [read_bytes(info.uri) for info in listed[1:]] == [b"aa", b"", b"bbb"]
+    with local_copy(listed[-1].uri) as path:
+        assert path.read_bytes() == b"bbb" and path.suffix == ".mp4"
+    assert exists(f"{web}/train.csv") and not exists(f"{web}/val.csv")
+    with pytest.raises(FileNotFoundError, match="val.csv"):
+        read_bytes(f"{web}/val.csv")
+
+
+def test_a_folder_that_is_not_shown_says_what_to_do(web: str) -> None:
+    Handler.pages = False
+    with pytest.raises(StorageError, match="autoindex"):
+        list_files(f"{web}/videos")
+
+
+def test_a_web_server_is_only_read_from(web: str) -> None:
+    with pytest.raises(StorageError, match="only read from; name a local path or a bucket"):
+        write_bytes(f"{web}/x", b"1")
+    with pytest.raises(StorageError, match="cannot keep one of two writers out"):
+        create_bytes(f"{web}/x", b"1")
+
+
+def test_a_failure_is_tried_again_a_refusal_is_not(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.files.errors.FIRST_WAIT_S", 0.01)
+    Handler.failures = [503, 503]
+    assert read_bytes(f"{web}/train.csv") == b"a,x"
+    Handler.failures = [503] * 3
+    with pytest.raises(StorageError, match="failed 3 times") as caught:
+        read_bytes(f"{web}/train.csv")
+    assert caught.value.transient
+    Handler.failures = [403, 403]
+    with pytest.raises(StorageError, match="access refused") as caught:
+        read_bytes(web.replace("//", "//me:word@") + "/train.csv?token=abc&x=1")
+    assert not caught.value.transient and Handler.failures == [403]
+    assert "word" not in str(caught.value) and "abc" not in str(caught.value) and "x=1" in str(caught.value)
