@@ -163,7 +163,7 @@ def _mistake(item: Mapping[str, Any]) -> str:
 
 def listed_videos(dataset: Dataset, listing: Iterable[FileInfo], probed: pa.Table) -> Videos:
     """The files of the folder as videos, with what ingest has found out about those that it knows already."""
-    known = {row["uri"]: row for row in probed.to_pylist()}
+    known = {row["source_uri"]: row for row in probed.to_pylist()}
     found = dict[str, str]()
     for info in listing:
         row, stem = known.get(info.uri), stem_of(info.path_below)
@@ -177,7 +177,7 @@ def _rows(uris: Mapping[str, str], known: Mapping[str, Mapping[str, object]]) ->
     rows = [known.get(uris[name], {}) for name in names]
     columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in VIDEOS}
     columns["video_id"] = pa.array(names, pa.string())
-    columns["uri"] = pa.array(list(uris.values()), pa.string())
+    columns["source_uri"] = pa.array(list(uris.values()), pa.string())
     columns["status"] = pa.array([row.get("status", "ok") for row in rows], pa.string())
     return pa.table(columns, schema=VIDEOS)
 

@@ -24,7 +24,7 @@ def measured(tables: Mapping[TableName, pa.Table], videos: Videos, listing: Iter
     Only local files are opened. `names` gives the files' names for those of the rows that are not quite the same.
     """
     paths = {info.uri: Path(info.uri) for info in listing if "://" not in info.uri and info.bytes >= LEAST_BYTES}
-    uris, lengths = dict(zip(videos.row_of, videos.table["uri"].to_pylist(), strict=True)), videos.table["duration_s"].to_pylist()
+    uris, lengths = dict(zip(videos.row_of, videos.table["source_uri"].to_pylist(), strict=True)), videos.table["duration_s"].to_pylist()
     chosen = dict[str, Path]()
     for kind, table in tables.items() if paths else ():
         timed = table.filter(pc.is_valid(table[POSITIONS[kind][0][0]])) if kind != "parts" else table.slice(0, 0)

@@ -95,7 +95,7 @@ def doubles(tables: Mapping[TableName, pa.Table], videos: Videos) -> list[Proble
     endings = names.filter(pc.match_substring_regex(names, EXTENSION.pattern, ignore_case=True)).to_pylist()
     twins = [(stem, file) for file in endings if (stem := _without_ending(file)) in videos.row_of and stem != file]
     named = set().union(*(table["video_id"].unique().to_pylist() for table in tables.values())) if twins else set()
-    folder, uris = videos.dataset.videos or "", videos.table["uri"]
+    folder, uris = videos.dataset.videos or "", videos.table["source_uri"]
     found = []
     for stem, file in twins:
         if stem in named and file not in named:

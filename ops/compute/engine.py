@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 from configs.settings import variable
 from ops.compute.pool import Job, Outcome, run_jobs
-from ops.files.patience import wait_for
+from ops.files.patience import STORE_TRIES, wait_for
 from ops.files.storage import StorageError
 
 Engine = Literal["auto", "local", "ray"]
 Work = Callable[[Any, str], Any]
 WINDOW = 4096  # jobs that the local pool knows at a time: a million would fill the memory
-STORE_TRIES = 5  # of one job, where the store fails while it works
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class StoredVideo(NamedTuple):
     """A stored video. `key` is the ledger's: the hash of content and decoding; sizes are those of the stored frames; `fps` 0 is unknown."""
 
     video_id: str
-    uri: str
+    array_uri: str
     num_frames: int
     fps: float
     height: int
@@ -79,7 +79,7 @@ def read_annotations(layout: Layout, dataset: Dataset, name: TableName | Literal
     """
     uri = layout.entries_table(dataset.name) if name == "entries" else layout.annotation_table(dataset.name, name)
     try:
-        table = read_table(uri, REPEATED)
+        table = read_table(uri, dictionaries=REPEATED)
     except FileNotFoundError as error:
         raise DataError(f"dataset '{dataset.name}': no {name} table at {uri}; read the annotations first") from error
     if table.schema.names != SCHEMAS[name].names:

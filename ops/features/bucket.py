@@ -1,15 +1,10 @@
-"""One bucket of the features ledger while it is worked on: what is wanted of it, what changes, and in which order it is made to last.
-
-Arrays are written down in a journal before they are begun, the ledger's row follows the array, and an array that the ledger no longer
-names goes after the row that replaces it: cut short anywhere, the ledger names whole arrays only, and the next run removes the others.
-"""
+"""One bucket of the manifest of features: what is asked of it, and what there is to do. `ops.store.bucket_writer` makes it last."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from configs import versions
@@ -17,12 +12,13 @@ from configs.schema import BUCKETS, Features
 from ops.features.imported import ImportJob, Named
 from ops.features.jobs import ExtractJob, Job, Outcome
 from ops.features.listing import stamp
-from ops.features.wanted import Wanted
+from ops.features.requests import Request
+from ops.files.patience import patient
 from ops.files.storage import list_files, read_bytes, write_bytes
+from ops.store.bucket_writer import BucketWriter
 from ops.store.buckets import bucket_of
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger, read_ledger
-from ops.store.manifest import journal_of
 from ops.store.tables import FEATURES
 
 Row = dict[str, Any]
@@ -43,20 +39,18 @@ class Plan:
 
 
 class Bucket:
-    """A bucket with work to do. It holds the ledger's lease from `begin` to the end of its `with` block."""
+    """A bucket of one run. `writer` holds its ledger from `begin` on."""
 
-    def __init__(self, number: int, features: Features, layout: Layout, wanted: list[Wanted], again: bool, lying: set[str]) -> None:
-        """`lying` are the names in the ledgers' folder, listed once: what is not among them need not be asked for."""
+    def __init__(self, number: int, features: Features, layout: Layout, requests: list[Request], again: bool, listed: set[str]) -> None:
+        """`listed` are the names in the ledgers' folder, listed once: what is not among them need not be asked for."""
         self.number, self.features, self.layout, self.again = number, features, layout, again
-        self.wanted = {one.video_id: one for one in wanted}
+        self.requests = {request.video_id: request for request in requests}
         manifest = layout.features_manifest(features.dataset, features.key(), number)
-        self.ledger, self.journal = Ledger(manifest, FEATURES), journal_of(manifest)
+        self.writer = BucketWriter(Ledger(manifest, FEATURES))
         self._files_uri = f"{manifest.removesuffix('.parquet')}.files.json"
-        self._has = {suffix: f"{number:04d}.{suffix}" in lying for suffix in ("parquet", "files.json", *UNFINISHED)}
+        self._has = {suffix: f"{number:04d}.{suffix}" in listed for suffix in ("parquet", "files.json", *UNFINISHED)}
         self.rows: dict[str, Row] = {}
         self.plan = Plan()
-        self._doomed: list[str] = []
-        self._group: int | None = None
         self._seen = self._read_seen()
         self._seen_before = dict(self._seen)
 
@@ -67,132 +61,103 @@ class Bucket:
         return bool(self.plan) or any(self._has[suffix] for suffix in UNFINISHED)
 
     def begin(self) -> None:
-        """Takes the ledger, cleans up after a run that was cut short, and settles what needs no work. Raises lease.Busy, StorageError."""
-        self.ledger.open()
+        """Takes the ledger, cleans up after a run that was cut short, and commits what needs no work. Raises lease.Busy, StorageError."""
+        self.writer.begin()
         self._read_rows()  # nobody changes them from here on
-        self.plan = self._planned()
-        self.journal.sweep({row["uri"] for row in self.rows.values()})
-        replaced = {self.rows[name]["uri"] for name in self._touched() if name in self.rows}
-        arrays = {job.uri for job in self.plan.jobs} | replaced
-        arrays = {uri for uri in arrays if uri}
-        if arrays:
-            self._group = self.journal.open(arrays)
-        for row in self.plan.put:
-            self._replace(row["video_id"], row)
-        for video in self.plan.drop:
-            self._replace(video, None)
+        self.plan = plan = self._planned()
+        old = {video: row["array_uri"] for video, row in self.rows.items()}
+        videos = [*(row["video_id"] for row in plan.put), *plan.drop]
+        self.writer.replace(plan.put, plan.drop, [old[video] for video in videos if video in old])
+        self.rows.update({row["video_id"]: row for row in plan.put})
+        for video in plan.drop:
+            del self.rows[video]
             self._seen.pop(video, None)
-        self.commit()
+        self.writer.expect({job.video_id: (job.array_uri, old.get(job.video_id)) for job in plan.jobs})
 
-    def settle(self, job: Job, outcome: Outcome) -> None:
+    def apply(self, job: Job, outcome: Outcome) -> None:
         """Takes in what came of a job."""
         if isinstance(job, ImportJob) and outcome.sha256 is not None:
             self._seen[job.video_id] = [_stamp(job.streams), outcome.sha256]
         if outcome.unchanged:
+            self.writer.keep(job.video_id)
             return
         sha256, key = outcome.sha256 or job.sha256, outcome.key or job.key
-        uri = "" if outcome.reason else job.uri
+        uri = "" if outcome.reason else job.array_uri
         numbers = {"num_steps": outcome.num_steps, "channels": outcome.channels, "bytes": outcome.bytes, "seconds": outcome.seconds}
-        self._replace(job.video_id, self._row(job.video_id, sha256, key, uri, outcome.reason, numbers))
-
-    def commit(self) -> None:
-        """Writes the ledger, then removes the arrays that it no longer names."""
-        self.ledger.commit()
-        named = {row["uri"] for row in self.rows.values()}
-        self.journal.remove_arrays(uri for uri in self._doomed if uri not in named)
-        self._doomed.clear()
+        row = self._row(job.video_id, sha256, key, uri, outcome.reason, numbers)
+        self.writer.apply(row)
+        self.rows[job.video_id] = row
 
     def finish(self) -> None:
-        """The last commit of a run that reached its end."""
-        self.commit()
-        if self._group is not None:
-            self.journal.close(self._group)
+        """Notes what the files of each video were when they were read, at the end of a run that reached it."""
         if self._seen != self._seen_before:
-            write_bytes(self._files_uri, json.dumps(self._seen, sort_keys=True).encode())
-
-    def __enter__(self) -> Bucket:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.ledger.__exit__(kind, error, trace)
+            data = json.dumps(self._seen, sort_keys=True).encode()
+            patient(self._files_uri, lambda: write_bytes(self._files_uri, data))
 
     def _read_rows(self, any_there: bool = True) -> None:
-        rows = read_ledger(self.ledger.uri, FEATURES).to_pylist() if any_there else []
+        rows = read_ledger(self.writer.ledger.uri, FEATURES).to_pylist() if any_there else []
         self.rows = {row["video_id"]: row for row in rows}
 
     # ------------------------------------------------------------------------------------------------- planning
 
-    def _touched(self) -> list[str]:
-        return [*(row["video_id"] for row in self.plan.put), *self.plan.drop, *(job.video_id for job in self.plan.jobs)]
-
     def _planned(self) -> Plan:
-        plan = Plan(drop=sorted(set(self.rows) - set(self.wanted)))
-        for video, one in sorted(self.wanted.items()):
+        plan = Plan(drop=sorted(set(self.rows) - set(self.requests)))
+        for video, request in sorted(self.requests.items()):
             old = self.rows.get(video)
             again = self.again and old is not None and old["status"] != "ok"
-            if one.reason:
-                key = one.key(self.features)
+            if request.reason:
+                key = request.key(self.features)
                 if old is not None and old["key"] == key:
                     plan.reused += 1
                 else:
-                    plan.put.append(self._row(video, one.sha256, key, "", one.reason, {}))
-            elif old is not None and old["key"] == self._known_key(one) and not again:
+                    plan.put.append(self._row(video, request.sha256, key, "", request.reason, {}))
+            elif old is not None and old["key"] == self._known_key(request) and not again:
                 plan.reused += 1
             else:
-                plan.jobs.append(self._job(one, None if again or old is None else old["key"]))
+                plan.jobs.append(self._job(request, None if again or old is None else old["key"]))
         return plan
 
-    def _known_key(self, one: Wanted) -> str | None:
+    def _known_key(self, request: Request) -> str | None:
         """The key that the features should have; None where only reading the files can tell."""
-        if one.frames_uri:
-            return one.key(self.features)
-        seen = self._seen.get(one.video_id)
-        return one.key(self.features, seen[1]) if seen is not None and seen[0] == _stamp(one.streams) else None
+        if request.frames_uri:
+            return request.key(self.features)
+        seen = self._seen.get(request.video_id)
+        return request.key(self.features, seen[1]) if seen is not None and seen[0] == _stamp(request.streams) else None
 
-    def _job(self, one: Wanted, old_key: str | None) -> Job:
+    def _job(self, request: Request, old_key: str | None) -> Job:
         features = self.features
-        fps = features.fps if features.fps is not None else one.entry.fps
+        fps = features.fps if features.fps is not None else request.entry.fps
         attributes = {
-            "video_id": one.video_id,
+            "video_id": request.video_id,
             "dataset": features.dataset,
             "features_key": features.key(),
             "stride": features.stride,
             "num_frames": features.num_frames,
             "fps": fps,
-            "duration_s": one.entry.duration_s,  # of stored frames: their own, found later
+            "duration_s": request.entry.duration_s,  # of stored frames: their own, found later
             "time_of_step": "(step * stride + 0.5 * num_frames) / fps",
             "code_version": versions.FEATURES,
         }
 
         def key_of(sha256: str) -> str:
-            return one.key(features, sha256)
+            return request.key(features, sha256)
 
-        if one.frames_uri:
-            key = one.key(features)
-            uri = self.layout.features(features.dataset, features.key(), one.video_id, key)
-            more = {"source_key": one.sha256, "key": key}
-            return ExtractJob(one.video_id, features, {**attributes, **more}, one.sha256, key, uri, one.frames_uri)
+        if request.frames_uri:
+            key = request.key(features)
+            uri = self.layout.features(features.dataset, features.key(), request.video_id, key)
+            more = {"source_key": request.sha256, "key": key}
+            return ExtractJob(request.video_id, features, {**attributes, **more}, request.sha256, key, uri, request.frames_uri)
         # The place must be known before the content is: it goes by the files' stamp, which another content changes too.
-        uri = self.layout.features(features.dataset, features.key(), one.video_id, one.key(features, _stamp(one.streams)))
-        return ImportJob(one.video_id, features, attributes, "", "", uri, one.streams, old_key, key_of)
+        uri = self.layout.features(features.dataset, features.key(), request.video_id, request.key(features, _stamp(request.streams)))
+        return ImportJob(request.video_id, features, attributes, "", "", uri, request.streams, old_key, key_of)
 
     # ------------------------------------------------------------------------------------------------- rows
 
     def _row(self, video_id: str, sha256: str, key: str, uri: str, reason: str, numbers: dict[str, Any]) -> Row:
         blank = {"num_steps": 0, "channels": 0, "bytes": 0, "seconds": 0.0}
         status = "quarantined" if reason else "ok"
-        texts = {"sha256": sha256, "key": key, "uri": uri, "status": status, "reason": reason}
+        texts = {"sha256": sha256, "key": key, "array_uri": uri, "status": status, "reason": reason}
         return {"video_id": video_id, "dataset": self.features.dataset, **texts, **blank, **numbers}
-
-    def _replace(self, video_id: str, row: Row | None) -> None:
-        old = self.rows.pop(video_id, None)
-        if old is not None and old["uri"]:
-            self._doomed.append(old["uri"])
-        if row is None:
-            self.ledger.drop([video_id])
-        else:
-            self.rows[video_id] = row
-            self.ledger.put([row])
 
     def _read_seen(self) -> dict[str, list[str]]:
         """Stamp and hash of each video's files when they were last read; what is lost here costs reading them again."""
@@ -206,12 +171,12 @@ def _stamp(streams: tuple[Named, ...]) -> str:
     return stamp([info for _, _, files in streams for info in files])
 
 
-def open_buckets(features: Features, layout: Layout, wanted: list[Wanted], retry_quarantined: bool) -> Iterator[Bucket]:
+def open_buckets(features: Features, layout: Layout, requests: list[Request], retry_quarantined: bool) -> Iterator[Bucket]:
     """The buckets, planned from the ledgers as they are. None is begun."""
-    by_bucket: dict[int, list[Wanted]] = {number: [] for number in range(BUCKETS)}
-    for one in wanted:
-        by_bucket[bucket_of(one.video_id)].append(one)
+    by_bucket: dict[int, list[Request]] = {number: [] for number in range(BUCKETS)}
+    for request in requests:
+        by_bucket[bucket_of(request.video_id)].append(request)
     folder = layout.features_manifest(features.dataset, features.key(), 0).rpartition("/")[0]
-    lying = {info.path_below.partition("/")[0] for info in list_files(folder)}
+    listed = {info.path_below.partition("/")[0] for info in list_files(folder)}
     for number, some in by_bucket.items():
-        yield Bucket(number, features, layout, some, retry_quarantined, lying)
+        yield Bucket(number, features, layout, some, retry_quarantined, listed)

@@ -56,7 +56,7 @@ def export_features(
     size, videos = 0, {}
 
     def write(row: Row) -> tuple[int, dict[str, object]]:
-        reader = FeatureReader(row["uri"])
+        reader = FeatureReader(row["array_uri"])
         data = _encoded(reader.read(), kind, key)
         write_bytes(below(folder, f"{row['video_id']}.{kind}"), data)
         return len(data), {"num_steps": len(reader), **{name: reader.attributes[name] for name in ("fps", "duration_s")}}

@@ -13,6 +13,7 @@ from ops.data.feature_grid import clock, end_of, window_frames
 from ops.features.jobs import ExtractJob, Outcome, refused, stored
 from ops.features.network import Network, Source, device
 from ops.features.windows import View, batches
+from ops.files.patience import patient
 from ops.store.features import write_features
 from ops.store.reader import FrameReader, FrameReadError
 
@@ -37,8 +38,12 @@ class Extractor:
     def store(self, job: ExtractJob) -> Outcome:
         """Extracts and stores one video's features; what is wrong with the video is in the outcome.
 
-        Raises StorageError for a store that fails (not for frames that it lacks or holds damaged), ConfigError.
+        A store that is away is waited for. Raises StorageError for one that stays away or refuses (not for frames that it lacks or holds
+        damaged), ConfigError.
         """
+        return patient(job.array_uri, lambda: self._store(job))
+
+    def _store(self, job: ExtractJob) -> Outcome:
         start = time.monotonic()
         try:
             reader = FrameReader(job.frames_uri)
@@ -70,7 +75,7 @@ class Extractor:
             }
             for network in self.networks
         ]
-        return stored(cast, write_features(job.uri, cast, {**job.attributes, **own, "streams": streams}), start)
+        return stored(cast, write_features(job.array_uri, cast, {**job.attributes, **own, "streams": streams}), start)
 
 
 def features_of(reader: FrameReader, networks: Sequence[Network], job: ExtractJob) -> np.ndarray:

@@ -8,10 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from configs.schema import FeatureFiles
 from ops.features.files import FeatureFileError, joined, read_stream
 from ops.features.jobs import Job, Outcome, refused, stored
+from ops.files.patience import patient
 from ops.files.storage import FileInfo, read_bytes
 from ops.store.features import write_features
 
@@ -29,12 +31,12 @@ class ImportJob(Job):
 
 
 def import_all(jobs: Iterable[ImportJob]) -> Iterator[tuple[ImportJob, Outcome]]:
-    """Works on a few videos at a time, and yields them in order. Raises StorageError."""
+    """Works on a few videos at a time, and yields them in order; a store that is away is waited for. Raises StorageError."""
     waiting: deque[tuple[ImportJob, Future[Outcome]]] = deque()
     with ThreadPoolExecutor(READERS) as threads:
         try:
             for job in jobs:
-                waiting.append((job, threads.submit(import_one, job)))
+                waiting.append((job, threads.submit(patient, job.array_uri, partial(import_one, job))))
                 if len(waiting) >= 2 * READERS:
                     first, future = waiting.popleft()
                     yield first, future.result()
@@ -69,7 +71,7 @@ def import_one(job: ImportJob) -> Outcome:
         {"path": path, "format": stream.format, "channels": stream.channels, "key": stream.key, "steps": len(found)}
         for (stream, path, _), found in zip(job.streams, arrays, strict=True)
     ]
-    size = write_features(job.uri, array, {**job.attributes, "source_key": sha256, "key": key, "streams": facts})
+    size = write_features(job.array_uri, array, {**job.attributes, "source_key": sha256, "key": key, "streams": facts})
     return replace(stored(array, size, start), sha256=sha256, key=key)
 
 

@@ -13,14 +13,14 @@ from configs.schema import Features
 
 @dataclass(frozen=True)
 class Job:
-    """A video whose features are to be made: `uri` is where they go."""
+    """A video whose features are to be made: `array_uri` is where they go."""
 
     video_id: str
     features: Features
     attributes: dict[str, Any]
     sha256: str
     key: str
-    uri: str
+    array_uri: str
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence, Set
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -20,14 +20,12 @@ from configs.schema import BUCKETS, Dataset, Extractor, Features
 from configs.settings import Settings
 from ops.features.bucket import Bucket, Row, open_buckets
 from ops.features.jobs import Job, Outcome
-from ops.features.wanted import STRANGER, Wanted, from_files, from_frames
-from ops.files.storage import StorageError
+from ops.features.requests import UNANNOTATED, Request, from_files, from_frames
+from ops.store.bucket_writer import BucketWriters
 from ops.store.layout import Layout
 from ops.store.ledger import read_ledgers
 from ops.store.tables import FEATURES, read_table
 
-COMMIT_EVERY_S = 2.0
-COMMIT_EVERY_VIDEOS = 32
 Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], None]
 
@@ -64,6 +62,15 @@ class FeaturesReport:
         """Share of the annotated videos that have features, 0 where there are none."""
         return self.usable / self.annotated if self.annotated else 0.0
 
+    def count(self, outcome: Outcome) -> None:
+        """Counts a video that was worked on now."""
+        if outcome.unchanged:
+            self.reused += 1
+        elif not outcome.reason:
+            self.done += 1
+            self.steps += outcome.num_steps
+            self.bytes += outcome.bytes
+
 
 def make_features(
     features: Features,
@@ -84,24 +91,33 @@ def make_features(
     start = time.monotonic()
     dataset = configs.dataset(features.dataset)
     report = FeaturesReport(features.name)
-    wanted, sources = _wanted(features, dataset, layout, settings, report)
-    wanted = [one for one in wanted if only is None or one.video_id in only]
-    buckets: dict[int, Bucket] = {}
-    with ExitStack() as stack:
-        for bucket in open_buckets(features, layout, wanted, retry_quarantined):
-            stack.enter_context(bucket)
+    requests, sources = _requests(features, dataset, layout, settings, report)
+    requests = [one for one in requests if only is None or one.video_id in only]
+    buckets: list[Bucket] = []
+    with BucketWriters() as writers:
+        for bucket in open_buckets(features, layout, requests, retry_quarantined):
             if bucket.look():
+                writers.add(bucket.writer)
                 bucket.begin()
-            buckets[bucket.number] = bucket
+            buckets.append(bucket)
             report.reused += bucket.plan.reused
             report.removed += len(bucket.plan.drop)
-        jobs = [job for bucket in buckets.values() for job in bucket.plan.jobs]
-        report.planned = len(jobs)
-        _work(_run(jobs, sources, settings, engine), len(jobs), buckets, progress, report)
-    rows = [row for bucket in buckets.values() for row in bucket.rows.values()]
+        by_job = {job.video_id: (job, bucket) for bucket in buckets for job in bucket.plan.jobs}
+        report.planned = len(by_job)
+        outcomes = _run([job for job, _ in by_job.values()], sources, settings, engine)
+        with closing(outcomes):
+            for done, (job, outcome) in enumerate(outcomes, 1):
+                by_job[job.video_id][1].apply(job, outcome)
+                report.count(outcome)
+                if progress is not None:
+                    progress(done, report.planned)
+                writers.commit_now_and_then()
+        for bucket in buckets:
+            bucket.finish()
+    rows = [row for bucket in buckets for row in bucket.rows.values()]
     refused = [row["reason"] for row in rows if row["status"] != "ok"]
     report.quarantined, report.usable, report.reasons = len(refused), len(rows) - len(refused), dict(Counter(refused))
-    report.annotated = sum(one.reason != STRANGER for one in wanted)
+    report.annotated = sum(one.reason != UNANNOTATED for one in requests)
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
     return report
@@ -109,8 +125,8 @@ def make_features(
 
 def unmade(features: Features, layout: Layout, settings: Settings) -> int:
     """How many videos `make_features` would have to touch, without touching them. Raises what it raises."""
-    wanted, _ = _wanted(features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name))
-    plans = [bucket.plan for bucket in open_buckets(features, layout, wanted, False) if bucket.look()]
+    requests, _ = _requests(features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name))
+    plans = [bucket.plan for bucket in open_buckets(features, layout, requests, False) if bucket.look()]
     return sum(len(plan.jobs) + len(plan.put) + len(plan.drop) for plan in plans)
 
 
@@ -146,76 +162,41 @@ def read_rows(features: Features, layout: Layout) -> list[Row]:
     return read_ledgers(uris, FEATURES).to_pylist()
 
 
-def _wanted(
+def _requests(
     features: Features, dataset: Dataset, layout: Layout, settings: Settings, report: FeaturesReport
-) -> tuple[list[Wanted], Sequence[Any]]:
+) -> tuple[list[Request], Sequence[Any]]:
     if features.extract:
         from ops.features.network import resolve
 
         sources = [resolve(extraction, features.num_frames, settings) for extraction in features.extract]
         report.models = {source.reference: source.sha256 for source in sources}
-        wanted = from_frames(features, dataset, layout, [source.key for source in sources])
-        if not any(one.frames_uri for one in wanted):
+        requests = from_frames(features, dataset, layout, [source.key for source in sources])
+        if not any(one.frames_uri for one in requests):
             raise FeaturesError(f"features '{features.name}': no stored frames of dataset '{dataset.name}'; bring its videos in first")
-        return wanted, sources
-    wanted = from_files(features, dataset, layout)
-    if not any(one.streams and not one.reason for one in wanted):
+        return requests, sources
+    requests = from_files(features, dataset, layout)
+    if not any(one.streams and not one.reason for one in requests):
         where = ", ".join(stream.path for stream in features.files)
         raise FeaturesError(f"features '{features.name}': no video has its files ({where}) below {layout.dataset_root(dataset)}")
-    return wanted, ()
+    return requests, ()
 
 
-def _run(jobs: list[Job], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Iterator[tuple[Job, Outcome]]:
+def _run(jobs: list[Job], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Generator[tuple[Job, Outcome], None, None]:
     if not jobs:
-        return iter(())
+        return
     chosen: Any = jobs
+    outcomes: Any
     if not sources:
         from ops.features.imported import import_all
 
-        return import_all(chosen)
-    if engine == "ray" or (engine is None and settings.ray_address):
+        outcomes = import_all(chosen)
+    elif engine == "ray" or (engine is None and settings.ray_address):
         from ops.features.actors import extract_on_ray
 
-        return extract_on_ray(sources, chosen, settings)
-    from ops.features.extract import extract_here
+        outcomes = extract_on_ray(sources, chosen, settings)
+    else:
+        from ops.features.extract import extract_here
 
-    return extract_here(sources, chosen)
-
-
-def _work(
-    outcomes: Iterator[tuple[Job, Outcome]], total: int, buckets: dict[int, Bucket], progress: Progress | None, report: FeaturesReport
-) -> None:
-    last, waiting, done = time.monotonic(), 0, 0
-    by_video = {job.video_id: bucket for bucket in buckets.values() for job in bucket.plan.jobs}
-    try:
-        for job, outcome in outcomes:
-            by_video[job.video_id].settle(job, outcome)
-            done, waiting = done + 1, waiting + 1
-            if outcome.unchanged:
-                report.reused += 1
-            elif not outcome.reason:
-                report.done += 1
-                report.steps += outcome.num_steps
-                report.bytes += outcome.bytes
-            if progress is not None:
-                progress(done, total)
-            if waiting >= COMMIT_EVERY_VIDEOS or time.monotonic() - last >= COMMIT_EVERY_S:
-                _commit(buckets.values())
-                last, waiting = time.monotonic(), 0
-    except BaseException:  # a store that fails, or Ctrl-C: what is finished stays
-        try:
-            _commit(buckets.values())
-        except StorageError:
-            pass  # the first error is the one to tell
-        raise
-    finally:
-        close = getattr(outcomes, "close", None)
-        if close is not None:
-            close()
-    for bucket in buckets.values():
-        bucket.finish()
-
-
-def _commit(buckets: Iterable[Bucket]) -> None:
-    for bucket in buckets:
-        bucket.commit()
+        outcomes = extract_here(sources, chosen)
+    with closing(outcomes):
+        yield from outcomes

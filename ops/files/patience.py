@@ -6,24 +6,28 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from ops.files.storage import StorageError, exists
+from ops.files.errors import StorageError
+from ops.files.storage import exists
 
 PATIENCE_S = 60.0  # a server that restarts is back by then
+STORE_TRIES = 5  # of one piece of work, where the store fails again and again while it goes on
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 T = TypeVar("T")
 
 
 def patient(uri: str, action: Callable[[], T]) -> T:
-    """Runs the action; where the store fails for a while, waits until it answers and runs it again. Raises StorageError
-    after PATIENCE_S."""
-    ends = time.monotonic() + PATIENCE_S
-    while True:
+    """Runs the action; where the store fails for a while, waits until it answers and runs it again.
+
+    Raises StorageError where the store is away for PATIENCE_S, or fails STORE_TRIES times.
+    """
+    for attempt in range(1, STORE_TRIES + 1):
         try:
             return action()
         except StorageError as error:
-            if not error.transient or time.monotonic() > ends:
+            if not error.transient or attempt == STORE_TRIES:
                 raise
             wait_for(uri, error)
+    raise AssertionError("unreachable")
 
 
 def wait_for(uri: str, error: StorageError) -> None:

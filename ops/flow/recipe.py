@@ -285,8 +285,8 @@ def _lost_tables(dataset: configs.Dataset, layout: Layout) -> list[str]:
 
 def _require_arrays(dataset: configs.Dataset, layout: Layout) -> None:
     """Raises StorageError where arrays that the ledger names are gone: of a look at some, spread over all."""
-    rows = read_manifest(layout, dataset, columns=["video_id", "uri", "status"])
-    stored = rows.filter(pc.equal(rows["status"], "ok"))["uri"]
+    rows = read_manifest(layout, dataset, columns=["video_id", "array_uri", "status"])
+    stored = rows.filter(pc.equal(rows["status"], "ok"))["array_uri"]
     arrays = arrays_of_ledger(layout.manifest(dataset.name, dataset.frames.key(), 0)) or ""
     for place in range(0, len(stored), max(1, len(stored) // LOOKED_AT)):
         uri = str(stored[place].as_py())

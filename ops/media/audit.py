@@ -61,7 +61,7 @@ def _place_sources(rows: list[dict[str, Any]], dataset: Dataset, layout: Layout)
     """Writes into each row where its source lies now: a dataset that has moved is what it was, and ingest has found it there."""
     tables = [layout.video_table(dataset.name, bucket) for bucket in sorted({bucket_of(row["video_id"]) for row in rows})]
     table = read_tables(tables, VIDEOS)
-    places = dict(zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True))
+    places = dict(zip(table["video_id"].to_pylist(), table["source_uri"].to_pylist(), strict=True))
     for row in rows:
         row["source_uri"] = places.get(row["video_id"])
 
@@ -70,7 +70,7 @@ def check_video(row: dict[str, Any], attempt: str) -> tuple[int | None, str]:
     """(the second decoder's count, what is wrong or "") of one ledger row. Runs in a worker."""
     from ops.media.decode import DecodeError
 
-    reader = FrameReader(row["uri"])
+    reader = FrameReader(row["array_uri"])
     try:
         with local_copy(row.get("source_uri") or reader.attributes["source_uri"]) as path, quiet_stderr():
             return compare(path, reader, row["decoder"], bool(attempt))

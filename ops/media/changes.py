@@ -16,8 +16,8 @@ from ops.store.buckets import bucket_of_file
 from ops.store.layout import Layout
 from ops.store.tables import read_table
 
-COLUMNS = ["uri", "bytes", "modified"]
-LISTED = pa.schema([("uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.string())])
+COLUMNS = ["source_uri", "bytes", "modified"]
+LISTED = pa.schema([("source_uri", pa.string()), ("bytes", pa.int64()), ("modified", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
     files = list_videos(layout.videos_folder(dataset)).files
     if not files:
         return {}
-    now = pa.table({name: [getattr(info, name) for info in files] for name in COLUMNS}, schema=LISTED)
+    now = pa.table({name: [getattr(info, name.removeprefix("source_")) for info in files] for name in COLUMNS}, schema=LISTED)
     buckets = pa.array([bucket_of_file(info.path_below) for info in files], pa.int32())
     changes: dict[int, Change] = {}
     for bucket in range(BUCKETS):
@@ -47,7 +47,7 @@ def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
 
 def _without(table: pa.Table, other: pa.Table) -> list[dict]:
     """Rows of one table that the other does not have."""
-    place = pc.index_in(table["uri"].combine_chunks(), value_set=other["uri"].combine_chunks())
+    place = pc.index_in(table["source_uri"].combine_chunks(), value_set=other["source_uri"].combine_chunks())
     match = other.take(place)
     same = [pc.equal(table[name].combine_chunks(), match[name].combine_chunks()) for name in ("bytes", "modified")]
     return table.filter(pc.invert(pc.fill_null(pc.and_(*same), False))).to_pylist()

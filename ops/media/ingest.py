@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,21 +17,29 @@ from configs.errors import KinographError
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.compute.engine import Engine, run_anywhere
-from ops.compute.pool import Job, quiet_stderr
+from ops.compute.pool import Job, Outcome, Stderr, quiet_stderr
 from ops.files.patience import patient
 from ops.files.storage import FileInfo, StorageError, exists, local_copy, remove, sha256_of
 from ops.media.decoding import unforeseen
 from ops.media.listing import list_videos
+from ops.media.store_job import StoreJob, check_shared, manifest_row
+from ops.media.store_video import store_frames
+from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.buckets import bucket_of_file, stem_of
 from ops.store.layout import Layout, is_safe
 from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
-from ops.store.tables import VIDEOS, read_table, write_table
+from ops.store.manifest import frames_key
+from ops.store.tables import MANIFEST, VIDEOS, read_table, write_table
+
+if TYPE_CHECKING:
+    from ops.media.probe import Facts
 
 Progress = Callable[[int, int], None]
 DUPLICATE, UNREADABLE, UNSAFE = "duplicate video_id", "not readable", "unsafe name"
 MIN_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 2e6
-COMMIT_EVERY_S = 2.0
+GROUP = 256  # files whose arrays are written down in the journal together
+SLOWEST_FILM_BYTES_PER_S = 25e3  # of a film that is decoded too: four times as long as one of 100 kB a second plays
 
 
 class DatasetError(KinographError, ValueError):
@@ -42,6 +51,7 @@ class IngestReport:
     """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the found ones' size.
 
     `aside` counts, by kind and over the whole folder, what was not taken for a video at all: leftovers, and links that give nothing.
+    `stored` are the manifest's new rows, where frames were stored at once.
     """
 
     found: int = 0
@@ -53,6 +63,7 @@ class IngestReport:
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
     aside: dict[str, int] = field(default_factory=dict)
+    stored: list[dict[str, Any]] = field(default_factory=list)
 
 
 def ingest(
@@ -64,13 +75,16 @@ def ingest(
     *,
     engine: Engine = "auto",
     ray_address: str | None = None,
+    store: bool = False,
 ) -> IngestReport:
     """Brings the video tables of `buckets` (None: all) up to date; only new and changed files are hashed and probed.
 
     A video's id is its path below the videos folder without the ending. Of several usable files with one id the first by path keeps
     it; the others, and unusable files beside a usable one, get their full path as id. A file's bucket is that of its path without
     the ending. What was probed is kept as it comes, so that a run cut short costs the files under way. `engine` and `ray_address` are
-    `ops.compute.engine.run_anywhere`'s. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
+    `ops.compute.engine.run_anywhere`'s. With `store` a worker that has a new file at hand stores its frames too, so that it is fetched,
+    hashed and probed once; what is left then (frames that lack of known files, ids that two files claim, a decoder that died)
+    `ops.media.materialize` does as ever. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
     lease.Busy where another run probes files of one of the buckets; StorageError.
     """
     start = time.monotonic()
@@ -79,18 +93,18 @@ def ingest(
     by_bucket, aside = _scan(dataset, folder, wanted)
     report = IngestReport(aside=aside)
     unfinished: dict[int, Bucket] = {}
-    for number, files in by_bucket.items():
-        bucket = Bucket(layout.video_table(dataset.name, number), folder, files)
-        report.reused += len(files) - len(bucket.new)
-        if bucket.new:
-            unfinished[number] = bucket
-        else:
-            bucket.finish(report)
-    try:
-        _probe_all(dataset, unfinished, lambda jobs: run_anywhere(probe_file, jobs, workers, engine, ray_address), progress, report)
-    finally:
-        for bucket in unfinished.values():
-            bucket.leave()
+    with BucketWriters() as writers:
+        for number, files in by_bucket.items():
+            bucket = Bucket(layout.video_table(dataset.name, number), folder, files)
+            report.reused += len(files) - len(bucket.new)
+            if bucket.new:
+                unfinished[number] = bucket
+                writers.add(bucket.writer)
+            else:
+                bucket.finish(report)
+        arrivals = {number: Arrivals(dataset, layout, number, bucket.sole(), writers) for number, bucket in unfinished.items() if store}
+        work = _Probing(dataset, unfinished, arrivals, report, progress)
+        work.run(lambda jobs: run_anywhere(probe_file, jobs, workers, engine, ray_address), writers)
     report.seconds = time.monotonic() - start
     if len(wanted) == BUCKETS and report.ok == 0:
         reasons = "; ".join(f"{count} x {reason}" for reason, count in list(report.reasons.items())[:5])
@@ -122,12 +136,14 @@ class Bucket:
     def __init__(self, table: str, folder: str, files: list[FileInfo]) -> None:
         self.table, self.folder = table, folder
         self.probed = Ledger(f"{table.removesuffix('.parquet')}.probed.parquet", VIDEOS)
+        self.writer = BucketWriter(self.probed, arrays=False)
         self.before = _known(table)
         known, self._leftover = self._all_known()
         place, stays = _reusable(files, known)
         self.kept = known.take(place.filter(stays))
         self.new = [info for info, stay in zip(files, stays.to_pylist(), strict=True) if not stay]
         self.num_files, self.left = len(files), len(self.new)
+        self._stems = Counter(stem_of(info.path_below) for info in files)
         self.same = self.before is not None and not self.new and len(self.before) == len(files) == len(self.kept)
 
     def _all_known(self) -> tuple[pa.Table, bool]:
@@ -142,12 +158,13 @@ class Bucket:
 
     def take(self, row: dict[str, Any]) -> None:
         """Takes in a probed file."""
-        self.probed.put([{**row, "video_id": row["uri"]}])
+        self.writer.apply({**row, "video_id": row["source_uri"]})
         self.left -= 1
 
-    def commit(self) -> None:
-        """Keeps what was probed so far."""
-        patient(self.table, self.probed.commit)
+    def sole(self) -> dict[str, str]:
+        """video_id by URI of the new files that have one whatever a probe says: no other file has the same path but for its ending."""
+        stems = {info.uri: stem_of(info.path_below) for info in self.new if is_safe(info.path_below) and not info.problem}
+        return {uri: stem for uri, stem in stems.items() if self._stems[stem] == 1}
 
     def finish(self, report: IngestReport) -> None:
         """Writes the table, unless it is as it was, and counts it."""
@@ -157,8 +174,8 @@ class Bucket:
         if self.new or self._leftover:
             self.probed.open()
         fresh = self.probed.table() if self.new else VIDEOS.empty_table()
-        fresh = fresh.filter(pc.is_in(fresh["uri"], value_set=pa.array([info.uri for info in self.new], pa.string())))
-        table = _named(pa.concat_tables([self.kept, fresh]).sort_by("uri"), self.folder)
+        fresh = fresh.filter(pc.is_in(fresh["source_uri"], value_set=pa.array([info.uri for info in self.new], pa.string())))
+        table = _named(pa.concat_tables([self.kept, fresh]).sort_by("source_uri"), self.folder)
         if len(table) != self.num_files:
             raise StorageError(self.table, f"{len(table)} rows for {self.num_files} files; did another process write there?")
         if self.before is None or not table.equals(self.before):
@@ -167,14 +184,6 @@ class Bucket:
         if self.probed.held:
             self._forget_probed()
             self.probed.abandon()
-
-    def leave(self) -> None:
-        """Gives the ledger of probed files back, with what it holds, for the next run."""
-        if self.probed.held:
-            with suppress(StorageError):
-                self.probed.commit()
-            with suppress(StorageError):
-                self.probed.abandon()
 
     def _forget_probed(self) -> None:
         remove(parts_uri(self.probed.uri))
@@ -191,7 +200,7 @@ def _known(uri: str) -> pa.Table | None:
 
 def _reusable(files: list[FileInfo], known: pa.Table) -> tuple[pa.Array, pa.Array]:
     """Of every file: the place of its row in `known`, and whether that still holds: bytes, time and code are the same."""
-    place = pc.index_in(pa.array([info.uri for info in files], pa.string()), value_set=known["uri"].combine_chunks())
+    place = pc.index_in(pa.array([info.uri for info in files], pa.string()), value_set=known["source_uri"].combine_chunks())
     row = known.select(["bytes", "modified", "code_version", "reason"]).take(place)
     same = pc.and_(
         pc.equal(row["bytes"].combine_chunks(), pa.array([info.bytes for info in files], pa.int64())),
@@ -201,49 +210,131 @@ def _reusable(files: list[FileInfo], known: pa.Table) -> tuple[pa.Array, pa.Arra
     return place, pc.fill_null(pc.and_not(same, pc.starts_with(row["reason"].combine_chunks(), UNREADABLE)), False)
 
 
-def _probe_all(dataset: Dataset, buckets: dict[int, Bucket], run: Callable, progress: Progress | None, report: IngestReport) -> None:
-    total = sum(bucket.left for bucket in buckets.values())
-    if not total:
-        return
-    committed = time.monotonic()
-    for bucket in buckets.values():
-        bucket.probed.open()
-    with closing(run(_jobs(buckets))) as outcomes:
-        for outcome in outcomes:
-            if outcome is not None:
-                bucket = buckets[outcome.job.key[0]]
-                value = outcome.value or {"reason": (outcome.failure or "").replace("decoder", "probe", 1)}
-                bucket.take(_row(dataset, outcome.job.payload, value))
-                report.probed += 1
-                if not bucket.left:
-                    bucket.finish(report)
-                if progress is not None:
-                    progress(report.probed, total)
-            if time.monotonic() - committed >= COMMIT_EVERY_S:
-                for bucket in buckets.values():
-                    if bucket.left:
-                        bucket.commit()
-                committed = time.monotonic()
+class Arrivals:
+    """The frames of one bucket's new files, stored by the workers that probe them."""
+
+    def __init__(self, dataset: Dataset, layout: Layout, number: int, video_ids: dict[str, str], writers: BucketWriters) -> None:
+        """`video_ids` has the files that may be stored, by URI. Raises lease.Busy, StorageError."""
+        self.dataset, self.video_ids = dataset, video_ids
+        ledger = Ledger(layout.manifest(dataset.name, dataset.frames.key(), number), MANIFEST)
+        self.layout, self.writer = layout, writers.add(BucketWriter(ledger))
+        self.writer.begin()
+        rows = ledger.read(["video_id", "key", "array_uri"]).to_pylist()
+        self.stored = {row["video_id"]: row for row in rows}
+
+    def expect(self, files: list[FileInfo]) -> None:
+        """Writes down what the coming work on these files may begin."""
+        videos = [self.video_ids[info.uri] for info in files if info.uri in self.video_ids]
+        self.writer.expect({video: (self.stored.get(video, {}).get("array_uri"),) for video in videos}, unknown=True)
+
+    def target(self, uri: str) -> StoreTarget | None:
+        """Where a worker stores the frames of this file, None where it must not yet."""
+        video_id = self.video_ids.get(uri)
+        if video_id is None:
+            return None
+        return StoreTarget(video_id, self.dataset, self.layout, self.stored.get(video_id, {}).get("key"))
+
+    def take(self, outcome: Outcome, report: IngestReport) -> None:
+        """Takes in what a worker says of a file whose frames it was to store."""
+        video_id = self.video_ids.get(outcome.job.payload[0].uri)
+        if video_id is None:
+            return
+        value = outcome.value or {}
+        stored, old = value.get("stored"), self.stored.get(video_id, {}).get("array_uri")
+        if stored is not None:
+            check_shared(outcome.job.payload[0].uri, stored["array_uri"], stored)
+            self.writer.apply(stored)
+            report.stored.append(stored)
+        elif value.get("reason") or value.get("known"):  # nothing was begun
+            self.writer.keep(video_id)
+        else:
+            self.writer.discard(video_id, old)
 
 
-def _jobs(buckets: dict[int, Bucket]) -> Iterator[Job]:
-    for number, bucket in buckets.items():
-        for info in bucket.new:
-            yield Job((number, info.uri), info, max(MIN_DEADLINE_S, info.bytes / SLOWEST_BYTES_PER_S))
+@dataclass
+class _Probing:
+    """The new files of all buckets on their way through the workers."""
+
+    dataset: Dataset
+    buckets: dict[int, Bucket]
+    arrivals: dict[int, Arrivals]
+    report: IngestReport
+    progress: Progress | None
+
+    def run(self, start: Callable[[Iterable[Job]], Any], writers: BucketWriters) -> None:
+        total = sum(bucket.left for bucket in self.buckets.values())
+        if not total:
+            return
+        for bucket in self.buckets.values():
+            bucket.writer.begin()
+        with closing(start(self._jobs())) as outcomes:
+            for outcome in outcomes:
+                if outcome is not None:
+                    self._take(outcome)
+                    if self.progress is not None:
+                        self.progress(self.report.probed, total)
+                writers.commit_now_and_then()
+
+    def _jobs(self) -> Iterator[Job]:
+        for number, bucket in self.buckets.items():
+            arrivals = self.arrivals.get(number)
+            for first in range(0, len(bucket.new), GROUP):
+                files = bucket.new[first : first + GROUP]
+                if arrivals is not None:
+                    arrivals.expect(files)
+                for info in files:
+                    target = None if arrivals is None else arrivals.target(info.uri)
+                    slowest = SLOWEST_BYTES_PER_S if target is None else SLOWEST_FILM_BYTES_PER_S
+                    yield Job((number, info.uri), (info, target), max(MIN_DEADLINE_S, info.bytes / slowest))
+
+    def _take(self, outcome: Outcome) -> None:
+        number, bucket = outcome.job.key[0], self.buckets[outcome.job.key[0]]
+        if number in self.arrivals:
+            self.arrivals[number].take(outcome, self.report)
+        value = outcome.value or {"reason": (outcome.failure or "").replace("decoder", "probe", 1)}
+        bucket.take(_row(self.dataset, outcome.job.payload[0], value))
+        self.report.probed += 1
+        if not bucket.left:
+            bucket.finish(self.report)
 
 
-def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
-    """What one file's row says beyond its listing. Runs in a worker. Raises StorageError when a remote store fails."""
-    from ops.media.probe import inspect_aloud
+@dataclass(frozen=True)
+class StoreTarget:
+    """Where the frames of a video go whose content nobody knows yet; `known` is the ledger key of the frames that are stored."""
 
+    video_id: str
+    dataset: Dataset
+    layout: Layout
+    known: str | None
+
+    def job(self, source_uri: str, sha256: str) -> tuple[str, StoreJob]:
+        """(ledger key, what to store), now that the content is known."""
+        key = frames_key(sha256, self.dataset)
+        uri = self.layout.frames(self.dataset.name, self.dataset.frames.key(), self.video_id, key)
+        return key, StoreJob(self.video_id, source_uri, sha256, uri, self.dataset.frames, 1)
+
+
+def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> dict[str, Any]:
+    """What one file's row says beyond its listing, and with a target, in `stored`, the row of its frames. Runs in a worker.
+
+    A second try stores nothing: it may have been the decoder that ended the first one. Raises StorageError when a remote store fails.
+    """
+    info, target = payload
     if info.problem:
         return {"reason": info.problem}
     if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
         return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
+    start = time.monotonic()
     try:
         with local_copy(info.uri) as path, quiet_stderr() as errors:
-            sha256 = sha256_of(path)
-            facts = inspect_aloud(path, errors)
+            found, facts = _inspected(path, errors)
+            if target is None or attempt or found["reason"]:
+                return found
+            key, job = target.job(info.uri, found["sha256"])
+            if key == target.known:
+                return {**found, "known": True}
+            value = store_frames(path, facts, job, "", errors, start)
+            return {**found, "stored": manifest_row(target.dataset, job.video_id, job.sha256, key, job.array_uri, value)}
     except FileNotFoundError:
         return {"reason": f"{UNREADABLE}: it vanished while it was read"}
     except StorageError:
@@ -254,7 +345,14 @@ def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
         raise MemoryError("the kernel refuses the probe more memory") from None
     except Exception as error:  # nor does one that nobody reckoned with
         return {"reason": unforeseen(error)}
-    return {
+
+
+def _inspected(path: Path, errors: Stderr) -> tuple[dict[str, Any], Facts]:
+    from ops.media.probe import inspect_aloud
+
+    sha256 = sha256_of(path)
+    facts = inspect_aloud(path, errors)
+    row = {
         "sha256": sha256,
         "container": facts.container,
         "codec": facts.codec,
@@ -268,18 +366,20 @@ def probe_file(info: FileInfo, attempt: str) -> dict[str, Any]:
         "duration_s": facts.duration_s,
         "reason": facts.problem or "",
     }
+    return row, facts
 
 
 def _row(dataset: Dataset, info: FileInfo, probed: dict[str, Any]) -> dict[str, Any]:
     numbers = dict.fromkeys(("width", "height", "rotation", "fps_num", "num_frames_declared", "num_frames_packets"), 0)
     blank = {"video_id": "", "sha256": "", "container": "", "codec": "", "fps_den": 1, "duration_s": 0.0, **numbers}
-    listed = {"dataset": dataset.name, "uri": info.uri, "bytes": info.bytes, "modified": info.modified, "code_version": INGEST}
+    listed = {"dataset": dataset.name, "source_uri": info.uri, "bytes": info.bytes, "modified": info.modified, "code_version": INGEST}
+    probed = {name: value for name, value in probed.items() if name in VIDEOS.names}
     return {**blank, **listed, **probed, "status": "quarantined" if probed["reason"] else "ok"}
 
 
 def _named(table: pa.Table, folder: str) -> pa.Table:
     """The bucket's rows with their video_id, unique; of usable files with one id the second and further ones are quarantined."""
-    below = [uri[len(folder.rstrip("/")) + 1 :] for uri in table["uri"].to_pylist()]
+    below = [uri[len(folder.rstrip("/")) + 1 :] for uri in table["source_uri"].to_pylist()]
     reasons = [
         "" if reason.startswith(DUPLICATE) else reason for reason in table["reason"].to_pylist()
     ]  # whether it still is one is seen anew

@@ -1,10 +1,10 @@
-"""Decoded frames of every usable video, as Zarr arrays, kept up to date by a ledger (the manifest)."""
+"""Decoded frames of every usable video, as Zarr arrays, kept up to date by a ledger, the manifest."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -12,17 +12,21 @@ import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, Dataset
 from ops.compute.engine import Engine, run_anywhere
-from ops.compute.pool import Outcome
-from ops.files.storage import StorageError, list_files
-from ops.media.bucket_work import BucketWork
+from ops.compute.pool import Job, Outcome
+from ops.files.storage import list_files
+from ops.media.ingest import IngestReport, ingest
 from ops.media.plan import Plan, plan_bucket, plan_buckets
+from ops.media.store_job import Row, StoreJob, check_shared, manifest_row
 from ops.media.store_video import store_video
+from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.layout import Layout
 from ops.store.lease import Busy
+from ops.store.manifest import frames_key
 
 MIN_DEADLINE_S = 30.0
-COMMIT_EVERY_S = 2.0
-COMMIT_EVERY_VIDEOS = 32
+GROUP = 256  # videos whose arrays are written down in the journal together
+SLOWEST_FRAME_S = 0.25  # a 720p frame on a machine that has too much else to do
+USUAL_PIXELS = 1280 * 720
 Progress = Callable[[int, int], None]
 
 
@@ -39,6 +43,13 @@ class FramesReport:
     seconds: float = 0.0
     videos_per_s: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
+
+    def count(self, row: Row) -> None:
+        """Counts a video that was worked on now."""
+        if row["status"] == "ok":
+            self.done += 1
+            self.frames += row["num_frames"]
+            self.bytes += row["bytes"]
 
 
 def materialize(
@@ -64,13 +75,9 @@ def materialize(
     start = time.monotonic()
     chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))
     run = _Run(dataset, layout, min_deadline_s, progress)
-    try:
+    with run.writers:
         plans = run.open(plan_buckets(dataset, layout, chosen, retry_quarantined), retry_quarantined)
         run.work(workers, engine, ray_address)
-        run.close()
-    except BaseException:  # a store that fails, or Ctrl-C: what is finished stays, what is half done goes
-        run.give_up()
-        raise
     report = run.report
     for plan in plans:
         reasons = _reasons(plan) if plan.number in run.buckets else plan.reasons
@@ -83,38 +90,106 @@ def materialize(
     return report
 
 
+def bring_in(
+    dataset: Dataset,
+    layout: Layout,
+    buckets: Iterable[int] | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+    *,
+    retry_quarantined: bool = False,
+    engine: Engine = "auto",
+    ray_address: str | None = None,
+) -> tuple[IngestReport, FramesReport]:
+    """`ingest`, then `materialize`, with the same tables and arrays in the end; new files are fetched, hashed and probed once for both."""
+    chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))
+    places = {"engine": engine, "ray_address": ray_address}
+    found = ingest(dataset, layout, chosen, progress, workers, store=True, **places)  # type: ignore[arg-type]
+    report = materialize(dataset, layout, chosen, workers, progress, retry_quarantined=retry_quarantined, **places)  # type: ignore[arg-type]
+    for row in found.stored:
+        report.count(row)
+    report.planned += len(found.stored)
+    report.reused -= len(found.stored)
+    return found, report
+
+
 def _reasons(plan: Plan) -> Counter[str]:
     table = plan.ledger.read(["video_id", "status", "reason"])
     bad = table.filter(pc.not_equal(table["status"], "ok"))["reason"].value_counts().to_pylist()
     return Counter({entry["values"]: entry["counts"] for entry in bad})
 
 
+class _Bucket:
+    """A plan and the writer of its ledger."""
+
+    def __init__(self, dataset: Dataset, layout: Layout, plan: Plan, min_deadline_s: float) -> None:
+        self.dataset, self.layout, self.plan, self.min_deadline_s = dataset, layout, plan, min_deadline_s
+        self.writer = BucketWriter(plan.ledger)
+
+    def begin(self) -> None:
+        """Commits all rows that need no decoding."""
+        self.writer.begin()
+        gone, refused = self.plan.gone.to_pylist(), self.plan.refused.to_pylist()
+        rows = [self._row(row, "", {"reason": row["reason"], "seconds": 0.0}) for row in refused]
+        places = [*(row["array_uri"] for row in gone), *(row["old"] for row in refused)]
+        self.writer.replace(rows, [row["video_id"] for row in gone], places)
+
+    def jobs(self) -> Iterator[Job]:
+        """The videos to decode, in the order of their ids. A group's arrays are in the journal before its first job leaves here."""
+        for first in range(0, len(self.plan.wanted), GROUP):
+            rows = self.plan.wanted.slice(first, GROUP).to_pylist()
+            uris = [self.layout.frames(self.dataset.name, self.dataset.frames.key(), row["video_id"], row["key"]) for row in rows]
+            self.writer.expect({row["video_id"]: (uri, row["old"]) for row, uri in zip(rows, uris, strict=True)})
+            for row, uri in zip(rows, uris, strict=True):
+                job = StoreJob(row["video_id"], row["source_uri"], row["sha256"], uri, self.dataset.frames, 1)
+                yield Job((self.plan.number, row["video_id"]), job, self._deadline_s(row))
+
+    def _deadline_s(self, row: Row) -> float:
+        size = max(1.0, row["width"] * row["height"] / USUAL_PIXELS)
+        return max(self.min_deadline_s, 4 * row["duration_s"], SLOWEST_FRAME_S * row["num_frames_packets"] * size)
+
+    def apply(self, outcome: Outcome) -> Row:
+        """Takes in what became of a job; returns the ledger's row, which the next commit makes last."""
+        job: StoreJob = outcome.job.payload
+        value = outcome.value or {"reason": outcome.failure, "seconds": 0.0}
+        check_shared(job.source_uri, job.array_uri, value)
+        known = {"video_id": job.video_id, "sha256": job.sha256, "key": frames_key(job.sha256, self.dataset)}
+        row = self._row(known, job.array_uri, value)
+        self.writer.apply(row)
+        return row
+
+    def _row(self, known: Row, array_uri: str, value: Row) -> Row:
+        return manifest_row(self.dataset, known["video_id"], known["sha256"], known["key"], array_uri, value)
+
+
 class _Run:
-    """One call of `materialize`: the buckets it holds, the videos that are under way, and what it has counted."""
+    """One call of `materialize`: the buckets it works on, and what it has counted."""
 
     def __init__(self, dataset: Dataset, layout: Layout, min_deadline_s: float, progress: Progress | None) -> None:
         self.dataset, self.layout, self.min_deadline_s, self.progress = dataset, layout, min_deadline_s, progress
         self.report = FramesReport()
-        self.buckets: dict[int, BucketWork] = {}
-        self._committed = time.monotonic()
+        self.buckets: dict[int, _Bucket] = {}
+        self.writers = BucketWriters()
         self._done = self._total = 0
 
     def open(self, plans: list[Plan], retry_quarantined: bool) -> list[Plan]:
-        """Takes the buckets where there is something to do, and settles what needs no decoding. Returns the plans as they hold now."""
+        """Takes the buckets where there is something to do. Returns the plans as they hold now."""
         left_over = self._left_over()
         for place, plan in enumerate(plans):
             if plan.empty and plan.number not in left_over:
                 continue
+            bucket = _Bucket(self.dataset, self.layout, plan, self.min_deadline_s)
+            self.writers.add(bucket.writer)
             try:
                 plan.ledger.open()
             except Busy:
                 if plan.empty:  # another run is at work there, and we have nothing to add
                     continue
                 raise
-            bucket = self.buckets[plan.number] = BucketWork(self.dataset, self.layout, plan, self.min_deadline_s)
+            self.buckets[plan.number] = bucket
             if plan.ledger.moved:  # another run has worked on it between the look and the lease
                 bucket.plan = plans[place] = plan_bucket(self.dataset, self.layout, plan.number, retry_quarantined, plan.ledger)
-            bucket.settle_known()
+            bucket.begin()
         self._total = sum(len(bucket.plan.wanted) for bucket in self.buckets.values())
         return plans
 
@@ -132,36 +207,9 @@ class _Run:
         with closing(run_anywhere(store_video, jobs, workers, engine, ray_address)) as outcomes:
             for outcome in outcomes:
                 if outcome is not None:
-                    self._take(outcome)
-                self._commit_now_and_then()
-
-    def _take(self, outcome: Outcome) -> None:
-        row = self.buckets[outcome.job.key[0]].settle(outcome)
-        if row["status"] == "ok":
-            self.report.done += 1
-            self.report.frames += row["num_frames"]
-            self.report.bytes += row["bytes"]
-        self._done += 1
-        if self.progress is not None:
-            self.progress(self._done, self._total)
-
-    def _commit_now_and_then(self) -> None:
-        waiting = sum(bucket.uncommitted for bucket in self.buckets.values())
-        if waiting >= COMMIT_EVERY_VIDEOS or (waiting and time.monotonic() - self._committed >= COMMIT_EVERY_S):
-            for bucket in self.buckets.values():
-                bucket.commit()
-            self._committed = time.monotonic()
-
-    def close(self) -> None:
-        """Commits the rest, brings the ledgers into their compact form and gives the buckets back."""
-        for bucket in self.buckets.values():
-            bucket.close()
-
-    def give_up(self) -> None:
-        """Keeps what is finished, removes what is half done, gives the buckets back; a store that is away is not asked twice."""
-        away = False
-        for bucket in self.buckets.values():
-            try:
-                bucket.plan.ledger.forget() if away else bucket.give_up()
-            except StorageError as error:
-                away = error.transient
+                    row = self.buckets[outcome.job.key[0]].apply(outcome)
+                    self.report.count(row)
+                    self._done += 1
+                    if self.progress is not None:
+                        self.progress(self._done, self._total)
+                self.writers.commit_now_and_then()

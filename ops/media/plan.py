@@ -10,18 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from configs.schema import Dataset
-from ops.files.storage import read_bytes
 from ops.media.ingest import DatasetError
 from ops.store.layout import Layout
 from ops.store.ledger import Ledger
 from ops.store.manifest import frames_key, frames_keys
-from ops.store.tables import MANIFEST
+from ops.store.tables import MANIFEST, read_table
 
-READ = ["video_id", "uri", "sha256", "width", "height", "num_frames_packets", "duration_s", "status", "reason"]
-LEDGER = ["video_id", "key", "uri", "status", "reason"]
+READ = ["video_id", "source_uri", "sha256", "width", "height", "num_frames_packets", "duration_s", "status", "reason"]
+LEDGER = ["video_id", "key", "array_uri", "status", "reason"]
 PLANNERS = 2
 
 
@@ -60,7 +58,7 @@ def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined
     """
     table = layout.video_table(dataset.name, number)
     try:
-        videos = pq.read_table(pa.BufferReader(read_bytes(table)), columns=READ)
+        videos = read_table(table, READ)
     except FileNotFoundError as error:
         raise DatasetError(f"dataset '{dataset.name}': no video table at {table}; ingest the dataset first") from error
     ledger = ledger or Ledger(layout.manifest(dataset.name, dataset.frames.key(), number), MANIFEST)
@@ -72,7 +70,7 @@ def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined
     if retry_quarantined:
         failed = pc.fill_null(pc.not_equal(stored["status"].combine_chunks().take(place), "ok"), False)
         same = pc.and_not(same, pc.and_(failed, usable))
-    full = videos.append_column("key", keys).append_column("old", _or_null(stored["uri"].combine_chunks().take(place)))
+    full = videos.append_column("key", keys).append_column("old", _or_null(stored["array_uri"].combine_chunks().take(place)))
     lost = pc.invert(pc.is_in(stored["video_id"], value_set=videos["video_id"].combine_chunks()))
     bad = stored.filter(pc.not_equal(stored["status"], "ok"))["reason"].value_counts().to_pylist()
     return Plan(
@@ -80,7 +78,7 @@ def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined
         ledger=ledger,
         wanted=full.filter(pc.and_not(usable, same)).sort_by("video_id"),
         refused=full.filter(pc.invert(pc.or_(usable, same))),
-        gone=stored.filter(lost).select(["video_id", "uri"]),
+        gone=stored.filter(lost).select(["video_id", "array_uri"]),
         reused=int(pc.sum(same).as_py() or 0),
         reasons=Counter({entry["values"]: entry["counts"] for entry in bad}),
     )

@@ -45,12 +45,12 @@ class Recording:
             self._heed_damage(ear)
             self._ask_witness()
             self.verdict = self._judge(decoding)
-            own = attributes(self.facts, decoding, job.frames, job.source, job.sha256)
+            own = attributes(self.facts, decoding, job.frames, job.source_uri, job.sha256)
             return {**own, "audit": self.verdict.attribute()}
 
         with outspoken():
             decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, ear=ear)
-            stored = write_frames(job.uri, tap(self.sample.tap(decoding.pieces), self.sums), job.frames, about)
+            stored = write_frames(job.array_uri, tap(self.sample.tap(decoding.pieces), self.sums), job.frames, about)
         return {
             "num_frames": stored.num_frames,
             "height": stored.height,

@@ -17,39 +17,50 @@ if TYPE_CHECKING:
     from ops.media.probe import Facts
 
 Row = dict[str, Any]
+State = tuple[int, int, int]
 FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about the decoder
 
 
-def store_video(payload: tuple[StoreJob, int, Row], attempt: str) -> Row:
-    """Decodes and stores one video; returns the ledger's fields, or a reason.
+def store_video(job: StoreJob, attempt: str) -> Row:
+    """Decodes and stores one video; returns the manifest's fields, or a reason.
 
     `attempt` is how the try before this one ended; after a hang, a crash or too much memory only the second decoder is tried.
     Whatever else a video brings about is its reason, with the error's kind, text and place: no video ends the run for the others. Raises
     StorageError when the store fails, MemoryError when the kernel refuses memory.
     """
-    job, start = payload[0], time.monotonic()
+    start = time.monotonic()
     try:
-        with local_copy(job.source) as path, quiet_stderr() as errors:
-            before = _state(path)
+        with local_copy(job.source_uri) as path, quiet_stderr() as errors:
+            before = state_of(path)
             if sha256_of(path) != job.sha256:
                 return {"reason": "the file changed after it was ingested; ingest again", "seconds": time.monotonic() - start}
-            try:
-                stored = _store(path, job, attempt, errors)
-                if (after := _state(path)) != before and (after is None or sha256_of(path) != job.sha256):
-                    remove(job.uri)
-                    stored = {"reason": "the file changed while it was read; ingest again"}
-            except (StorageError, MemoryError):
-                raise
-            except Exception as error:
-                stored = {"reason": unforeseen(error)}
+            return store_frames(path, None, job, attempt, errors, start, before)
     except FileNotFoundError:
         return {"reason": "the file vanished after it was ingested; ingest again", "seconds": time.monotonic() - start}
     except MemoryError:  # PyAV's own kind does not travel between processes
         raise MemoryError("the kernel refuses the decoder more memory") from None
+
+
+def store_frames(
+    path: Path, facts: Facts | None, job: StoreJob, attempt: str, errors: Stderr, start: float, before: State | None
+) -> Row:
+    """As `store_video`, of a local file, with what a probe has found in it (None: not probed yet).
+
+    `start` is on the monotonic clock, and `before` is the file's state when its content was hashed.
+    """
+    try:
+        stored = _store(path, facts, job, attempt, errors)
+        if (after := state_of(path)) != before and (after is None or sha256_of(path) != job.sha256):
+            remove(job.array_uri)
+            stored = {"reason": "the file changed while it was read; ingest again"}
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:
+        stored = {"reason": unforeseen(error)}
     return {**stored, "seconds": time.monotonic() - start}
 
 
-def _state(path: Path) -> tuple[int, int, int] | None:
+def state_of(path: Path) -> State | None:
     """What is another where a file was written to, or another put in its place; None where it is gone."""
     try:
         stat = path.stat()
@@ -58,12 +69,12 @@ def _state(path: Path) -> tuple[int, int, int] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def _store(path: Path, job: StoreJob, attempt: str, errors: Stderr) -> Row:
+def _store(path: Path, facts: Facts | None, job: StoreJob, attempt: str, errors: Stderr) -> Row:
     from ops.media.decode import DecodeError, decoders_for
     from ops.media.probe import inspect_aloud
     from ops.media.recording import Recording
 
-    facts = inspect_aloud(path, errors)
+    facts = facts or inspect_aloud(path, errors)
     reason = facts.problem or unstorable(facts, job.frames)
     if reason:
         return {"reason": reason}

@@ -40,8 +40,8 @@ def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]
     remove(uri)
     try:
         files = _encoded(features, per_chunk, attributes)
-        for name in sorted(files, key=lambda name: name == "zarr.json"):  # the metadata last: it makes the chunks an array
-            write_bytes(f"{uri}/{name}", files[name])
+        for name, data in files.items():
+            write_bytes(f"{uri}/{name}", data)
         return sum(len(data) for data in files.values())
     except BaseException:
         remove(uri)
@@ -49,7 +49,7 @@ def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]
 
 
 def _encoded(features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Content of the array's files by their names, as Zarr makes them, in memory: it writes the metadata first, and files not whole."""
+    """Content of the array's files by name, the metadata last: it makes the chunks an array. Zarr itself would write it first."""
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -65,7 +65,10 @@ def _encoded(features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]
         dimension_names=("time", "channel"),
         config={"write_empty_chunks": True},
     )
-    return {name: data.to_bytes() for name, data in files.items()}
+    metadata = json.loads(files["zarr.json"].to_bytes())
+    compact = {"zarr_format": metadata["zarr_format"], "node_type": metadata["node_type"], **metadata}  # as it has always been stored
+    chunks = {name: data.to_bytes() for name, data in files.items() if name != "zarr.json"}
+    return {**chunks, "zarr.json": json.dumps(compact, separators=(",", ":")).encode()}
 
 
 class FeatureReader:
@@ -127,7 +130,7 @@ class FeatureReader:
         return self.read(first, max(first, last))[::step] if step > 0 else self.read()[steps]
 
     def _chunk(self, index: int) -> np.ndarray:
-        from numcodecs.zstd import decompress
+        from numcodecs.zstd import decompress  # type: ignore[import-untyped]
 
         shape = self._open()["chunk_grid"]["configuration"]["chunk_shape"]
         try:

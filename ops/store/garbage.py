@@ -65,7 +65,7 @@ def _find(store: Store, busy: set[int]) -> Garbage:
         whole = None if busy else sum(info.bytes for info in listing)
         return Garbage(store, whole=whole, busy=busy)
     theirs = journaled(store, busy)
-    named = set(read_ledgers(store.ledgers, store.schema, ["video_id", "uri"])["uri"].to_pylist())
+    named = set(read_ledgers(store.ledgers, store.schema, ["video_id", "array_uri"])["array_uri"].to_pylist())
     arrays = {}
     for uri, files in arrays_of(store, listing).items():
         video_id, _ = video_of(store, uri)

@@ -63,7 +63,7 @@ def verify(store: Store, decode: bool = False, repair: bool = False, progress: P
             verdict.arrays += 1
             verdict.bytes += size
             if reason:
-                verdict.damaged.append(Damage(row["video_id"], row["uri"], reason, bucket))
+                verdict.damaged.append(Damage(row["video_id"], row["array_uri"], reason, bucket))
             if progress is not None:
                 progress(done, len(rows))
     if repair and verdict.damaged:
@@ -75,7 +75,7 @@ def verify(store: Store, decode: bool = False, repair: bool = False, progress: P
 def _rows(store: Store) -> Iterator[tuple[int, Row]]:
     shape = ["num_frames", "height", "width"] if store.kind == "frames" else ["num_steps", "channels"]
     for bucket, uri in enumerate(store.ledgers):
-        table = read_ledger(uri, store.schema, ["video_id", "uri", "status", "bytes", *shape])
+        table = read_ledger(uri, store.schema, ["video_id", "array_uri", "status", "bytes", *shape])
         for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
             yield bucket, row
 
@@ -87,14 +87,14 @@ def _give_up(store: Store, damaged: list[Damage]) -> None:
     for bucket, found in by_bucket.items():
         with Ledger(store.ledgers[bucket], store.schema) as ledger:
             ledger.open()
-            now = ledger.read(["video_id", "uri"])
-            named = dict(zip(now["video_id"].to_pylist(), now["uri"].to_pylist(), strict=True))
+            now = ledger.read(["video_id", "array_uri"])
+            named = dict(zip(now["video_id"].to_pylist(), now["array_uri"].to_pylist(), strict=True))
             ledger.drop(damage.video_id for damage in found if named.get(damage.video_id) == damage.uri)  # not what was made anew since
 
 
 def _check(store: Store, row: Row, decode: bool) -> tuple[int, str]:
     """(bytes read, what is wrong or "") of one array."""
-    files = {info.path_below: info for info in list_files(row["uri"])}
+    files = {info.path_below: info for info in list_files(row["array_uri"])}
     size = sum(info.bytes for info in files.values())
     try:
         if "zarr.json" not in files:
@@ -167,7 +167,7 @@ def _check_features(metadata: Row, files: dict[str, FileInfo], row: Row) -> None
 
 
 def _decode(row: Row) -> None:
-    reader = FrameReader(row["uri"])
+    reader = FrameReader(row["array_uri"])
     try:
         for first in range(0, row["num_frames"], DECODE_FRAMES):
             reader.read(range(first, min(first + DECODE_FRAMES, row["num_frames"])))

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from ops.files.storage import StorageError, create_bytes, is_local, list_files, local_path, read_bytes, remove, write_bytes
 from ops.store.layout import ARRAY_NAME, UNSAFE_PARTS, array_below, arrays_of_ledger
 from ops.store.lease import Lease, Lost
-from ops.store.tables import from_rows
+from ops.store.tables import from_rows, names_of, read_columns
 
 ID, DROPPED = "video_id", "dropped"
 THROUGH = b"kinograph.through"
@@ -250,9 +250,9 @@ def _placed(uri: str, table: pa.Table) -> pa.Table:
     Whoever can write to the store can write a row: no path of it is believed, since what a row names is read, and removed one day.
     """
     arrays = arrays_of_ledger(uri)
-    if arrays is None or "uri" not in table.column_names or not len(table):
+    if arrays is None or "array_uri" not in table.column_names or not len(table):
         return table
-    ids, uris = (table[name].combine_chunks() for name in (ID, "uri"))
+    ids, uris = (table[name].combine_chunks() for name in (ID, "array_uri"))
     names = pc.replace_substring_regex(uris, "(?s)^.*/", "")
     as_computed = pc.equal(pc.binary_join_element_wise(f"{arrays}/", ids, "/", names, ""), uris)
     safe = pc.and_not(pc.match_substring_regex(names, ARRAY_NAME), pc.match_substring_regex(ids, UNSAFE_PARTS))
@@ -266,7 +266,7 @@ def _placed(uri: str, table: pa.Table) -> pa.Table:
             found = f"its row of video {ids[row].as_py()!r} names {places[row]!r}, which is no array of that video below {arrays}"
             raise LedgerError(uri, f"damaged: {found}; nothing was touched. Make it anew with 'kinograph store rebuild'")
         places[row] = place
-    return table.set_column(table.schema.get_field_index("uri"), "uri", pa.array(places, pa.string()))
+    return table.set_column(table.schema.get_field_index("array_uri"), "array_uri", pa.array(places, pa.string()))
 
 
 def _numbers(uri: str) -> list[int]:
@@ -311,14 +311,14 @@ def _empty(schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
 def _decoded(uri: str, data: bytes, schema: pa.Schema, columns: Sequence[str] | None) -> pa.Table:
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        if file.schema_arrow.names != schema.names:
+        if list(names_of(file)) != schema.names:
             found = f"columns {file.schema_arrow.names} where {schema.names} are expected"
             raise LedgerError(uri, f"{found}; it was written by another version: make it anew with 'kinograph store rebuild'")
-        table = file.read(columns=None if columns is None else list(columns))
+        table = read_columns(file, columns)
     except pa.ArrowInvalid as error:
         raise LedgerError(uri, f"not a readable Parquet file ({error}); make it anew with 'kinograph store rebuild'") from error
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    return table.select(wanted.names).cast(wanted.with_metadata(table.schema.metadata))
+    return table.cast(wanted.with_metadata(table.schema.metadata))
 
 
 def _encoded(table: pa.Table) -> bytes:

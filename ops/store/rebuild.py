@@ -90,7 +90,7 @@ def _merged(before: pa.Table | None, found: dict[str, Row], store: Store, report
     rows, kept = dict(found), 0
     for row in [] if before is None else before.to_pylist():
         made = found.get(row["video_id"])
-        if (made is None and row["status"] != "ok") or (made is not None and made["uri"] == row["uri"]):
+        if (made is None and row["status"] != "ok") or (made is not None and made["array_uri"] == row["array_uri"]):
             rows[row["video_id"]] = row
             kept += 1
         elif made is None:
@@ -134,7 +134,7 @@ def _frames_row(
         "dataset": store.dataset,
         "sha256": sha256,
         "key": key,
-        "uri": uri,
+        "array_uri": uri,
         "num_frames": shape[0],
         "height": shape[1],
         "width": shape[2],
@@ -155,4 +155,4 @@ def _features_row(store: Store, uri: str, attributes: Row, shape: list[int], siz
         return "foreign"
     names = {"video_id": attributes["video_id"], "dataset": store.dataset, "sha256": attributes["source_key"], "key": attributes["key"]}
     numbers = {"num_steps": shape[0], "channels": shape[1], "bytes": size, "seconds": 0.0}
-    return bucket_of(attributes["video_id"]), {**names, "uri": uri, "status": "ok", "reason": "", **numbers}
+    return bucket_of(attributes["video_id"]), {**names, "array_uri": uri, "status": "ok", "reason": "", **numbers}

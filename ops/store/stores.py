@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from configs.schema import BUCKETS
 from ops.files.storage import FileInfo, folders
+from ops.store.journal import journal_of
 from ops.store.layout import Layout
 from ops.store.lease import Busy, holder, lives
 from ops.store.ledger import Ledger, lease_uri
-from ops.store.manifest import journal_of
 from ops.store.tables import FEATURES, MANIFEST
 
 Kind = Literal["frames", "features"]

@@ -17,11 +17,11 @@ def _schema(**fields: pa.DataType) -> pa.Schema:
     return pa.schema(list(fields.items()))
 
 
-# One row per file below the videos folder. `modified` is the mtime in ns or the ETag; `width` and `height` are as coded, `rotation`
-# is what makes them upright (degrees, clockwise); `num_frames_packets` counts the packets that show a frame, `num_frames_declared`
-# is what the container says (0: nothing).
+# One row per file below the videos folder, `source_uri`. `modified` is the mtime in ns or the ETag; `width` and `height` are as coded,
+# `rotation` is what makes them upright (degrees, clockwise); `num_frames_packets` counts the packets that show a frame,
+# `num_frames_declared` is what the container says (0: nothing).
 VIDEOS = _schema(
-    video_id=_TEXT, dataset=_TEXT, uri=_TEXT, bytes=_I64, modified=_TEXT, sha256=_TEXT, container=_TEXT, codec=_TEXT, width=_I32,
+    video_id=_TEXT, dataset=_TEXT, source_uri=_TEXT, bytes=_I64, modified=_TEXT, sha256=_TEXT, container=_TEXT, codec=_TEXT, width=_I32,
     height=_I32, rotation=_I32, fps_num=_I32, fps_den=_I32, num_frames_declared=_I64, num_frames_packets=_I64, duration_s=_F64,
     status=_TEXT, reason=_TEXT, code_version=_TEXT,
 )  # fmt: skip
@@ -51,16 +51,16 @@ ENTRIES = _schema(dataset=_TEXT, table=_TEXT, video_id=_TEXT, split=_TEXT, durat
 # Key frames that must not count, neither in training nor in evaluation.
 EXCLUDED = _schema(dataset=_TEXT, video_id=_TEXT, split=_TEXT, timestamp_s=_F64)
 PROBLEMS = _schema(dataset=_TEXT, file=_TEXT, line=_I64, field=_TEXT, found=_TEXT, kind=_TEXT, allowed=pa.bool_(), reason=_TEXT)
-# The frames ledger: one row per video that is stored or quarantined. `audit` is the second decoder's verdict ("" for none yet); `bytes`
-# is the stored size, `seconds` the time it took.
+# The manifest of frames: one row per video that is stored (at `array_uri`) or quarantined. `audit` is the second decoder's verdict
+# ("" for none yet); `bytes` is the stored size, `seconds` the time it took.
 MANIFEST = _schema(
-    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, uri=_TEXT, num_frames=_I64, height=_I32, width=_I32, fps=_F64, status=_TEXT,
-    reason=_TEXT, decoder=_TEXT, decoder_version=_TEXT, audit=_TEXT, bytes=_I64, seconds=_F64,
+    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, array_uri=_TEXT, num_frames=_I64, height=_I32, width=_I32, fps=_F64,
+    status=_TEXT, reason=_TEXT, decoder=_TEXT, decoder_version=_TEXT, audit=_TEXT, bytes=_I64, seconds=_F64,
 )  # fmt: skip
-# The features ledger: one row per video whose features are stored or refused. `sha256` is what they were made from: the frames' ledger
+# The manifest of features: one row per video whose features are stored or refused. `sha256` is what they were made from: the frames' ledger
 # key, or the hash of the imported files.
 FEATURES = _schema(
-    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, uri=_TEXT, num_steps=_I64, channels=_I32, status=_TEXT, reason=_TEXT,
+    video_id=_TEXT, dataset=_TEXT, sha256=_TEXT, key=_TEXT, array_uri=_TEXT, num_steps=_I64, channels=_I32, status=_TEXT, reason=_TEXT,
     bytes=_I64, seconds=_F64,
 )  # fmt: skip
 
@@ -82,13 +82,30 @@ def write_table(uri: str, table: pa.Table) -> None:
     write_bytes(uri, sink.getvalue().to_pybytes())
 
 
-def read_table(uri: str, dictionaries: Sequence[str] = ()) -> pa.Table:
-    """The whole table; text columns named in `dictionaries` come dictionary-encoded. Raises FileNotFoundError, StorageError."""
+def read_table(uri: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()) -> pa.Table:
+    """The table, or these columns of it; text columns named in `dictionaries` come dictionary-encoded. Raises FileNotFoundError,
+    StorageError."""
     data = read_bytes(uri)
     try:
-        return pq.read_table(pa.BufferReader(data), read_dictionary=list(dictionaries))
-    except pa.ArrowInvalid as error:
+        return read_columns(pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(dictionaries)), columns)
+    except (pa.ArrowInvalid, KeyError) as error:
         raise StorageError(uri, f"not a readable Parquet file ({error})") from error
+
+
+def names_of(file: pq.ParquetFile) -> dict[str, str]:
+    """A file's columns: name today -> name in the file. What `uri` meant was once told by the table alone."""
+    stored = file.schema_arrow.names
+    today = "source_uri" if "modified" in stored else "array_uri"
+    return {today if name == "uri" else name: name for name in stored}
+
+
+def read_columns(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> pa.Table:
+    """The columns (None: all) under today's names, in this order. Raises KeyError, pa.ArrowInvalid."""
+    names = names_of(file)
+    chosen = list(names) if columns is None else list(columns)
+    table = file.read(columns=[names[name] for name in chosen])
+    table = table.select([names[name] for name in chosen])
+    return table.rename_columns(chosen).replace_schema_metadata(table.schema.metadata)  # renaming forgets it
 
 
 def read_tables(uris: Iterable[str], schema: pa.Schema) -> pa.Table:

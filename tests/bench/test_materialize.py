@@ -58,7 +58,7 @@ def test_decode_and_write_against_bare_decord(clip, short_side, request, tmp_pat
     def stores(number: int) -> list[Job]:
         uris = [str(tmp_path / f"{number}" / f"{index}.zarr") for index in range(len(paths))]
         return [
-            Job(index, (StoreJob(str(index), str(path), sha256_of(path), uri, frames, 1), 0, {}), 300)
+            Job(index, StoreJob(str(index), str(path), sha256_of(path), uri, frames, 1), 300)
             for index, (path, uri) in enumerate(zip(paths, uris, strict=True))
         ]
 

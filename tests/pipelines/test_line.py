@@ -59,7 +59,7 @@ def arrays(home) -> dict[str, tuple[int, int]]:
 
 def array_of(home, video: str) -> str:
     rows = read_manifest(home.layout, configs.dataset(NAME)).to_pylist()
-    return next(row["uri"] for row in rows if row["video_id"] == video)
+    return next(row["array_uri"] for row in rows if row["video_id"] == video)
 
 
 def test_one_change_is_one_work(home, small, instance, write_video) -> None:

@@ -189,7 +189,7 @@ def test_a_full_disk(home, small, refused, write_video, tmp_path: Path, monkeypa
         rows = read_manifest(Layout(str(disk)), configs.dataset(NAME)).to_pylist()
         for row in rows:  # what the ledger names is whole
             if row["status"] == "ok":
-                assert len(FrameReader(row["uri"]).read(range(row["num_frames"]))) == row["num_frames"]
+                assert len(FrameReader(row["array_uri"]).read(range(row["num_frames"]))) == row["num_frames"]
         assert not any(info.path_below.endswith(".kinograph-tmp") for info in list_files(str(disk)))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -242,7 +242,8 @@ def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> N
     with dg.DagsterInstance.ephemeral() as instance:
         for stage in data:
             run_stage(stage, instance)
-        arrays = {row["video_id"]: Path(row["uri"]) for row in read_manifest(home.layout, configs.dataset(NAME)).to_pylist() if row["uri"]}
+        rows = read_manifest(home.layout, configs.dataset(NAME)).to_pylist()
+        arrays = {row["video_id"]: Path(row["array_uri"]) for row in rows if row["array_uri"]}
         for name, array in arrays.items():  # every array holds another video's frames
             if name.startswith("train"):
                 shutil.rmtree(array / "c")

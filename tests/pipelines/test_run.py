@@ -43,7 +43,7 @@ def ledger(home) -> list[dict[str, Any]]:
     """The manifest without what differs between two homes: seconds, places, and bytes (arrays name their source)."""
     rows = read_manifest(home.layout, configs.dataset("figures")).to_pylist()
     rows.sort(key=lambda row: row["video_id"])
-    return [{name: value for name, value in row.items() if name not in ("seconds", "uri", "bytes")} for row in rows]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "array_uri", "bytes")} for row in rows]
 
 
 def weights(home) -> dict[str, bytes]:

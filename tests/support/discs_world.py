@@ -62,7 +62,7 @@ def discs(tmp_path: Path, layout: Layout) -> World:
             | {"target": "label", "label_id": LABELS.index(label), "start_s": None, "end_s": None, "source": f"clips.csv:{index + 2}"}
         )
         stored.append(
-            {"video_id": video, "dataset": "discs", "sha256": sha256, "key": frames_key(sha256, dataset), "uri": uri}
+            {"video_id": video, "dataset": "discs", "sha256": sha256, "key": frames_key(sha256, dataset), "array_uri": uri}
             | {"num_frames": NUM_FRAMES, "height": HEIGHT, "width": WIDTH, "fps": 12.0, "status": "ok", "reason": "", "decoder": "none"}
             | {"decoder_version": "0", "audit": "", "bytes": written.bytes, "seconds": 0.0}
         )

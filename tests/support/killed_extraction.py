@@ -10,6 +10,7 @@ from configs.settings import Settings
 from ops.features import materialize
 from ops.features.extract import Extractor
 from ops.features.jobs import ExtractJob, Outcome
+from ops.store import bucket_writer
 from ops.store.layout import Layout
 
 
@@ -27,5 +28,5 @@ if __name__ == "__main__":
 
     features, settings = Features.model_validate_json(sys.argv[1]), Settings.model_validate_json(sys.argv[2])
     extract.Extractor = Slow  # type: ignore[misc]
-    materialize.COMMIT_EVERY_S = 0.0
+    bucket_writer.COMMIT_EVERY_S = 0.0
     materialize.make_features(features, Layout(settings.storage), settings)

@@ -54,7 +54,7 @@ def _videos(dataset: Dataset, layout: Layout, names: list[str], digests: list[st
         count,
         video_id=names,
         dataset=["large"] * count,
-        uri=[f"{layout.videos_folder(dataset)}/{name}.mp4" for name in names],
+        source_uri=[f"{layout.videos_folder(dataset)}/{name}.mp4" for name in names],
         bytes=[0] * count,
         modified=[str(MODIFIED_NS)] * count,
         sha256=digests,
@@ -70,7 +70,7 @@ def _videos(dataset: Dataset, layout: Layout, names: list[str], digests: list[st
 def _ledger(dataset: Dataset, layout: Layout, names: list[str], digests: list[str], known: int) -> pa.Table:
     keys = frames_keys(digests, dataset)
     uris = [layout.frames("large", dataset.frames.key(), name, key) for name, key in zip(names, keys, strict=True)]
-    table = table_of(MANIFEST, len(names), video_id=names, dataset=["large"] * len(names), sha256=digests, key=keys, uri=uris,
+    table = table_of(MANIFEST, len(names), video_id=names, dataset=["large"] * len(names), sha256=digests, key=keys, array_uri=uris,
                      status=["ok"] * len(names))  # fmt: skip
     return table.filter(pa.array([int(name.split("_")[2]) < known for name in names])).sort_by("video_id")
 

@@ -62,7 +62,7 @@ def store_job(path: Path, uri: Path | str, frames: Frames | None = None, deadlin
     from ops.media.store_job import StoreJob
 
     job = StoreJob(path.name, str(path), sha256_of(path), str(uri), frames or Frames(frames_per_shard=16), 1)
-    return Job(path.name, (job, 0, {}), deadline_s)
+    return Job(path.name, job, deadline_s)
 
 
 def turn(path: Path, degrees: int) -> Path:

@@ -22,7 +22,7 @@ def ledger_row(
     if stored:
         write_frames(uri, frames, dataset.frames, {"fps": fps, "timestamps_s": [t / fps for t in range(len(frames))]})
     return dict(
-        video_id=video_id, dataset=dataset.name, sha256=sha256, key=frames_key(sha256, dataset), uri=uri if stored else "",
+        video_id=video_id, dataset=dataset.name, sha256=sha256, key=frames_key(sha256, dataset), array_uri=uri if stored else "",
         num_frames=len(frames), height=frames.shape[1], width=frames.shape[2], fps=fps, status="ok" if stored else "quarantined",
         reason="" if stored else "not a video file", decoder="none", decoder_version="0", audit="", bytes=0, seconds=0.0,
     )  # fmt: skip

@@ -135,7 +135,7 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
             frames = self.frames(key)
         except (OSError, ValueError, IndexError, RuntimeError) as error:
             place = f"{key.timestamp_s} s" if key.frame is None else f"frame {key.frame}"
-            where = f"key frame at {place} of '{key.video.video_id}' ({key.video.uri})"
+            where = f"key frame at {place} of '{key.video.video_id}' ({key.video.array_uri})"
             raise SampleError(f"{where}: {type(error).__name__}: {error}") from error
         rng = np.random.default_rng((self.seed, epoch, index)) if self.training else None
         clip, view = pixels_of(frames, self.pictures, rng)
@@ -152,7 +152,7 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
 
     def frames(self, key: KeyFrame) -> np.ndarray:
         """The clip's frames uint8 [T, H, W, 3] as they are stored."""
-        reader = self._readers[key.video.uri]
+        reader = self._readers[key.video.array_uri]
         needs = key.frame is None or self.sampling.fps is not None
         times = timestamps(reader.attributes) if needs else None
         return reader.read(clip_indices(self.sampling, key.video.num_frames, times, key.timestamp_s, key.frame))

@@ -235,7 +235,7 @@ class _Split:
         if not self.tubes:
             near = np.unique(video[(video >= 0) & (time > np.append(self.sure, np.inf)[video]) & (time < last[video])])
             near = near[~self.asked[near]]
-            uris = self.videos.columns["uri"].take(pa.array(near)).to_pylist()
+            uris = self.videos.columns["array_uri"].take(pa.array(near)).to_pylist()
             found = ends(uris)
             self.ends[near] = np.minimum(self.ends[near], [1000 * found[uri] for uri in uris])
             self.asked[near] = True

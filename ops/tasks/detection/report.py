@@ -173,7 +173,7 @@ def overlay(rows: Sequence[Mapping[str, Any]], samples: KeyFrameClips, labels: S
         by_video.setdefault(row["video_id"], []).append(row)
     name = max(sorted(by_video), key=lambda video: sum(len(row["true_boxes"]) for row in by_video[video]))
     own, video = by_video[name], next(video for video in samples.key_frames.videos if video.video_id == name)
-    reader = FrameReader(video.uri)
+    reader = FrameReader(video.array_uri)
     times = _times(reader, video)
     at = np.array([times[row["frame"]] if row["timestamp_s"] is None else row["timestamp_s"] for row in own])
     fps = max(1, min(FILM_FPS, round(video.fps or FILM_FPS)))

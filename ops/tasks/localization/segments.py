@@ -50,7 +50,7 @@ class FeatureVideo(NamedTuple):
 
     video_id: str
     split: str
-    uri: str
+    array_uri: str
     key: str
     num_steps: int
     channels: int
@@ -116,7 +116,7 @@ def load_segments(layout: Layout, dataset: Dataset, features: Features, target: 
     if not segments.num_rows:
         raise DataError(f"dataset '{dataset.name}': no segment has a label of target '{target}'; read the annotations first")
     uris = (layout.features_manifest(dataset.name, features.key(), number) for number in range(BUCKETS))
-    ledger = read_ledgers(uris, FEATURES, ("video_id", "uri", "key", "num_steps", "channels", "status", "reason"))
+    ledger = read_ledgers(uris, FEATURES, ("video_id", "array_uri", "key", "num_steps", "channels", "status", "reason"))
     if not pc.any(pc.equal(ledger["status"], "ok")).as_py():
         raise DataError(f"dataset '{dataset.name}': no stored features '{features.name}'; make them: kinograph features {features.name}")
     places = _Places(segments, entries.filter(pc.equal(entries["table"], "segments")), ledger, features)
@@ -165,7 +165,7 @@ class _Places:
         extracted = bool(self.features.extract)  # these know the video better than the annotation file
         stored = self.stored[last] & (extracted | np.isnan(fps) | np.isnan(duration))
         asked = np.flatnonzero(stored)
-        uris = self.ledger["uri"].take(pa.array(self.row[last][asked])).to_pylist()
+        uris = self.ledger["array_uri"].take(pa.array(self.row[last][asked])).to_pylist()
         with ThreadPoolExecutor(READS_AT_ONCE) as threads:
             found = list(threads.map(lambda uri: FeatureReader(uri).attributes, uris))
         for values, name in ((fps, "fps"), (duration, "duration_s")):
@@ -197,7 +197,7 @@ class _Places:
             chosen = np.flatnonzero(self.usable & (self.split == number))
             if not len(chosen):
                 continue
-            columns = self.ledger.select(["video_id", "uri", "key", "num_steps", "channels"]).take(pa.array(self.row[chosen]))
+            columns = self.ledger.select(["video_id", "array_uri", "key", "num_steps", "channels"]).take(pa.array(self.row[chosen]))
             duration = self.duration[chosen]
             duration = np.where(np.isnan(duration) | (duration == 0), self.covered[chosen], duration)
             columns = columns.append_column("fps", pa.array(self.fps[chosen])).append_column("duration_s", pa.array(duration))
@@ -245,10 +245,10 @@ class _Places:
 
     def _strangers(self) -> list[LeftOut]:
         known = pc.is_in(self.ledger["video_id"], value_set=pa.array(self.names, pa.string()))
-        rows = self.ledger.filter(pc.invert(known)).sort_by("video_id").select(["video_id", "uri", "status", "reason"]).to_pylist()
+        rows = self.ledger.filter(pc.invert(known)).sort_by("video_id").select(["video_id", "array_uri", "status", "reason"]).to_pylist()
         nobody = "features are stored, and no annotation names this video"
         return [
-            LeftOut(row["video_id"], "", "", None, None, row["uri"], nobody if row["status"] == "ok" else row["reason"]) for row in rows
+            LeftOut(row["video_id"], "", "", None, None, row["array_uri"], nobody if row["status"] == "ok" else row["reason"]) for row in rows
         ]
 
     def coverage(self, videos: Mapping[str, VideoList]) -> dict[str, float]:
@@ -310,7 +310,7 @@ class SegmentDataset:
         try:
             features = self._read(video, first, last)
         except (OSError, ValueError, IndexError) as error:
-            raise SampleError(f"video '{video.video_id}' at {video.uri}: {type(error).__name__}: {error}") from error
+            raise SampleError(f"video '{video.video_id}' at {video.array_uri}: {type(error).__name__}: {error}") from error
         item = {"features": features, "segments": segments, "labels": labels, "video_id": video.video_id, "grid": grid}
         return {**item, "true_segments": video.segments, "true_labels": video.labels, "index": index, "epoch": epoch}
 
@@ -319,7 +319,7 @@ class SegmentDataset:
         return grid_of(video.num_steps, self.stride, self.num_frames, video.fps, video.duration_s, self.steps.resample)
 
     def _read(self, video: FeatureVideo, first: int, last: int) -> np.ndarray:
-        reader = FeatureReader(video.uri)
+        reader = FeatureReader(video.array_uri)
         if self.steps.resample is None:
             found = reader.read(first, last).astype(np.float32)
         else:

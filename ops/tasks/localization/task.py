@@ -157,7 +157,7 @@ class Localization:
 
     def _streams(self) -> list[dict[str, Any]]:
         """What is noted of the models behind the features."""
-        return FeatureReader(self.videos("train")[0].uri).attributes["streams"] if self.features.extract else []
+        return FeatureReader(self.videos("train")[0].array_uri).attributes["streams"] if self.features.extract else []
 
     @property
     def scored_labels(self) -> list[str]:

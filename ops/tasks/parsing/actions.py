@@ -46,7 +46,7 @@ def actions_of(
     known = _kept(uri)
     new = [video for video in videos if (video.video_id, video.key) not in known]
     for video in new:
-        reader = FrameReader(video.uri)
+        reader = FrameReader(video.array_uri)
         indices = predictor.indices(video.num_frames, reader.attributes.get("timestamps_s", ()))
         shares = predictor.probabilities(reader.read(indices))
         known[video.video_id, video.key] = (predictor.labels[int(shares.argmax())], float(shares.max()))

@@ -69,11 +69,11 @@ class FramesDataset(TorchDataset[dict[str, Any]]):
             place = int(rng.choice(own))
         frame = int(video.frames[place])
         try:
-            picture = self._readers[video.uri].read([frame])[0]
+            picture = self._readers[video.array_uri].read([frame])[0]
             scene = Scene(picture, in_pixels(video.humans_of(place), picture, video))
             scene = training_view(scene, self.images, self.mirrored, rng) if self.training else test_view(scene, self.images)
         except (OSError, ValueError, IndexError, RuntimeError) as error:
-            raise SampleError(f"video '{video.video_id}', frame {frame} at {video.uri}: {type(error).__name__}: {error}") from error
+            raise SampleError(f"video '{video.video_id}', frame {frame} at {video.array_uri}: {type(error).__name__}: {error}") from error
         colours = rng.spawn(1)[0] if self.training else None
         item = {"pixels": normalised(scene.picture, self.images, colours), **fractions(scene)}
         return {**item, "size": (video.height, video.width), "video_id": video.video_id, "frame": frame}

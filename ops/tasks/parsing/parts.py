@@ -54,7 +54,7 @@ class PartVideo:
 
     video_id: str
     action: str
-    uri: str
+    array_uri: str
     key: str
     num_frames: int
     height: int
@@ -147,7 +147,7 @@ def load_parts(layout: Layout, dataset: Dataset, parts: Sequence[str] | None = N
     if strange:
         source = table["source"][pc.index(table["part"], strange[0]).as_py()]
         raise DataError(f"{source}: part '{strange[0]}' is not known; allowed: {', '.join(vocabulary.parts)} (parts of the recipe)")
-    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "key", "num_frames", "height", "width", "status"))
+    ledger = read_manifest(layout, dataset, columns=("video_id", "array_uri", "key", "num_frames", "height", "width", "status"))
     columns = _columns(table, vocabulary)
     named = columns.rows.select(["split", "video_id", "label"]).take(pa.array(columns.video_rows))
     stored = stored_rows(named["video_id"], ledger)
@@ -263,7 +263,7 @@ def _facts(named: pa.Table, stored: pa.Table, chosen: np.ndarray, layout: Layout
         turned = np.append(pc.fill_null(originals["rotation"], 0).to_numpy() % 180 == 90, False)[row]
         height, width = np.where(known, np.where(turned, wide, tall), height), np.where(known, np.where(turned, tall, wide), width)
     action = named["label"].filter(pa.array(chosen)).cast(pa.string())
-    plain = {name: stored[name] for name in ("video_id", "uri", "key", "num_frames")}
+    plain = {name: stored[name] for name in ("video_id", "array_uri", "key", "num_frames")}
     return pa.table({**plain, "action": action, "height": height, "width": width})
 
 

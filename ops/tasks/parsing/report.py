@@ -204,7 +204,7 @@ def _tiles(found: Scores, rows: Sequence[Mapping[str, Any]], videos: Sequence[Pa
 
 def _tile(found: Scores, video: PartVideo, row: Mapping[str, Any]) -> pictures.Tile:
     """One frame: its persons, and of each those parts that the truth has, or all where the person is not a true one."""
-    picture = FrameReader(video.uri).read([row["frame"]])[0]
+    picture = FrameReader(video.array_uri).read([row["frame"]])[0]
     scale = np.array([picture.shape[1] / video.width, picture.shape[0] / video.height] * 2)
     truth = video.humans_of(int(np.searchsorted(video.frames, row["frame"])))
     pairs = match(np.array([len(truth.boxes)]), truth.boxes, np.array([len(row["boxes"])]), row["boxes"])

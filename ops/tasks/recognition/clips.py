@@ -45,7 +45,7 @@ class Clip(NamedTuple):
     label: str
     label_id: int
     source: str
-    uri: str
+    array_uri: str
     num_frames: int
     key: str
     start_s: float | None = None
@@ -123,7 +123,7 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
     keys = pa.table({"split": split, "clip_id": rows["clip_id"], "label": label})
     order = pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()
     _check_single(dataset, rows, split, order)
-    ledger = read_manifest(layout, dataset, columns=("video_id", "uri", "num_frames", "key", "fps", "status"))
+    ledger = read_manifest(layout, dataset, columns=("video_id", "array_uri", "num_frames", "key", "fps", "status"))
     stored, videos = stored_rows(rows["video_id"], ledger), ledger.drop_columns(["fps", "status"])
     beyond = _beyond_end(floats(rows["start_s"]), stored, ledger)
     rows = rows.select(["clip_id", "label", "label_id", "source", "start_s", "end_s"])
@@ -148,7 +148,7 @@ def _beyond_end(start_s: np.ndarray, stored: np.ndarray, ledger: pa.Table) -> np
     """Which clips begin after the last frame of their video, bool [clips]; `stored` [clips] are the videos' rows, -1 for none."""
     until = np.append(surely(ledger["num_frames"].to_numpy(), floats(ledger["fps"])), np.inf)  # -1 looks at the end: never late
     near = np.flatnonzero(start_s > until[stored])  # the ledger's mean rate cannot tell of these: NaN, the video's own start, is none
-    uris = ledger["uri"].take(pa.array(stored[near])).to_pylist()
+    uris = ledger["array_uri"].take(pa.array(stored[near])).to_pylist()
     found = ends(uris)
     beyond = np.zeros(len(start_s), bool)
     beyond[near] = start_s[near] > np.array([found[uri] for uri in uris], np.float64)
@@ -217,13 +217,13 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         try:
             frames, label_id = self._random(clip, epoch, index) if self.frozen is None else self._fixed(clip, self.frozen)
         except (OSError, ValueError, IndexError, RuntimeError) as error:
-            raise SampleError(f"clip '{clip.clip_id}' at {clip.uri}: {type(error).__name__}: {error}") from error
+            raise SampleError(f"clip '{clip.clip_id}' at {clip.array_uri}: {type(error).__name__}: {error}") from error
         item = {"frames": frames, "label_id": label_id, "clip_id": clip.clip_id, "video_id": clip.video_id}
         return {**item, "index": index, "epoch": epoch}
 
     def _random(self, clip: Clip, epoch: int, index: int) -> tuple[np.ndarray, int | np.ndarray]:
         """All copies are read at once: what they share is decoded once."""
-        reader = self._readers[clip.uri]
+        reader = self._readers[clip.array_uri]
         timeline = self._timeline(clip, reader)
         generators = [np.random.default_rng((self.seed, epoch, index, copy)) for copy in range(self.copies)]
         wanted = np.stack([timeline[random_indices(self.sampling, len(timeline), rng)] for rng in generators])
@@ -235,7 +235,7 @@ class ClipDataset(TorchDataset[dict[str, Any]]):
         return (views[0][None], labels[0]) if self.copies == 1 else (np.stack(views), np.array(labels))
 
     def _fixed(self, clip: Clip, frozen: FrozenViews) -> tuple[np.ndarray, int]:
-        reader = self._readers[clip.uri]
+        reader = self._readers[clip.array_uri]
         timeline = self._timeline(clip, reader)
         return frozen.pixels(reader.read(timeline[frozen.indices(len(timeline))])), clip.label_id
 

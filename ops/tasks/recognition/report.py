@@ -119,7 +119,7 @@ def _contact_sheet(table: pa.Table, clips: Sequence[Clip]) -> bytes:
     shown = []
     for row in wrong[:SHEET_CLIPS]:
         clip = by_id[row["clip_id"]]
-        reader = FrameReader(clip.uri)
+        reader = FrameReader(clip.array_uri)
         line = timeline(clip.num_frames, reader.attributes, start_s=clip.start_s, end_s=clip.end_s)
         frames = reader.read(line[np.linspace(0, len(line) - 1, SHEET_FRAMES).round().astype(int)])
         shown.append(pictures.Clip(clip.clip_id, row["label"], row["predicted"], row["probability"], row["true_probability"], frames))

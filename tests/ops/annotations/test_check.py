@@ -104,7 +104,8 @@ def test_the_nearest_name():
 
 def test_what_ingest_knows_already_is_used(root: Path, layout: Layout):
     empty = {field.name: "" if pa.types.is_string(field.type) else 0 for field in VIDEOS}
-    row = {**empty, "video_id": "a", "uri": f"{layout.root}/d/videos/a.mp4", "status": "ok", "duration_s": 0.5, "num_frames_packets": 5}
+    known = {"status": "ok", "duration_s": 0.5, "num_frames_packets": 5}
+    row = {**empty, "video_id": "a", "source_uri": f"{layout.root}/d/videos/a.mp4", **known}
     write_table(layout.video_table("d", bucket_of("a")), from_rows([row], VIDEOS))
     (root / "clips.csv").write_text(GOOD.replace("a,0,1", "a,0.75,1"))
     found = examine(dataset(), layout)

@@ -103,7 +103,7 @@ def world(tmp_path, videos, make_video) -> Dataset:
 
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
-    return [{name: row[name] for name in row if name not in ("seconds", "uri")} for row in read_manifest(layout, dataset).to_pylist()]
+    return [{name: row[name] for name in row if name not in ("seconds", "array_uri")} for row in read_manifest(layout, dataset).to_pylist()]
 
 
 def contents(layout: Layout) -> dict[str, bytes]:

@@ -123,7 +123,8 @@ def frames_of_today(world, layout: Layout) -> None:
     shutil.copytree(f"{layout.root}/frames/tiny/{before}", f"{layout.root}/frames/tiny/{now}")
     for bucket in range(2):
         uri = layout.manifest("tiny", now, bucket)
-        rows = [{**row, "key": f"{row['key']}{now}", "uri": row["uri"].replace(before, now)} for row in read_table(uri).to_pylist()]
+        before_now = read_table(uri).to_pylist()
+        rows = [{**row, "key": f"{row['key']}{now}", "array_uri": row["array_uri"].replace(before, now)} for row in before_now]
         write_table(uri, from_rows(rows, MANIFEST))
 
 

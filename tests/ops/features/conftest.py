@@ -72,9 +72,9 @@ def manifest_row(world: World, video: str, sha256: str, **changes: Any) -> dict[
     key = frames_key(sha256, world.dataset)
     uri = world.layout.frames(world.dataset.name, world.dataset.frames.key(), video, key)
     return {
-        "video_id": video, "dataset": world.dataset.name, "sha256": sha256, "key": key, "uri": uri, "num_frames": NUM_FRAMES.get(video, 0),
-        "height": 24, "width": 32, "fps": FPS, "status": "ok", "reason": "", "decoder": "none", "decoder_version": "0", "audit": "",
-        "bytes": 0, "seconds": 0.0, **changes,
+        "video_id": video, "dataset": world.dataset.name, "sha256": sha256, "key": key, "array_uri": uri,
+        "num_frames": NUM_FRAMES.get(video, 0), "height": 24, "width": 32, "fps": FPS, "status": "ok", "reason": "",
+        "decoder": "none", "decoder_version": "0", "audit": "", "bytes": 0, "seconds": 0.0, **changes,
     }  # fmt: skip
 
 
@@ -85,9 +85,9 @@ def frames(world: World) -> World:
     for index, video in enumerate(NUM_FRAMES):
         row = manifest_row(world, video, f"{index:064x}")
         times = [round(frame / FPS, 6) for frame in range(NUM_FRAMES[video])]
-        write_frames(row["uri"], pixels(video), world.dataset.frames, {"fps": FPS, "timestamps_s": times})
+        write_frames(row["array_uri"], pixels(video), world.dataset.frames, {"fps": FPS, "timestamps_s": times})
         rows.append(row)
-    rows.append(manifest_row(world, "bad", "f" * 64, status="quarantined", reason="not a video file", uri="", num_frames=0))
+    rows.append(manifest_row(world, "bad", "f" * 64, status="quarantined", reason="not a video file", array_uri="", num_frames=0))
     write_manifest(world, rows)
     world.annotate("long", "even", "short", "bad", "gone")
     return world

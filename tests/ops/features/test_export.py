@@ -37,7 +37,7 @@ def test_what_is_exported_can_be_imported(world, imports, tmp_path: Path, kind: 
 
     again = imports({"path": f"out/{{video}}.{kind}", "format": kind, "channels": 3}, dtype=dtype)
     make_features(again, world.layout, world.settings)
-    back = {row["video_id"]: read_features(row["uri"]) for row in read_rows(again, world.layout)}
+    back = {row["video_id"]: read_features(row["array_uri"]) for row in read_rows(again, world.layout)}
     assert set(back) == set(arrays)
     for video, array in arrays.items():
         np.testing.assert_array_equal(back[video], array)

@@ -63,7 +63,7 @@ def test_it_equals_one_window_after_another(frames, trained, extraction, family:
     assert report.coverage == pytest.approx(0.6)
     rows = stored(frames, features)
     for video, steps in (("long", 10), ("even", 5), ("short", 1)):
-        found = read_features(rows[video]["uri"])
+        found = read_features(rows[video]["array_uri"])
         wanted = direct(frames, folder, video, 4, 8, 4)
         assert found.shape == (steps, rows[video]["channels"]) == wanted.shape and found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
@@ -78,7 +78,7 @@ def test_a_clock_several_models_and_half_precision(frames, trained, extraction) 
     features = extraction(extract=streams, fps=5.0, dtype="float16", stride=2)
     make_features(features, frames.layout, frames.settings)
     for video in ("long", "short"):
-        reader = FeatureReader(stored(frames, features)[video]["uri"])
+        reader = FeatureReader(stored(frames, features)[video]["array_uri"])
         wanted = [direct(frames, first, video, 2, 8, 4, 5.0), direct(frames, second, video, 2, 8, 3, 5.0)]
         assert reader.dtype == np.float16 and reader.attributes["fps"] == 5.0
         np.testing.assert_allclose(reader.read(), np.concatenate(wanted, 1), rtol=2e-3, atol=1e-4)
@@ -89,7 +89,7 @@ def test_the_array_says_what_it_is(frames, trained, extraction) -> None:
     features = extraction(folder)
     report = make_features(features, frames.layout, frames.settings)
     row = stored(frames, features)["long"]
-    facts = FeatureReader(row["uri"]).attributes
+    facts = FeatureReader(row["array_uri"]).attributes
     assert facts["axes"] == ["time", "channel"] and (facts["stride"], facts["num_frames"], facts["fps"]) == (4, 8, 10.0)
     assert (facts["video_id"], facts["duration_s"], facts["num_source_frames"]) == ("long", 4.5, 45)
     assert facts["key"] == row["key"] and facts["source_key"] == row["sha256"] and facts["features_key"] == features.key()
@@ -134,9 +134,9 @@ def test_other_weights_and_another_content_are_made_anew(frames, trained, extrac
     report = make_features(features, frames.layout, frames.settings)
     after = stored(frames, features)
     assert report.done == 3 and all(before[name]["key"] != after[name]["key"] for name in after)
-    np.testing.assert_allclose(read_features(after["even"]["uri"]), direct(frames, folder, "even", 4, 8, 4), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(read_features(after["even"]["array_uri"]), direct(frames, folder, "even", 4, 8, 4), rtol=1e-5, atol=1e-5)
     arrays = {info.uri.split(".zarr")[0] for info in list_files(f"{frames.layout.root}/features") if ".zarr" in info.uri}
-    assert arrays == {row["uri"].removesuffix(".zarr") for row in after.values() if row["uri"]}  # the old ones are gone
+    assert arrays == {row["array_uri"].removesuffix(".zarr") for row in after.values() if row["array_uri"]}  # the old ones are gone
 
     frames.annotate("long", "extra")  # two videos are no longer asked for, one is new
     report = make_features(features, frames.layout, frames.settings)
@@ -149,7 +149,7 @@ def test_what_was_cut_short_goes_on_and_ends_equal(frames, trained, extraction, 
 
     def failing(self, job):
         if len(calls) == 1:
-            extract.write_features(job.uri, np.ones((2, 2), np.float32), {})  # half done when it ends
+            extract.write_features(job.array_uri, np.ones((2, 2), np.float32), {})  # half done when it ends
             raise KeyboardInterrupt
         calls.append(job.video_id)
         return store(self, job)
@@ -164,7 +164,7 @@ def test_what_was_cut_short_goes_on_and_ends_equal(frames, trained, extraction, 
     assert (report.done, report.reused) == (2, 3)
     rows = stored(frames, features)
     for video in ("long", "even", "short"):
-        np.testing.assert_allclose(read_features(rows[video]["uri"]), direct(frames, trained(), video, 4, 8, 4), rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(read_features(rows[video]["array_uri"]), direct(frames, trained(), video, 4, 8, 4), rtol=1e-5, atol=1e-5)
     left = [info.path_below for info in list_files(f"{frames.layout.root}/features")]
     assert not [path for path in left if "pending" in path or "lease" in path]
 
@@ -221,7 +221,7 @@ def test_a_recipe_with_published_weights(frames, trained, extraction, tmp_path: 
     make_features(features, frames.layout, frames.settings)
     with pytest.raises(ConfigError, match="extract.checkpoint"):
         make_features(extraction(recipe.name), frames.layout, frames.settings)
-    reader = FeatureReader(stored(frames, features)["even"]["uri"])
+    reader = FeatureReader(stored(frames, features)["even"]["array_uri"])
     assert reader.attributes["streams"][0]["recipe"] == recipe.name and len(reader) == 3
 
 
@@ -278,5 +278,5 @@ def test_on_s3(frames, s3, trained, extraction) -> None:
     assert materialize.make_features(features, far, frames.settings).usable == 3
     for row in read_rows(features, far):
         if row["status"] == "ok":
-            assert row["uri"].startswith("s3://")
-            np.testing.assert_array_equal(read_features(row["uri"]), read_features(near[row["video_id"]]["uri"]))
+            assert row["array_uri"].startswith("s3://")
+            np.testing.assert_array_equal(read_features(row["array_uri"]), read_features(near[row["video_id"]]["array_uri"]))

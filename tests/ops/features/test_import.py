@@ -185,8 +185,8 @@ def test_a_dataset_with_gaps(world, imports) -> None:
     }
     rows = rows_of(world, features)
     assert set(rows) == {"a", "b", "c", "deep/d", "stranger"} and rows["deep/d"]["num_steps"] == 5
-    np.testing.assert_array_equal(read_features(rows["a"]["uri"]), ARRAY)
-    facts = FeatureReader(rows["a"]["uri"]).attributes
+    np.testing.assert_array_equal(read_features(rows["a"]["array_uri"]), ARRAY)
+    facts = FeatureReader(rows["a"]["array_uri"]).attributes
     assert facts["streams"] == [{"path": "feats/a.npy", "format": "npy", "channels": 4, "key": None, "steps": 9}]
     assert (facts["stride"], facts["num_frames"], facts["fps"], facts["duration_s"]) == (16, 32, None, 4.5)
     assert facts["key"] == rows["a"]["key"] and facts["source_key"] == rows["a"]["sha256"]
@@ -213,8 +213,8 @@ def test_a_second_run_reads_nothing_and_a_changed_file_is_read_again(world, impo
     put(world, "feats/c.npy", npy(ARRAY * 3))  # was missing
     report = make_features(features, world.layout, world.settings)
     assert (report.done, report.reused, report.usable) == (2, 1, 3)
-    np.testing.assert_array_equal(read_features(rows_of(world, features)["b"]["uri"]), ARRAY * 2)
-    assert not Path(before["b"]["uri"]).exists()
+    np.testing.assert_array_equal(read_features(rows_of(world, features)["b"]["array_uri"]), ARRAY * 2)
+    assert not Path(before["b"]["array_uri"]).exists()
 
 
 def test_streams_side_by_side(world, imports) -> None:
@@ -232,8 +232,8 @@ def test_streams_side_by_side(world, imports) -> None:
     features = imports(*streams[:2], fps=30.0)
     make_features(features, world.layout, world.settings)
     rows = rows_of(world, features)
-    np.testing.assert_array_equal(read_features(rows["clips/x"]["uri"]), np.concatenate([ARRAY[:8], ARRAY[:8, :2]], 1))
-    assert FeatureReader(rows["clips/x"]["uri"]).attributes["fps"] == 30.0
+    np.testing.assert_array_equal(read_features(rows["clips/x"]["array_uri"]), np.concatenate([ARRAY[:8], ARRAY[:8, :2]], 1))
+    assert FeatureReader(rows["clips/x"]["array_uri"]).attributes["fps"] == 30.0
     assert rows["clips/y"]["reason"] == "no file fast/y.npz"
     features = imports(*streams)
     make_features(features, world.layout, world.settings)
@@ -275,9 +275,9 @@ def test_a_run_that_is_cut_short_goes_on(world, imports, monkeypatch: pytest.Mon
     report = make_features(features, world.layout, world.settings)
     assert report.usable == 40
     for row in read_rows(features, world.layout):
-        np.testing.assert_array_equal(read_features(row["uri"]), ARRAY + int(row["video_id"][1:]))
+        np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY + int(row["video_id"][1:]))
     left = {info.uri.split(".zarr")[0] + ".zarr" for info in list_files(f"{world.layout.root}/features") if ".zarr" in info.uri}
-    assert left == {row["uri"] for row in read_rows(features, world.layout)}
+    assert left == {row["array_uri"] for row in read_rows(features, world.layout)}
 
 
 def test_one_listing_finds_all(world) -> None:
@@ -297,6 +297,6 @@ def test_on_s3(world, imports, s3) -> None:
     features = imports(STREAM)
     assert make_features(features, layout, world.settings).usable == 2
     row = read_rows(features, layout)[0]
-    assert row["uri"].startswith(s3.bucket)
-    np.testing.assert_array_equal(read_features(row["uri"]), ARRAY)
+    assert row["array_uri"].startswith(s3.bucket)
+    np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY)
     assert make_features(features, layout, world.settings).planned == 0

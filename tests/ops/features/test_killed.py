@@ -31,7 +31,7 @@ def test_killed_in_mid_run(frames, trained, extraction) -> None:
         process.kill()
         process.wait()
     done = {row["video_id"]: row for row in read_rows(features, frames.layout) if row["status"] == "ok"}
-    assert 0 < len(done) < 3 and all(len(read_features(row["uri"])) == row["num_steps"] for row in done.values())
+    assert 0 < len(done) < 3 and all(len(read_features(row["array_uri"])) == row["num_steps"] for row in done.values())
     report = make_features(features, frames.layout, frames.settings)
     assert (report.done, report.usable) == (3 - len(done), 3)
     after = {row["video_id"]: row for row in read_rows(features, frames.layout)}
@@ -50,9 +50,9 @@ def test_killed_in_mid_run(frames, trained, extraction) -> None:
     for name, row in undisturbed.items():
         assert (row["key"], row["status"], row["reason"]) == (after[name]["key"], after[name]["status"], after[name]["reason"])
         if row["status"] == "ok":
-            np.testing.assert_allclose(read_features(row["uri"]), read_features(after[name]["uri"]), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(read_features(row["array_uri"]), read_features(after[name]["array_uri"]), rtol=1e-5, atol=1e-5)
     names = [info.path_below for info in list_files(f"{frames.layout.root}/features")]
     assert not [name for name in names if "pending" in name or "lease" in name or ".parts" in name]
     assert {name.split(".zarr")[0] for name in names if ".zarr" in name} == {
-        row["uri"].split("/features/")[1].removesuffix(".zarr") for row in after.values() if row["uri"]
+        row["array_uri"].split("/features/")[1].removesuffix(".zarr") for row in after.values() if row["array_uri"]
     }

@@ -32,11 +32,12 @@ IN_FLIGHT = 2 * WORKERS + 1  # under way in the pool, and one whose row waits fo
 SCRIPT = f"""
 import sys
 import ops.media.materialize as materializing
+import ops.store.bucket_writer as bucket_writer
 from configs.schema import Dataset
 from ops.store.layout import Layout
 
 if __name__ == "__main__":
-    materializing.COMMIT_EVERY_VIDEOS = 1
+    bucket_writer.COMMIT_EVERY_ROWS = 1
     materializing.materialize(Dataset.model_validate_json(sys.argv[1]), Layout(sys.argv[2]), workers={WORKERS})
 """
 
@@ -64,7 +65,7 @@ def contents(layout: Layout) -> dict[str, bytes]:
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
     """Its rows, without the times and the place of this one store."""
-    return [{name: row[name] for name in row if name not in ("seconds", "uri")} for row in read_manifest(layout, dataset).to_pylist()]
+    return [{name: row[name] for name in row if name not in ("seconds", "array_uri")} for row in read_manifest(layout, dataset).to_pylist()]
 
 
 def assert_equal_stores(dataset: Dataset, one: Layout, other: Layout) -> None:
@@ -80,7 +81,7 @@ def assert_equal_stores(dataset: Dataset, one: Layout, other: Layout) -> None:
 def assert_readers_see_whole_videos_only(dataset: Dataset, layout: Layout) -> int:
     rows = read_manifest(layout, dataset).to_pylist()
     for row in rows:
-        assert FrameReader(row["uri"]).read(range(row["num_frames"])).shape[0] == row["num_frames"]
+        assert FrameReader(row["array_uri"]).read(range(row["num_frames"])).shape[0] == row["num_frames"]
     return len(rows)
 
 
@@ -191,7 +192,7 @@ def on_server(remote: Dataset) -> tuple[Layout, Layout]:
 
 @pytest.mark.slow  # a server in a process of its own
 def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, server, monkeypatch):
-    monkeypatch.setattr("ops.media.materialize.COMMIT_EVERY_VIDEOS", 1)
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     layout, undisturbed = on_server(remote)
 
     def restart() -> None:
@@ -213,7 +214,7 @@ def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, serv
 
 @pytest.mark.slow
 def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, server, monkeypatch):
-    monkeypatch.setattr("ops.media.materialize.COMMIT_EVERY_VIDEOS", 1)
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     monkeypatch.setattr("ops.files.patience.PATIENCE_S", 3.0)
     layout, undisturbed = on_server(remote)
     thread = once(lambda: sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json")) >= 4, server.kill)
@@ -256,7 +257,7 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path
     assert caught.value.errno == errno.ENOSPC
     stored = assert_readers_see_whole_videos_only(world, layout)
     assert stored < VIDEOS
-    named = {row["uri"] for row in read_manifest(layout, world).to_pylist()}
+    named = {row["array_uri"] for row in read_manifest(layout, world).to_pylist()}
     assert {info.uri.split(".zarr/")[0] + ".zarr" for info in list_files(f"{layout.root}/frames/world") if ".zarr/" in info.uri} == named
     run = subprocess.run([sys.executable, str(script), world.model_dump_json(), layout.root], capture_output=True, text=True)
     assert run.returncode != 0 and "No space left on device" in run.stderr.splitlines()[-1]

@@ -83,7 +83,7 @@ def run(files: list[bytes], batch: list, folder: Path, seen: dict[str, int]) -> 
     assert len(outcomes) == len(jobs)
     assert time.monotonic() - start < 2 * DEADLINE_S * len(jobs) + 10
     for outcome in outcomes:
-        value, uri = outcome.value, outcome.job.payload[0].uri
+        value, uri = outcome.value, outcome.job.payload.array_uri
         if outcome.failure is not None:
             assert outcome.failure.startswith("decoder "), outcome
             said = outcome.failure

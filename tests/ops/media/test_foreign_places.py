@@ -14,9 +14,10 @@ from ops.files.storage import StorageError, list_files, local_copy, write_bytes
 from ops.media.ingest import ingest
 from ops.media.materialize import materialize
 from ops.store.buckets import bucket_of, bucket_of_file
+from ops.store.journal import journal_of
 from ops.store.layout import Layout, array_below, below, is_safe
 from ops.store.ledger import Ledger, LedgerError
-from ops.store.manifest import journal_of, read_manifest
+from ops.store.manifest import read_manifest
 from ops.store.reader import FrameReader
 from ops.store.tables import FEATURES, MANIFEST, from_rows, write_table
 
@@ -48,7 +49,7 @@ def ghost(manifest: str, **changes: object) -> None:
 @pytest.mark.parametrize("place", ["{mine}", "{store}/../../../mine", "{store}/arrays", "{store}/arrays/a/../../../../x.zarr", "s3://other/b"])
 def test_a_row_that_names_another_place_is_damage_and_nothing_goes(dataset, layout, manifest, mine, place) -> None:
     store = manifest.rpartition("/manifest/")[0]
-    ghost(manifest, uri=place.format(mine=mine.parent, store=store))
+    ghost(manifest, array_uri=place.format(mine=mine.parent, store=store))
     for work in (lambda: materialize(dataset, layout, workers=1), lambda: read_manifest(layout, dataset)):
         with pytest.raises(LedgerError, match="damaged.*ghost.*nothing was touched.*store rebuild"):
             work()
@@ -58,7 +59,7 @@ def test_a_row_that_names_another_place_is_damage_and_nothing_goes(dataset, layo
 def test_a_row_whose_id_leaves_the_store_is_damage(dataset, layout, manifest, mine) -> None:
     store = manifest.rpartition("/manifest/")[0]
     outside = f"../../../../../{mine.parent.name}"
-    ghost(manifest, video_id=outside, uri=f"{store}/arrays/{outside}/{'0' * 16}.zarr")
+    ghost(manifest, video_id=outside, array_uri=f"{store}/arrays/{outside}/{'0' * 16}.zarr")
     with pytest.raises(LedgerError, match="damaged"):
         materialize(dataset, layout, workers=1)
     assert mine.read_text() == "keep"
@@ -70,24 +71,24 @@ def test_a_journal_that_names_another_place_is_damage_and_nothing_goes(dataset, 
     write_bytes(f"{journal.folder}/00000000.json", content.format(mine=json.dumps(str(mine.parent))).encode())
     with pytest.raises(StorageError, match="00000000.json: damaged"):
         materialize(dataset, layout, workers=1)
-    assert mine.read_text() == "keep" and read_manifest(layout, dataset)["uri"].to_pylist() != [""]
+    assert mine.read_text() == "keep" and read_manifest(layout, dataset)["array_uri"].to_pylist() != [""]
 
 
 def test_a_link_in_the_store_is_not_followed_when_an_array_goes(dataset, layout, manifest, mine) -> None:
     store = manifest.rpartition("/manifest/")[0]
     shutil.copytree(mine.parent, mine.parent / "0123456789abcdef.zarr")
     Path(f"{store}/arrays/ghost").symlink_to(mine.parent)
-    ghost(manifest, uri=f"{store}/arrays/ghost/0123456789abcdef.zarr")
+    ghost(manifest, array_uri=f"{store}/arrays/ghost/0123456789abcdef.zarr")
     with pytest.raises(StorageError, match="a link leads out of"):
         materialize(dataset, layout, workers=1)
     assert (mine.parent / "0123456789abcdef.zarr" / "letter.txt").read_text() == "keep"
 
 
 def test_a_store_that_was_moved_is_read_where_it_lies(dataset, layout, manifest, tmp_path) -> None:
-    before = read_manifest(layout, dataset).to_pylist()[0]["uri"]
+    before = read_manifest(layout, dataset).to_pylist()[0]["array_uri"]
     moved = Layout(str(tmp_path / "elsewhere"))
     shutil.move(layout.root, moved.root)
-    after = read_manifest(moved, dataset).to_pylist()[0]["uri"]
+    after = read_manifest(moved, dataset).to_pylist()[0]["array_uri"]
     assert after == before.replace(layout.root, moved.root) and FrameReader(after).read([0, 4]).shape == (2, 64, 96, 3)
 
 
@@ -134,7 +135,7 @@ def test_keys_of_s3_with_dots_are_refused_by_name(s3, tmp_path, make_video) -> N
     assert (report.ok, report.quarantined) == (1, 5) and all("unsafe name" in reason for reason in report.reasons)
     assert any(repr(names[1]) in reason for reason in report.reasons)
     materialize(dataset, layout, workers=1)
-    stored = {row["video_id"]: row["uri"] for row in read_manifest(layout, dataset).to_pylist()}
+    stored = {row["video_id"]: row["array_uri"] for row in read_manifest(layout, dataset).to_pylist()}
     assert [name for name, uri in stored.items() if uri] == ["a"]
     with local_copy(f"s3://{s3.bucket.removeprefix('s3://')}/{prefix}/h/..") as copy:
         assert copy.is_file() and copy.read_bytes() == film
@@ -142,7 +143,8 @@ def test_keys_of_s3_with_dots_are_refused_by_name(s3, tmp_path, make_video) -> N
 
 def test_features_of_another_place_are_damage_and_nothing_goes(layout, mine) -> None:
     manifest = layout.features_manifest("world", "fkey", bucket_of("a"))
-    texts = {"video_id": "a", "dataset": "world", "sha256": "s", "key": "0" * 16, "uri": str(mine.parent), "status": "ok", "reason": ""}
+    ok = {"status": "ok", "reason": ""}
+    texts = {"video_id": "a", "dataset": "world", "sha256": "s", "key": "0" * 16, "array_uri": str(mine.parent)} | ok
     write_table(manifest, from_rows([{**texts, "num_steps": 2, "channels": 3, "bytes": 24, "seconds": 0.0}], FEATURES))
     with pytest.raises(LedgerError, match="damaged"):
         Ledger(manifest, FEATURES).read()

@@ -30,7 +30,7 @@ def test_every_file_gets_a_row_usable_or_with_its_reason(dataset, layout, videos
     assert set(rows) == {"a/one", "a/two", "notes", "empty"}
     assert (rows["a/one"]["status"], rows["a/one"]["num_frames_packets"], rows["a/one"]["codec"]) == ("ok", 24, "h264")
     assert (rows["a/one"]["fps_num"], rows["a/one"]["fps_den"], rows["a/one"]["width"], rows["a/one"]["height"]) == (25, 1, 96, 64)
-    assert len(rows["a/one"]["sha256"]) == 64 and rows["a/one"]["uri"].endswith("videos/a/one.mp4")
+    assert len(rows["a/one"]["sha256"]) == 64 and rows["a/one"]["source_uri"].endswith("videos/a/one.mp4")
     assert (rows["notes"]["status"], rows["notes"]["reason"]) == ("quarantined", "not a video file (text)")
     assert rows["empty"]["reason"] == "empty file"
     assert (report.found, report.probed, report.reused, report.ok, report.quarantined) == (4, 4, 0, 2, 2)
@@ -84,10 +84,10 @@ def test_of_two_files_with_one_id_the_usable_one_has_it_then_the_first(dataset, 
         "y": "ok",
         "y.aaa": "quarantined",
     }
-    assert rows["x"]["uri"].endswith("x.avi") and rows["x.mp4"]["reason"] == "duplicate video_id 'x': x.avi has it"
+    assert rows["x"]["source_uri"].endswith("x.avi") and rows["x.mp4"]["reason"] == "duplicate video_id 'x': x.avi has it"
     (videos / "x.avi").unlink()
     assert ingest(dataset, layout).probed == 0
-    assert table(dataset, layout)["x"]["uri"].endswith("x.mp4") and table(dataset, layout)["x"]["status"] == "ok"
+    assert table(dataset, layout)["x"]["source_uri"].endswith("x.mp4") and table(dataset, layout)["x"]["status"] == "ok"
 
 
 def test_a_missing_or_empty_folder_says_what_to_do(dataset, layout, videos):
@@ -104,7 +104,7 @@ def test_a_missing_or_empty_folder_says_what_to_do(dataset, layout, videos):
 
 def test_an_unreadable_file_is_one_row_and_looked_at_again(dataset, layout, videos, make_video, monkeypatch):
     make_video(videos / "a.mp4", 5)
-    row = ingesting.probe_file(ingesting.FileInfo(str(videos / "gone.mp4"), "gone.mp4", 1, "1"), "")
+    row = ingesting.probe_file((ingesting.FileInfo(str(videos / "gone.mp4"), "gone.mp4", 1, "1"), None), "")
     assert row == {"reason": "not readable: it vanished while it was read"}
     real = ingesting.probe_file
     monkeypatch.setattr(ingesting, "run_anywhere", in_process)
@@ -127,11 +127,11 @@ def test_a_run_cut_short_keeps_what_was_probed(dataset, layout, videos, make_vid
     probed = []
     real = ingesting.probe_file
 
-    def probe(info, attempt):
+    def probe(payload, attempt):
         if len(probed) == 4:
-            raise StorageError(info.uri, "gone", transient=True)
-        probed.append(info.uri)
-        return real(info, attempt)
+            raise StorageError(payload[0].uri, "gone", transient=True)
+        probed.append(payload[0].uri)
+        return real(payload, attempt)
 
     with monkeypatch.context() as patch:
         patch.setattr(ingesting, "run_anywhere", in_process)
@@ -151,7 +151,7 @@ def test_two_runs_at_once_are_refused(dataset, layout, videos, make_video):
     other.probed.open()
     with pytest.raises(Busy, match="is writing there"):
         ingest(dataset, layout, workers=1)
-    other.leave()
+    other.writer.abort()
     assert ingest(dataset, layout, workers=1).ok == 1
 
 
@@ -163,4 +163,4 @@ def test_videos_on_s3(s3, layout, make_video, tmp_path):
     assert ingest(dataset, layout).probed == 1
     assert ingest(dataset, layout).reused == 1
     row = table(dataset, layout)["a"]
-    assert (row["status"], row["num_frames_packets"], row["uri"]) == ("ok", 9, f"{s3.bucket}/set/videos/a.mp4")
+    assert (row["status"], row["num_frames_packets"], row["source_uri"]) == ("ok", 9, f"{s3.bucket}/set/videos/a.mp4")

@@ -82,7 +82,7 @@ def test_a_name_that_is_no_text_is_told_and_the_others_go_on(dataset, layout, vi
     report = ingest(dataset, layout)
     found = rows(dataset, layout)
     assert (report.found, report.ok) == (5, 1) and found["good"]["status"] == "ok"
-    told = {Path(row["uri"]).name: row["reason"] for row in found.values() if row["status"] != "ok"}
+    told = {Path(row["source_uri"]).name: row["reason"] for row in found.values() if row["status"] != "ok"}
     assert told.pop("caf\\xe9.mp4").startswith("unsafe name")
     assert told == dict.fromkeys(["caf\\xe9.mp4?", "\\xc4\\xe3\\xba\\xc3.mp4", "\\xfcber"], "its name is not UTF-8: rename it")
     assert changed_buckets(dataset, layout) == {} and ingest(dataset, layout).probed == 0
@@ -109,7 +109,7 @@ def test_an_unreadable_folder_is_told_and_the_others_go_on(tmp_path_factory, mak
             (Path(place) / "shut").chmod(0o755)
     told = "not readable: Permission denied (a folder)"
     assert [(info.path_below, info.problem) for info in files] == [("open/a.mp4", ""), ("shut", told)]
-    assert ingesting.probe_file(files[1], "") == {"reason": files[1].problem}
+    assert ingesting.probe_file((files[1], None), "") == {"reason": files[1].problem}
     assert files[1].problem.startswith(ingesting.UNREADABLE)  # looked at again in the next run
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 import ops.media.materialize as materializing
-import ops.store.manifest as ledger
+import ops.store.manifest as manifests
 from configs.schema import Dataset, Frames
 from ops.compute.pool import Outcome
 from ops.files.storage import StorageError, list_files, remove, write_bytes
@@ -21,6 +21,7 @@ from ops.media.decode import decode
 from ops.media.ingest import DatasetError, ingest
 from ops.media.materialize import materialize
 from ops.store.buckets import bucket_of_file
+from ops.store.journal import journal_of
 from ops.store.lease import Busy
 from ops.store.ledger import Ledger, lease_uri
 from ops.store.reader import FrameReader, read_manifest
@@ -48,13 +49,14 @@ def test_frames_are_stored_and_refusals_kept_with_their_reason(dataset, layout, 
     found = rows(dataset, layout)
     one = found["a/one"]
     assert (one["status"], one["num_frames"], one["height"], one["width"], one["fps"], one["decoder"]) == ("ok", 30, 64, 96, 25.0, "decord")
-    frames = FrameReader(one["uri"]).read(range(30))
+    frames = FrameReader(one["array_uri"]).read(range(30))
     assert np.abs(frames.astype(int) - np.concatenate(list(decode(path)))).mean() < 2
-    assert FrameReader(one["uri"]).attributes["source_sha256"] == one["sha256"]
-    assert one["bytes"] == sum(info.bytes for info in list_files(one["uri"]))
-    assert (found["notes"]["status"], found["notes"]["reason"], found["notes"]["uri"]) == ("quarantined", "not a video file (text)", "")
+    assert FrameReader(one["array_uri"]).attributes["source_sha256"] == one["sha256"]
+    assert one["bytes"] == sum(info.bytes for info in list_files(one["array_uri"]))
+    notes = found["notes"]
+    assert (notes["status"], notes["reason"], notes["array_uri"]) == ("quarantined", "not a video file (text)", "")
     assert found["bad"]["status"] == "quarantined" and found["bad"]["reason"].startswith("corrupt:")
-    assert arrays(dataset, layout) == {one["uri"]}
+    assert arrays(dataset, layout) == {one["array_uri"]}
     assert (report.planned, report.done, report.reused, report.quarantined, report.frames) == (2, 1, 0, 2, 30)
     assert seen[-1] == (2, 2) and report.bytes == one["bytes"] and sum(report.reasons.values()) == 2
     assert audit(dataset, layout, 10, workers=1) == []
@@ -78,7 +80,7 @@ def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, 
     after = rows(dataset, layout)
     assert (report.planned, report.done, report.reused) == (1, 1, 2)
     assert after["a"] == before["a"] and after["b"]["num_frames"] == 14 and "c" not in after
-    assert arrays(dataset, layout) == {after["a"]["uri"], after["b"]["uri"]}  # those of old contents are gone
+    assert arrays(dataset, layout) == {after["a"]["array_uri"], after["b"]["array_uri"]}  # those of old contents are gone
 
 
 def no_jobs(*arguments):
@@ -94,10 +96,10 @@ def test_another_size_codec_or_code_version_is_another_store(dataset, layout, vi
     assert materialize(small, layout, workers=1).done == 1
     assert rows(small, layout)["a"]["height"] == 32 and rows(dataset, layout)["a"]["height"] == 64
     old = rows(dataset, layout)["a"]
-    monkeypatch.setattr(ledger, "FRAMES", "another")
+    monkeypatch.setattr(manifests, "FRAMES", "another")
     assert materialize(dataset, layout, workers=1).done == 1
     new = rows(dataset, layout)["a"]
-    assert new["uri"] != old["uri"] and arrays(dataset, layout) == {new["uri"]}
+    assert new["array_uri"] != old["array_uri"] and arrays(dataset, layout) == {new["array_uri"]}
 
 
 def test_a_file_that_changed_since_ingest_is_told_apart(dataset, layout, videos, make_video):
@@ -126,7 +128,7 @@ def test_a_new_verdict_of_ingest_is_a_new_row(dataset, layout, videos, make_vide
     materialize(dataset, layout, workers=1)
     found = rows(dataset, layout)
     assert set(found) == {"a"} and found["a"]["status"] == "ok"
-    assert arrays(dataset, layout) == {found["a"]["uri"]}
+    assert arrays(dataset, layout) == {found["a"]["array_uri"]}
 
 
 def test_a_bucket_without_a_video_table_says_so(dataset, layout):
@@ -186,10 +188,10 @@ def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(times, layout,
     assert found["short"]["status"] == "ok"
     if times == 1:
         assert (found["long"]["status"], found["long"]["num_frames"]) == ("ok", 60)
-        assert FrameReader(found["long"]["uri"]).read(range(60)).shape[0] == 60
+        assert FrameReader(found["long"]["array_uri"]).read(range(60)).shape[0] == 60
     else:
         assert (found["long"]["status"], found["long"]["reason"]) == ("quarantined", f"decoder process died (signal {signal.SIGKILL:d})")
-        assert arrays(dataset, layout) == {found["short"]["uri"]}
+        assert arrays(dataset, layout) == {found["short"]["array_uri"]}
         assert materialize(dataset, layout, workers=1).planned == 0
         assert materialize(dataset, layout, workers=1, retry_quarantined=True).done == 1
 
@@ -200,7 +202,7 @@ def test_audit_tells_what_does_not_agree(dataset, layout, videos, make_video):
     ingest(dataset, layout)
     materialize(dataset, layout, workers=1)
     found = rows(dataset, layout)
-    remove(f"{found['a']['uri']}/c/1")
+    remove(f"{found['a']['array_uri']}/c/1")
     (videos / "b.mp4").unlink()
     make_video(videos / "c.mp4", 8)
     reasons = {mismatch.video_id: (mismatch.counted, mismatch.reason) for mismatch in audit(dataset, layout, 3, workers=1)}
@@ -221,7 +223,7 @@ def test_everything_on_s3(s3, make_video, tmp_path):
     assert materialize(dataset, layout, [bucket], workers=1).done == 1
     assert materialize(dataset, layout, [bucket], workers=1).reused == 1
     row = rows(dataset, layout)["a"]
-    assert row["uri"].startswith(s3.bucket) and FrameReader(row["uri"]).read([0, 19]).shape == (2, 64, 96, 3)
+    assert row["array_uri"].startswith(s3.bucket) and FrameReader(row["array_uri"]).read([0, 19]).shape == (2, 64, 96, 3)
     assert len(read_manifest(layout, dataset, [bucket])) == 1
 
 
@@ -233,11 +235,11 @@ def test_what_a_dead_run_has_left_goes_even_where_nothing_is_to_do(dataset, layo
     manifest = layout.manifest("world", dataset.frames.key(), number)
     half = layout.frames("world", dataset.frames.key(), "b", "k")
     write_bytes(f"{half}/c/0/0/0/0", b"half")
-    ledger.journal_of(manifest).open([half, before["a"]["uri"]])
+    journal_of(manifest).open([half, before["a"]["array_uri"]])
     gone = {"token": "x", "machine": "another", "beat": 1, "time": 0.0, "pid": 1}
     write_bytes(lease_uri(manifest), json.dumps(gone).encode())
     assert materialize(dataset, layout).reused == 1
-    assert rows(dataset, layout) == before and arrays(dataset, layout) == {before["a"]["uri"]}
+    assert rows(dataset, layout) == before and arrays(dataset, layout) == {before["a"]["array_uri"]}
     folder = f"{layout.root}/frames/world/{dataset.frames.key()}/manifest"
     assert {info.path_below for info in list_files(folder)} == {f"{number:04d}.parquet"}
 

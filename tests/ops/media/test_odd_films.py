@@ -51,7 +51,7 @@ def test_no_error_of_one_video_ends_the_run(dataset, layout, videos, make_video)
     assert rows["m_YCgCo"]["reason"] == "its colours are by a matrix that has no conversion to RGB here (ycgco, 8 in ITU-T H.273)"
     assert rows["m_ICtCp"]["reason"].startswith("its colours are by a matrix")
     assert rows["n"]["reason"] == "a frame of 131072x256 as stored is too long (JPEG holds at most 65500 pixels a side)"
-    assert FrameReader(rows["m_bt2020c"]["uri"]).attributes["colour"]["matrix"] == "bt2020nc"
+    assert FrameReader(rows["m_bt2020c"]["array_uri"]).attributes["colour"]["matrix"] == "bt2020nc"
 
 
 def test_what_nobody_reckoned_with_is_a_row_that_shows_where(make_video, store, tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def test_a_plan_is_what_a_comparison_row_by_row_says(tmp_path) -> None:
     write_table(layout.video_table("large", 3), type(table).from_pylist(edited, schema=VIDEOS))
     with Ledger(layout.manifest("large", dataset.frames.key(), 4), MANIFEST) as ledger:
         failed = ledger.table().slice(0, 1).to_pylist()[0]
-        ledger.put([{**failed, "status": "quarantined", "reason": "hung", "uri": ""}])
+        ledger.put([{**failed, "status": "quarantined", "reason": "hung", "array_uri": ""}])
     plans = plan_buckets(dataset, layout, range(BUCKETS))
     stored = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist()}
     wanted, refused, gone = (set() for _ in range(3))
@@ -54,7 +54,7 @@ def test_a_plan_is_what_a_comparison_row_by_row_says(tmp_path) -> None:
     assert sum(plan.reused for plan in plans) == COUNT - MISSING - 3
     assert sum((plan.reasons for plan in plans), type(plans[0].reasons)()) == {"hung": 1}
     (first,) = [row for row in plans[3].wanted.to_pylist() if row["video_id"] == edited[0]["video_id"]]
-    assert first["old"] == stored[first["video_id"]]["uri"] and first["key"] == frames_key("0" * 64, dataset)
+    assert first["old"] == stored[first["video_id"]]["array_uri"] and first["key"] == frames_key("0" * 64, dataset)
     (again,) = [plan for plan in plan_buckets(dataset, layout, [4], retry_quarantined=True)]
     assert failed["video_id"] in again.wanted["video_id"].to_pylist()
     assert [plan.empty for plan in plan_buckets(dataset, layout, [5])] == [plans[5].empty]

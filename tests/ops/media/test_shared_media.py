@@ -44,15 +44,15 @@ def test_every_file_is_accounted_for(shared, tmp_path):
     materialize(dataset, layout)
     rows = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist()}
     for video_id, row in sorted(rows.items()):
-        size = f"{row['num_frames']:5} {row['height']}x{row['width']} {row['fps']:6.2f} fps" if row["uri"] else ""
+        size = f"{row['num_frames']:5} {row['height']}x{row['width']} {row['fps']:6.2f} fps" if row["array_uri"] else ""
         print(f"{video_id:80} {row['status']:11} {row['decoder']:6} {size} {row['reason']}{row['audit']}")
     assert len(rows) == report.found
     for video_id, row in rows.items():
-        ending = row["uri"] == "" and row["reason"]
+        ending = row["array_uri"] == "" and row["reason"]
         if row["status"] == "ok":
             assert min(row["height"], row["width"]) == 128 and row["num_frames"] > 0
             assert row["audit"].startswith("ok") or (row["decoder"] == "pyav" and row["audit"].startswith("unconfirmed: ")), row
-            reader = FrameReader(row["uri"])
+            reader = FrameReader(row["array_uri"])
             assert len(reader) == row["num_frames"] == len(reader.attributes["timestamps_s"])
             assert reader.attributes["timestamps_s"] == sorted(reader.attributes["timestamps_s"])
         else:

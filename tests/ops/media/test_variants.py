@@ -147,7 +147,7 @@ def outcomes(folder, tmp_path_factory) -> dict:
     for outcome in run_jobs(store_video, jobs, 2):
         if outcome is not None:
             assert outcome.failure is None, (outcome.job.key, outcome.failure)
-            found[outcome.job.key] = {**outcome.value, "uri": outcome.job.payload[0].uri}
+            found[outcome.job.key] = {**outcome.value, "array_uri": outcome.job.payload.array_uri}
             assert outcome.value["seconds"] < DEADLINE_S
     print(f"{len(jobs)} jobs in {time.monotonic() - start:.1f} s")
     return found
@@ -170,7 +170,7 @@ def test_right_to_the_frame(name, folder, outcomes):
     row = outcomes[name, None]
     assert row.get("num_frames"), row
     assert (row["decoder"], row["audit"][: len(verdict)]) == (decoder, verdict), row
-    reader = FrameReader(row["uri"])
+    reader = FrameReader(row["array_uri"])
     stored, (expected, times) = reader.read(range(len(reader))), by_pyav(folder / name)
     assert stored.shape == expected.shape
     bright = np.abs(stored.astype(np.int16) - expected).mean((1, 2, 3))
@@ -201,7 +201,7 @@ def numbers_of(stored: np.ndarray, expected: np.ndarray, name: str) -> list[int]
 def test_right_to_the_frame_when_scaled(name, outcomes):
     whole, small = outcomes[name, None], outcomes[name, 64]
     assert min(small["height"], small["width"]) == 64
-    one, two = FrameReader(whole["uri"]), FrameReader(small["uri"])
+    one, two = FrameReader(whole["array_uri"]), FrameReader(small["array_uri"])
     turned = (lambda frames: np.rot90(frames, 1, (1, 2))) if name == "turned.mp4" else (lambda frames: frames)
     assert made.numbers(turned(two.read(range(len(two))))) == made.numbers(turned(one.read(range(len(one)))))
     assert one.attributes["timestamps_s"] == two.attributes["timestamps_s"]
@@ -212,11 +212,11 @@ def test_what_cannot_be_right_is_refused_for_its_reason(name, outcomes):
     for short_side in (None, 64):
         row = outcomes[name, short_side]
         assert "num_frames" not in row and row["reason"].startswith(REFUSED[name]), row
-        assert not Path(row["uri"]).exists()
+        assert not Path(row["array_uri"]).exists()
 
 
 def test_what_the_arrays_say_of_themselves(outcomes):
-    said = {name: FrameReader(outcomes[name, None]["uri"]).attributes for name in ENCODED}
+    said = {name: FrameReader(outcomes[name, None]["array_uri"]).attributes for name in ENCODED}
     assert said["anamorphic.mp4"]["pixel_aspect"] == [4, 3] and said["closed.mp4"]["pixel_aspect"] == [1, 1]
     assert said["interlaced.mp4"]["field_order"] == "top first" and said["closed.mp4"]["field_order"] == "progressive"
     assert said["bt2020.mp4"]["colour"]["matrix"] == "bt2020nc" and said["bt2020.mp4"]["colour"]["range"] == "full"

@@ -47,6 +47,7 @@ def test_what_was_stored_before_is_stored_and_read_still(small_chunks: None) -> 
     write_features(uri, array, {})
     files = {info.path_below: read_bytes(info.uri) for info in list_files(uri)}
     assert sorted(files) == ["c/0/0", "c/1/0", "zarr.json"]
+    assert files["zarr.json"].startswith(b'{"zarr_format":3,"node_type":"array","shape":[9,5],')
     for number, chunk in enumerate((array[:7], np.concatenate([array[7:], np.zeros((5, 5), "float32")]))):
         assert files[f"c/{number}/0"] == with_checksum(bytes(compress(np.ascontiguousarray(chunk), level=3)))
     np.testing.assert_array_equal(FeatureReader(uri).read(6, 9), array[6:])

@@ -14,7 +14,7 @@ import ops.store.ledger as ledgers
 from ops.files.storage import exists, list_files, remove, write_bytes
 from ops.store.lease import Busy, Lost
 from ops.store.ledger import Ledger, LedgerError, lease_uri, parts_uri, read_ledger, read_ledgers
-from ops.store.tables import from_rows, write_table
+from ops.store.tables import MANIFEST, VIDEOS, from_rows, read_table, write_table
 
 SCHEMA = pa.schema([("video_id", pa.string()), ("key", pa.string()), ("bytes", pa.int64())])
 
@@ -269,3 +269,22 @@ def test_a_damaged_ledger_is_named_with_what_to_do(tmp_path):
 def test_rows_must_fit_the_schema(tmp_path):
     with pytest.raises(KeyError, match="bytes"):
         Ledger(str(tmp_path / "m.parquet"), SCHEMA).put([{"video_id": "a", "key": "k"}])
+
+
+def test_what_was_written_before_uri_had_two_names_is_read(tmp_path):
+    """Columns that were both called `uri`: in a table, in a ledger's base and in its parts."""
+    uri, arrays = f"{tmp_path}/frames/d/k/manifest/0000.parquet", f"{tmp_path}/frames/d/k/arrays"
+    texts = {name: "x" for name in MANIFEST.names if MANIFEST.field(name).type == pa.string()}
+    rows = [{**dict.fromkeys(MANIFEST.names, 1), **texts, "video_id": name, "array_uri": f"{arrays}/{name}/k.zarr"} for name in "ab"]
+    table = from_rows(rows, MANIFEST)
+    old = table.rename_columns(["uri" if name == "array_uri" else name for name in table.column_names])
+    write_table(uri, old.slice(0, 1))
+    write_table(f"{parts_uri(uri)}/00000001.parquet", old.slice(1).append_column("dropped", pa.array([False])))
+    assert read_ledger(uri, MANIFEST).equals(table)
+    assert read_ledger(uri, MANIFEST, ["video_id", "array_uri"]).equals(table.select(["video_id", "array_uri"]))
+    with Ledger(uri, MANIFEST) as ledger:
+        ledger.drop(["a"])
+    assert read_ledger(uri, MANIFEST).equals(table.slice(1)) and read_table(uri).column_names == MANIFEST.names
+    videos = VIDEOS.empty_table()
+    write_table(uri, videos.rename_columns(["uri" if name == "source_uri" else name for name in videos.column_names]))
+    assert read_table(uri).schema == VIDEOS and read_table(uri, ["source_uri", "bytes"]).column_names == ["source_uri", "bytes"]

@@ -16,10 +16,11 @@ from ops.store.features import write_features
 from ops.store.frames import write_frames
 from ops.store.garbage import find_garbage
 from ops.store.integrity import verify
+from ops.store.journal import journal_of
 from ops.store.layout import Layout
 from ops.store.lease import Busy
 from ops.store.ledger import Ledger, LedgerError
-from ops.store.manifest import frames_key, journal_of, read_manifest
+from ops.store.manifest import frames_key, read_manifest
 from ops.store.rebuild import rebuild
 from ops.store.shards import with_checksum
 from ops.store.sizes import sizes
@@ -53,7 +54,7 @@ def array_row(dataset: Dataset, layout: Layout, video_id: str, number: int) -> d
         "dataset": "world",
         "sha256": sha256,
         "key": key,
-        "uri": uri,
+        "array_uri": uri,
         "num_frames": 10,
         "height": 16,
         "width": 24,
@@ -66,19 +67,19 @@ def array_row(dataset: Dataset, layout: Layout, video_id: str, number: int) -> d
 def filled(dataset, layout) -> Layout:
     """Four stored videos and a refused one, with their video tables, ledgers and features of one of them."""
     rows = [array_row(dataset, layout, video_id, number) for number, video_id in enumerate(VIDEO_IDS, 1)]
-    blank = {"uri": "", "num_frames": 0, "bytes": 0, "decoder": "", "decoder_version": "", "audit": ""}
+    blank = {"array_uri": "", "num_frames": 0, "bytes": 0, "decoder": "", "decoder_version": "", "audit": ""}
     rows.append({**rows[0], "video_id": "bad", "key": "k", **blank, "status": "quarantined", "reason": "no video"})
     for bucket in {bucket_of(row["video_id"]) for row in rows}:
         here = [row for row in rows if bucket_of(row["video_id"]) == bucket]
         write_table(layout.manifest("world", dataset.frames.key(), bucket), from_rows(here, MANIFEST))
         numbers = dict.fromkeys(("width", "height", "rotation", "fps_num", "fps_den", "num_frames_declared", "num_frames_packets"), 0)
-        texts = dict.fromkeys(("uri", "modified", "sha256", "container", "codec", "reason", "code_version"), "")
+        texts = dict.fromkeys(("source_uri", "modified", "sha256", "container", "codec", "reason", "code_version"), "")
         videos = [{**numbers, **texts, "video_id": row["video_id"], "dataset": "world", "bytes": 100, "duration_s": 1800.0} for row in here]
         write_table(layout.video_table("world", bucket), from_rows([{**row, "status": "ok"} for row in videos], VIDEOS))
     uri = layout.features("world", FEATURES_KEY, "a", "fk")
     about = {"video_id": "a", "source_key": "src", "key": "fk", "features_key": FEATURES_KEY}
     size = write_features(uri, np.ones((5, 7), np.float32), about)
-    row = {"video_id": "a", "dataset": "world", "sha256": "src", "key": "fk", "uri": uri, "num_steps": 5, "channels": 7}
+    row = {"video_id": "a", "dataset": "world", "sha256": "src", "key": "fk", "array_uri": uri, "num_steps": 5, "channels": 7}
     with Ledger(layout.features_manifest("world", FEATURES_KEY, bucket_of("a")), FEATURES) as ledger:
         ledger.put([{**row, "status": "ok", "reason": "", "bytes": size, "seconds": 0.0}])
     return layout
@@ -193,7 +194,7 @@ def test_every_damage_is_found_and_repaired_by_forgetting(kind, dataset, filled)
     store, _ = found(dataset, filled)
     assert (verify(store, decode=True).arrays, verify(store).damaged) == (4, [])
     act, reason = DAMAGE[kind]
-    act(Path(rows(dataset, filled)["b/c"]["uri"]))
+    act(Path(rows(dataset, filled)["b/c"]["array_uri"]))
     seen: list[tuple[int, int]] = []
     verdict = verify(store, progress=lambda done, total: seen.append((done, total)))
     assert [damage.video_id for damage in verdict.damaged] == ["b/c"] and reason in verdict.damaged[0].reason and seen[-1] == (4, 4)
@@ -204,7 +205,7 @@ def test_every_damage_is_found_and_repaired_by_forgetting(kind, dataset, filled)
 
 def test_a_picture_that_cannot_be_decoded_is_found_by_decoding(dataset, filled):
     store, _ = found(dataset, filled)
-    swap_chunk(Path(rows(dataset, filled)["f"]["uri"]) / "c/1/0/0/0")
+    swap_chunk(Path(rows(dataset, filled)["f"]["array_uri"]) / "c/1/0/0/0")
     assert verify(store).damaged == []
     (damage,) = verify(store, decode=True).damaged
     assert damage.video_id == "f" and "the stored data is damaged" in damage.reason
@@ -253,12 +254,12 @@ def test_a_lost_ledger_is_made_anew_from_the_arrays(loss, dataset, filled, monke
 def test_rows_that_hold_stay_and_others_go(dataset, filled):
     store, _ = found(dataset, filled)
     before = rows(dataset, filled)
-    remove(before["a"]["uri"])
-    remove(f"{before['f']['uri']}/c/1/0/0/0")
+    remove(before["a"]["array_uri"])
+    remove(f"{before['f']['array_uri']}/c/1/0/0/0")
     write_bytes(f"{store.folder}/arrays/x/0123456789abcdef.zarr/c/0/0/0/0", b"x")
     other = dataset.model_copy(update={"name": "other"})
     row = array_row(other, filled, "g", 9)
-    os.rename(row["uri"], row["uri"].replace(row["key"], "0" * 16))  # what another code version has left
+    os.rename(row["array_uri"], row["array_uri"].replace(row["key"], "0" * 16))  # what another code version has left
     with Ledger(store.ledgers[bucket_of("d.e")], MANIFEST) as ledger:
         ledger.drop(["d.e"])
     report = rebuild(dataset, filled, store)

@@ -32,7 +32,7 @@ def held(layout: Layout, dataset: Dataset, video_id: str, times: list[float]) ->
     """Stores a video's frames again, with these times."""
     row = next(row for row in read_manifest(layout, dataset).to_pylist() if row["video_id"] == video_id)
     frames = np.zeros((row["num_frames"], row["height"], row["width"], 3), np.uint8)
-    write_frames(row["uri"], frames, dataset.frames, {"fps": row["fps"], "timestamps_s": times})
+    write_frames(row["array_uri"], frames, dataset.frames, {"fps": row["fps"], "timestamps_s": times})
 
 
 def samples_of(task: Task, layout: Layout, dataset: Dataset, folder: Path) -> int:

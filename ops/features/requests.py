@@ -12,11 +12,11 @@ from ops.features.listing import Entry, annotated, check_template, listing, rend
 from ops.store.layout import Layout
 from ops.store.manifest import read_manifest
 
-STRANGER = "no annotation names this video"
+UNANNOTATED = "no annotation names this video"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Request:
     """One video that should have features. `reason` says why it cannot; else it has `frames_uri`, or the files of every stream."""
 
     video_id: str
@@ -33,11 +33,10 @@ class Wanted:
         return content_hash([content, features.key(), *self.salt, versions.FEATURES])
 
 
-def from_frames(features: Features, dataset: Dataset, layout: Layout, models: Sequence[str]) -> list[Wanted]:
+def from_frames(features: Features, dataset: Dataset, layout: Layout, models: Sequence[str]) -> list[Request]:
     """The annotated videos, or all stored ones where nothing is annotated, with their stored frames."""
-    stored = {
-        row["video_id"]: row for row in read_manifest(layout, dataset, columns=["video_id", "key", "uri", "status", "reason"]).to_pylist()
-    }
+    columns = ["video_id", "key", "array_uri", "status", "reason"]
+    stored = {row["video_id"]: row for row in read_manifest(layout, dataset, columns=columns).to_pylist()}
     entries = annotated(dataset, layout)
     if entries is None:
         entries = {video: Entry(video) for video in stored}
@@ -45,15 +44,15 @@ def from_frames(features: Features, dataset: Dataset, layout: Layout, models: Se
     for video, entry in sorted(entries.items()):
         row = stored.get(video)
         if row is None:
-            found.append(Wanted(video, entry, salt=tuple(models), reason="no stored frames: its file is not among the dataset's videos"))
+            found.append(Request(video, entry, salt=tuple(models), reason="no stored frames: its file is not among the dataset's videos"))
         elif row["status"] != "ok":
-            found.append(Wanted(video, entry, row["key"], tuple(models), reason=f"its frames are quarantined: {row['reason']}"))
+            found.append(Request(video, entry, row["key"], tuple(models), reason=f"its frames are quarantined: {row['reason']}"))
         else:
-            found.append(Wanted(video, entry, row["key"], tuple(models), frames_uri=row["uri"]))
+            found.append(Request(video, entry, row["key"], tuple(models), frames_uri=row["array_uri"]))
     return found
 
 
-def from_files(features: Features, dataset: Dataset, layout: Layout) -> list[Wanted]:
+def from_files(features: Features, dataset: Dataset, layout: Layout) -> list[Request]:
     """The annotated videos with their files, and the files that belong to none; by the files alone where nothing is annotated.
 
     Raises ConfigError for a path that is no template over the video, StorageError.
@@ -63,18 +62,18 @@ def from_files(features: Features, dataset: Dataset, layout: Layout) -> list[Wan
     root = layout.dataset_root(dataset)
     listings = [listing(stream, root) for stream in features.files]
     entries = annotated(dataset, layout)
-    lying = set().union(*(one.videos() for one in listings))
+    listed = set().union(*(one.videos() for one in listings))
     if entries is None:
-        entries, strangers = {video: Entry(video) for video in lying}, set()
+        entries, unannotated = {video: Entry(video) for video in listed}, set()
     else:
         named = {_shown(stream.path, video) for stream in features.files for video in entries}
-        strangers = {video for video in lying if video not in named}
+        unannotated = {video for video in listed if video not in named}
     found = []
     for video, entry in sorted(entries.items()):
         streams = tuple((one.stream, rendered(one.stream, video), one.of(video)) for one in listings)
         missing = [path for _, path, files in streams if not files]
-        found.append(Wanted(video, entry, reason=f"no file {', '.join(missing)}" if missing else "", streams=streams))
-    found += [Wanted(video, Entry(video), reason=STRANGER) for video in sorted(strangers - set(entries))]
+        found.append(Request(video, entry, reason=f"no file {', '.join(missing)}" if missing else "", streams=streams))
+    found += [Request(video, Entry(video), reason=UNANNOTATED) for video in sorted(unannotated - set(entries))]
     return found
 
 
