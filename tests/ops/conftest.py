@@ -13,7 +13,7 @@ import yaml
 
 from configs import Settings
 from discs_world import discs  # noqa: F401 - a fixture
-from s3_fixtures import s3, s3_server  # noqa: F401 - fixtures
+from s3_fixtures import disk_server, s3, s3_server  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")

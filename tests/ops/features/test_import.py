@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from ops.features import imported
 from ops.features.files import FeatureFileError, joined, length_slack, read_stream
 from ops.features.listing import listing
 from ops.features.materialize import FeaturesError, make_features, read_rows
-from ops.files.storage import list_files, write_bytes
+from ops.files.storage import StorageError, list_files, write_bytes
 from ops.store.features import FeatureReader
+from s3_fixtures import once
 from stored import read_features
 
 ARRAY = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
@@ -300,3 +302,46 @@ def test_on_s3(world, imports, s3) -> None:
     assert row["array_uri"].startswith(s3.bucket)
     np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY)
     assert make_features(features, layout, world.settings).planned == 0
+
+
+@pytest.mark.slow  # a server in a process of its own, killed and started again
+def test_a_store_that_is_cut_off_while_features_are_written_is_waited_for(world, imports, disk_server, monkeypatch) -> None:
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
+    for index in range(40):
+        put(world, f"feats/v{index:02d}.npy", npy(ARRAY + index))
+    features, layout = imports(STREAM), type(world.layout)("s3://data/root")
+    dataset = world.dataset.model_copy(update={"root": world.layout.dataset_root(world.dataset)})
+    monkeypatch.setattr("configs.dataset", lambda name: dataset)
+
+    def restart() -> None:
+        disk_server.kill()
+        time.sleep(3)
+        disk_server.start()
+
+    away = once(lambda: len(disk_server.put(".zarr/zarr.json")) >= 8, restart)
+    report = make_features(features, layout, world.settings)
+    away.join()
+    assert (report.done, report.usable, report.quarantined) == (40, 40, 0)
+    for row in read_rows(features, layout):
+        np.testing.assert_array_equal(read_features(row["array_uri"]), ARRAY + int(row["video_id"][1:]))
+    left = [info.path_below for info in list_files(f"{layout.root}/features")]
+    assert not [name for name in left if ".pending" in name or ".lease" in name or ".parts" in name]
+
+
+@pytest.mark.slow
+def test_a_store_that_stays_away_ends_the_run_and_the_next_one_goes_on(world, imports, disk_server, monkeypatch) -> None:
+    monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
+    monkeypatch.setattr("ops.files.patience.PATIENCE_S", 2.0)
+    for index in range(40):
+        put(world, f"feats/v{index:02d}.npy", npy(ARRAY + index))
+    features, layout = imports(STREAM), type(world.layout)("s3://data/root")
+    dataset = world.dataset.model_copy(update={"root": world.layout.dataset_root(world.dataset)})
+    monkeypatch.setattr("configs.dataset", lambda name: dataset)
+    killer = once(lambda: len(disk_server.put(".zarr/zarr.json")) >= 8, disk_server.kill)
+    with pytest.raises(StorageError, match="failed 3 times"):
+        make_features(features, layout, world.settings)
+    killer.join()
+    disk_server.start()
+    kept = len(read_rows(features, layout))
+    report = make_features(features, layout, world.settings)
+    assert (report.done, report.reused, report.usable) == (40 - kept, kept, 40) and kept < 40

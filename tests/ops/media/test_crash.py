@@ -5,19 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-import s3_on_disk
 from configs.schema import Dataset, Frames
 from ops.files.storage import StorageError, list_files, read_bytes
 from ops.media.ingest import ingest
@@ -26,6 +21,7 @@ from ops.store.integrity import verify
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
 from ops.store.stores import stores
+from s3_fixtures import once
 
 VIDEOS, WORKERS = 12, 2
 IN_FLIGHT = 2 * WORKERS + 1  # under way in the pool, and one whose row waits for its commit
@@ -119,67 +115,14 @@ def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layou
 # ------------------------------------------------------------------------------------------------- an S3 server that dies
 
 
-class DiskServer:
-    """The server of `s3_on_disk.py` in a process of its own; what it holds outlives it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        (folder / "data").mkdir(parents=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.start()
-
-    def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, s3_on_disk.__file__, str(self.folder), str(self.port)])
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.05)
-        raise AssertionError("the server does not answer")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def put(self, end: str) -> Counter[str]:
-        """Keys that end so, and how often each was put."""
-        return Counter(line for line in (self.folder / "log").read_text().splitlines() if line.endswith(end))
-
-
 @pytest.fixture
-def server(tmp_path, monkeypatch) -> Iterator[DiskServer]:
-    running = DiskServer(tmp_path / "server")
-    names = {"AWS_ENDPOINT_URL": running.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
-    for name, value in names.items():
-        monkeypatch.setenv(name, value)
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-def remote(world, server, videos) -> Dataset:
+def remote(world, disk_server, videos) -> Dataset:
     """The same videos on the server."""
     from ops.files.storage import write_bytes
 
     for path in videos.iterdir():
         write_bytes(f"s3://data/world/videos/{path.name}", path.read_bytes())
     return world.model_copy(update={"root": "s3://data/world"})
-
-
-def once(condition: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
-    def wait() -> None:
-        until = time.monotonic() + 120
-        while not condition() and time.monotonic() < until:
-            time.sleep(0.005)
-        act()
-
-    thread = threading.Thread(target=wait)
-    thread.start()
-    return thread
 
 
 def on_server(remote: Dataset) -> tuple[Layout, Layout]:
@@ -191,39 +134,39 @@ def on_server(remote: Dataset) -> tuple[Layout, Layout]:
 
 
 @pytest.mark.slow  # a server in a process of its own
-def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, server, monkeypatch):
+def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, disk_server, monkeypatch):
     monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     layout, undisturbed = on_server(remote)
 
     def restart() -> None:
-        server.kill()
+        disk_server.kill()
         time.sleep(4)
-        server.start()
+        disk_server.start()
 
     def begun() -> int:
-        return sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json"))
+        return sum(key.startswith("disturbed/") for key in disk_server.put(".zarr/zarr.json"))
 
     thread = once(lambda: begun() >= 4, restart)
     report = materialize(remote, layout, workers=WORKERS)
     thread.join()
     assert (report.planned, report.done, report.quarantined) == (VIDEOS, VIDEOS, 0)
     assert_equal_stores(remote, layout, undisturbed)
-    repeated = sum(server.put("/c/0/0/0/0")[key] - 1 for key in server.put("/c/0/0/0/0") if key.startswith("disturbed/"))
+    repeated = sum(disk_server.put("/c/0/0/0/0")[key] - 1 for key in disk_server.put("/c/0/0/0/0") if key.startswith("disturbed/"))
     assert repeated <= IN_FLIGHT
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, server, monkeypatch):
+def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, disk_server, monkeypatch):
     monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     monkeypatch.setattr("ops.files.patience.PATIENCE_S", 3.0)
     layout, undisturbed = on_server(remote)
-    thread = once(lambda: sum(key.startswith("disturbed/") for key in server.put(".zarr/zarr.json")) >= 4, server.kill)
+    thread = once(lambda: sum(key.startswith("disturbed/") for key in disk_server.put(".zarr/zarr.json")) >= 4, disk_server.kill)
     start = time.monotonic()
     with pytest.raises(StorageError, match="failed 3 times") as caught:
         materialize(remote, layout, workers=WORKERS)
     thread.join()
     assert caught.value.transient and time.monotonic() - start < 90
-    server.start()
+    disk_server.start()
     kept = assert_readers_see_whole_videos_only(remote, layout)
     assert 1 <= kept < VIDEOS
     report = materialize(remote, layout, workers=WORKERS)

@@ -1,14 +1,11 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 
 import ops.media.materialize as materializing
@@ -26,6 +23,7 @@ from ops.store.lease import Busy
 from ops.store.ledger import Ledger, lease_uri
 from ops.store.reader import FrameReader, read_manifest
 from ops.store.tables import MANIFEST
+from writer_killer import kill_writers
 
 
 def rows(dataset, layout):
@@ -143,26 +141,6 @@ def test_buckets_are_worked_on_alone(dataset, layout, videos, make_video):
     bucket = bucket_of_file("v1.mp4")
     materialize(dataset, layout, [bucket], workers=1)
     assert set(rows(dataset, layout)) == {f"v{index}" for index in range(4) if bucket_of_file(f"v{index}") == bucket}
-
-
-def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[int]) -> None:
-    """Kills pool workers, `times` of them, each while it has written a part of an array below `target`."""
-    last = 0
-    while not stop.is_set() and len(killed) < times:
-        time.sleep(0.002)
-        halves = [shard for shard in target.glob("*.zarr/c/*/0/0/0") if not (shard.parents[4] / "zarr.json").exists()]
-        try:
-            if not any(shard.stat().st_mtime_ns > last for shard in halves):
-                continue
-        except FileNotFoundError:
-            continue
-        us = os.getpid()
-        workers = [child for child in psutil.Process().children(recursive=True) if child.ppid() != us and child.pid not in killed]
-        for worker in workers:
-            killed.append(worker.pid)
-            worker.kill()
-            worker.wait(10)
-        last = time.time_ns()
 
 
 # One kill is the slow case: a part of the second, and it decodes the long video to its end.
