@@ -4,16 +4,16 @@ import dagster as dg
 
 import configs
 from assets.failures import reported
-from assets.frames import frames
 from assets.layout import layout_of
 from assets.metadata import table
 from assets.partitions import dataset_partitions
+from assets.videos import FRAMES
 from configs import versions
 
 
 @dg.asset(
     group_name="ingest",
-    deps=[dg.AssetDep(frames, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("dataset"))],
+    deps=[dg.AssetDep(FRAMES, partition_mapping=dg.MultiToSingleDimensionPartitionMapping("dataset"))],
     partitions_def=dataset_partitions,
     kinds={"python", "parquet"},
     owners=["team:data"],

@@ -5,9 +5,9 @@ import dagster as dg
 import configs
 from assets.annotations import annotations
 from assets.failures import reported
-from assets.frames import frames
 from assets.layout import layout_of
 from assets.partitions import buckets_by_dataset, dataset_partitions, video_partitions
+from assets.videos import FRAMES
 from configs.schema import CheckName
 
 
@@ -15,7 +15,7 @@ def _of_frames(name: CheckName, says: str) -> dg.AssetChecksDefinition:
     """A check of the datasets whose buckets a run covers."""
     stops = name == "quarantine_floor"
 
-    @dg.asset_check(asset=frames, name=name, partitions_def=video_partitions, description=says, blocking=stops)
+    @dg.asset_check(asset=FRAMES, name=name, partitions_def=video_partitions, description=says, blocking=stops)
     def check(context: dg.AssetCheckExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.AssetCheckResult:
         with reported(context):
             return _of_datasets(name, list(buckets_by_dataset(context)), settings)

@@ -5,10 +5,10 @@ import dagster as dg
 import configs
 from assets.annotations import annotations
 from assets.failures import reported
-from assets.frames import frames
 from assets.layout import layout_of
 from assets.metadata import counts
 from assets.partitions import features_by_dataset, features_by_recipe, features_partitions
+from assets.videos import FRAMES
 from configs import versions
 
 
@@ -22,7 +22,7 @@ class FeaturesRun(dg.Config):
 @dg.asset(
     group_name="features",
     deps=[
-        dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()),
+        dg.AssetDep(FRAMES, partition_mapping=dg.AllPartitionMapping()),
         dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(features_by_dataset())),
         dg.AssetDep(dg.AssetKey(["recognition", "promotion"]), partition_mapping=dg.StaticPartitionMapping(features_by_recipe())),
     ],

@@ -9,9 +9,9 @@ import configs
 from assets.annotations import annotations
 from assets.failures import reported
 from assets.features import features
-from assets.frames import frames
 from assets.layout import layout_of
 from assets.partitions import recipe_partitions, recipes_by_dataset, recipes_by_features
+from assets.videos import FRAMES
 from configs import versions
 
 PREFLIGHT = "preflight"
@@ -25,7 +25,7 @@ def _data(task: str) -> list[dg.AssetDep]:
     read = dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(recipes_by_dataset(task)))
     if info(task).reads == "features":
         return [dg.AssetDep(features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features(task))), read]
-    return [dg.AssetDep(frames, partition_mapping=dg.AllPartitionMapping()), read]
+    return [dg.AssetDep(FRAMES, partition_mapping=dg.AllPartitionMapping()), read]
 
 
 def _preflight(recipe: configs.Recipe, task: str, settings: configs.Settings) -> dg.AssetCheckResult:

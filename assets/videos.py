@@ -1,4 +1,7 @@
-"""Raw video: the sample world that the project makes for itself, and the table of every file that a dataset holds."""
+"""Raw video: the sample world, the table of every file that a dataset holds, and every usable video decoded once into its own array."""
+
+from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -51,35 +54,109 @@ def figures(context: dg.AssetExecutionContext, config: FiguresSize, settings: dg
     )
 
 
-@dg.asset(
-    group_name="ingest",
-    deps=[figures],
+class FramesRun(dg.Config):
+    """How one run treats what an earlier one refused."""
+
+    retry_quarantined: bool = False  # decode again what hung or crashed a decoder before
+
+
+VIDEOS, FRAMES = dg.AssetKey("videos"), dg.AssetKey("frames")
+
+
+@dg.multi_asset(
+    name="videos_and_frames",
+    specs=[
+        dg.AssetSpec(
+            VIDEOS,
+            deps=[figures],
+            kinds={"python", "parquet"},
+            code_version=versions.INGEST,
+            description=(
+                "One row per video file, hashed and probed; a damaged file is a row with status and reason. "
+                "The numbers of a materialization are those of its run, over all buckets that the run covers."
+            ),
+            group_name="ingest",
+            owners=["team:data"],
+        ),
+        dg.AssetSpec(
+            FRAMES,
+            deps=[VIDEOS],
+            kinds={"python", "zarr"},
+            code_version=versions.FRAMES,
+            description=(
+                "One Zarr array per usable video, the manifest row written last; unchanged videos are left alone. "
+                "The numbers of a materialization are those of its run, over all buckets that the run covers."
+            ),
+            group_name="ingest",
+            owners=["team:data"],
+        ),
+    ],
+    can_subset=True,
     partitions_def=video_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    kinds={"python", "parquet"},
-    owners=["team:data"],
-    code_version=versions.INGEST,
-    description=(
-        "One row per video file, hashed and probed; a damaged file is a row with status and reason. "
-        "The numbers of a materialization are those of its run, over all buckets that the run covers."
-    ),
 )
-def videos(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-    """Scan the dataset's folder and write the video table of the run's buckets."""
+def videos_and_frames(
+    context: dg.AssetExecutionContext, config: FramesRun, settings: dg.ResourceParam[configs.Settings]
+) -> Iterator[dg.MaterializeResult]:
+    """Scan the dataset's folder and write the video table of the run's buckets; decode the videos whose content, decode configuration or
+    code has changed. Where a run is asked for both, a new file is fetched, hashed and probed once for both."""
+    wanted, by_dataset = context.selected_asset_keys, buckets_by_dataset(context)
+    ingested: dict[str, Any] = {}
+    if VIDEOS in wanted:
+        yield _videos(context, by_dataset, settings, ingested, store=FRAMES in wanted)
+    if FRAMES in wanted:
+        yield _frames(context, by_dataset, settings, ingested, config.retry_quarantined)
+
+
+def _videos(
+    context: dg.AssetExecutionContext, by_dataset: dict[str, list[int]], settings: configs.Settings, ingested: dict[str, Any], store: bool
+) -> dg.MaterializeResult:
+    """The video tables; with `store` the frames of new files too. The reports go into `ingested`, by dataset."""
     from ops.compute.progress import progress_bar
     from ops.media.ingest import ingest
 
-    totals: dict[str, float] = {}
-    reasons: dict[str, int] = {}
-    aside: dict[str, int] = {}
-    for name, buckets in buckets_by_dataset(context).items():
+    totals, reasons, aside = dict[str, float](), dict[str, int](), dict[str, int]()
+    for name, buckets in by_dataset.items():
         with reported(context), progress_bar("videos", "files") as progress:
-            layout = layout_of(settings)
-            report = ingest(configs.dataset(name), layout, buckets, progress, ray_address=settings.ray_address)
+            dataset, layout = configs.dataset(name), layout_of(settings)
+            report = ingest(dataset, layout, buckets, progress, ray_address=settings.ray_address, store=store)
         for field in ("found", "probed", "reused", "ok", "quarantined", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)
         aside.update(report.aside)
+        ingested[name] = report
     totals["seconds"] = round(totals.get("seconds", 0), 2)
     tables = {"quarantine": counts(reasons, ("reason", "videos")), "left_aside": counts(aside, ("kind", "files"))}
-    return dg.MaterializeResult(metadata={**totals, **tables})
+    return dg.MaterializeResult(VIDEOS, metadata={**totals, **tables})
+
+
+def _frames(
+    context: dg.AssetExecutionContext, by_dataset: dict[str, list[int]], settings: configs.Settings, ingested: dict[str, Any], again: bool
+) -> dg.MaterializeResult:
+    """The frames that the manifests lack; those that this run has stored with the video tables are counted with them."""
+    from ops.compute.progress import progress_bar
+    from ops.media.decord_reader import MISSING
+    from ops.media.materialize import materialize
+
+    if MISSING:
+        context.log.warning(f"{MISSING}: PyAV decodes every video, to the same frames, and no second decoder confirms them")
+    totals, reasons = dict[str, float](), dict[str, int]()
+    for name, buckets in by_dataset.items():
+        with reported(context), progress_bar("frames", "videos") as progress:
+            report = materialize(
+                configs.dataset(name),
+                layout_of(settings),
+                buckets,
+                progress=progress,
+                retry_quarantined=again,
+                ray_address=settings.ray_address,
+                stored=ingested[name].stored if name in ingested else (),
+            )
+        for field in ("done", "reused", "quarantined", "frames", "bytes", "seconds"):
+            totals[field] = totals.get(field, 0) + getattr(report, field)
+        reasons.update(report.reasons)
+    spent = totals.get("seconds", 0) + sum(report.seconds for report in ingested.values() if report.stored)
+    rate = totals.get("done", 0) / max(spent, 1e-6)
+    totals["seconds"] = round(totals.get("seconds", 0), 2)
+    metadata: dict[str, Any] = {**totals, "videos_per_s": round(rate, 1), "quarantine": counts(reasons, ("reason", "videos"))}
+    return dg.MaterializeResult(FRAMES, metadata=metadata)

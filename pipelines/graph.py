@@ -12,11 +12,11 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)
 
 import configs  # noqa: E402
-from assets import annotations, checks, evaluation, features, frames, registry, training, videos  # noqa: E402
+from assets import annotations, checks, evaluation, features, registry, training, videos  # noqa: E402
 
 RESOURCES = {"settings": dg.ResourceDefinition(lambda _: configs.settings(), description="Where data, tracking store and cluster are.")}
 graph = dg.Definitions(
-    assets=dg.load_assets_from_modules([videos, annotations, frames, training, evaluation, registry, features]),
+    assets=dg.load_assets_from_modules([videos, annotations, training, evaluation, registry, features]),
     asset_checks=dg.load_asset_checks_from_modules([checks]),
     resources=RESOURCES,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -14,7 +14,6 @@ from configs.schema import BUCKETS, Dataset
 from ops.compute.engine import Engine, run_anywhere
 from ops.compute.pool import Job, Outcome
 from ops.files.storage import list_files
-from ops.media.ingest import IngestReport, ingest
 from ops.media.plan import Plan, plan_bucket, plan_buckets
 from ops.media.store_job import Row, StoreJob, check_shared, manifest_row
 from ops.media.store_video import store_video
@@ -63,13 +62,15 @@ def materialize(
     retry_quarantined: bool = False,
     engine: Engine = "auto",
     ray_address: str | None = None,
+    stored: Sequence[Row] = (),
 ) -> FramesReport:
     """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets what they no longer name.
 
     A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times its duration; more for many or
     large frames) is tried once more and then quarantined; the others go on. A quarantined video stays so until its content, the frames
     configuration or the code changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
-    `ray_address` are `ops.compute.engine.run_anywhere`'s. Raises DatasetError where ingest has not run, lease.Busy where another run
+    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` are rows that `ingest` has stored just now, which are counted with
+    this run's. Raises DatasetError where ingest has not run, lease.Busy where another run
     works on one of the buckets, and StorageError for a store that goes on failing; what was finished is kept.
     """
     start = time.monotonic()
@@ -87,30 +88,11 @@ def materialize(
     report.quarantined = sum(report.reasons.values())
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
-    return report
-
-
-def bring_in(
-    dataset: Dataset,
-    layout: Layout,
-    buckets: Iterable[int] | None = None,
-    workers: int | None = None,
-    progress: Progress | None = None,
-    *,
-    retry_quarantined: bool = False,
-    engine: Engine = "auto",
-    ray_address: str | None = None,
-) -> tuple[IngestReport, FramesReport]:
-    """`ingest`, then `materialize`, with the same tables and arrays in the end; new files are fetched, hashed and probed once for both."""
-    chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))
-    places = {"engine": engine, "ray_address": ray_address}
-    found = ingest(dataset, layout, chosen, progress, workers, store=True, **places)  # type: ignore[arg-type]
-    report = materialize(dataset, layout, chosen, workers, progress, retry_quarantined=retry_quarantined, **places)  # type: ignore[arg-type]
-    for row in found.stored:
+    for row in stored:
         report.count(row)
-    report.planned += len(found.stored)
-    report.reused -= len(found.stored)
-    return found, report
+    report.planned += len(stored)
+    report.reused -= len(stored)
+    return report
 
 
 def _reasons(plan: Plan) -> Counter[str]:

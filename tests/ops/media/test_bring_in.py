@@ -11,8 +11,8 @@ import ops.media.ingest as ingesting
 from configs.schema import BUCKETS, Dataset, Frames
 from ops.compute.pool import Outcome
 from ops.files.storage import list_files, read_bytes, write_bytes
-from ops.media.ingest import ingest
-from ops.media.materialize import bring_in, materialize
+from ops.media.ingest import IngestReport, ingest
+from ops.media.materialize import FramesReport, materialize
 from ops.store.buckets import bucket_of_file
 from ops.store.journal import journal_of
 from ops.store.layout import Layout
@@ -35,6 +35,12 @@ def tables(dataset: Dataset, layout: Layout) -> tuple[list[dict], list[dict], di
 @pytest.fixture
 def twice(tmp_path: Path) -> tuple[Layout, Layout]:
     return Layout(str(tmp_path / "at once")), Layout(str(tmp_path / "in two steps"))
+
+
+def bring_in(dataset: Dataset, layout: Layout, buckets: list[int] | None = None, workers: int = 1) -> tuple[IngestReport, FramesReport]:
+    """As a run does that is asked for both."""
+    found = ingest(dataset, layout, buckets, workers=workers, store=True)
+    return found, materialize(dataset, layout, buckets, workers=workers, stored=found.stored)
 
 
 def in_process(function, jobs, *others):
