@@ -23,7 +23,7 @@ from ops.files.storage import FileInfo, StorageError, exists, local_copy, remove
 from ops.media.decoding import unforeseen
 from ops.media.listing import list_videos
 from ops.media.store_job import StoreJob, check_shared, manifest_row
-from ops.media.store_video import store_frames
+from ops.media.store_video import state_of, store_frames
 from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.buckets import bucket_of_file, stem_of
 from ops.store.layout import Layout, is_safe
@@ -327,13 +327,14 @@ def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> di
     start = time.monotonic()
     try:
         with local_copy(info.uri) as path, quiet_stderr() as errors:
+            before = state_of(path)
             found, facts = _inspected(path, errors)
             if target is None or attempt or found["reason"]:
                 return found
             key, job = target.job(info.uri, found["sha256"])
             if key == target.known:
                 return {**found, "known": True}
-            value = store_frames(path, facts, job, "", errors, start)
+            value = store_frames(path, facts, job, "", errors, start, before)
             return {**found, "stored": manifest_row(target.dataset, job.video_id, job.sha256, key, job.array_uri, value)}
     except FileNotFoundError:
         return {"reason": f"{UNREADABLE}: it vanished while it was read"}

@@ -150,7 +150,8 @@ def test_data_that_cannot_train_it_is_told_from_the_files_alone(own, settings, w
 def test_frames_that_somebody_deleted_are_made_again_before_the_task_reads_them(world, own: Layout) -> None:
     stored = [row for row in read_manifest(own, world.DATASET).to_pylist() if row["status"] == "ok"]
     blank = {field.name: None for field in VIDEOS} | {"status": "ok", "reason": "", "width": 40, "height": 32, "num_frames_packets": 12}
-    rows = [{**blank, "video_id": row["video_id"], "sha256": row["sha256"], "source_uri": row["video_id"], "duration_s": 1.2} for row in stored]
+    known = [{"video_id": row["video_id"], "sha256": row["sha256"], "source_uri": row["video_id"]} for row in stored]
+    rows = [{**blank, **row, "duration_s": 1.2} for row in known]
     buckets = {row["video_id"]: bucket for bucket in range(2) for row in read_manifest(own, world.DATASET, [bucket]).to_pylist()}
     for bucket in range(2):
         write_table(own.video_table("tiny", bucket), from_rows([row for row in rows if buckets[row["video_id"]] == bucket], VIDEOS))
