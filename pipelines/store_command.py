@@ -98,9 +98,9 @@ def verify(
         rows, damaged = _rows(f"Integrity of {dataset.name}", "store", "arrays", "bytes", "damaged"), []
         for one in [one for one in found if one.current or everything]:
             with progress_bar("verify", "arrays") as progress:
-                verdict = verify(one, decode, repair, progress)
-            rows.add_row(_named(one), str(verdict.arrays), shown(verdict.bytes), str(len(verdict.damaged)))
-            damaged += verdict.damaged
+                verification = verify(one, decode, repair, progress)
+            rows.add_row(_named(one), str(verification.arrays), shown(verification.bytes), str(len(verification.damaged)))
+            damaged += verification.damaged
         console().print(rows)
         for damage in damaged[:SHOWN]:
             console().print(f"{damage.video_id}: {damage.reason}  ({damage.uri})", markup=False, soft_wrap=True)

@@ -61,7 +61,7 @@ def _ingested(uri: str) -> pa.Table:
 
 
 def unstored_videos(dataset: Dataset, layout: Layout, buckets: Iterable[int]) -> int:
-    """Usable videos of the video tables that the frames ledger lacks, or holds for another content, configuration or code."""
+    """Usable videos of the video tables that the manifest lacks, or holds for another content, configuration or code."""
     lacking = 0
     for bucket in buckets:
         try:

@@ -44,7 +44,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CrossCheck:
     """`text` goes into the ledger: "ok", "ok: full", "unconfirmed: <why>", "corrected: <how>". `wrong` is what does not agree, or ""."""
 
     text: str
@@ -64,7 +64,7 @@ class Sample:
     places: list[Place]
     kept: dict[int, np.ndarray] = field(default_factory=dict)
 
-    def tap(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def tee(self, pieces: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         """Passes the pieces on and keeps what is in the sample."""
         first = 0
         for piece in pieces:
@@ -99,33 +99,33 @@ def sample_of(facts: Facts, decoder: str) -> Sample:
     return Sample(places)
 
 
-def confirm(path: Path, facts: Facts, decoding: Decoding, sample: Sample, short_side: int | None) -> Verdict:
+def cross_check(path: Path, facts: Facts, decoding: Decoding, sample: Sample, short_side: int | None) -> CrossCheck:
     """Asks the decoder that did not do this decode. Raises MemoryError."""
     if decoding.num_frames < facts.num_frames:
         if facts.begins_inside:
             lost = facts.num_frames - decoding.num_frames
-            return Verdict(f"unconfirmed: it begins before its first key frame, and {lost} frames are lost")
-        return Verdict(f"unconfirmed: {decoding.num_frames} frames from {facts.num_frames} packets")
+            return CrossCheck(f"unconfirmed: it begins before its first key frame, and {lost} frames are lost")
+        return CrossCheck(f"unconfirmed: {decoding.num_frames} frames from {facts.num_frames} packets")
     other = "pyav" if decoding.decoder == "decord" else "decord"
     why_not = unsound(facts, short_side) if other == "decord" else ""
     height, width = scaled_size((facts.height, facts.width), short_side)
     if other == "decord" and height * width * 3 > DECORD_FRAME_BYTES:
         why_not = "frames of this size would fill the memory with what decord reads ahead"
     if why_not:
-        return Verdict(f"unconfirmed: {why_not}")
+        return CrossCheck(f"unconfirmed: {why_not}")
     try:
         second = pyav_frames(path, facts, sample, short_side) if other == "pyav" else decord_frames(path, facts, sample, short_side)
     except Disagreement as error:
-        return Verdict(f"unconfirmed: {error}", other, (), str(error))
+        return CrossCheck(f"unconfirmed: {error}", other, (), str(error))
     except DecodeError as error:
-        return Verdict(f"unconfirmed: {error}", other)
+        return CrossCheck(f"unconfirmed: {error}", other)
     wrong = first_difference(sample.kept, second)
     frames = tuple(sorted(set(second) & set(sample.kept)))
     if wrong:
-        return Verdict(f"unconfirmed: {other} gave {wrong}", other, frames, wrong)
+        return CrossCheck(f"unconfirmed: {other} gave {wrong}", other, frames, wrong)
     if not frames:
-        return Verdict(f"unconfirmed: {other} reached no frame of the sample", other)
-    return Verdict("ok: full" if len(frames) == decoding.num_frames else "ok", other, frames)
+        return CrossCheck(f"unconfirmed: {other} reached no frame of the sample", other)
+    return CrossCheck("ok: full" if len(frames) == decoding.num_frames else "ok", other, frames)
 
 
 class Disagreement(DecodeError):

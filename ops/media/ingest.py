@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,25 +16,20 @@ from configs.errors import KinographError
 from configs.schema import BUCKETS, Dataset
 from configs.versions import INGEST
 from ops.compute.engine import Engine, run_anywhere
-from ops.compute.pool import Job, Outcome, Stderr, quiet_stderr
+from ops.compute.pool import Job, Outcome
 from ops.files.patience import patient
-from ops.files.storage import FileInfo, StorageError, exists, local_copy, remove, sha256_of
-from ops.media.decoding import unforeseen
+from ops.files.storage import FileInfo, StorageError, exists, remove
 from ops.media.listing import list_videos
-from ops.media.store_job import StoreJob, check_shared, manifest_row
-from ops.media.store_video import state_of, store_frames
+from ops.media.store_job import check_shared
+from ops.media.store_video import UNREADABLE, StoreTarget, probe_file
 from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.buckets import bucket_of_file, stem_of
 from ops.store.layout import Layout, is_safe
 from ops.store.ledger import Ledger, LedgerError, parts_uri, read_ledger
-from ops.store.manifest import frames_key
 from ops.store.tables import MANIFEST, VIDEOS, read_table, write_table
 
-if TYPE_CHECKING:
-    from ops.media.probe import Facts
-
 Progress = Callable[[int, int], None]
-DUPLICATE, UNREADABLE, UNSAFE = "duplicate video_id", "not readable", "unsafe name"
+DUPLICATE = "duplicate video_id"
 MIN_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 2e6
 GROUP = 256  # files whose arrays are written down in the journal together
@@ -296,78 +290,6 @@ class _Probing:
         self.report.probed += 1
         if not bucket.left:
             bucket.finish(self.report)
-
-
-@dataclass(frozen=True)
-class StoreTarget:
-    """Where the frames of a video go whose content nobody knows yet; `known` is the ledger key of the frames that are stored."""
-
-    video_id: str
-    dataset: Dataset
-    layout: Layout
-    known: str | None
-
-    def job(self, source_uri: str, sha256: str) -> tuple[str, StoreJob]:
-        """(ledger key, what to store), now that the content is known."""
-        key = frames_key(sha256, self.dataset)
-        uri = self.layout.frames(self.dataset.name, self.dataset.frames.key(), self.video_id, key)
-        return key, StoreJob(self.video_id, source_uri, sha256, uri, self.dataset.frames, 1)
-
-
-def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> dict[str, Any]:
-    """What one file's row says beyond its listing, and with a target, in `stored`, the row of its frames. Runs in a worker.
-
-    A second try stores nothing: it may have been the decoder that ended the first one. Raises StorageError when a remote store fails.
-    """
-    info, target = payload
-    if info.problem:
-        return {"reason": info.problem}
-    if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
-        return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
-    start = time.monotonic()
-    try:
-        with local_copy(info.uri) as path, quiet_stderr() as errors:
-            before = state_of(path)
-            found, facts = _inspected(path, errors)
-            if target is None or attempt or found["reason"]:
-                return found
-            key, job = target.job(info.uri, found["sha256"])
-            if key == target.known:
-                return {**found, "known": True}
-            value = store_frames(path, facts, job, "", errors, start, before)
-            return {**found, "stored": manifest_row(target.dataset, job.video_id, job.sha256, key, job.array_uri, value)}
-    except FileNotFoundError:
-        return {"reason": f"{UNREADABLE}: it vanished while it was read"}
-    except StorageError:
-        raise
-    except OSError as error:  # one bad local file does not stop the others
-        return {"reason": f"{UNREADABLE}: {error.strerror}"}
-    except MemoryError:  # PyAV's own kind does not travel between processes
-        raise MemoryError("the kernel refuses the probe more memory") from None
-    except Exception as error:  # nor does one that nobody reckoned with
-        return {"reason": unforeseen(error)}
-
-
-def _inspected(path: Path, errors: Stderr) -> tuple[dict[str, Any], Facts]:
-    from ops.media.probe import inspect_aloud
-
-    sha256 = sha256_of(path)
-    facts = inspect_aloud(path, errors)
-    row = {
-        "sha256": sha256,
-        "container": facts.container,
-        "codec": facts.codec,
-        "width": facts.width,
-        "height": facts.height,
-        "rotation": facts.rotation,
-        "fps_num": facts.fps.numerator,
-        "fps_den": facts.fps.denominator,
-        "num_frames_declared": facts.num_frames_declared,
-        "num_frames_packets": facts.num_frames,
-        "duration_s": facts.duration_s,
-        "reason": facts.problem or "",
-    }
-    return row, facts
 
 
 def _row(dataset: Dataset, info: FileInfo, probed: dict[str, Any]) -> dict[str, Any]:

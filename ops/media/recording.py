@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from ops.compute.pool import Stderr
-from ops.media.cross_check import Disagreement, Sample, Verdict, confirm, first_difference, sample_of
+from ops.media.cross_check import CrossCheck, Disagreement, Sample, cross_check, first_difference, sample_of
 from ops.media.damage import Ear, damage_in, outspoken
 from ops.media.decode import attributes, decode, mean_fps
 from ops.media.decoding import DecodeError, Decoding
 from ops.media.probe import Facts
 from ops.media.store_job import StoreJob
-from ops.media.witness import contradiction, tap
+from ops.media.witness import contradiction, tee
 from ops.store.frames import write_frames
 
 
-class NotConfirmed(Disagreement):
+class CrossCheckFailed(Disagreement):
     """PyAV does not confirm what decord gave: a whole decode by PyAV decides. Holds decord's sample for that."""
 
     def __init__(self, wrong: str, sample: Sample) -> None:
@@ -33,8 +33,8 @@ class Recording:
 
     def __init__(self, path: Path, facts: Facts, decoder: str, job: StoreJob, errors: Stderr, before: DecodeError | None) -> None:
         self.path, self.facts, self.decoder, self.job, self.errors, self.before = path, facts, decoder, job, errors, before
-        self.sample = Sample(before.sample.places) if isinstance(before, NotConfirmed) else sample_of(facts, decoder)
-        self.verdict = Verdict("")
+        self.sample = Sample(before.sample.places) if isinstance(before, CrossCheckFailed) else sample_of(facts, decoder)
+        self.verdict = CrossCheck("")
         self.sums: list[int] = []  # of the stored frames
 
     def run(self) -> dict[str, Any]:
@@ -42,7 +42,7 @@ class Recording:
         job, short_side, ear = self.job, self.job.frames.short_side, Ear(self.errors.size)
 
         def about() -> dict[str, Any]:
-            self._heed_damage(ear)
+            self._check_damage(ear)
             self._ask_witness()
             self.verdict = self._judge(decoding)
             own = attributes(self.facts, decoding, job.frames, job.source_uri, job.sha256)
@@ -50,7 +50,7 @@ class Recording:
 
         with outspoken():
             decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, ear=ear)
-            stored = write_frames(job.array_uri, tap(self.sample.tap(decoding.pieces), self.sums), job.frames, about)
+            stored = write_frames(job.array_uri, tee(self.sample.tee(decoding.pieces), self.sums), job.frames, about)
         return {
             "num_frames": stored.num_frames,
             "height": stored.height,
@@ -64,7 +64,7 @@ class Recording:
             "bytes": stored.bytes,
         }
 
-    def _heed_damage(self, ear: Ear) -> None:
+    def _check_damage(self, ear: Ear) -> None:
         """Decoders conceal damaged pictures; what their FFmpeg wrote meanwhile is the only sign. Raises Damage."""
         if damage := damage_in(self.errors.text(ear.begin), self.facts.container, self.facts.reach):
             raise Damage(f"corrupt: {self.decoder} reports damage ({damage})")
@@ -79,16 +79,16 @@ class Recording:
         if damage := damage_in(log, self.facts.container, self.facts.reach) or word:
             raise Damage(f"corrupt: a stricter decode finds damage ({damage})")
 
-    def _judge(self, decoding: Decoding) -> Verdict:
-        """The verdict to store. Raises NotConfirmed where PyAV shows other frames than decord."""
-        if isinstance(self.before, NotConfirmed):
+    def _judge(self, decoding: Decoding) -> CrossCheck:
+        """The verdict to store. Raises CrossCheckFailed where PyAV shows other frames than decord."""
+        if isinstance(self.before, CrossCheckFailed):
             wrong = first_difference(self.before.sample.kept, self.sample.kept)
             if not wrong and decoding.num_frames == self.facts.num_frames:
-                return Verdict("ok: full", "decord", tuple(sorted(self.sample.kept)))
-            return Verdict(f"corrected: decord gave {wrong or self.before}, pyav stored", "decord", tuple(sorted(self.sample.kept)))
+                return CrossCheck("ok: full", "decord", tuple(sorted(self.sample.kept)))
+            return CrossCheck(f"corrected: decord gave {wrong or self.before}, pyav stored", "decord", tuple(sorted(self.sample.kept)))
         if self.before is not None:
-            return Verdict(f"unconfirmed: {self.before}")
-        verdict = confirm(self.path, self.facts, decoding, self.sample, self.job.frames.short_side)
+            return CrossCheck(f"unconfirmed: {self.before}")
+        verdict = cross_check(self.path, self.facts, decoding, self.sample, self.job.frames.short_side)
         if verdict.wrong and self.decoder == "decord":
-            raise NotConfirmed(verdict.wrong, self.sample)
+            raise CrossCheckFailed(verdict.wrong, self.sample)
         return verdict

@@ -1,22 +1,25 @@
-"""Decoding, storing and confirming one video, inside a worker process that can be killed."""
+"""Probing one file, and decoding, storing and cross-checking its frames, inside a worker process that can be killed."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from configs.schema import Frames
+from configs.schema import Dataset, Frames
 from ops.compute.pool import Stderr, quiet_stderr
-from ops.files.storage import StorageError, local_copy, remove, sha256_of
+from ops.files.storage import FileInfo, StorageError, local_copy, remove, sha256_of
 from ops.media.decoding import unforeseen
-from ops.media.store_job import StoreJob
+from ops.media.store_job import Row, StoreJob, manifest_row
 from ops.store.frames import MAX_JPEG_SIDE
+from ops.store.layout import Layout, is_safe
+from ops.store.manifest import frames_key
 
 if TYPE_CHECKING:
     from ops.media.probe import Facts
 
-Row = dict[str, Any]
+UNREADABLE, UNSAFE = "not readable", "unsafe name"  # how reasons begin
 State = tuple[int, int, int]
 FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about the decoder
 
@@ -107,3 +110,75 @@ def unstorable(facts: Facts, config: Frames) -> str:
     if height * width > MAX_PIXELS:
         return f"a frame of {width}x{height} as stored is too large (at most {MAX_PIXELS / 1e6:.0f} million pixels)"
     return ""
+
+
+@dataclass(frozen=True)
+class StoreTarget:
+    """Where the frames of a video go whose content nobody knows yet; `known` is the ledger key of the frames that are stored."""
+
+    video_id: str
+    dataset: Dataset
+    layout: Layout
+    known: str | None
+
+    def job(self, source_uri: str, sha256: str) -> tuple[str, StoreJob]:
+        """(ledger key, what to store), now that the content is known."""
+        key = frames_key(sha256, self.dataset)
+        uri = self.layout.frames(self.dataset.name, self.dataset.frames.key(), self.video_id, key)
+        return key, StoreJob(self.video_id, source_uri, sha256, uri, self.dataset.frames, 1)
+
+
+def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> dict[str, Any]:
+    """What one file's row says beyond its listing, and with a target, in `stored`, the row of its frames. Runs in a worker.
+
+    A second try stores nothing: it may have been the decoder that ended the first one. Raises StorageError when a remote store fails.
+    """
+    info, target = payload
+    if info.problem:
+        return {"reason": info.problem}
+    if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
+        return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
+    start = time.monotonic()
+    try:
+        with local_copy(info.uri) as path, quiet_stderr() as errors:
+            before = state_of(path)
+            found, facts = _inspected(path, errors)
+            if target is None or attempt or found["reason"]:
+                return found
+            key, job = target.job(info.uri, found["sha256"])
+            if key == target.known:
+                return {**found, "known": True}
+            value = store_frames(path, facts, job, "", errors, start, before)
+            return {**found, "stored": manifest_row(target.dataset, job.video_id, job.sha256, key, job.array_uri, value)}
+    except FileNotFoundError:
+        return {"reason": f"{UNREADABLE}: it vanished while it was read"}
+    except StorageError:
+        raise
+    except OSError as error:  # one bad local file does not stop the others
+        return {"reason": f"{UNREADABLE}: {error.strerror}"}
+    except MemoryError:  # PyAV's own kind does not travel between processes
+        raise MemoryError("the kernel refuses the probe more memory") from None
+    except Exception as error:  # nor does one that nobody reckoned with
+        return {"reason": unforeseen(error)}
+
+
+def _inspected(path: Path, errors: Stderr) -> tuple[dict[str, Any], Facts]:
+    from ops.media.probe import inspect_aloud
+
+    sha256 = sha256_of(path)
+    facts = inspect_aloud(path, errors)
+    row = {
+        "sha256": sha256,
+        "container": facts.container,
+        "codec": facts.codec,
+        "width": facts.width,
+        "height": facts.height,
+        "rotation": facts.rotation,
+        "fps_num": facts.fps.numerator,
+        "fps_den": facts.fps.denominator,
+        "num_frames_declared": facts.num_frames_declared,
+        "num_frames_packets": facts.num_frames,
+        "duration_s": facts.duration_s,
+        "reason": facts.problem or "",
+    }
+    return row, facts

@@ -30,7 +30,7 @@ from ops.media.probe import MAX_PIXELS, Facts, video_stream
 LIBRARIES = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 
 
-def tap(pieces: Iterator[np.ndarray], sums: list[int]) -> Iterator[np.ndarray]:
+def tee(pieces: Iterator[np.ndarray], sums: list[int]) -> Iterator[np.ndarray]:
     """Passes the pieces on and appends every frame's checksum to `sums`."""
     for piece in pieces:
         sums += [zlib.crc32(np.ascontiguousarray(frame).data) for frame in piece]

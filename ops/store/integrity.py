@@ -34,7 +34,7 @@ class Damage:
 
 
 @dataclass
-class Verdict:
+class Verification:
     """What was read back of one store: arrays and bytes, what is `damaged`, and whether those were given up for another decode."""
 
     store: Store
@@ -48,28 +48,28 @@ class Damaged(ValueError):
     """What is wrong with an array."""
 
 
-def verify(store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None) -> Verdict:
+def verify(store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None) -> Verification:
     """Reads every array of a store that its ledgers name.
 
     Checks the CRC32C of each chunk and shard index, the number and size of shards, the shape and the bytes against the ledger;
     `decode` also decodes every frame. `repair` drops the ledger rows of damaged arrays, so that the next run makes them anew.
     Raises LedgerError, lease.Busy (with `repair`), StorageError where the store fails.
     """
-    verdict = Verdict(store)
+    verification = Verification(store)
     rows = list(_rows(store))
     with ThreadPoolExecutor(READERS) as pool:
         results = pool.map(lambda job: _check(store, job[1], decode), rows)
         for done, ((bucket, row), (size, reason)) in enumerate(zip(rows, results, strict=True), 1):
-            verdict.arrays += 1
-            verdict.bytes += size
+            verification.arrays += 1
+            verification.bytes += size
             if reason:
-                verdict.damaged.append(Damage(row["video_id"], row["array_uri"], reason, bucket))
+                verification.damaged.append(Damage(row["video_id"], row["array_uri"], reason, bucket))
             if progress is not None:
                 progress(done, len(rows))
-    if repair and verdict.damaged:
-        _give_up(store, verdict.damaged)
-        verdict.repaired = True
-    return verdict
+    if repair and verification.damaged:
+        _drop_rows(store, verification.damaged)
+        verification.repaired = True
+    return verification
 
 
 def _rows(store: Store) -> Iterator[tuple[int, Row]]:
@@ -80,7 +80,7 @@ def _rows(store: Store) -> Iterator[tuple[int, Row]]:
             yield bucket, row
 
 
-def _give_up(store: Store, damaged: list[Damage]) -> None:
+def _drop_rows(store: Store, damaged: list[Damage]) -> None:
     by_bucket: dict[int, list[Damage]] = defaultdict(list)
     for damage in damaged:
         by_bucket[damage.bucket].append(damage)

@@ -1,4 +1,4 @@
-"""A dataset of many videos that exists on paper alone: its video tables and frames ledgers. As a script it says what deciding costs.
+"""A dataset of many videos that exists on paper alone: its video tables and manifests. As a script it says what deciding costs.
 
 python ledger_world.py decide ROOT      the whole `materialize` where nothing is to do; prints seconds, peak MB and the report as JSON
 """

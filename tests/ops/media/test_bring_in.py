@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import ops.media.ingest as ingesting
+import ops.media.store_video as storing
 from configs.schema import BUCKETS, Dataset, Frames
 from ops.compute.pool import Outcome
 from ops.files.storage import list_files, read_bytes, write_bytes
@@ -107,7 +108,7 @@ def test_a_decoder_that_dies_is_tried_by_itself(twice, videos, make_video, tmp_p
 def test_what_a_run_cut_short_has_begun_goes(dataset, layout, videos, make_video, monkeypatch) -> None:
     for name in "abcd":
         make_video(videos / f"{name}.mp4", 8)
-    real, begun = ingesting.store_frames, []
+    real, begun = storing.store_frames, []
 
     def ends(path, facts, job, *more):
         begun.append(job.video_id)
@@ -118,7 +119,7 @@ def test_what_a_run_cut_short_has_begun_goes(dataset, layout, videos, make_video
 
     with monkeypatch.context() as patch:
         patch.setattr(ingesting, "run_anywhere", in_process)
-        patch.setattr(ingesting, "store_frames", ends)
+        patch.setattr(storing, "store_frames", ends)
         with pytest.raises(KeyboardInterrupt):
             ingest(dataset, layout, store=True)
     kept = {row["video_id"] for row in read_manifest(layout, dataset).to_pylist()}
