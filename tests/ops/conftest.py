@@ -14,6 +14,7 @@ import yaml
 from configs import Settings
 from discs_world import discs  # noqa: F401 - a fixture
 from s3_fixtures import disk_server, s3, s3_server  # noqa: F401 - fixtures
+from web_fixtures import web_folder  # noqa: F401 - a fixture
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,39 +9,16 @@ import pytest
 from ops.files.errors import StorageError
 from ops.files.storage import create_bytes, exists, list_files, local_copy, read_bytes, write_bytes
 from ops.media.listing import list_videos
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """A server of folders and files that can be told to answer with a status, or to keep its folder pages."""
-
-    failures: list[int] = []
-    pages = True
-
-    def do_GET(self) -> None:  # noqa: N802
-        if Handler.failures:
-            self.send_error(Handler.failures.pop())
-        elif self.path.endswith("/") and not Handler.pages:
-            self.send_error(404)
-        else:
-            super().do_GET()
-
-    do_HEAD = do_GET
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silence."""
+from web_fixtures import Handler
 
 
 @pytest.fixture
-def web(tmp_path: Path):
+def web(web_folder: tuple[str, Path]) -> str:
+    url, folder = web_folder
     for name, data in {"videos/a.mp4": b"aa", "videos/deep/b [1] é.mp4": b"bbb", "videos/deep/.DS_Store": b"", "train.csv": b"a,x"}.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(data)
-    Handler.failures, Handler.pages = [], True
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return url
 
 
 def test_a_dataset_of_a_web_server_is_listed_and_read(web: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 import ops.media.ingest as ingesting
 import ops.media.store_video as storing
 from configs.schema import BUCKETS, Dataset, Frames
+from ops.annotations.read import annotate
 from ops.compute.pool import Outcome
 from ops.files.storage import list_files, read_bytes, write_bytes
 from ops.media.ingest import IngestReport, ingest
@@ -81,6 +82,22 @@ def test_each_video_is_fetched_once(s3, make_video, tmp_path) -> None:
     _, report = bring_in(dataset, layout, buckets, workers=1)
     fetched = [path for method, path in s3.requests if method == "GET" and path.endswith(".mp4")]
     assert report.done == 3 and len(fetched) == len(set(fetched)) == 3
+
+
+def test_a_dataset_of_a_web_server(web_folder, layout, make_video) -> None:
+    """Videos and annotation files are read where they lie."""
+    url, folder = web_folder
+    make_video(folder / "videos" / "deep" / "a+b.mp4", 10)
+    (folder / "train.txt").write_text("deep/a+b.mp4 0\n")
+    (folder / "names.txt").write_text("running\n")
+    annotations = [{"table": "clips", "format": "video_list", "path": "train.txt", "split": "train", "labels": "names.txt"}]
+    values = {"name": "far", "title": "t", "licence": "none", "root": url, "annotations": annotations}
+    dataset = Dataset.model_validate(values)
+    _, report = bring_in(dataset, layout)
+    assert report.done == 1 and [row["video_id"] for row in read_manifest(layout, dataset).to_pylist()] == ["deep/a+b"]
+    assert annotate(dataset, layout).num_problems == 0
+    _, report = bring_in(dataset, layout)
+    assert (report.done, report.reused) == (0, 1)
 
 
 @pytest.mark.slow  # a worker is killed, a long film decoded three times
