@@ -150,12 +150,12 @@ def _frames(
                 progress=progress,
                 retry_quarantined=again,
                 ray_address=settings.ray_address,
-                stored=ingested[name].stored if name in ingested else (),
+                stored=ingested[name].stored if name in ingested else None,
             )
         for field in ("done", "reused", "quarantined", "frames", "bytes", "seconds"):
             totals[field] = totals.get(field, 0) + getattr(report, field)
         reasons.update(report.reasons)
-    spent = totals.get("seconds", 0) + sum(report.seconds for report in ingested.values() if report.stored)
+    spent = totals.get("seconds", 0) + sum(report.seconds for report in ingested.values() if report.stored.worked)
     rate = totals.get("done", 0) / max(spent, 1e-6)
     totals["seconds"] = round(totals.get("seconds", 0), 2)
     metadata: dict[str, Any] = {**totals, "videos_per_s": round(rate, 1), "quarantine": counts(reasons, ("reason", "videos"))}

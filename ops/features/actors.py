@@ -10,14 +10,14 @@ from configs.schema import Scale
 from configs.settings import Settings
 from ops.compute.pool import PoolError
 from ops.features.extract import Extractor
-from ops.features.jobs import ExtractJob, Outcome
+from ops.features.jobs import ExtractJob, FeaturesOutcome
 from ops.features.network import Source
 
 IN_FLIGHT = 2  # videos per actor: one at work, one waiting
 CPUS_BESIDE_GPU = 2
 
 
-def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settings: Settings) -> Iterator[tuple[ExtractJob, Outcome]]:
+def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settings: Settings) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
     """The jobs on as many actors as the cluster has GPUs, or else CPUs, in the order in which they finish.
 
     The weights travel once, through Ray's object store; every actor writes the arrays itself, so the storage must be one that all nodes
@@ -48,7 +48,7 @@ def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settin
             except RayActorError as error:
                 team.replace(at, actor)
                 if alone:
-                    yield job, Outcome(reason=f"the worker died twice on it: {_first_line(error)}")
+                    yield job, FeaturesOutcome(reason=f"the worker died twice on it: {_first_line(error)}")
                 else:
                     again.append(job)
             except RayTaskError as error:

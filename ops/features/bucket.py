@@ -10,7 +10,7 @@ from typing import Any
 from configs import versions
 from configs.schema import BUCKETS, Features
 from ops.features.imported import ImportJob, Named
-from ops.features.jobs import ExtractJob, Job, Outcome
+from ops.features.jobs import ExtractJob, FeaturesJob, FeaturesOutcome
 from ops.features.listing import stamp
 from ops.features.requests import Request
 from ops.files.patience import patient
@@ -31,7 +31,7 @@ class Plan:
 
     put: list[Row] = field(default_factory=list)
     drop: list[str] = field(default_factory=list)
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[FeaturesJob] = field(default_factory=list)
     reused: int = 0
 
     def __bool__(self) -> bool:
@@ -74,7 +74,7 @@ class Bucket:
             self._seen.pop(video, None)
         self.writer.expect({job.video_id: (job.array_uri, old.get(job.video_id)) for job in plan.jobs})
 
-    def apply(self, job: Job, outcome: Outcome) -> None:
+    def apply(self, job: FeaturesJob, outcome: FeaturesOutcome) -> None:
         """Takes in what came of a job."""
         if isinstance(job, ImportJob) and outcome.sha256 is not None:
             self._seen[job.video_id] = [_stamp(job.streams), outcome.sha256]
@@ -124,7 +124,7 @@ class Bucket:
         seen = self._seen.get(request.video_id)
         return request.key(self.features, seen[1]) if seen is not None and seen[0] == _stamp(request.streams) else None
 
-    def _job(self, request: Request, old_key: str | None) -> Job:
+    def _job(self, request: Request, old_key: str | None) -> FeaturesJob:
         features = self.features
         fps = features.fps if features.fps is not None else request.entry.fps
         attributes = {

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from ops.data.feature_grid import clock, end_of, window_frames
-from ops.features.jobs import ExtractJob, Outcome, refused, stored
+from ops.features.jobs import ExtractJob, FeaturesOutcome, refused, stored
 from ops.features.network import Network, Source, device
 from ops.features.windows import View, batches
 from ops.files.patience import patient
@@ -35,7 +35,7 @@ class Extractor:
         """True: the models are loaded."""
         return bool(self.networks)
 
-    def store(self, job: ExtractJob) -> Outcome:
+    def store(self, job: ExtractJob) -> FeaturesOutcome:
         """Extracts and stores one video's features; what is wrong with the video is in the outcome.
 
         A store that is away is waited for. Raises StorageError for one that stays away or refuses (not for frames that it lacks or holds
@@ -43,7 +43,7 @@ class Extractor:
         """
         return patient(job.array_uri, lambda: self._store(job))
 
-    def _store(self, job: ExtractJob) -> Outcome:
+    def _store(self, job: ExtractJob) -> FeaturesOutcome:
         start = time.monotonic()
         try:
             reader = FrameReader(job.frames_uri)
@@ -105,7 +105,7 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]
 
 
-def extract_here(sources: Sequence[Source], jobs: Sequence[ExtractJob]) -> Iterator[tuple[ExtractJob, Outcome]]:
+def extract_here(sources: Sequence[Source], jobs: Sequence[ExtractJob]) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
     """The jobs one after another in this process. Raises StorageError."""
     extractor = Extractor(sources)
     for job in jobs:

@@ -12,7 +12,7 @@ from functools import partial
 
 from configs.schema import FeatureFiles
 from ops.features.files import FeatureFileError, joined, read_stream
-from ops.features.jobs import Job, Outcome, refused, stored
+from ops.features.jobs import FeaturesJob, FeaturesOutcome, refused, stored
 from ops.files.patience import patient
 from ops.files.storage import FileInfo, read_bytes
 from ops.store.features import write_features
@@ -22,7 +22,7 @@ Named = tuple[FeatureFiles, str, tuple[FileInfo, ...]]  # a stream, the path its
 
 
 @dataclass(frozen=True)
-class ImportJob(Job):
+class ImportJob(FeaturesJob):
     """From files; `sha256` and `key` are empty, since only the content says them. `old_key` is the ledger's."""
 
     streams: tuple[Named, ...]
@@ -30,9 +30,9 @@ class ImportJob(Job):
     key_of: Callable[[str], str]
 
 
-def import_all(jobs: Iterable[ImportJob]) -> Iterator[tuple[ImportJob, Outcome]]:
+def import_all(jobs: Iterable[ImportJob]) -> Iterator[tuple[ImportJob, FeaturesOutcome]]:
     """Works on a few videos at a time, and yields them in order; a store that is away is waited for. Raises StorageError."""
-    waiting: deque[tuple[ImportJob, Future[Outcome]]] = deque()
+    waiting: deque[tuple[ImportJob, Future[FeaturesOutcome]]] = deque()
     with ThreadPoolExecutor(READERS) as threads:
         try:
             for job in jobs:
@@ -48,7 +48,7 @@ def import_all(jobs: Iterable[ImportJob]) -> Iterator[tuple[ImportJob, Outcome]]
                 future.cancel()
 
 
-def import_one(job: ImportJob) -> Outcome:
+def import_one(job: ImportJob) -> FeaturesOutcome:
     """Reads, checks and stores one video's features; what is wrong with its files is in the outcome. Raises StorageError."""
     start = time.monotonic()
     contents: list[list[tuple[str, bytes]]] = []
@@ -61,7 +61,7 @@ def import_one(job: ImportJob) -> Outcome:
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     key = job.key_of(sha256)
     if key == job.old_key:
-        return Outcome(sha256=sha256, key=key, unchanged=True)
+        return FeaturesOutcome(sha256=sha256, key=key, unchanged=True)
     try:
         arrays = [read_stream(stream, files) for (stream, _, _), files in zip(job.streams, contents, strict=True)]
         array = joined(arrays, [path for _, path, _ in job.streams], job.features.dtype)

@@ -12,7 +12,7 @@ from configs.schema import Features
 
 
 @dataclass(frozen=True)
-class Job:
+class FeaturesJob:
     """A video whose features are to be made: `array_uri` is where they go."""
 
     video_id: str
@@ -24,14 +24,14 @@ class Job:
 
 
 @dataclass(frozen=True)
-class ExtractJob(Job):
+class ExtractJob(FeaturesJob):
     """From stored frames; `sha256` is their ledger key."""
 
     frames_uri: str
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FeaturesOutcome:
     """What the ledger says of a video: stored (`reason` empty) or refused. `unchanged` leaves the ledger's row as it is."""
 
     num_steps: int = 0
@@ -44,11 +44,11 @@ class Outcome:
     unchanged: bool = False
 
 
-def stored(array: np.ndarray, size: int, start: float) -> Outcome:
+def stored(array: np.ndarray, size: int, start: float) -> FeaturesOutcome:
     """The features [T, C] lie in the store, `size` bytes; `start` is on the monotonic clock."""
-    return Outcome(array.shape[0], array.shape[1], size, time.monotonic() - start)
+    return FeaturesOutcome(array.shape[0], array.shape[1], size, time.monotonic() - start)
 
 
-def refused(reason: str, start: float) -> Outcome:
+def refused(reason: str, start: float) -> FeaturesOutcome:
     """No features, and why."""
-    return Outcome(reason=reason, seconds=time.monotonic() - start)
+    return FeaturesOutcome(reason=reason, seconds=time.monotonic() - start)

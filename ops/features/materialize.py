@@ -19,7 +19,7 @@ from configs.errors import KinographError
 from configs.schema import BUCKETS, Dataset, Extractor, Features
 from configs.settings import Settings
 from ops.features.bucket import Bucket, Row, open_buckets
-from ops.features.jobs import Job, Outcome
+from ops.features.jobs import FeaturesJob, FeaturesOutcome
 from ops.features.requests import UNANNOTATED, Request, from_files, from_frames
 from ops.store.bucket_writer import BucketWriters
 from ops.store.layout import Layout
@@ -62,7 +62,7 @@ class FeaturesReport:
         """Share of the annotated videos that have features, 0 where there are none."""
         return self.usable / self.annotated if self.annotated else 0.0
 
-    def count(self, outcome: Outcome) -> None:
+    def count(self, outcome: FeaturesOutcome) -> None:
         """Counts a video that was worked on now."""
         if outcome.unchanged:
             self.reused += 1
@@ -181,7 +181,7 @@ def _requests(
     return requests, ()
 
 
-def _run(jobs: list[Job], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Generator[tuple[Job, Outcome], None, None]:
+def _run(jobs: list[FeaturesJob], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Generator[tuple[FeaturesJob, FeaturesOutcome], None, None]:
     if not jobs:
         return
     chosen: Any = jobs

@@ -72,7 +72,12 @@ def filesystem(uri: str) -> tuple[Any, str]:
         raise StorageError(uri, f"its library is not installed ({error})") from error
     except ValueError as error:
         raise StorageError(uri, "unknown scheme; a local path or an fsspec URI is allowed (file, s3, gs, az, http, https, ...)") from error
-    return kind(**kind._get_kwargs_from_urls(uri), use_listings_cache=False), str(kind._strip_protocol(uri))
+    options: dict[str, Any] = {"use_listings_cache": False} if scheme in (*EXCLUSIVE, *WEB) else {}
+    if scheme in WEB:
+        from aiohttp import ClientTimeout
+
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=10, sock_read=60)}  # a film may take its time
+    return kind(**kind._get_kwargs_from_urls(uri), **options), str(kind._strip_protocol(uri))
 
 
 def exists(uri: str) -> bool:

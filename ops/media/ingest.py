@@ -20,7 +20,7 @@ from ops.compute.pool import Job, Outcome
 from ops.files.patience import patient
 from ops.files.storage import FileInfo, StorageError, exists, remove
 from ops.media.listing import list_videos
-from ops.media.store_job import check_shared
+from ops.media.store_job import Stored, check_shared
 from ops.media.store_video import UNREADABLE, StoreTarget, probe_file
 from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.buckets import bucket_of_file, stem_of
@@ -45,7 +45,7 @@ class IngestReport:
     """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the found ones' size.
 
     `aside` counts, by kind and over the whole folder, what was not taken for a video at all: leftovers, and links that give nothing.
-    `stored` are the manifest's new rows, where frames were stored at once.
+    `stored` counts what was stored at once, where that was asked for.
     """
 
     found: int = 0
@@ -57,7 +57,7 @@ class IngestReport:
     seconds: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
     aside: dict[str, int] = field(default_factory=dict)
-    stored: list[dict[str, Any]] = field(default_factory=list)
+    stored: Stored = field(default_factory=Stored)
 
 
 def ingest(
@@ -213,8 +213,9 @@ class Arrivals:
         ledger = Ledger(layout.manifest(dataset.name, dataset.frames.key(), number), MANIFEST)
         self.layout, self.writer = layout, writers.add(BucketWriter(ledger))
         self.writer.begin()
-        rows = ledger.read(["video_id", "key", "array_uri"]).to_pylist()
-        self.stored = {row["video_id"]: row for row in rows}
+        rows = ledger.read(["video_id", "key", "array_uri"])
+        rows = rows.filter(pc.is_in(rows["video_id"], value_set=pa.array(list(video_ids.values()), pa.string())))
+        self.stored = {row["video_id"]: row for row in rows.to_pylist()}
 
     def expect(self, files: list[FileInfo]) -> None:
         """Writes down what the coming work on these files may begin."""
@@ -238,7 +239,7 @@ class Arrivals:
         if stored is not None:
             check_shared(outcome.job.payload[0].uri, stored["array_uri"], stored)
             self.writer.apply(stored)
-            report.stored.append(stored)
+            report.stored.count(stored)
         elif value.get("reason") or value.get("known"):  # nothing was begun
             self.writer.keep(video_id)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from ops.compute.engine import Engine, run_anywhere
 from ops.compute.pool import Job, Outcome
 from ops.files.storage import list_files
 from ops.media.plan import Plan, plan_bucket, plan_buckets
-from ops.media.store_job import Row, StoreJob, check_shared, manifest_row
+from ops.media.store_job import Row, Stored, StoreJob, check_shared, manifest_row
 from ops.media.store_video import store_video
 from ops.store.bucket_writer import BucketWriter, BucketWriters
 from ops.store.layout import Layout
@@ -30,25 +30,22 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass
-class FramesReport:
-    """What one run planned and did. `frames`, `bytes` and `videos_per_s` count what was stored now; `reasons` all quarantined videos."""
+class FramesReport(Stored):
+    """What one run planned and did; `videos_per_s` is of what it stored itself, `reasons` are those of all quarantined videos."""
 
     planned: int = 0
-    done: int = 0
     reused: int = 0
     quarantined: int = 0
-    frames: int = 0
-    bytes: int = 0
     seconds: float = 0.0
     videos_per_s: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def count(self, row: Row) -> None:
-        """Counts a video that was worked on now."""
-        if row["status"] == "ok":
-            self.done += 1
-            self.frames += row["num_frames"]
-            self.bytes += row["bytes"]
+    def add(self, stored: Stored) -> None:
+        """Takes over what was stored right before this run, which found it done."""
+        for name, number in vars(stored).items():
+            setattr(self, name, getattr(self, name) + number)
+        self.planned += stored.worked
+        self.reused -= stored.worked
 
 
 def materialize(
@@ -62,14 +59,14 @@ def materialize(
     retry_quarantined: bool = False,
     engine: Engine = "auto",
     ray_address: str | None = None,
-    stored: Sequence[Row] = (),
+    stored: Stored | None = None,
 ) -> FramesReport:
     """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets what they no longer name.
 
     A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times its duration; more for many or
     large frames) is tried once more and then quarantined; the others go on. A quarantined video stays so until its content, the frames
     configuration or the code changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
-    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` are rows that `ingest` has stored just now, which are counted with
+    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` is what `ingest` has stored just now: it is counted with
     this run's. Raises DatasetError where ingest has not run, lease.Busy where another run
     works on one of the buckets, and StorageError for a store that goes on failing; what was finished is kept.
     """
@@ -88,10 +85,8 @@ def materialize(
     report.quarantined = sum(report.reasons.values())
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
-    for row in stored:
-        report.count(row)
-    report.planned += len(stored)
-    report.reused -= len(stored)
+    if stored is not None:
+        report.add(stored)
     return report
 
 

@@ -23,6 +23,24 @@ class StoreJob:
     threads: int
 
 
+@dataclass
+class Stored:
+    """What was stored now: `worked` videos, of which `done` went well, with their `frames` and `bytes`."""
+
+    worked: int = 0
+    done: int = 0
+    frames: int = 0
+    bytes: int = 0
+
+    def count(self, row: Row) -> None:
+        """Counts one video by its row."""
+        self.worked += 1
+        if row["status"] == "ok":
+            self.done += 1
+            self.frames += row["num_frames"]
+            self.bytes += row["bytes"]
+
+
 def manifest_row(dataset: Dataset, video_id: str, sha256: str, key: str, array_uri: str, value: Row) -> Row:
     """A whole row: `value` is what a worker says of a stored video, or a `reason` with the `seconds` it took to be found."""
     known = {"video_id": video_id, "dataset": dataset.name, "sha256": sha256, "key": key}

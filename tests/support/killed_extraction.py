@@ -9,7 +9,7 @@ from configs.schema import Features
 from configs.settings import Settings
 from ops.features import materialize
 from ops.features.extract import Extractor
-from ops.features.jobs import ExtractJob, Outcome
+from ops.features.jobs import ExtractJob, FeaturesOutcome
 from ops.store import bucket_writer
 from ops.store.layout import Layout
 
@@ -17,7 +17,7 @@ from ops.store.layout import Layout
 class Slow(Extractor):
     """Takes its time, so that there is a moment to be killed in."""
 
-    def store(self, job: ExtractJob) -> Outcome:
+    def store(self, job: ExtractJob) -> FeaturesOutcome:
         outcome = super().store(job)
         time.sleep(1.0)
         return outcome

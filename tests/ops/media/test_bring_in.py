@@ -67,7 +67,7 @@ def test_tables_and_arrays_are_those_of_two_steps(dataset, twice, videos, make_v
         for name in ("done", "planned", "reused", "quarantined", "frames", "bytes", "reasons"):
             assert getattr(report, name) == getattr(after, name), name
         assert (found.probed, found.ok, found.quarantined) == (before.probed, before.ok, before.quarantined)
-        assert len(found.stored) == (4 - 1 if step == 0 else 1)  # x is claimed twice: its id is told when both were probed
+        assert found.stored.done == (4 - 1 if step == 0 else 1)  # x is claimed twice: its id is told when both were probed
         make_video(videos / "a.mp4", 20)
         (videos / "gone.mp4").unlink(missing_ok=True)
 
@@ -115,7 +115,7 @@ def test_a_decoder_that_dies_is_tried_by_itself(twice, videos, make_video, tmp_p
     finally:
         stop.set()
         killer.join()
-    assert len(killed) == 1 and report.ok == 1 and report.stored == [] and not list_files(str(target))
+    assert len(killed) == 1 and report.ok == 1 and report.stored.worked == 0 and not list_files(str(target))
     materialize(dataset, twice[0], workers=1)
     ingest(dataset, twice[1], workers=1)
     materialize(dataset, twice[1], workers=1)
