@@ -17,7 +17,9 @@ IN_FLIGHT = 2  # videos per actor: one at work, one waiting
 CPUS_BESIDE_GPU = 2
 
 
-def extract_on_ray(sources: Sequence[Source], jobs: Sequence[ExtractJob], settings: Settings) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
+def extract_on_ray(
+    sources: Sequence[Source], jobs: Sequence[ExtractJob], settings: Settings
+) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
     """The jobs on as many actors as the cluster has GPUs, or else CPUs, in the order in which they finish.
 
     The weights travel once, through Ray's object store; every actor writes the arrays itself, so the storage must be one that all nodes

@@ -181,7 +181,9 @@ def _requests(
     return requests, ()
 
 
-def _run(jobs: list[FeaturesJob], sources: Sequence[Any], settings: Settings, engine: Engine | None) -> Generator[tuple[FeaturesJob, FeaturesOutcome], None, None]:
+def _run(
+    jobs: list[FeaturesJob], sources: Sequence[Any], settings: Settings, engine: Engine | None
+) -> Generator[tuple[FeaturesJob, FeaturesOutcome], None, None]:
     if not jobs:
         return
     chosen: Any = jobs

@@ -10,7 +10,7 @@ import pytest
 
 from ops.features import actors
 from ops.features.extract import Extractor
-from ops.features.jobs import ExtractJob, Outcome
+from ops.features.jobs import ExtractJob, FeaturesOutcome
 from ops.features.materialize import make_features, read_rows
 from stored import read_features
 
@@ -41,7 +41,7 @@ def test_the_features_are_those_of_one_process(frames, trained, extraction) -> N
 
 def test_a_worker_that_dies(frames, trained, extraction, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     class Dying(Extractor):
-        def store(self, job: ExtractJob) -> Outcome:
+        def store(self, job: ExtractJob) -> FeaturesOutcome:
             if job.video_id == "even":
                 os._exit(1)  # every time
             marker = tmp_path / job.video_id
