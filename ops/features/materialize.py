@@ -102,18 +102,9 @@ def make_features(
             buckets.append(bucket)
             report.reused += bucket.plan.reused
             report.removed += len(bucket.plan.drop)
-        by_job = {job.video_id: (job, bucket) for bucket in buckets for job in bucket.plan.jobs}
-        report.planned = len(by_job)
-        outcomes = _run([job for job, _ in by_job.values()], sources, settings, engine)
-        with closing(outcomes):
-            for done, (job, outcome) in enumerate(outcomes, 1):
-                by_job[job.video_id][1].apply(job, outcome)
-                report.count(outcome)
-                if progress is not None:
-                    progress(done, report.planned)
-                writers.commit_now_and_then()
-        for bucket in buckets:
-            bucket.finish()
+        jobs = [job for bucket in buckets for job in bucket.plan.jobs]
+        report.planned = len(jobs)
+        _work(_run(jobs, sources, settings, engine), buckets, writers, report, progress)
     rows = [row for bucket in buckets for row in bucket.rows.values()]
     refused = [row["reason"] for row in rows if row["status"] != "ok"]
     report.quarantined, report.usable, report.reasons = len(refused), len(rows) - len(refused), dict(Counter(refused))
@@ -121,6 +112,26 @@ def make_features(
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
     return report
+
+
+def _work(
+    outcomes: Generator[tuple[FeaturesJob, FeaturesOutcome], None, None],
+    buckets: list[Bucket],
+    writers: BucketWriters,
+    report: FeaturesReport,
+    progress: Progress | None,
+) -> None:
+    """Takes in what comes of the jobs, and makes it last."""
+    by_video = {job.video_id: bucket for bucket in buckets for job in bucket.plan.jobs}
+    with closing(outcomes):
+        for done, (job, outcome) in enumerate(outcomes, 1):
+            by_video[job.video_id].apply(job, outcome)
+            report.count(outcome)
+            if progress is not None:
+                progress(done, report.planned)
+            writers.commit_now_and_then()
+    for bucket in buckets:
+        bucket.finish()
 
 
 def unmade(features: Features, layout: Layout, settings: Settings) -> int:

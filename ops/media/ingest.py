@@ -101,9 +101,13 @@ def ingest(
         work.run(lambda jobs: run_anywhere(probe_file, jobs, workers, engine, ray_address), writers)
     report.seconds = time.monotonic() - start
     if len(wanted) == BUCKETS and report.ok == 0:
-        reasons = "; ".join(f"{count} x {reason}" for reason, count in list(report.reasons.items())[:5])
-        raise DatasetError(f"dataset '{dataset.name}': none of the {report.found} files below {folder} is a usable video ({reasons})")
+        raise _no_usable(dataset, folder, report)
     return report
+
+
+def _no_usable(dataset: Dataset, folder: str, report: IngestReport) -> DatasetError:
+    reasons = "; ".join(f"{count} x {reason}" for reason, count in list(report.reasons.items())[:5])
+    return DatasetError(f"dataset '{dataset.name}': none of the {report.found} files below {folder} is a usable video ({reasons})")
 
 
 def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> tuple[dict[int, list[FileInfo]], dict[str, int]]:

@@ -60,7 +60,7 @@ class BucketWriter:
         """Commits rows that need no work, and forgets videos; `places` are the arrays that their former rows name."""
         self._to_delete += [place for place in places if place]
         if self._to_delete and self._journal is not None:
-            self._groups.append(self._group(self._to_delete, 0))
+            self._groups.append(_Group(self._journal.open(self._to_delete), 0))
         self.ledger.drop(dropped)
         self.ledger.put(rows)
         self.commit()
@@ -73,14 +73,9 @@ class BucketWriter:
         own = {video: tuple(place for place in several if place) for video, several in places.items()}
         if own and self._journal is not None:
             names = {self._journal.any_of(video) for video in own} if unknown else {place for several in own.values() for place in several}
-            group = self._group(names, len(own))
+            group = _Group(self._journal.open(names), len(own))
             self._groups.append(group)
             self._tickets |= {video: _Ticket(group, several) for video, several in own.items()}
-
-    def _group(self, names: Iterable[str], left: int) -> _Group:
-        journal = self._journal
-        assert journal is not None
-        return _Group(patient(self.ledger.uri, lambda: journal.open(names)), left)
 
     def apply(self, row: Row) -> None:
         """Takes in the row of a video that was worked on; what was expected of it and the row does not name is removed by a commit."""
@@ -111,7 +106,7 @@ class BucketWriter:
         self._journal.remove_arrays(self._to_delete)
         self._to_delete.clear()
         for group in [group for group in self._groups if group.left == 0]:
-            patient(self.ledger.uri, lambda: self._journal.close(group.number))  # type: ignore[union-attr]  # noqa: B023
+            self._journal.close(group.number)
             self._groups.remove(group)
 
     def close(self) -> None:

@@ -31,12 +31,13 @@ class Journal:
         """Writes down arrays that the coming work may create or delete; returns the group's number."""
         number = self._next
         self._next += 1
-        write_bytes(self._uri(number), json.dumps(sorted(arrays)).encode())
+        data = json.dumps(sorted(arrays)).encode()
+        patient(self.folder, lambda: write_bytes(self._uri(number), data))
         return number
 
     def close(self, number: int) -> None:
         """The group's arrays are in the ledger or gone."""
-        remove(self._uri(number))
+        patient(self.folder, lambda: remove(self._uri(number)))
 
     def names(self) -> list[str]:
         """The place of every array that is written down. Raises StorageError for a file that names anything else."""

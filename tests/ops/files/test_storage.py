@@ -7,7 +7,7 @@ import pytest
 
 import ops.files.errors as errors
 import ops.files.storage as files
-from ops.files.storage import StorageError, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
+from ops.files.storage import StorageError, create_bytes, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
 
 
 @pytest.fixture(params=["local", "s3", "memory"])
@@ -132,6 +132,25 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(StorageError, match="gopher://x: unknown scheme"):
         read_bytes("gopher://x")
+
+
+def test_a_library_that_is_not_there_is_named():
+    with pytest.raises(StorageError, match=r"dropbox://x: its library is not installed \(.*dropboxdrivefs"):
+        read_bytes("dropbox://x")
+
+
+@pytest.mark.parametrize("root", ["local", "s3", "memory"], indirect=True)
+def test_one_of_two_writers_is_kept_out(root):
+    create_bytes(f"{root}/lease", b"mine")
+    create_bytes(f"{root}/lease", b"mine")  # our own, whose answer was lost
+    with pytest.raises(FileExistsError):
+        create_bytes(f"{root}/lease", b"another's")
+    assert read_bytes(f"{root}/lease") == b"mine"
+
+
+def test_no_message_has_a_secret():
+    error = StorageError("https://me:word@host/x?sig=abc&n=1", "403, url='https://me:word@host/x?X-Amz-Signature=abc'")
+    assert "word" not in str(error) and "abc" not in str(error) and "n=1" in str(error) and error.uri.startswith("https://me:word@")
 
 
 def test_storage_errors_travel_between_processes():
