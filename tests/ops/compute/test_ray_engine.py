@@ -159,6 +159,6 @@ def test_only_the_job_that_kills_is_to_blame(nodes, killer, monkeypatch) -> None
     for outcome in run_anywhere(function, jobs, engine="ray", ray_address=nodes.address):
         if outcome is not None:
             found[outcome.job.key] = outcome
-    assert {key for key, outcome in found.items() if outcome.failure} == {"worker1", "task1"}
+    assert {key: outcome.failure for key, outcome in found.items() if outcome.failure}.keys() == {"worker1", "task1"}
     assert found["task1"].failure == "decoder took its worker or node down 4 times (WorkerCrashedError)"
     assert found["worker1"].failure == "decoder process died (signal 9)" and found["a1"].value == "A" and len(found) == 10

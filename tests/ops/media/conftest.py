@@ -12,9 +12,7 @@ import av
 import pytest
 
 import made_videos as made
-from configs.schema import Dataset, Frames
-
-Make = Callable[..., Path]
+from video_fixtures import dataset, make_video, videos  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")
@@ -34,12 +32,6 @@ def ffmpeg() -> Callable[..., None]:
 
 
 @pytest.fixture
-def make_video() -> Make:
-    """make_video(path, num_frames=24, size=(64, 96), fps=25, codec="libx264", options=None, container=None, frames=None) -> path."""
-    return made.encoded
-
-
-@pytest.fixture
 def cut() -> Callable[[Path, Path, int], Path]:
     """cut(source, target, first): a stream copy whose first `first` frames are hidden by an edit list."""
 
@@ -56,18 +48,6 @@ def cut() -> Callable[[Path, Path, int], Path]:
         return target
 
     return copy
-
-
-@pytest.fixture
-def dataset(tmp_path: Path) -> Dataset:
-    """A dataset whose videos lie in <tmp>/world/videos."""
-    return Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=Frames(frames_per_shard=8))
-
-
-@pytest.fixture
-def videos(tmp_path: Path) -> Path:
-    """The folder of its videos."""
-    return tmp_path / "world" / "videos"
 
 
 @pytest.fixture
