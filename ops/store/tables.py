@@ -87,7 +87,9 @@ def read_table(uri: str, columns: Sequence[str] | None = None, dictionaries: Seq
     StorageError."""
     data = read_bytes(uri)
     try:
-        return read_columns(pq.ParquetFile(pa.BufferReader(data), read_dictionary=list(dictionaries)), columns)
+        named = set(pq.read_schema(pa.BufferReader(data)).names)
+        coded = [name for name in dictionaries if name in named]  # Parquet refuses to be asked for others
+        return read_columns(pq.ParquetFile(pa.BufferReader(data), read_dictionary=coded), columns)
     except (pa.ArrowInvalid, KeyError) as error:
         raise StorageError(uri, f"not a readable Parquet file ({error})") from error
 

@@ -40,7 +40,7 @@ def write(layout: Layout) -> None:
     keys = [rng.bytes(8).hex() for _ in ids]
     filled: dict[str, Any] = {field.name: pa.array([""] * many) if field.type == pa.string() else np.ones(many) for field in MANIFEST}
     filled |= {
-        "video_id": ids, "key": keys, "uri": [layout.frames("large", key, own, name) for own, name in zip(ids, keys, strict=True)],
+        "video_id": ids, "key": keys, "array_uri": [layout.frames("large", key, own, name) for own, name in zip(ids, keys, strict=True)],
         "status": ["quarantined" if index % 100 == 0 else "ok" for index in range(many)],
     }  # fmt: skip
     write_table(layout.manifest("large", key, 0), pa.table(filled).sort_by("video_id").cast(MANIFEST))
@@ -51,9 +51,9 @@ def as_rows(layout: Layout) -> list[Clip]:
     rows = read_table(layout.annotation_table("large", "clips")).to_pylist()
     stored = {row["video_id"]: row for row in read_manifest(layout, DATASET).to_pylist() if row["status"] == "ok"}
     rows.sort(key=lambda row: (row["split"], row["clip_id"]))
-    own = [name for name in Clip._fields if name not in ("uri", "num_frames", "key")]
+    own = [name for name in Clip._fields if name not in ("array_uri", "num_frames", "key")]
     return [
-        Clip(**{name: row[name] for name in own}, **{name: stored[row["video_id"]][name] for name in ("uri", "num_frames", "key")})
+        Clip(**{name: row[name] for name in own}, **{name: stored[row["video_id"]][name] for name in ("array_uri", "num_frames", "key")})
         for row in rows
         if row["video_id"] in stored
     ]

@@ -49,7 +49,7 @@ def test_the_loader_beats_decord(clip: tuple[Path, str], kind: str, pool: Worker
     assert isinstance(recipe, RecognitionRecipe)
     rows = [Clip(f"clip{index}", f"video{index}", "train", "a", 0, "clips.csv:2", uri, FRAMES, "key") for index in range(BATCH * BATCHES)]
     ours = ClipDataset(rows, recipe.sampling, recipe.transforms, seed=1)
-    films = [row._replace(uri=str(path)) for row in rows]
+    films = [row._replace(array_uri=str(path)) for row in rows]
     theirs = decord_clips.DecordClips(films, recipe.sampling, recipe.transforms, seed=1)
     workers = pool if kind == "processes" else 0
     loaders = [Loader(samples, decord_clips.collate, workers) for samples in (ours, theirs)]

@@ -248,7 +248,8 @@ class _Places:
         rows = self.ledger.filter(pc.invert(known)).sort_by("video_id").select(["video_id", "array_uri", "status", "reason"]).to_pylist()
         nobody = "features are stored, and no annotation names this video"
         return [
-            LeftOut(row["video_id"], "", "", None, None, row["array_uri"], nobody if row["status"] == "ok" else row["reason"]) for row in rows
+            LeftOut(row["video_id"], "", "", None, None, row["array_uri"], nobody if row["status"] == "ok" else row["reason"])
+            for row in rows
         ]
 
     def coverage(self, videos: Mapping[str, VideoList]) -> dict[str, float]:

@@ -124,7 +124,7 @@ def test_processes_keep_order_and_are_kept(pool: WorkerPool) -> None:
 def test_an_error_in_a_process_is_the_samples_own(world, stored: Layout, pool: WorkerPool) -> None:
     recipe = world.recipe()
     clips = list(load_clips(stored, world.DATASET).clips["train"])
-    clips[5] = clips[5]._replace(uri=f"{stored.root}/gone.zarr")
+    clips[5] = clips[5]._replace(array_uri=f"{stored.root}/gone.zarr")
     loader = Loader(ClipDataset(clips, recipe.sampling, recipe.transforms), default_collate, pool)
     found = []
     with pytest.raises(SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr.*no such array") as caught:

@@ -112,7 +112,7 @@ def test_an_unreadable_sample_ends_the_training(world, stored: Layout) -> None:
     recipe = world.recipe()
     task = build(recipe, stored, world.DATASET)
     clips = list(task.table.clips["train"])  # type: ignore[attr-defined]
-    clips[5] = clips[5]._replace(uri=f"{stored.root}/gone.zarr")
+    clips[5] = clips[5]._replace(array_uri=f"{stored.root}/gone.zarr")
     task.table.clips["train"] = clips  # type: ignore[attr-defined]
     with pytest.raises(SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr"):
         fit(task, recipe.scale)

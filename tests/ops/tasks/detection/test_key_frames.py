@@ -212,6 +212,6 @@ def test_sizes_and_padding() -> None:
 def test_an_unreadable_sample_is_named(layout: Layout) -> None:
     scenes.build_world(layout)
     samples = KeyFrameClips(load(layout).training["train"], SAMPLING, PICTURES, training=False)
-    Path(samples.key_frames[0].video.uri, "c", "0", "0", "0", "0").unlink()
+    Path(samples.key_frames[0].video.array_uri, "c", "0", "0", "0", "0").unlink()
     with pytest.raises(SampleError, match=r"key frame at 1\.0 s of 'train/00'"):
         samples[0]

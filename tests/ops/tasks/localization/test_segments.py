@@ -138,7 +138,7 @@ def test_outside_training_the_video_is_whole(own: Layout) -> None:
 
 def test_unreadable_features_are_named(own: Layout) -> None:
     samples = dataset_of(own)
-    Path(samples.videos[0].uri, "c", "0", "0").unlink()
+    Path(samples.videos[0].array_uri, "c", "0", "0").unlink()
     with pytest.raises(SampleError, match=r"video 'train_00' at .*chunk 0 is missing"):
         samples[0]
 

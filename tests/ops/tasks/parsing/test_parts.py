@@ -180,7 +180,7 @@ def test_a_frame_that_cannot_be_read_is_an_error(people, tmp_path: Path) -> None
     own = Layout(str(tmp_path))  # not a copy: its ledger would name the arrays that all tests read
     people.build_people(own)
     samples = dataset(people, own)
-    for file in Path(samples.videos[0].uri.removeprefix("file://")).rglob("*"):
+    for file in Path(samples.videos[0].array_uri.removeprefix("file://")).rglob("*"):
         if file.is_file() and file.name != "zarr.json":
             file.unlink()
     with pytest.raises(SampleError, match="video 'train/0', frame"):

@@ -152,7 +152,7 @@ def test_a_dataset_travels_without_its_open_videos(world, stored: Layout) -> Non
 
 def test_a_missing_array_names_clip_and_uri(world, stored: Layout) -> None:
     recipe = world.recipe()
-    clip = load_clips(stored, world.DATASET).clips["val"][0]._replace(uri=f"{stored.root}/nowhere.zarr")
+    clip = load_clips(stored, world.DATASET).clips["val"][0]._replace(array_uri=f"{stored.root}/nowhere.zarr")
     broken = ClipDataset([clip], recipe.sampling, recipe.transforms)
     with pytest.raises(SampleError, match=r"clip 'clip-val/000' at .*nowhere\.zarr"):
         broken[0]

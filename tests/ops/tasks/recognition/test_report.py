@@ -56,7 +56,7 @@ def test_every_view_counts_and_serving_gives_the_same_probabilities(discs, plain
     recognizer = Recognizer(network.eval(), recipe, ["grow", "shrink", "stay"])
     task = Recognition(recipe, discs.layout, discs.dataset)
     for row, clip in zip(rows[:3], task.samples("val", "test").clips, strict=False):
-        frames = FrameReader(clip.uri).read(recognizer.indices(clip.num_frames))
+        frames = FrameReader(clip.array_uri).read(recognizer.indices(clip.num_frames))
         shares = recognizer.probabilities(frames)
         assert shares.argmax() == row["predicted_id"] and shares.max() == pytest.approx(row["probability"], abs=1e-5)
     single = torch.from_numpy(fixed_views(frames[:4], recipe.transforms, 1))
