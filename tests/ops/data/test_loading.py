@@ -218,7 +218,7 @@ def test_processes_read_what_this_one_has_already_read(world, stored: Layout, s3
     layout = Layout(f"{s3.bucket}/storage")
     world.build_world(layout, num_train=4, num_val=1)
     clips = load_clips(layout, world.DATASET).clips["train"]
-    FrameReader(load_clips(stored, world.DATASET).clips["train"][0].uri).read([0])
+    FrameReader(load_clips(stored, world.DATASET).clips["train"][0].array_uri).read([0])
     samples = ClipDataset(clips, recipe.sampling, recipe.transforms, seed=1)
     here = list(Loader(samples, default_collate).epoch([[0, 1], [2, 3]]))
     loader = Loader(samples, default_collate, workers=2)  # its environment is today's, with the server's address

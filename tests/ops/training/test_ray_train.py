@@ -138,7 +138,7 @@ def test_two_workers_train_once_and_mistakes_come_back_plainly(world, own: Layou
     with pytest.raises(TrainingInputError, match=r"optimizer\.lr_multipliers.*found 'head'"):
         train(wrong, own, settings, dataset=world.DATASET)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ray Train's own is not left behind
-    remove(load_clips(own, world.DATASET).clips["train"][4].uri)
+    remove(load_clips(own, world.DATASET).clips["train"][4].array_uri)
     broken = world.recipe(training={"epochs": 2}, scale={"max_failures": 0})
     with pytest.raises(
         TrainingError, match=r"recipe 'tiny_tsm': worker 0 failed with .*SampleError.*: clip 'clip-train/004' at .*; run the same"
