@@ -15,7 +15,6 @@ LONG_FILES: dict[str, str] = {}
 LONG_FUNCTIONS = {
     "ops/annotations/read.py::_read_target": "one pass over the files of a table with one try for each way in which they fail",
     "ops/compute/pool.py::_run": "the pool's loop: what is started, ended, late or broken shares all of its state",
-    "pipelines/main.py::_run": "what `kinograph run` does, in the order in which it does it",
 }
 
 
