@@ -16,6 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from configs.schema import Dataset, Sampling, Transforms, Views
 from ops.data.clock import timeline
+from ops.data.ends import ends, surely
 from ops.data.errors import DataError, SampleError
 from ops.data.frozen import FrozenViews
 from ops.data.samplers import check_sampling, random_indices
@@ -52,10 +53,11 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many clips of a split are annotated, and how many of these have stored frames."""
+    """How many clips of a split are annotated, how many of these have stored frames, and how many begin after the last of these."""
 
     annotated: int
     usable: int
+    beyond_end: int = 0
 
     @property
     def share(self) -> float:
@@ -64,11 +66,13 @@ class Coverage:
 
 
 class ClipTable(NamedTuple):
-    """All usable clips of a dataset by split, the coverage by split, and every label of the table with its id."""
+    """All usable clips of a dataset by split, the coverage by split, every label of the table with its id, and the clips that begin after
+    the last stored frame of their video, which are left out."""
 
     clips: dict[str, list[Clip]]
     coverage: dict[str, Coverage]
     label_ids: dict[str, int]
+    beyond_end: list[Clip]
 
 
 def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipTable:
@@ -83,7 +87,8 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
         targets = ", ".join(sorted({row["target"] for row in every}))
         raise DataError(f"dataset '{dataset.name}': no clip has a label of target '{target}'; found: {targets}")
     stored = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist() if row["status"] == "ok"}
-    clips: dict[str, list[Clip]] = {}
+    found: dict[str, list[Clip]] = {}
+    near: list[Clip] = []  # perhaps beyond the end
     annotated: dict[str, int] = {}
     last: dict[str, Any] | None = None
     own = [name for name in Clip._fields if name not in ("uri", "num_frames", "key")]
@@ -94,9 +99,24 @@ def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipT
         annotated[split] = annotated.get(split, 0) + 1
         if video is not None:
             fields = {name: row[name] for name in own}
-            clips.setdefault(split, []).append(Clip(**fields, uri=video["uri"], num_frames=video["num_frames"], key=video["key"]))
-    coverage = {split: Coverage(count, len(clips.get(split, ()))) for split, count in annotated.items()}
-    return ClipTable(clips, coverage, {row["label"]: row["label_id"] for row in rows})
+            clip = Clip(**fields, uri=video["uri"], num_frames=video["num_frames"], key=video["key"])
+            found.setdefault(split, []).append(clip)
+            if clip.start_s is not None and clip.start_s > surely(clip.num_frames, video["fps"]):
+                near.append(clip)
+    until = ends(clip.uri for clip in near)
+    beyond = [clip for clip in near if clip.start_s is not None and clip.start_s > until[clip.uri]]
+    clips = _without(found, beyond)
+    coverage = {
+        split: Coverage(count, len(clips.get(split, ())), sum(clip.split == split for clip in beyond)) for split, count in annotated.items()
+    }
+    return ClipTable(clips, coverage, {row["label"]: row["label_id"] for row in rows}, beyond)
+
+
+def _without(found: dict[str, list[Clip]], beyond: Sequence[Clip]) -> dict[str, list[Clip]]:
+    if not beyond:
+        return found
+    out = {(clip.split, clip.clip_id) for clip in beyond}
+    return {split: [clip for clip in clips if (split, clip.clip_id) not in out] for split, clips in found.items()}
 
 
 def _rows(layout: Layout, dataset: Dataset) -> list[dict[str, Any]]:

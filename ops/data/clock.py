@@ -30,6 +30,11 @@ def end_of(times: np.ndarray) -> float:
     return float(times[-1] + (np.median(np.diff(times)) if len(times) > 1 else 0.0))
 
 
+def shown_until(times: np.ndarray) -> float:
+    """The last second at which a place may begin; a lone frame is there at its own time."""
+    return max(end_of(times), float(times[-1]) + TOLERANCE_S)
+
+
 def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
     """Index of the frame that is shown at each time, int64; the first and the last one also stand before and after the video."""
     found = np.searchsorted(times, np.asarray(at_s, np.float64) + TOLERANCE_S, side="right") - 1
@@ -46,7 +51,7 @@ def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range
     begin = times[0] if start_s is None else start_s
     if end_s is not None and end_s <= begin:
         raise TimeError(f"the place from {begin:.3f} s to {end_s:.3f} s is empty")
-    if begin > max(end_of(times), times[-1] + TOLERANCE_S):
+    if begin > shown_until(times):
         raise TimeError(f"the place begins at {begin:.3f} s, after the video's last frame at {times[-1]:.3f} s")
     if first < stop:
         return range(first, stop)

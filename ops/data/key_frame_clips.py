@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from configs.schema import Sampling, Transforms
 from configs.schema.detection import Pictures
 from ops.data.buffers import empty
-from ops.data.clock import frames_at, timestamps
+from ops.data.clock import frames_at, shown_until, timestamps
 from ops.data.crops import short_side_size
 from ops.data.errors import SampleError
 from ops.data.key_frames import KeyFrame, KeyFrameList
@@ -31,9 +31,8 @@ def clip_indices(sampling: Sampling, num_frames: int, times: np.ndarray | None, 
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
     if at_s is not None:
         assert times is not None
-        end = 2 * times[-1] - times[-2] if len(times) > 1 else times[-1]
-        if not 0 <= at_s <= max(end, times[-1]):
-            raise ValueError(f"key frame at {at_s:.3f} s is outside the video's {end:.3f} s")
+        if not 0 <= at_s <= shown_until(times):
+            raise ValueError(f"key frame at {at_s:.3f} s is outside the video's {shown_until(times):.3f} s")
         frame = int(frames_at(times, at_s))
     assert frame is not None
     if sampling.fps is None:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from configs.schema import Dataset
 from configs.schema.detection import KeyFrames
+from ops.data.ends import ends, surely
 from ops.data.errors import DataError
 from ops.store.files import StorageError
 from ops.store.layout import Layout
@@ -217,6 +218,7 @@ class _Split:
             Video(name, row["uri"], row["num_frames"], row["fps"] or 0.0, row["height"], row["width"], row["key"])
             for name in names if (row := stored.get(name)) is not None
         ]  # fmt: skip
+        self._ends = dict[str, float]()
         place = {video.video_id: number for number, video in enumerate(self.videos)}
         code = np.array([place.get(name, -1) for name in columns.videos] or [-1], np.int64)
         chosen = np.nonzero(here)[0]
@@ -255,12 +257,16 @@ class _Split:
         self.coverage.usable, self.coverage.persons = len(self._frames), len(self.boxes)
 
     def _outside(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether each stands beyond its stored video (known: its frames, and their mean rate)."""
+        """Whether each stands beyond its stored video: by the ledger's mean rate, and near the end by the times of the frames."""
         if not self.videos:
             return np.zeros(len(video), bool)
-        ends = [own.num_frames if self.tubes or not own.fps else 1000 * own.num_frames / own.fps for own in self.videos]
-        last = np.array(ends)[video]
-        return (time < 0) | (time >= last)
+        last = np.array([own.num_frames if self.tubes or not own.fps else 1000 * own.num_frames / own.fps for own in self.videos])
+        if not self.tubes:
+            sure = np.array([1000 * surely(own.num_frames, own.fps) for own in self.videos])
+            near = [self.videos[code] for code in np.unique(video[(time > sure[video]) & (time < last[video])]).tolist()]
+            self._ends |= ends(own.uri for own in near if own.uri not in self._ends)
+            last = np.minimum(last, [1000 * self._ends.get(own.uri, np.inf) for own in self.videos])
+        return (time < 0) | (time >= last[video])
 
     def _barred(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
         if self.tubes or not self.excluded or not self.videos:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from inspect import signature
@@ -28,7 +29,9 @@ from ops.tasks.initial import head_channels, load_initial, scale_head
 from ops.tasks.protocol import Mode, Row, Vocabulary
 from ops.tasks.views import view_scores
 
+log = logging.getLogger(__name__)
 SPLITS = ("train", "val")
+TOLD = 20  # clips that the log names
 
 
 class Recognition:
@@ -53,6 +56,10 @@ class Recognition:
         self.check_views()
         if self.images is not None:
             check_images(self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None))
+        for clip in self.table.beyond_end[:TOLD]:
+            log.warning("%s: clip '%s' is left out: %g s is after the last frame of its video", clip.source, clip.clip_id, clip.start_s)
+        if len(self.table.beyond_end) > TOLD:
+            log.warning("%s: %d more clips begin after their videos' ends", self.dataset.name, len(self.table.beyond_end) - TOLD)
         for split in SPLITS:
             for clip in self._clips(split):
                 if not 0 <= clip.label_id < self.recipe.num_classes:
@@ -89,6 +96,8 @@ class Recognition:
         numbers: dict[str, float] = {}
         for split, found in sorted(self.table.coverage.items()):
             numbers |= {f"{split}_annotated": found.annotated, f"{split}_usable": found.usable, f"{split}_share": found.share}
+            if found.beyond_end:
+                numbers[f"{split}_beyond_end"] = found.beyond_end
         return numbers
 
     def vocabulary(self) -> Vocabulary:
@@ -229,7 +238,10 @@ class Recognition:
         if not clips:
             found = self.table.coverage.get(split)
             splits = ", ".join(sorted(self.table.coverage)) or "none"
-            state = f"{found.annotated} annotated clips, none with stored frames" if found else f"no clip; its splits: {splits}"
+            state = f"no clip; its splits: {splits}"
+            if found:
+                late = f" ({found.beyond_end} begin after the last frame of their video)" if found.beyond_end else ""
+                state = f"{found.annotated} annotated clips, none with stored frames{late}"
             raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store its frames first")
         return clips
 
