@@ -99,7 +99,8 @@ def _files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _validate(kind: type[T], value: Any, where: str) -> T:
+def validated(kind: type[T], value: Any, where: str) -> T:
+    """The value as this kind of object. Raises ConfigError with `where`, the field, what was found and what is allowed."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -172,7 +173,7 @@ def load(name: str) -> Recipe:
     if kind is None:
         raise ConfigError(str(path), "task", task, ", ".join(RECIPES))
     family = value.get("family", path.stem)
-    return _validate(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
+    return validated(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
 
 
 def place(name: str) -> str:
@@ -197,7 +198,7 @@ def dataset(name: str) -> Dataset:
         for path in paths:
             value = read_yaml(path)
             _given(value, {"name": name}, str(path))
-            return _validate(Dataset, {**value, "name": name}, str(path))
+            return validated(Dataset, {**value, "name": name}, str(path))
     raise ConfigError("configs.dataset", "dataset", name, ", ".join(datasets()) + _meant(name))
 
 
@@ -224,7 +225,7 @@ def features(name: str) -> Features:
     if not isinstance(value, dict):
         raise ConfigError(str(path), name, type(value).__name__, "a mapping")
     _given(value, {"name": name, "dataset": path.stem}, f"{path} ({name})")
-    return _validate(Features, {**value, "name": name, "dataset": path.stem}, f"{path} ({name})")
+    return validated(Features, {**value, "name": name, "dataset": path.stem}, f"{path} ({name})")
 
 
 @lru_cache(maxsize=8)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Protocol
 
 import configs
+from configs.loading import validated
 from configs.schema import RECIPES, ConfigError, Dataset, DetectionRecipe, Provenance, Recipe
 from configs.schema.localization import LocalizationRecipe
 from configs.settings import Settings
-from ops.store.files import read_bytes, write_bytes
+from ops.store.files import StorageError, read_json, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.protocol import Vocabulary, build
 from ops.tracking.artifacts import MissingModelError, downloaded
 from ops.tracking.registry import WAY_ON, GateError, Registered, Scored
-from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, size_of
+from ops.training.runs import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS, damage, read_as, read_words, size_of
 
 # What a recipe says of the question, not of the answer: both models are asked the challenger's.
 QUESTION = {
@@ -66,12 +66,14 @@ def scored(evaluation: Numbers) -> Scored:
 
 
 def read_recipe(uri: str) -> Recipe:
-    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here, FileNotFoundError."""
-    value = json.loads(read_bytes(uri))
-    kind = RECIPES.get(value.get("task"))
+    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for fields that it does not have,
+    StorageError for a file that is cut short too, FileNotFoundError."""
+    value = read_json(uri)
+    task = value.get("task") if isinstance(value, dict) else None
+    kind = RECIPES.get(task) if isinstance(task, str) else None
     if kind is None:
-        raise ConfigError(uri, "task", value.get("task"), ", ".join(RECIPES))
-    return kind.model_validate(value)
+        raise ConfigError(uri, "task", task, ", ".join(RECIPES))
+    return validated(kind, value, uri)
 
 
 def score_version(
@@ -164,19 +166,22 @@ def _own_features(own: Opened, recipe: Recipe, dataset: Dataset, layout: Layout,
 def open_version(version: Registered, layout: Layout, settings: Settings) -> Opened:
     """What the version was trained with: from its run folder, which is mended from the registry where it is not whole.
 
-    Raises GateError where the files are gone from both.
+    Raises GateError where the files are gone from both, and for one that is damaged, StorageError for a store that fails.
     """
     folder = _folder(version, layout, settings)
     try:
-        provenance: Provenance | None = Provenance.model_validate_json(read_bytes(f"{folder}/{PROVENANCE}"))
-    except FileNotFoundError:
-        provenance = None
-    try:
-        return Opened(
-            read_recipe(f"{folder}/{RECIPE}"), f"{folder}/{WEIGHTS}", json.loads(read_bytes(f"{folder}/{VOCABULARY}")), provenance
-        )
+        recipe, words = read_recipe(f"{folder}/{RECIPE}"), read_words(f"{folder}/{VOCABULARY}")
+        try:
+            provenance: Provenance | None = read_as(Provenance, f"{folder}/{PROVENANCE}")
+        except FileNotFoundError:
+            provenance = None
+    except StorageError as error:
+        if error.transient:
+            raise
+        raise _refused(version, str(error)) from error
     except ValueError as error:
         raise _refused(version, str(error)) from error
+    return Opened(recipe, f"{folder}/{WEIGHTS}", words, provenance)
 
 
 def _folder(version: Registered, layout: Layout, settings: Settings) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -17,7 +16,7 @@ from configs.schema import ConfigError, Frames, Provenance, Recipe, content_hash
 from ops.evaluation.kept import Evaluation, Record
 from ops.store.files import local_copy, sha256_of
 from ops.tasks.protocol import Vocabulary
-from ops.training.runs import PROVENANCE
+from ops.training.runs import PROVENANCE, read_as, read_words
 from ops.training.variants import compiling
 
 R = TypeVar("R", bound=Recipe)
@@ -75,16 +74,16 @@ def files_of(weights: Path, recipe: Path, vocabulary: Path, provenance: Path | N
 def served(kind: type[R], files: Files) -> tuple[nn.Module, R, Vocabulary, Provenance | None]:
     """The model of model.safetensors, recipe.json, vocabulary.json and provenance.json; the last is None for models of before.
 
-    Raises ConfigError where they do not belong together, or are not those that the provenance was written for.
+    Raises ConfigError where they do not belong together, or are not those that the provenance was written for, StorageError for a file
+    that is cut short.
     """
     provenance = None
     if files.provenance is not None:
-        provenance = Provenance.model_validate_json(files.provenance.read_text(encoding="utf-8"))
+        provenance = read_as(Provenance, str(files.provenance))
         for path in files[:3]:
             if (wanted := provenance.files.get(path.name)) is not None and sha256_of(path) != wanted:
                 raise ConfigError(str(path), "(whole file)", "another sha256", f"the file that {PROVENANCE} beside it was written for")
-    loaded = kind.model_validate_json(files.recipe.read_text(encoding="utf-8"))
-    words = json.loads(files.vocabulary.read_text(encoding="utf-8"))
+    loaded, words = read_as(kind, str(files.recipe)), read_words(str(files.vocabulary))
     if (found := len(words["labels"])) != loaded.num_classes:
         raise ConfigError(str(files.vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
     return load_weights(loaded, files.weights), loaded, words, provenance

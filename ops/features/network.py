@@ -20,7 +20,7 @@ from configs.schema import ConfigError, Extraction, Extractor, RecognitionRecipe
 from configs.settings import Settings
 from models.weights import load_published
 from ops.data.transforms import check, fixed_views
-from ops.store.files import local_copy, read_bytes, sha256_of
+from ops.store.files import local_copy, sha256_of
 
 PIXELS = ("short_side", "crop", "interpolation", "mean", "std")
 
@@ -130,12 +130,12 @@ def _is_place(model: str) -> bool:
 def _from_registry(model: str, settings: Settings) -> _Found:
     from ops.tracking.artifacts import MissingModelError, downloaded, located
     from ops.tracking.connect import shown
-    from ops.training.runs import RECIPE, WEIGHTS
+    from ops.training.runs import RECIPE, WEIGHTS, read_as
 
     try:
         version = located(model, settings).version
         with downloaded(version or model, settings, needed=(WEIGHTS, RECIPE)) as folder:
-            recipe = RecognitionRecipe.model_validate_json((folder / RECIPE).read_text(encoding="utf-8"))
+            recipe = read_as(RecognitionRecipe, str(folder / RECIPE))
             return _Found(recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes(), version)
     except MissingModelError as error:
         allowed = f"a model of the registry at {shown(settings.tracking_uri)}, promoted before ({error})"
@@ -143,9 +143,11 @@ def _from_registry(model: str, settings: Settings) -> _Found:
 
 
 def _from_run(folder: str) -> _Found:
+    from ops.training.runs import read_as
+
     folder = folder.rstrip("/")
     try:
-        recipe = RecognitionRecipe.model_validate_json(read_bytes(f"{folder}/recipe.json"))
+        recipe = read_as(RecognitionRecipe, f"{folder}/recipe.json")
         with local_copy(f"{folder}/model.safetensors") as path:
             return _Found(recipe, sha256_of(path), path.read_bytes())
     except FileNotFoundError as error:

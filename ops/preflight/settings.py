@@ -82,6 +82,7 @@ def registered_model(about: About) -> Iterator[ConfigError]:
 def champion(about: About) -> Iterator[ConfigError]:
     """The champion that the new version will face is of the same task."""
     from ops.evaluation.scoring import read_recipe
+    from ops.store.files import StorageError
     from ops.tracking.model import RECIPE
     from ops.tracking.names import unusable_model_name
     from ops.tracking.registry import GateError, opponent
@@ -100,6 +101,10 @@ def champion(about: About) -> Iterator[ConfigError]:
         other = read_recipe(f"{found.weights.rpartition('/')[0]}/{RECIPE}")
     except (FileNotFoundError, ValueError):  # gone or moved: the gate takes it from the registry, or says so
         return
+    except StorageError as error:
+        if error.transient:
+            raise
+        return  # damaged: the same
     if other.task != about.recipe.task:
         allowed = f"a name of {about.recipe.task} models; the champion of this one, version {found.version}, is of task {other.task}"
         yield about.wrong("gate.registered_model", name, allowed)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from configs import versions
-from configs.schema import Dataset, Provenance, Recipe, content_hash
-from ops.store.files import filesystem, is_local, local_copy, read_bytes, retry, sha256_of, write_bytes
+from configs.loading import validated
+from configs.schema import ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
+from ops.store.files import filesystem, is_local, local_copy, read_bytes, read_json, retry, sha256_of, write_bytes
 from ops.store.layout import Layout
 from ops.tasks.download import check_address
 from ops.tasks.protocol import Task, Vocabulary, build
@@ -18,6 +19,7 @@ WEIGHTS, RECIPE, VOCABULARY, PROVENANCE, RECORD = (
     "model.safetensors", "recipe.json", "vocabulary.json", "provenance.json", "complete.json",
 )  # fmt: skip
 FILES = (WEIGHTS, RECIPE, VOCABULARY)  # what the record vouches for
+K = TypeVar("K", bound=Strict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,27 @@ def finish(result: TrainResult, recipe: Recipe, vocabulary: Vocabulary, provenan
         write_bytes(f"{result.run_dir}/{PROVENANCE}", provenance.model_dump_json(indent=1).encode())
     files = {name: stamp for name in FILES if (stamp := _stamp(f"{result.run_dir}/{name}")) is not None}
     write_bytes(f"{result.run_dir}/{RECORD}", json.dumps({**asdict(result), "files": files}, indent=1).encode())
+
+
+def read_as(kind: type[K], uri: str) -> K:
+    """A recipe.json or provenance.json. Raises ConfigError for one of another form, StorageError for one that is cut short too,
+    FileNotFoundError."""
+    return validated(kind, _mapping(uri), uri)
+
+
+def read_words(uri: str) -> Vocabulary:
+    """A vocabulary.json. Raises ConfigError for one of another form, StorageError for one that is cut short too, FileNotFoundError."""
+    words = _mapping(uri)
+    if not isinstance(words.get("labels"), list):
+        raise ConfigError(uri, "labels", type(words.get("labels")).__name__, "a list of labels")
+    return words
+
+
+def _mapping(uri: str) -> dict[str, Any]:
+    value = read_json(uri)
+    if not isinstance(value, dict):
+        raise ConfigError(uri, "(whole file)", type(value).__name__, "a mapping")
+    return value
 
 
 def checksums(run_dir: str) -> dict[str, str]:

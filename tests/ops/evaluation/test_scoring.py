@@ -9,10 +9,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from configs import Settings
+from configs.schema import ConfigError, Provenance, RecognitionRecipe
 from ops.evaluation.recognition import evaluate
 from ops.evaluation.record import record
-from ops.evaluation.scoring import score_version, scored
-from ops.store.files import write_bytes
+from ops.evaluation.scoring import open_version, read_recipe, score_version, scored
+from ops.evaluation.weights import files_of, served
+from ops.store.files import StorageError, write_bytes
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import open_run
 from ops.tracking.model import log_model
@@ -55,3 +57,34 @@ def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_
     shutil.rmtree(settings.artifacts)
     with pytest.raises(GateError, match="neither at"):
         ask(first)
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "vocabulary.json", "provenance.json"])
+def test_a_file_that_is_cut_short_is_named(world, settings: Settings, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "brought"
+    folder.mkdir()
+    shutil.copy(world.weights, folder / "model.safetensors")
+    texts = {
+        "recipe.json": world.recipe.model_dump_json(),
+        "vocabulary.json": '{"labels": ["grow", "shrink", "stay"]}',
+        "provenance.json": Provenance(dataset="discs", frames=world.dataset.frames).model_dump_json(),
+    }
+    for other, text in texts.items():
+        (folder / other).write_text(text)
+    version = Registered("discs", 3, "", "k9", world.recipe.name, str(folder / "model.safetensors"))
+    files = files_of(*(folder / other for other in ("model.safetensors", "recipe.json", "vocabulary.json")))
+    assert open_version(version, world.layout, settings).vocabulary == served(RecognitionRecipe, files)[2]
+    (folder / name).write_text(texts[name][: len(texts[name]) // 2])
+    with pytest.raises(GateError, match=rf"discs version 3 cannot be compared: .*brought/{name}: no whole json .*; `kinograph run"):
+        open_version(version, world.layout, settings)
+    with pytest.raises(StorageError, match=rf"brought/{name}: no whole json"):
+        served(RecognitionRecipe, files)
+    if name == "recipe.json":
+        with pytest.raises(StorageError, match=r"brought/recipe\.json: no whole json"):
+            read_recipe(str(folder / name))
+    (folder / name).write_text('{"task": "recognition", "labels": 3}')
+    with pytest.raises(ConfigError, match=rf"brought/{name}"):
+        served(RecognitionRecipe, files)
+    (folder / name).write_text("[]")
+    with pytest.raises(GateError, match=rf"brought/{name}"):
+        open_version(version, world.layout, settings)
