@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from configs.schema import Dataset, TableName
+from configs.schema import BUCKETS, Dataset, TableName
 from ops.annotations.vocabulary import Vocabulary
 from ops.store.files import exists, read_bytes
 from ops.store.layout import Layout
@@ -103,7 +103,14 @@ def _of_tables(dataset: Dataset, layout: Layout) -> Facts | None:
     except (AnnotationError, FileNotFoundError, KeyError):
         return None
     parts, states = _part_words(read_table(layout.annotation_table(dataset.name, "parts")) if "parts" in rows else None)
-    return Facts(dataset.name, "its tables", True, words, rows, parts, states, _pairs(dataset, layout))
+    return Facts(dataset.name, "its tables", _stored(dataset, layout), words, rows, parts, states, _pairs(dataset, layout))
+
+
+def _stored(dataset: Dataset, layout: Layout) -> bool:
+    """Whether nothing is left to decode: frames that somebody deleted are made again before the tasks' own checks can read them."""
+    from ops.media.changes import unstored_videos
+
+    return dataset.videos is None or not unstored_videos(dataset, layout, range(BUCKETS))
 
 
 def _by_split(table: pa.Table) -> dict[str, int]:

@@ -19,7 +19,10 @@ from ops.preflight import places
 from ops.preflight.about import About
 from ops.preflight.facts import Facts, facts_of
 from ops.preflight.run import PreflightError, preflight, require
+from ops.store.files import remove
 from ops.store.layout import Layout
+from ops.store.manifest import read_manifest
+from ops.store.tables import VIDEOS, from_rows, write_table
 from pipelines.jobs import DEMO_RECIPES
 
 DEMO = [configs.load(name) for name in DEMO_RECIPES]
@@ -142,3 +145,16 @@ def test_data_that_cannot_train_it_is_told_from_the_files_alone(own, settings, w
     Path(own.annotation_table("tiny", "clips")).unlink()
     told = {error.field: str(error) for error in preflight(recipe, own, settings)}
     assert "clips.csv" in told["annotations"] and "videos" in told["(whole)"]
+
+
+def test_frames_that_somebody_deleted_are_made_again_before_the_task_reads_them(world, own: Layout) -> None:
+    stored = [row for row in read_manifest(own, world.DATASET).to_pylist() if row["status"] == "ok"]
+    blank = {field.name: None for field in VIDEOS} | {"status": "ok", "reason": "", "width": 40, "height": 32, "num_frames_packets": 12}
+    rows = [{**blank, "video_id": row["video_id"], "sha256": row["sha256"], "uri": row["video_id"], "duration_s": 1.2} for row in stored]
+    buckets = {row["video_id"]: bucket for bucket in range(2) for row in read_manifest(own, world.DATASET, [bucket]).to_pylist()}
+    for bucket in range(2):
+        write_table(own.video_table("tiny", bucket), from_rows([row for row in rows if buckets[row["video_id"]] == bucket], VIDEOS))
+    dataset = configs.dataset("tiny")
+    assert facts_of(dataset, own).made
+    remove(f"{own.root}/frames")
+    assert not facts_of(dataset, own).made
