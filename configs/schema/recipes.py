@@ -92,8 +92,9 @@ class Schedule(Strict):
 class HeadLabels(Strict):
     """Which labels the classifier of a starting checkpoint tells apart, so that ours take the rows of theirs.
 
-    Either the labels of another dataset of the catalogue (read from its own files), or a file of labels, one a line, or a JSON list of
-    labels, or of one row number for each of our classes. Labels are the same when they differ in case and signs alone.
+    Either the labels of another dataset of the catalogue (read from its own files), or a file of labels, one a line (with a header, quotes,
+    and numbers that give the order, as in a vocabulary), or a JSON list of labels, or of one row number for each of our classes. Labels are
+    the same when they differ in case and signs alone.
     """
 
     dataset: str | None = Field(None, description="name of the dataset that the checkpoint was trained on")

@@ -45,7 +45,7 @@ def fetched(uri: str, sha256: str | None, cache: Path) -> Path:
     Raises StorageError for an address that is not taken, cannot be read or gives something else than `sha256`; no message has a password.
     """
     place = urlsplit(uri)
-    named = place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+    named = place._replace(netloc=place.netloc.rpartition("@")[2], query="..." if place.query else "").geturl()  # a token may be in it
     if "@" in place.netloc:
         raise StorageError(named, "the address has a user or password in it; fetch what needs a login yourself, and name the file")
     if place.scheme.lower() != "https" and sha256 is None and not _is_here(place):

@@ -16,6 +16,7 @@ import configs
 from configs.schema import ConfigError, HeadLabels, Recipe
 from models.starting import StartReport, start_from
 from ops.annotations.read import labels as labels_of
+from ops.annotations.vocabulary import AnnotationError, parse
 from ops.store.files import StorageError, local_copy, read_bytes, sha256_of
 from ops.store.layout import Layout
 from ops.tasks.download import fetched, is_web
@@ -80,19 +81,34 @@ def _plain(label: str) -> str:
     return re.sub(r"[^0-9a-z]+", " ", label.lower()).strip()
 
 
-def _listed(uri: str) -> list[str | int]:
-    """Lines of a text file, or the list of a JSON file. Raises ConfigError for another shape."""
-    text = read_bytes(uri).decode("utf-8-sig")
+def _listed(uri: str) -> Sequence[str | int]:
+    """Labels of a vocabulary file in the order of the classifier's rows, or the list of a JSON file. Raises ConfigError."""
+    data = read_bytes(uri)
     if not uri.endswith(".json"):
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return _ordered(data, uri)
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(uri, "(whole file)", str(error), "JSON: a list of labels, or of row numbers") from error
     kinds = {type(one) for one in value} if isinstance(value, list) else set()
     if kinds not in ({str}, {int}):
         raise ConfigError(uri, "(whole file)", type(value).__name__, "a list of labels, or of row numbers")
     return value
+
+
+def _ordered(data: bytes, uri: str) -> tuple[str, ...]:
+    """Labels as a dataset's own vocabulary is read: with a header, numbers or quotes. A label's place is its row, so no number may lack."""
+    try:
+        words = parse(data, uri, own_ids=False)
+    except AnnotationError as error:
+        raise ConfigError(error.file, error.field, error.found, error.expected) from error
+    numbers = words.numbers
+    if numbers is not None and (numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers)):
+        found = f"{len(numbers)} from {numbers[0]} to {numbers[-1]}"
+        raise ConfigError(uri, "numbers", found, "numbers of the labels from 0 or 1, without a gap: each is a row of the classifier")
+    if words.word:
+        log.info("%s: %s", uri, words.word)
+    return words.names
 
 
 @contextmanager

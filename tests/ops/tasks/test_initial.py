@@ -147,6 +147,9 @@ def test_no_detour_no_plain_http_and_no_password(servers: tuple[int, int], tmp_p
     secret = f"http://user:TOP@SECRET@127.0.0.1:{servers[0]}/y.pth"
     with pytest.raises(StorageError, match="user or password") as told:
         fetched(secret, None, tmp_path)
+    with pytest.raises(StorageError, match=r"/moved/x\.pth\?\.\.\.: the starting") as token:
+        fetched(f"{moved}?token=SECRET", None, tmp_path)
+    assert "SECRET" not in str(token.value)
     with pytest.raises(ConfigError, match="training.init_from.*with a user or password") as planned:
         plan_run(world.recipe(training={"init_from": secret}), stored, world.DATASET)
     assert "SECRET" not in f"{told.value}{planned.value}" and "TOP" not in f"{told.value}{planned.value}"
@@ -173,6 +176,36 @@ def test_the_classifier_takes_the_rows_of_our_labels(world, stored, tmp_path: Pa
     source, target = started(world, stored, tmp_path, monkeypatch, file=str(tmp_path / form), renamed=RENAMED)
     assert torch.equal(target.fc.weight, source.fc.weight[[1, 2, 0]]) and torch.equal(target.fc.bias, source.fc.bias[[1, 2, 0]])
     assert torch.equal(target.trunk.stem.conv.weight, source.trunk.stem.conv.weight)
+
+
+TEXTS = {
+    "header.csv": "id,name\n" + "".join(f"{row},{label}\n" for row, label in reversed(list(enumerate(LABELS)))),
+    "numbers.txt": "".join(f"{row + 1} {label}\n" for row, label in enumerate(LABELS)),
+    "quotes.txt": "\ufefflabel\r\n" + "".join(f'"{label}"\r\n' for label in LABELS),
+    "map.pbtxt": "".join(f'item {{ name: "{label}" id: {row + 1} }}\n' for row, label in reversed(list(enumerate(LABELS)))),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_list_of_labels_is_read_as_any_vocabulary(world, stored, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(TEXTS[name], encoding="utf-8", newline="")
+    wanted = HeadLabels(file=str(tmp_path / name), renamed=RENAMED)
+    assert head_channels(wanted, ["left", "right", "still"], stored, world.recipe()) == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"3,a\n5,b\n", r"labels\.txt: field 'numbers': found '2 from 3 to 5'; allowed: numbers of the labels from 0 or 1, without a gap"),
+        (b"r\xfcn\n", r"labels\.txt: field 'encoding': found 'byte 0xfc at 1'; allowed: UTF-8 text"),
+        (b"\n", r"labels\.txt: field '\(whole file\)': found 'no labels'"),
+        (b"a\na\n", r"labels\.txt: field 'name': found 'a'; allowed: each name once"),
+    ],
+)
+def test_a_list_of_labels_that_cannot_be_read_is_named(world, stored, tmp_path: Path, data: bytes, message: str) -> None:
+    (tmp_path / "labels.txt").write_bytes(data)
+    with pytest.raises(ConfigError, match=message):
+        head_channels(HeadLabels(file=str(tmp_path / "labels.txt")), ["left"], stored, world.recipe())
 
 
 def test_labels_that_the_checkpoint_lacks_are_named(world, stored, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
