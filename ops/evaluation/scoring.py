@@ -70,7 +70,7 @@ def read_recipe(uri: str) -> Recipe:
     StorageError for a file that is cut short too, FileNotFoundError."""
     value = read_json(uri)
     task = value.get("task") if isinstance(value, dict) else None
-    kind = RECIPES.get(task) if isinstance(task, str) else None
+    kind = next((kind for name, kind in RECIPES.items() if name == task), None)
     if kind is None:
         raise ConfigError(uri, "task", task, ", ".join(RECIPES))
     return validated(kind, value, uri)
