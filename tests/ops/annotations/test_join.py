@@ -124,6 +124,12 @@ def test_rows_of_missing_videos_and_rows_past_an_end_are_left_out():
     boxes = table("boxes", {"video_id": "a", "timestamp_s": 9.5}, {"video_id": "a", "frame": 99}, {"video_id": "a", "frame": 100})
     kept, problems = with_videos(boxes, "boxes", there)
     assert kept.num_rows == 2 and told(problems) == [(3, "past_end", "100 of a (num_frames_packets 100)")]
+    parts = table("parts", *({"video_id": "a", "frame": frame, "person": 0, "part": "head"} for frame in (99, 100)))
+    kept, problems = with_videos(parts, "parts", there)
+    assert kept["frame"].to_pylist() == [99] and told(problems) == [(2, "past_end", "100 of a (num_frames_packets 100)")]
+    segments = table("segments", *({"video_id": "a", "label": "x", "start_s": at, "end_s": at + 1} for at in (9.5, 10.0, 30.0)))
+    kept, problems = with_videos(segments, "segments", there)
+    assert kept["start_s"].to_pylist() == [9.5] and [row[1] for row in told(problems)] == ["past_end"] * 2
 
 
 def test_the_place_inside_a_json_file_is_told():
