@@ -22,8 +22,9 @@ def blank(schema, **values):
 def write(layout):
     """write(videos={id: sha256}, clips=[(id, split, label)], refused=[kind], broken=n) stores the tables."""
 
-    def tables(videos, clips=(), refused=(), broken=0):
+    def tables(videos, clips=(), refused=(), broken=0, empty=()):
         rows = [blank(VIDEOS, video_id=name, sha256=sha, dataset="world", status="ok") for name, sha in videos.items()]
+        rows += [blank(VIDEOS, video_id=name, sha256="e3b0", dataset="world", status="quarantined") for name in empty]
         write_table(layout.video_table("world", 0), from_rows(rows, VIDEOS))
         found = [blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world") for v, s, label in clips]
         write_table(layout.annotation_table("world", "clips"), from_rows(found, CLIPS))
@@ -42,6 +43,11 @@ def test_the_same_content_in_two_splits_is_a_leak(write) -> None:
     assert no_leak(DATASET, write({"a": "1", "b": "2", "c": "3", "d": "3"}, clips)).passed  # twice in one split is no leak
     answer = no_leak(DATASET, write({"a": "1", "b": "1", "c": "3", "d": "4"}, clips))
     assert not answer.passed and answer.numbers["leaks"] == 1 and answer.says.endswith(": a, b")
+
+
+def test_two_empty_files_are_no_leak(write) -> None:
+    clips = [("a", "train", "x"), ("b", "val", "x"), ("c", "train", "x"), ("d", "val", "x")]
+    assert no_leak(DATASET, write({"a": "1", "b": "2"}, clips, empty=("c", "d"))).passed
 
 
 def test_a_label_without_training_and_a_refused_one_fail(write) -> None:
