@@ -1,7 +1,7 @@
 """Code versions of the stages whose results are kept. Raise one when a change of code changes the stage's output."""
 
 INGEST = "3"
-ANNOTATIONS = "2"
+ANNOTATIONS = "3"
 FRAMES = "3"
 TRAINING = "4"
 EVALUATION = "3"

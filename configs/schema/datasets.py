@@ -22,12 +22,12 @@ AnnotationFormat = Literal[
 ProblemKind = Literal[
     "columns", "text", "long_line", "empty", "value", "negative_time", "end_before_start", "box_outside", "box_inverted", "box_empty",
     "unknown_label", "unknown_split", "duplicate", "contradiction", "missing_video", "past_end", "structure",
-    "similar_labels", "time_unit", "box_form", "empty_class", "unannotated_video", "count", "vocabulary", "matched_name",
+    "similar_labels", "time_unit", "box_form", "empty_class", "two_files", "unannotated_video", "count", "vocabulary", "matched_name",
 ]  # fmt: skip
 # What leaves no row out: questions refuse the dataset until its YAML allows them by name, which says that it is meant so; doubts keep a
 # check from calling it good until then; notes are told.
 QUESTIONS: tuple[ProblemKind, ...] = ("similar_labels", "time_unit", "box_form")
-DOUBTS: tuple[ProblemKind, ...] = ("empty_class",)
+DOUBTS: tuple[ProblemKind, ...] = ("empty_class", "two_files")
 NOTES: tuple[ProblemKind, ...] = ("unannotated_video", "count", "vocabulary", "matched_name")
 PROBLEM_KINDS: dict[ProblemKind, str] = {
     "columns": "wrong number of columns",
@@ -51,6 +51,7 @@ PROBLEM_KINDS: dict[ProblemKind, str] = {
     "time_unit": "times that fit their videos in another unit, or on another clock",
     "box_form": "boxes that fit the picture in another form, or are larger than it",
     "empty_class": "labels of the vocabulary that no row has",
+    "two_files": "a name that two files have, but for their ending",
     "unannotated_video": "a video that no row names (note)",
     "count": "another number of rows than the dataset's publisher gives (note)",
     "vocabulary": "how a vocabulary file was read (note)",

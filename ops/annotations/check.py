@@ -53,6 +53,7 @@ ADVICE: dict[ProblemKind, str] = {
     "time_unit": "write seconds of the video file; if the times are right as they are, allow it by this name",
     "box_form": "write boxes as the form has them; if they are right as they are, allow it by this name",
     "empty_class": "nothing, if it is meant so, but then allow it by this name; else compare the vocabulary with the rows",
+    "two_files": "take one of the two files away; or, if the one that is taken is meant, allow it by this name",
     "vocabulary": "nothing, if the labels above are right",
     "matched_name": "nothing, if these are the same videos",
     "unannotated_video": "nothing, if these are meant to be without labels",

@@ -89,6 +89,22 @@ def _candidates(files: list[str], keys: Iterable[str]) -> list[str]:
     return names.filter(pc.or_(special, pc.is_in(pc.utf8_lower(names), value_set=wanted))).to_pylist()
 
 
+def doubles(tables: Mapping[TableName, pa.Table], videos: Videos) -> list[Problem]:
+    """A doubt for each name of the rows that two files have, of another ending each, where the rows do not name both."""
+    names = pa.array(list(videos.row_of), pa.string())
+    endings = names.filter(pc.match_substring_regex(names, EXTENSION.pattern, ignore_case=True)).to_pylist()
+    twins = [(stem, file) for file in endings if (stem := _without_ending(file)) in videos.row_of and stem != file]
+    named = set().union(*(table["video_id"].unique().to_pylist() for table in tables.values())) if twins else set()
+    folder, uris = videos.dataset.videos or "", videos.table["uri"]
+    found = []
+    for stem, file in twins:
+        if stem in named and file not in named:
+            taken, other = (str(uris[videos.row_of[name]].as_py()).rpartition("/")[2] for name in (stem, file))
+            text = f"{visible(stem)}: {taken} is taken, {other} is not"
+            found.append(Problem(folder, 0, "video", text, "two_files", "two files have this name, but for the ending: which is meant?"))
+    return found
+
+
 def told(found: Mapping[str, str], videos: Videos) -> list[Problem]:
     """A note for each name that was matched."""
     folder = videos.dataset.videos or ""

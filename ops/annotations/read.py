@@ -34,7 +34,7 @@ from ops.annotations.join import (
     without_repeats,
 )
 from ops.annotations.lines import LINE_LIMIT
-from ops.annotations.names import matches, renamed, told
+from ops.annotations.names import doubles, matches, renamed, told
 from ops.annotations.report import ROWLESS, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
 from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
@@ -126,6 +126,7 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
     matched, why_not = matches(reading.tables, reading.entries, videos)
     problems += told(matched, videos)
     tables = {kind: renamed(table, matched) for kind, table in reading.tables.items()}
+    problems += doubles(tables, videos)
     entries = [(kind, entry._replace(video_id=matched.get(entry.video_id, entry.video_id))) for kind, entry in reading.entries]
     videos = with_said(videos, {entry.video_id: entry.duration_s for _, entry in entries if entry.duration_s is not None})
     for kind, table in tables.items():

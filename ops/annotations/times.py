@@ -26,6 +26,8 @@ UNITS: dict[str, float] = {
 }  # fmt: skip
 LONG_UNITS: dict[str, float] = {"minutes": 60.0, "hours": 3600.0}
 
+SHARES = ((1.0, 5.0, "shares"), (100.0, 3.0, "percent"))  # the whole, the usual video's length in these from which it is asked, the word
+
 
 class _Rows(NamedTuple):
     """Rows with a time, of videos of known length: start, end, length and rate of the video, and a number for each video."""
@@ -110,16 +112,29 @@ def _too_long(rows: _Rows, kind: TableName) -> Fault | None:
 
 
 def _too_short(rows: _Rows) -> Fault | None:
-    """Times that all lie in the first minutes of long videos: a sixtieth of each."""
-    last = rows.last(rows.end)
-    if rows.video.max() + 1 < MIN_VIDEOS or float(np.max(rows.end / rows.length)) > 1.1 / LONG_UNITS["minutes"]:
+    """Times that all lie in the first minutes of long videos, a sixtieth of each; or in the first second, as shares of a length would."""
+    last, reach = rows.last(rows.end), float(np.quantile(rows.end / rows.length, FITTING))  # a few rows may be in seconds all the same
+    if rows.video.max() + 1 < MIN_VIDEOS:
         return None
+    if reach > 1.1 / LONG_UNITS["minutes"]:
+        return _shares(rows)
     fitting = [name for name, factor in LONG_UNITS.items() if REACH[0] <= last * factor <= REACH[1] and rows.fit(rows.end * factor)]
     likely = next(iter(fitting), None)
     if likely is None:
-        return None
-    found = f"all {len(rows.end)} rows lie in the first {100 * float(np.max(rows.end / rows.length)):.2g} % of their videos"
+        return _shares(rows)
+    far = float(np.max(rows.end / rows.length)) > reach * 1.1
+    found = f"{'nearly ' if far else ''}all {len(rows.end)} rows lie in the first {100 * reach:.2g} % of their videos"
     return Fault("time", found, "time_unit", f"they fit as {likely} (x {LONG_UNITS[likely]:g}); the form has seconds")
+
+
+def _shares(rows: _Rows) -> Fault | None:
+    """Times up to 1 or to 100, whatever the videos' lengths."""
+    highest, ends = float(rows.end.max()), len(np.unique(rows.end))
+    for scale, times, word in SHARES:
+        if 0.9 * scale < highest <= scale and ends >= MIN_VIDEOS and float(np.median(rows.length)) >= times * scale:
+            found = f"all {len(rows.end)} rows end within {scale:g} s, of videos of {np.median(rows.length):.3g} s"
+            return Fault("time", found, "time_unit", f"{word} of each video's length? the form has seconds")
+    return None
 
 
 def with_said(videos: Videos, said: Mapping[str, float]) -> Videos:

@@ -13,6 +13,8 @@ MOST_CLASSES = 1_000_000  # a class number beyond is no class number
 ITEM = re.compile(r"\b(?:item|label)\s*\{([^{}]*)\}")
 NAME = re.compile(r"""\bname\s*:\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
 ID = re.compile(r"\b(?:label_)?id\s*:\s*(\d+)\b")
+ESCAPED = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
+ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 NUMBERED = re.compile(r"(\d+)\s*:\s*(.+)")
 NUMBER = re.compile(r"[0-9]{1,9}")
 LINE_END = re.compile(r"\r\n|\n|\r")
@@ -134,17 +136,27 @@ def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:
 def _of_json(text: str, file: str) -> list[tuple[int | None, str]]:
     expected = 'a list of labels, or {"label": 0} or {"0": "label"}'
     try:
-        content = json.loads(text)
+        content = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise AnnotationError(file, "(whole file)", str(error)[:80], expected) from error
     if isinstance(content, list) and all(isinstance(name, str) and name for name in content):
         return [(None, name) for name in content]
     pairs = list(content.items()) if isinstance(content, dict) else [(content, None)]
+    if len(pairs) > 1 and all(_is_number(value) and _is_number(name) and name != str(value) for name, value in pairs):
+        raise AnnotationError(file, "(whole file)", text.strip()[:80], "a list of labels: which side has the numbers shows for words alone")
     if not all(_is_number(value) and name for name, value in pairs):
         pairs = [(name, number) for number, name in pairs]
     if not all(isinstance(name, str) and name and _is_number(number) for name, number in pairs):
         raise AnnotationError(file, "(whole file)", text.strip()[:80], expected)
     return [(int(str(number)), name) for name, number in pairs]
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A mapping of json. Raises ValueError for a key given twice, of which json would keep the last."""
+    keys = [key for key, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"key '{next(key for key in keys if keys.count(key) > 1)}' given twice")
+    return dict(pairs)
 
 
 def _is_json(text: str) -> bool:
@@ -253,11 +265,22 @@ def _pbtxt(text: str, file: str) -> list[tuple[int, str]]:
         if name is None or number is None:
             line = text.count("\n", 0, item.start()) + 1
             raise AnnotationError(f"{file}:{line}", "item", " ".join(item[0].split()), 'item { name: "..." id: N }')
-        pairs.append((int(number[1]), re.sub(r"\\(.)", r"\1", name[1][1:-1])))
+        pairs.append((int(number[1]), _unescaped(name[1][1:-1])))
     rest = ITEM.sub("", text).strip()
     if rest and not all(line.lstrip().startswith("#") for line in rest.splitlines() if line.strip()):
         raise AnnotationError(file, "(whole file)", rest[:80], 'only items: item { name: "..." id: N }')
     return pairs
+
+
+def _unescaped(text: str) -> str:
+    """A string of protobuf text, which writes bytes beyond ASCII as `\\303\\251` or `\\xc3\\xa9`."""
+
+    def byte(match: re.Match[bytes]) -> bytes:
+        octal, hexadecimal, other = match.groups()
+        number = int(octal, 8) if octal else int(hexadecimal, 16) if hexadecimal else None
+        return bytes([number & 255]) if number is not None else ESCAPES.get(other, other)
+
+    return ESCAPED.sub(byte, text.encode()).decode("utf-8", "backslashreplace").strip(INVISIBLE)
 
 
 def _numbered(text: str, file: str) -> list[tuple[int, str]]:
@@ -268,7 +291,7 @@ def _numbered(text: str, file: str) -> list[tuple[int, str]]:
         match = NUMBERED.fullmatch(content.strip())
         if match is None:
             raise AnnotationError(f"{file}:{line}", "label", content[:80], "id: name (or a .pbtxt file)")
-        pairs.append((int(match[1]), match[2]))
+        pairs.append((int(match[1]), match[2].strip(INVISIBLE)))
     return pairs
 
 

@@ -30,6 +30,7 @@ FOLDER = False
 OPTIONS = ("subset",)
 COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 EXPECTED = '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment": [start_s, end_s]}]}}}'
+FIELDS = {"database", "subset", "duration", "duration_second", "fps", "annotations", "label", "segment"}
 SUBSETS = {"train": "training", "val": "validation", "test": "testing"}
 
 
@@ -83,6 +84,8 @@ def read(data: bytes, context: Context) -> Read:
     database = _database(content, context.file)
     rows, problems, entries = Rows(SEGMENTS, COLUMNS, context.dataset), list[Problem](), list[Entry]()
     subsets = set[str]()
+    if twice := sorted(FIELDS & repeated):
+        problems.append(Fault("(whole file)", ", ".join(twice), "contradiction", "a field given twice in one place").at(context.file, 0))
     for video, entry in database.items():
         subset = entry.get("subset") if isinstance(entry, dict) else None
         subsets.add(str(subset))

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from configs.schema import TableName
 from ops.annotations.lines import records
+from ops.annotations.names import bare as plain_name
 from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, box_fault, number, shorten
 from ops.annotations.vocabulary import AnnotationError, Vocabulary
 from ops.store.tables import BOXES
@@ -72,6 +73,7 @@ def read(data: bytes, context: Context) -> Read:
             bare[row[0], row[1]] = None  # a video may have no other row
         else:
             rows.add(*row, f"{context.file}:{line}")
+    _check_spelling(set(videos.values()), context)
     entries = (Entry(*key) for key in bare)
     return rows.finish(context, problems, EXPECTED, excluded, entries, _excluded_frames(videos, context))
 
@@ -131,6 +133,16 @@ def _fault(fields: list[str], context: Context, words: Vocabulary) -> Fault:
         if int(float(fields[6])) not in words.name_of:
             return Fault("label", fields[6], "unknown_label", "unknown label")
     return Fault("video", fields[0], "unknown_split", "no split: the config names none, and no clip has this video")
+
+
+def _check_spelling(videos: set[str], context: Context) -> None:
+    """Raises AnnotationError where the exclusion list spells a video otherwise than the rows do: it would leave nothing out, in silence."""
+    strange = {video for video, _ in context.excluded} - videos
+    known = {plain_name(video): video for video in videos} if strange else {}
+    for name in sorted(strange):
+        if plain_name(name) in known:
+            expected = f"the rows' spelling of this video, {known[plain_name(name)]!r}"
+            raise AnnotationError(context.file, "exclusions", name, expected)
 
 
 def _excluded_frames(videos: dict[tuple[str, str], str], context: Context) -> list[tuple[str, str, float]]:

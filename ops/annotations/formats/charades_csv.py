@@ -3,19 +3,20 @@
 Form: a header with at least `id,actions,length`; `actions` is `c092 11.90 21.20;c147 0.00 12.60`: class, start and end in seconds, or
 empty for a video in which nothing of the 157 classes happens (it becomes an entry). `length` is the video's duration in seconds.
 
-The vocabulary is the official class file, lines of `c000 Holding some clothes`: labels are the texts, ids the numbers. Without it a label
-is its code. As clips (which need `multi_label: true`) every distinct class of a video is one row.
+The vocabulary is the official class file, lines of `c000 Holding some clothes`: labels are the texts, in the order of the numbers. Without
+it a label is its code. As clips (which need `multi_label: true`) every distinct class of a video is one row.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from configs.schema import TableName
 from ops.annotations.lines import records, text_lines
 from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, interval_fault, number, shorten
-from ops.annotations.vocabulary import AnnotationError, Vocabulary
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
 from ops.store.tables import CLIPS, SEGMENTS
 
 TABLE: TableName = "segments"
@@ -45,7 +46,7 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
             raise AnnotationError(f"{file}:{line}", "class", shorten(shown), "'c000 Holding some clothes', each code and text once")
         found[int(match[1])] = match[2]
     ids = sorted(found)
-    return Vocabulary(tuple(found[key] for key in ids), tuple(ids))
+    return replace(from_names([found[key] for key in ids]), numbers=tuple(ids))  # a part of the classes has gaps in its numbers
 
 
 def read(data: bytes, context: Context) -> Read:
@@ -130,5 +131,5 @@ def _action(text: str, context: Context) -> tuple[str, int, float, float] | Faul
     times = float(fields[1]), float(fields[2])
     if words is None or fields[0] in words.id_of:  # codes of a vocabulary that was collected from rows
         return fields[0], -1 if words is None else words.id_of[fields[0]], *times
-    label = words.name_of.get(int(match[1]))
-    return Fault("label", fields[0], "unknown_label", "unknown label") if label is None else (label, int(match[1]), *times)
+    label = words.numbered(int(match[1]))
+    return Fault("label", fields[0], "unknown_label", "unknown label") if label is None else (label, words.id_of[label], *times)

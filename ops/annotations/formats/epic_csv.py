@@ -4,9 +4,9 @@ Form: a header with at least `narration_id,video_id,start_timestamp,stop_timesta
 Timestamps are HH:MM:SS.ss of the video. The config's table says what rows become, and its `target` (verb, noun or action) which class they
 have; `verb` and `noun` beside the class numbers are the narrator's words, not classes, and are not read.
 
-The label of a verb or noun is its `key` in the class file (columns `id,key`), the label_id is its `id`. An action is the pair of its
-classes, written "verb,noun" as the challenge's results file does; its vocabulary is any csv with the columns `verb_class,noun_class` (so
-also one that holds all annotated rows), whose pairs are numbered in order. Without a vocabulary file a label is the number itself.
+The label of a verb or noun is its `key` in the class file (columns `id,key`), the label_ids are in the order of `id`. An action is the pair
+of its classes, written "verb,noun" as the challenge's results file does; its vocabulary is any csv with the columns `verb_class,noun_class`
+(so also one that holds all annotated rows), whose pairs are numbered in order. Without a vocabulary file a label is the number itself.
 
 The video template may use every column, and `video` for `video_id`. A clip is a place inside its video; where the video template uses
 `narration_id`, each clip is its own file, and has no start and end. The test list has no classes: its clips have null label and label_id.
@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from configs.schema import TableName
 from ops.annotations.lines import records
 from ops.annotations.rows import Context, Fault, Problem, Read, Rows, interval_fault, shorten
-from ops.annotations.vocabulary import AnnotationError, Vocabulary
+from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
 from ops.store.tables import CLIPS, SEGMENTS
 
 TABLE: TableName = "clips"
@@ -72,7 +73,8 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
     names = tuple(found[key] for key in sorted(found))
     if not names or len(set(names)) != len(names):
         raise AnnotationError(file, "key", "no class" if not names else "a name twice", "each class name once")
-    return Vocabulary(names, tuple(range(len(names))) if target == "action" else tuple(key[0] for key in sorted(found)))
+    numbers = None if target == "action" else tuple(key[0] for key in sorted(found))  # of a part of the classes, with gaps
+    return replace(from_names(list(names)), numbers=numbers)
 
 
 def _table(data: bytes, file: str, required: set[str], expected: str) -> Iterator[tuple[int, dict[str, str] | Problem]]:
@@ -159,6 +161,6 @@ def _label(values: Mapping[str, str], context: Context) -> tuple[str | None, int
         return name, -1
     if name in words.id_of:  # pairs, and numbers of a vocabulary that was collected from rows
         return name, words.id_of[name]
-    if len(numbers) == 1 and numbers[0] in words.name_of:
-        return words.name_of[numbers[0]], numbers[0]
+    if len(numbers) == 1 and (label := words.numbered(numbers[0])) is not None:
+        return label, words.id_of[label]
     return Fault("label", name, "unknown_label", "unknown label")

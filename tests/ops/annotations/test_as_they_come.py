@@ -17,7 +17,7 @@ BOX = "a,0001,0.1,0.2,0.5,0.6,1,0\nb,0001,0.1,0.2,0.5,0.6,2,0\n"
 
 def check(layout: Layout, rows: str | bytes, form: str = "kinetics_csv", labels: str = "run\njump\n", **facts: Any) -> Examination:
     root = Path(layout.root, "d")
-    (root / "videos").mkdir(parents=True)
+    (root / "videos").mkdir(parents=True, exist_ok=True)
     for name in FILES:
         (root / "videos" / f"{name}.mp4").write_bytes(b"x")
     (root / "rows.csv").write_bytes(rows.encode() if isinstance(rows, str) else rows)
@@ -112,3 +112,44 @@ def test_lists_of_paths(layout: Layout, rows: str, says: str | None, facts: dict
 def test_boxes(layout: Layout, rows: str, says: str | None):
     found = check(layout, rows, "ava_csv", "1: run\n2: jump\n", table="boxes", split="train")
     assert found.good == (says is None) and (says is None or says in str(found.error))
+
+
+CHARADES = "id,actions,length\na,c005 0 2;c010 1 3,10\nb,c005 1 2,10\n"
+EPIC = "narration_id,video_id,start_timestamp,stop_timestamp,verb_class,noun_class\n"
+EPIC += "a_0,a,0:00:00.0,0:00:02.0,5,0\nb_0,b,0:00:00,0:00:02,10,0\n"
+
+
+@pytest.mark.parametrize("form, rows, words", [
+    ("charades_csv", CHARADES, "c005 run\nc010 jump\n"), ("epic_csv", EPIC, "id,key\n5,run\n10,jump\n"),
+])  # fmt: skip
+@pytest.mark.parametrize("table", ["segments", "clips"])
+def test_a_part_of_the_classes_gives_ids_without_gaps(layout: Layout, form: str, rows: str, words: str, table: str):
+    target = {"target": "verb"} if form == "epic_csv" else {"multi_label": True}
+    found = check(layout, rows, form, words, table=table, split="train", **target)
+    table = found.joined.tables[table]
+    assert found.good and set(zip(table["label"].to_pylist(), table["label_id"].to_pylist(), strict=True)) == {("run", 0), ("jump", 1)}
+
+
+def test_a_field_of_a_json_given_twice(layout: Layout):
+    one = '"annotations": [{"label": "run", "segment": [0, 1]}, {"label": "jump", "segment": [1, 2]}]'
+    rows = '{"a": {"subset": "training", %s}, "b": {"subset": "training", "annotations": []}}'
+    assert check(layout, rows % one, "activitynet_json", table="segments").good
+    for twice in (f"{one}, {one}", one.replace('"label": "run"', '"label": "jump", "label": "run"')):
+        assert "given twice" in str(check(layout, rows % twice, "activitynet_json", table="segments").error)
+
+
+@pytest.mark.parametrize("name, says", [("a", None), ("a.mp4", "spelling of this video, 'a'"), ("A", "spelling"), ("other", None)])
+def test_an_exclusion_list_that_spells_a_video_otherwise(layout: Layout, name: str, says: str | None):
+    Path(layout.root, "d").mkdir(parents=True)
+    Path(layout.root, "d/out.csv").write_text(f"{name},9\n")
+    found = check(layout, BOX, "ava_csv", "1: run\n2: jump\n", table="boxes", split="train", exclusions="out.csv")
+    assert found.good == (says is None) and (says is None or says in str(found.error))
+
+
+def test_two_files_of_one_name(layout: Layout):
+    rows = HEADER + ROWS
+    assert check(layout, rows).good
+    Path(layout.root, "d/videos/a.avi").write_bytes(b"x")
+    found = check(layout, rows)
+    assert not found.good and found.usable and "a.avi is taken, a.mp4 is not" in found.doubts[0].found
+    assert check(layout, rows + "run,a.mp4,0,1,train\n").good  # both are named

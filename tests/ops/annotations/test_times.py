@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from configs.schema import Dataset, TableName
@@ -64,6 +65,28 @@ def test_times_that_fit_in_no_unit_and_shortened_videos():
     assert unit_questions("segments", rows, there) == [] and with_videos(rows, "segments", there)[1]
     assert unit_questions("segments", table("segments", videos(None)), videos(None)) == []
     assert unit_questions("clips", table("clips", there).slice(0, 0), there) == []
+
+
+SHARES = [(20, 1, "shares"), (900, 1, "shares"), (600, 100, "percent"), (3, 1, None), (150, 100, None)]
+
+
+@pytest.mark.parametrize("length, scale, says", SHARES)
+def test_shares_of_the_length(length: float, scale: float, says: str | None):
+    there = videos(length)
+    rows = table("segments", videos(scale), rows=9)  # spread over videos of that length: up to the scale, and to scale + 5
+    keep = rows.filter(pc.less_equal(rows["end_s"], scale))
+    keep = pa.concat_tables([keep, keep.slice(0, 1).set_column(keep.schema.get_field_index("end_s"), "end_s", pa.array([0.97 * scale]))])
+    found = unit_questions("segments", keep, there)
+    assert [says in problem.reason for problem in found] == ([] if says is None else [True])
+
+
+def test_one_row_in_seconds_hides_no_minutes():
+    there = videos(600.0)
+    rows = table("segments", there, 1 / 60, rows=10)
+    ends = [*rows["end_s"].to_pylist()[:-1], 500.0]
+    rows = rows.set_column(rows.schema.get_field_index("end_s"), "end_s", pa.array(ends, pa.float64()))
+    (found,) = unit_questions("segments", rows, there)
+    assert "minutes" in found.reason and "nearly all" in found.found
 
 
 def test_an_end_far_beyond_the_video_is_told_and_rounding_is_not():

@@ -18,8 +18,14 @@ def test_protobuf_text_comes_in_id_order():
     assert parse(ITEMS, "b.pbtxt.txt", own_ids=False) == Vocabulary(('say "id: 7"', "stand"), (0, 1))
 
 
+def test_escapes_of_protobuf_text():
+    data = rb'item { name: "caf\303\251" id: 1 } item { name: "\xc3\xa9t\303\251 \"x\"" id: 2 }'
+    assert parse(data, "a.pbtxt", own_ids=True).names == ("caf\u00e9", '\u00e9t\u00e9 "x"')
+
+
 def test_numbered_text_for_boxes():
     words = parse(b"12: stand\n3: sit: down\n", "map.txt", own_ids=True)
+    assert parse("1: run\u200b\n2: jump\u00a0\n".encode(), "map.txt", own_ids=True).names == ("run", "jump")
     assert words == Vocabulary(("sit: down", "stand"), (3, 12)) and words.id_of["stand"] == 12 and words.name_of[3] == "sit: down"
 
 
@@ -107,6 +113,8 @@ def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tup
         ('run\n"jump\n', "labels.txt:2: label: found '\"jump'; expected: a label whose quotes close"),
         ("run\tlaufen\njump\tspringen\n", "labels.txt:1: label: found 'run\\tlaufen'"),
         ('{"run": 1.5}', "(whole file)"),
+        ('{"0": "run", "0": "jump", "1": "sit"}', "key '0' given twice"),
+        ('{"0": "2", "1": "0", "2": "1"}', "which side has the numbers"),
         ('[["run"]]', "(whole file)"),
     ],
 )
