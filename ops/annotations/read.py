@@ -40,6 +40,7 @@ from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
 from ops.annotations.times import unit_questions, with_said
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
+from ops.media.listing import SYSTEM, leftover
 from ops.store.files import list_files, read_bytes, remove
 from ops.store.layout import Layout
 from ops.store.tables import EXCLUDED, write_table
@@ -356,8 +357,11 @@ def _bytes(dataset: Dataset, layout: Layout, path: str) -> bytes:
 
 
 def folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
-    """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes."""
-    files = list_files(uri)
+    """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes.
+
+    What systems leave in folders (`.DS_Store`, `._list.txt`, `Thumbs.db`) is nobody's.
+    """
+    files = [info for info in list_files(uri) if leftover(info.path_below) != SYSTEM]
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for begin in range(0, len(files), 1024):  # not all at once: the contents wait in memory
             batch = files[begin : begin + 1024]

@@ -28,6 +28,7 @@ NUMBERINGS = (  # a label and its number; where a blank alone parts them, the nu
     (re.compile(r"(?P<number>[0-9]{1,9})\s+(?P<name>\S.*)"), "number name"),
     (re.compile(r"(?P<name>.*?\S)\s+(?P<number>[0-9]{1,9})"), "name number"),
 )
+COLUMN = re.compile(r"[,;\t|](?=\S)")
 NAME_WORDS = frozenset(
     ("label", "labels", "label_name", "label name", "name", "names", "class", "classes", "class_name", "classname", "class name")
     + ("category", "categories", "category_name", "action", "actions", "action_name", "display_name", "key", "verb", "noun", "text")
@@ -185,11 +186,13 @@ def _of_text(text: str, file: str) -> tuple[list[tuple[int | None, str]], str]:
     for pattern, word in NUMBERINGS:
         found = [pattern.fullmatch(row) for _, row in rows] if len(rows) > 1 else []
         if found and all(found):
-            pairs = [(int(match["number"]), _unquoted(match["name"], file, 0)) for match in found if match]
+            pairs = [(int(match["number"]), unquoted(match["name"], file, 0)) for match in found if match]
+            if all(COLUMN.search(match["name"]) and match["name"][0] != '"' for match in found if match):
+                raise AnnotationError(file, "label", rows[0][1][:80], "a label and its number in every line, without a further column")
             if _is_numbering(pairs, file, rows[0][1], sure=" " not in word):
                 span = f"{min(pairs)[0]} to {max(pairs)[0]}"
                 return [*pairs], f"the labels have numbers, {span}, which give their order ({rows[0][1][:80]!r})"
-    return [(None, _unquoted(row, file, line)) for line, row in rows], ""
+    return [(None, unquoted(row, file, line)) for line, row in rows], ""
 
 
 def _is_numbering(pairs: list[tuple[int, str]], file: str, first: str, sure: bool) -> bool:
@@ -211,7 +214,7 @@ def _with_header(rows: list[tuple[int, str]], file: str) -> list[tuple[int | Non
     header = [field.strip(INVISIBLE).lower() for field in rows[0][1].replace('"', "").split(delimiter)]
     if len(header) == 1:
         alone = header[0] in NAME_WORDS - {"key", "verb", "noun", "text"} and (rows[0][1][0] != '"' or rows[1][1][0] == '"')
-        return [(None, _unquoted(row, file, line)) for line, row in rows[1:]] if alone else None
+        return [(None, unquoted(row, file, line)) for line, row in rows[1:]] if alone else None
     table = [_cells(row, delimiter) for _, row in rows[1:]]
     wide = all(len(fields) == len(header) and fields[0].strip().lower() != header[0] for fields in table)
     known = NAME_WORDS | ID_WORDS
@@ -224,7 +227,7 @@ def _with_header(rows: list[tuple[int, str]], file: str) -> list[tuple[int | Non
         text = "" if number is None or len(fields) != len(header) else fields[number].strip(INVISIBLE)
         if len(fields) != len(header) or (number is not None and not NUMBER.fullmatch(text)):
             raise AnnotationError(f"{file}:{line}", "label", row[:80], f"the columns {delimiter.join(header)}, with whole numbers for ids")
-        label = _unquoted(fields[name].strip(INVISIBLE), file, line)
+        label = unquoted(fields[name].strip(INVISIBLE), file, line)
         if not label:
             raise AnnotationError(f"{file}:{line}", "label", row[:80], "a label in every line")
         found.append((int(text) if text else None, label))
@@ -245,7 +248,7 @@ def is_header(fields: Iterable[str]) -> bool:
     return named and (any(word in ID_WORDS for word in words) or all(word in NAME_WORDS for word in words))
 
 
-def _unquoted(label: str, file: str, line: int) -> str:
+def unquoted(label: str, file: str, line: int) -> str:
     """A label without the quotes around it. Raises AnnotationError for quotes that do not close and for a second column."""
     if label.startswith('"'):
         quoted = re.fullmatch(r'"((?:[^"]|"")+)"', label)

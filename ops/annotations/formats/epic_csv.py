@@ -73,8 +73,8 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
     names = tuple(found[key] for key in sorted(found))
     if not names or len(set(names)) != len(names):
         raise AnnotationError(file, "key", "no class" if not names else "a name twice", "each class name once")
-    numbers = None if target == "action" else tuple(key[0] for key in sorted(found))  # of a part of the classes, with gaps
-    return replace(from_names(list(names)), numbers=numbers)
+    words = from_names(list(names))
+    return words if target == "action" else replace(words, numbers=tuple(key[0] for key in sorted(found)))  # of a part of them, with gaps
 
 
 def _table(data: bytes, file: str, required: set[str], expected: str) -> Iterator[tuple[int, dict[str, str] | Problem]]:

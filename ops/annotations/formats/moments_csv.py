@@ -15,7 +15,7 @@ from ops.annotations.clips import Clips, path_columns, whole_number
 from ops.annotations.formats.video_list import ids
 from ops.annotations.lines import records, text_lines
 from ops.annotations.rows import Context, Fault, Problem, Read
-from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, is_header
+from ops.annotations.vocabulary import INVISIBLE, AnnotationError, Vocabulary, from_names, is_header, unquoted
 
 TABLE: TableName = "clips"
 FOLDER = False
@@ -80,9 +80,9 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
         if not names and is_header(text.split(",")):
             word = f"the first line, '{text.strip()[:80]}', is taken for a header"
             continue
-        name, comma, number = text.strip().rpartition(",")
-        place = whole_number(number.strip()) if comma else len(names)
-        name = name.strip() if comma else text.strip()
+        name, comma, number = text.strip(INVISIBLE).rpartition(",")
+        place = whole_number(number.strip(INVISIBLE)) if comma else len(names)
+        name = unquoted((name if comma else number).strip(INVISIBLE) or " ", file, line).strip()
         if place is None or place in names or not name or name in known:
             raise AnnotationError(f"{file}:{line}", "class", text[:80], "name,id (or a name alone), each name and each id once")
         names[place] = name

@@ -153,3 +153,23 @@ def test_two_files_of_one_name(layout: Layout):
     found = check(layout, rows)
     assert not found.good and found.usable and "a.avi is taken, a.mp4 is not" in found.doubts[0].found
     assert check(layout, rows + "run,a.mp4,0,1,train\n").good  # both are named
+
+
+@pytest.mark.parametrize("words", ['"run",0\n"jump",1\n', "run\u200b,0\njump\u00a0,1\n", "\ufeffrun\n jump\n"])
+def test_a_list_of_moments_with_quotes_and_what_is_not_seen(layout: Layout, words: str):
+    found = check(layout, "a.mp4,0\nb.mp4,1\n", "moments_csv", words, table="clips", split="train", multi_label=True)
+    assert found.good and found.reading.vocabularies["clips", "label"].names == ("run", "jump")
+
+
+def test_what_systems_leave_in_a_folder_of_annotations(layout: Layout):
+    folder = Path(layout.root, "d/rows")
+    folder.mkdir(parents=True)
+    for name in (".DS_Store", "._trainlist01.txt", "Thumbs.db", "x/._testlist01.txt", "x/Desktop.ini"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7" * 20)
+    (folder / "trainlist01.txt").write_text("run/a.avi 1\n")
+    (folder / "testlist01.txt").write_text("run/b.avi\n")
+    file = AnnotationFile(table="clips", format="ucf101_split", path="rows", fold=1, video="{name}")
+    check(layout, HEADER + ROWS)  # makes the videos
+    found = examine(Dataset(name="d", title="t", licence="l", root="{storage}/d", annotations=(file,)), layout)
+    assert found.good, str(found.error)

@@ -81,6 +81,8 @@ def test_official_protobuf_text(shared):
         ("run,3\njump,0\n", ("jump", "run"), (0, 3), "0 to 3"),
         ("0 run\n1 jump\n", ("run", "jump"), (0, 1), "0 to 1"),
         ("run 1\njump 0\n", ("jump", "run"), (0, 1), "0 to 1"),
+        ("0,jump, high\n1,run, slowly\n", ("jump, high", "run, slowly"), (0, 1), "0 to 1"),
+        ('0,"a,b"\n1,"c,d"\n', ("a,b", "c,d"), (0, 1), "0 to 1"),
         ("level 1\nlevel 2\n", ("level 1", "level 2"), None, ""),
         ("1 person\n2 person\n", ("1 person", "2 person"), None, ""),
         ('"2 point shot"\n"3 point shot"\n"run"', ("2 point shot", "3 point shot", "run"), None, ""),
@@ -116,6 +118,8 @@ def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tup
         ('{"0": "run", "0": "jump", "1": "sit"}', "key '0' given twice"),
         ('{"0": "2", "1": "0", "2": "1"}', "which side has the numbers"),
         ('[["run"]]', "(whole file)"),
+        ("0;run;laufen\n1;jump;springen\n", "without a further column"),
+        ("0,run,laufen\n1,jump,springen\n", "without a further column"),
     ],
 )
 def test_what_nobody_can_know_of_a_vocabulary_is_asked(text: str, says: str):
