@@ -102,12 +102,18 @@ def _from_files(folder: Path, settings: Settings) -> Predictor:
     return module.from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings)
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1")
+    return int(text)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line. Returns the exit code: 0, or 2 for a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m ops.predict", description="What a trained model sees in videos.")
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="a path or an s3:// URI")
     parser.add_argument("--model", default=CHAMPION, help="models:/<name>@<alias>, models:/<name>/<version> or a run folder (%(default)s)")
-    parser.add_argument("--top", type=int, default=5, help="how many lines at most (%(default)s)")
+    parser.add_argument("--top", type=_count, default=5, help="how many lines at most (%(default)s)")
     asked = parser.parse_args(arguments)
     try:
         predictor = load(asked.model, configs.settings())

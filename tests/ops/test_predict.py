@@ -130,6 +130,13 @@ def test_a_folder_among_the_files_and_a_name_with_a_dash(video: Path, run_folder
     assert said.out.startswith("-dash.mp4\n") and "action " in said.out
 
 
+@pytest.mark.parametrize("top", ["-1", "0", "x"])
+def test_a_number_of_lines_that_is_none(top: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["a.mp4", f"--top={top}"])
+    assert f"'{top}': a whole number from 1" in capsys.readouterr().err
+
+
 def answers_of(home: Path) -> dict[str, tuple[int, int]]:
     """Size and time of every file of a folder: what a read may not change."""
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(home.rglob("*"))}
