@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+import pyarrow.compute as pc
+
 import configs
 from configs import Settings, versions
 from configs.schema import BUCKETS, PROBLEM_KINDS, ConfigError, Recipe, content_hash
@@ -25,8 +27,10 @@ from ops.figures.dataset import FiguresSize, parameters
 from ops.mending import logged, look, mend_folder, relog
 from ops.preflight.run import require
 from ops.progress import progress_bar
-from ops.store.files import exists, list_files, read_bytes, read_json, remove, write_bytes
-from ops.store.layout import Layout
+from ops.store.files import StorageError, exists, list_files, read_bytes, read_json, remove, write_bytes
+from ops.store.layout import Layout, array_below, arrays_of_ledger
+from ops.store.manifest import read_manifest
+from ops.store.tables import read_table
 from ops.tasks.protocol import build
 from ops.tracking.connect import check_reachable
 from ops.tracking.mlflow_run import RunLogger, find_run, open_run
@@ -35,7 +39,6 @@ from ops.tracking.registry import (
     CHAMPION,
     Decision,
     Registered,
-    decided,
     holder,
     promote,
     register,
@@ -45,6 +48,7 @@ from ops.tracking.registry import (
 )
 from ops.training.runs import RECORD, TrainResult, finished, plan_run
 
+LOOKED_AT = 16  # arrays of a dataset, before it is said that nothing is to do
 NOUNS = {"recognition": "clips", "localization": "videos", "detection": "key frames", "parsing": "frames"}  # what is counted
 
 
@@ -189,10 +193,7 @@ def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
         return Stands({}, f"{model} v{version.version}", "not decided yet, or the alias does not say what was decided")
     aliases = [f"@{alias}" for alias in (CHAMPION, CHALLENGER) if holder(model, alias, settings) == version.version]
     where = aliases[0] if aliases else "(champion before)" if decision.promoted else "(refused)"
-    try:
-        metrics = json.loads(read_bytes(f"{plan.run_dir}/evaluation/{decision.eval_set}/evaluation.json"))["metrics"]
-    except (FileNotFoundError, ValueError, KeyError):
-        metrics = {decision.metric: decision.challenger}
+    metrics = _kept_metrics(plan.run_dir, decision.eval_set) or {decision.metric: decision.challenger}
     return Stands(metrics, f"{model} v{version.version} {where}", decision.reason)
 
 
@@ -300,13 +301,41 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
     work = []
     if _read_sources(dataset, layout) != _sources(dataset, layout):
         work.append("read changed annotations")
+    elif lost := _lost_tables(dataset, layout):
+        work.append(f"read annotations anew ({', '.join(lost)}: gone or damaged)")
     if dataset.videos is None:
         return work
     if changed := changed_buckets(dataset, layout):
         work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
     if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
         work.append(f"decode {unstored} videos")
+    elif not work:
+        _require_arrays(dataset, layout)
     return work
+
+
+def _lost_tables(dataset: configs.Dataset, layout: Layout) -> list[str]:
+    """File names of the annotation tables that cannot be read any more, though they were written."""
+    uris = [layout.annotation_table(dataset.name, table) for table in sorted({file.table for file in dataset.annotations})]
+    lost = []
+    for uri in (*uris, layout.entries_table(dataset.name), layout.excluded_table(dataset.name)):
+        try:
+            read_table(uri)
+        except (FileNotFoundError, StorageError):
+            lost.append(uri.rpartition("/")[2])
+    return lost
+
+
+def _require_arrays(dataset: configs.Dataset, layout: Layout) -> None:
+    """Raises StorageError where arrays that the ledger names are gone: of a look at some, spread over all."""
+    rows = read_manifest(layout, dataset, columns=["video_id", "uri", "status"])
+    stored = rows.filter(pc.equal(rows["status"], "ok"))["uri"]
+    arrays = arrays_of_ledger(layout.manifest(dataset.name, dataset.frames.key(), 0)) or ""
+    for place in range(0, len(stored), max(1, len(stored) // LOOKED_AT)):
+        uri = str(stored[place].as_py())
+        if not exists(f"{array_below(arrays, uri) or uri}/zarr.json"):
+            way = f"kinograph store verify {dataset.name} --repair"
+            raise StorageError(uri, f"its ledger names it, but it is gone: `{way}`, then this again")
 
 
 def _features_pending(features: configs.Features, layout: Layout, settings: Settings) -> int:
@@ -323,4 +352,15 @@ def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str |
         return f"train {recipe.name}" + (why if exists(f"{plan.run_dir}/{RECORD}") or found.registered else "")
     if found.problems:
         return f"mend {recipe.name}{why}"
-    return None if decided(recipe.gate, plan.run_key, settings) else f"evaluate and promote {recipe.name}"
+    decision = standing(recipe.gate, plan.run_key, settings)
+    if decision is None:
+        return f"evaluate and promote {recipe.name}"
+    return None if _kept_metrics(plan.run_dir, decision.eval_set) else f"evaluate {recipe.name} again (its evaluation is gone or damaged)"
+
+
+def _kept_metrics(run_dir: str, eval_set: str) -> dict[str, float] | None:
+    """Metrics of the evaluation as it lies in the run folder; None where it is not whole."""
+    try:
+        return json.loads(read_bytes(f"{run_dir}/evaluation/{eval_set}/evaluation.json"))["metrics"]
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None

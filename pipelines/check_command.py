@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ def _check_recipes(names: list[str], settings: configs.Settings, console: Consol
     from ops.preflight.run import preflight
     from ops.store.layout import Layout
 
-    layout, recipes, count = Layout(settings.storage), [configs.load(name) for name in names], 0
+    layout, recipes, count = Layout(settings.storage), [configs.load(name) for name in dict.fromkeys(names)], 0
     for place, recipe in enumerate(recipes):
         world: dict[str, int] | None = {} if recipe.dataset == "figures" and figures_pending(layout, {}) == NOT_MADE else None
         with _spinner(console, "Looking at") as on_recipe:
@@ -97,8 +97,9 @@ def _check_recipes(names: list[str], settings: configs.Settings, console: Consol
     if count:
         console.print("[bold red]Not ready[/]: mend what is named; then: kinograph check " + " ".join(names))
         return 1
-    chosen = " ".join(f"--recipe {name}" for name in names)
-    console.print(f"[bold green]Good[/]. Next: kinograph run --dataset {recipes[0].dataset} {chosen}")
+    lines = ((dataset, [f"--recipe {recipe.name}" for recipe in of]) for dataset, of in groupby(recipes, key=lambda one: one.dataset))
+    commands = (f"kinograph run --dataset {dataset} {' '.join(chosen)}" for dataset, chosen in lines)  # a line is of one dataset
+    console.print(f"[bold green]Good[/]. Next: {' && '.join(commands)}", soft_wrap=True)
     return 0
 
 

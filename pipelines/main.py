@@ -77,7 +77,7 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     from pipelines.line import child_runs, run_checks
     from pipelines.summary import print_checks, print_summary
 
-    recipes = arguments.recipes or DEMO_RECIPES
+    recipes = list(dict.fromkeys(arguments.recipes or DEMO_RECIPES))
     configs.dataset(arguments.dataset)
     for name in recipes:
         if (of := configs.load(name).dataset) != arguments.dataset:
@@ -88,7 +88,12 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
     from ops.preflight.run import require
     from ops.store.layout import Layout
 
+    def ready() -> None:
+        world = _world(arguments.dataset, settings, size)
+        require([configs.load(name) for name in recipes], Layout(settings.storage), settings, world=world)
+
     if arguments.reset_champion:
+        ready()  # a line that is refused sets nobody aside
         set_aside(recipes, settings)
     console = Console(width=None if sys.stdout.isatty() else 150)
     start = time.monotonic()
@@ -98,7 +103,7 @@ def _run(arguments: argparse.Namespace, settings: configs.Settings) -> int:
         failed = print_summary(console, instance, settings, arguments.dataset, recipes, parent_run=None)
         console.print(f"\n[bold green]Nothing to do[/]: every stage is up to date (checked in {time.monotonic() - start:.1f} s).")
         return _status(failed)
-    require([configs.load(name) for name in recipes], Layout(settings.storage), settings, world=_world(arguments.dataset, settings, size))
+    ready()
     console.print("To do: " + "; ".join(work))
     line = {"dataset": arguments.dataset, "recipes": recipes, "figures": size}
     result = end_to_end.execute_in_process(

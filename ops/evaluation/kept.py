@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ops.store.files import read_json, remove, write_bytes
+from ops.store.files import read_bytes, remove, write_bytes
 from ops.store.tables import read_table, write_table
 
 RECORD, PREDICTIONS = "evaluation.json", "predictions.parquet"
@@ -60,10 +60,11 @@ class Record:
     def kept(self) -> Evaluation | None:
         """What the folder holds, if it is of this identity and whole."""
         try:
-            record = read_json(f"{self.folder}/{RECORD}")
-        except FileNotFoundError:
+            record = json.loads(read_bytes(f"{self.folder}/{RECORD}"))
+        except (FileNotFoundError, ValueError):  # cut short: it is made again
             return None
-        return _evaluation(self.folder, record, reused=True) if record["identity"] == self.identity else None
+        own = isinstance(record, dict) and record.get("identity") == self.identity
+        return _evaluation(self.folder, record, reused=True) if own else None
 
     def keep(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -86,6 +87,18 @@ def test_files_that_are_gone_are_told_and_come_back(recipe, own: Layout, setting
     after = {path.name: path.read_bytes() for path in kept.iterdir()}
     assert {WEIGHTS, VOCABULARY, PROVENANCE, RECORD} <= set(after) and after == before
     assert holder("tiny", CHAMPION, settings) == 1 and load("models:/tiny@champion", settings)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b'{"metrics"', b"[]"])
+def test_an_evaluation_that_is_gone_is_made_again(recipe, own: Layout, settings: Settings, damage: bytes | None) -> None:
+    (kept,) = folder_of(recipe, own).glob("evaluation/*/evaluation.json")
+    before = kept.read_bytes()
+    kept.unlink() if damage is None else kept.write_bytes(damage)
+    assert _recipe_pending(recipe, own, settings) == "evaluate tiny_tsm again (its evaluation is gone or damaged)"
+    assert stands("tiny_tsm", own, settings).metrics.keys() == {"top1"}  # what the gate was told
+    line(recipe, own, settings)
+    assert _recipe_pending(recipe, own, settings) is None
+    assert json.loads(kept.read_bytes())["metrics"] == json.loads(before)["metrics"]
 
 
 def test_what_is_gone_from_both_is_trained_again_and_says_so(recipe, own: Layout, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from configs.schema import BUCKETS
 from ops.annotations.read import last_report
 from ops.flow import pending
 from ops.media.buckets import bucket_of
-from ops.store.files import list_files
+from ops.store.files import StorageError, list_files
 from ops.store.reader import read_manifest
 from ops.training.runs import plan_run
 from pipelines.line import run_stage, stages
@@ -98,6 +99,16 @@ def test_one_change_is_one_work(home, small, instance, write_video) -> None:
     assert pending(NAME, ["small_tsn"], home.settings) == ["train small_tsn"]
     second = plan_run(recipe, home.layout)
     assert second.run_key != first.run_key and second.data_version != first.data_version
+
+    clips = home.layout.annotation_table(NAME, "clips")
+    for damage in (b"", Path(clips).read_bytes()[:100], None):
+        Path(clips).unlink() if damage is None else Path(clips).write_bytes(damage)
+        assert pending(NAME, ["small_tsn"], home.settings) == ["read annotations anew (clips.parquet: gone or damaged)"]
+    run_stage(stages(NAME, [])[-1], instance)
+    assert pending(NAME, ["small_tsn"], home.settings) == ["train small_tsn"]
+    shutil.rmtree(mended)
+    with pytest.raises(StorageError, match=f"kinograph store verify {NAME} --repair"):
+        pending(NAME, ["small_tsn"], home.settings)
 
 
 def without(files: dict[str, tuple[int, int]], *folders: str) -> dict[str, tuple[int, int]]:

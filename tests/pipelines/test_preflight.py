@@ -40,6 +40,19 @@ def test_check_tells_all_mistakes_and_makes_nothing(bare, capsys) -> None:
     assert "a recipe (kinograph recipes lists them)" in capsys.readouterr().err
 
 
+def test_a_line_for_each_dataset_and_each_recipe_once(bare, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("ops.preflight.run.preflight", lambda *_, **__: [])  # of what is printed when all is well
+    assert main(["check", "sound", "sound", "tsn_r50_3f_k400_100e"]) == 0
+    said = capsys.readouterr().out
+    assert "run --dataset figures --recipe sound && kinograph run --dataset kinetics400 --recipe tsn_r50_3f_k400_100e\n" in said
+
+
+def test_a_refused_line_sets_no_champion_aside(bare, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("ops.flow.set_aside", lambda *_: pytest.fail("set aside"))
+    assert main(["run", "--recipe", "odd", "--reset-champion"]) == 1
+    assert "field 'num_classes': found 11" in capsys.readouterr().err
+
+
 def test_run_refuses_before_the_sample_world_is_made(bare, capsys) -> None:
     assert main(["run", "--recipe", "sound", "--recipe", "odd"]) == 1
     err = capsys.readouterr().err
