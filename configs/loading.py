@@ -165,7 +165,26 @@ def load(name: str) -> Recipe:
     sources = _recipe_sources(tuple(_folders()))
     if name not in sources:
         raise ConfigError("configs.load", "recipe", name, ", ".join(sorted(sources)))
-    task, path, value = sources[name]
+    return _recipe(name, *sources[name])
+
+
+def every_recipe() -> Iterator[tuple[str, Recipe | ConfigError]]:
+    """Every recipe by its name, or what is wrong with it; for a file that cannot be read its path."""
+    for task, path in ((of, file) for folder in _folders() for of in TASKS for file in _files(folder / of)):
+        try:
+            content = read_yaml(path)
+        except ConfigError as error:
+            yield str(path), error
+            continue
+        for name in content:
+            if not name.startswith("."):
+                try:
+                    yield name, _recipe(name, task, path, content[name])
+                except ConfigError as error:
+                    yield name, error
+
+
+def _recipe(name: str, task: str, path: Path, value: Any) -> Recipe:
     if not isinstance(value, dict):
         raise ConfigError(str(path), name, type(value).__name__, "a mapping")
     _given(value, {"name": name, "task": task}, f"{path} ({name})")

@@ -201,11 +201,21 @@ def _recipes(arguments: argparse.Namespace, settings: configs.Settings) -> int:
 
     for name in configs.datasets():
         told("dataset", name, lambda: configs.dataset(name).title)  # noqa: B023 - called at once
-    for name in configs.names():
-        told("recipe", name, lambda: "{0.task}, {0.dataset}: {0.about}".format(configs.load(name)))  # noqa: B023
+    for name, found in sorted(configs.every_recipe(), key=lambda pair: pair[0]):
+        told("recipe", name, lambda: "{0.task}, {0.dataset}: {0.about}".format(_whole(found)))  # noqa: B023
+    try:
+        configs.names()  # a name that two files have
+    except configs.ConfigError as twice:
+        broken += [twice] if str(twice) not in map(str, broken) else []
     for error in broken:
         print(f"kinograph: {error}", file=sys.stderr)
     return 1 if broken else 0
+
+
+def _whole(found: configs.Recipe | configs.ConfigError) -> configs.Recipe:
+    if isinstance(found, configs.ConfigError):
+        raise found
+    return found
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import configs
+from configs.loading import _recipe_sources
 from ops.annotations.read import last_report
 from ops.checks import CheckError, require_sound
 from ops.flow import train_recipe
@@ -145,6 +146,20 @@ def test_a_broken_recipe_or_dataset_does_not_hide_the_others(home, small, recipe
     assert len(said.out.splitlines()) == len(configs.names()) + len(configs.datasets())
     assert "recipe   small_tsn                    cannot be read" in said.out and "dataset  odd " in said.out
     assert "num_classes" in said.err and "odd.yaml" in said.err and "Traceback" not in said.err
+
+
+def test_a_file_of_recipes_that_cannot_be_read_does_not_hide_the_others(home, small, capsys: pytest.CaptureFixture[str]) -> None:
+    number = len(configs.names()) + len(configs.datasets())
+    (home.configs / "recognition" / "cut.yaml").write_text("mine: [")
+    _recipe_sources.cache_clear()
+    assert main(["recipes"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == number + 1 and "recipe   small_tsn" in said.out
+    assert said.err.count("cut.yaml: field '(whole file)'") == 1
+    (home.configs / "recognition" / "cut.yaml").write_text("small_tsn: {}")
+    _recipe_sources.cache_clear()
+    assert main(["recipes"]) == 1
+    assert "a second recipe of this name" in capsys.readouterr().err
 
 
 @pytest.mark.slow  # it mounts a disk, and needs root for that
