@@ -28,6 +28,7 @@ NUMBERINGS = (  # a label and its number; where a blank alone parts them, the nu
     (re.compile(r"(?P<number>[0-9]{1,9})\s+(?P<name>\S.*)"), "number name"),
     (re.compile(r"(?P<name>.*?\S)\s+(?P<number>[0-9]{1,9})"), "name number"),
 )
+DRESSED = (re.compile(r"^\W*(\d{1,6})(?:\.0+)?(?=\W)"), re.compile(r"(?<=\W)(\d{1,6})(?:\.0+)?\W*$"))
 COLUMN = re.compile(r"[,;\t|](?=\S)")
 NAME_WORDS = frozenset(
     ("label", "labels", "label_name", "label name", "name", "names", "class", "classes", "class_name", "classname", "class name")
@@ -192,7 +193,20 @@ def _of_text(text: str, file: str) -> tuple[list[tuple[int | None, str]], str]:
             if _is_numbering(pairs, file, rows[0][1], sure=" " not in word):
                 span = f"{min(pairs)[0]} to {max(pairs)[0]}"
                 return [*pairs], f"the labels have numbers, {span}, which give their order ({rows[0][1][:80]!r})"
+    _refuse_dressed_numbers([row for _, row in rows], file)
     return [(None, unquoted(row, file, line)) for line, row in rows], ""
+
+
+def _refuse_dressed_numbers(rows: list[str], file: str) -> None:
+    """Raises AnnotationError where lines have numbers that are not read as ids (`1. run`, `run (1)`) and speak of another order."""
+    for pattern in DRESSED:
+        found = [pattern.search(row) for row in rows if not row.startswith('"')]
+        numbers = [int(match[1]) for match in found if match]
+        whole = len(numbers) == len(rows) > 1 and sorted(numbers) in (list(range(len(rows))), list(range(1, len(rows) + 1)))
+        names = {pattern.sub("", row) for row in rows}  # level 2, level 1: there the numbers are all that tells labels apart
+        if whole and numbers != sorted(numbers) and len(names) == len(rows):
+            expected = "plain numbers (3,run) or lines in the order of the numbers; labels in quotes where the number is a part of them"
+            raise AnnotationError(file, "label", rows[0][:80], expected)
 
 
 def _is_numbering(pairs: list[tuple[int, str]], file: str, first: str, sure: bool) -> bool:
