@@ -16,6 +16,7 @@ DISPLAY_ORIENTATION = 47  # the message that turns a picture
 SLICES = {"h264": range(1, 6), "hevc": range(32)}
 ALONE = {"h264": (5,), "hevc": range(16, 24)}  # slices of pictures that need no other
 MESSAGES, PARAMETERS = {"h264": 6, "hevc": 39}, {"h264": 7, "hevc": 33}
+PICTURE_PARAMETERS, SUFFIX_MESSAGES, PICTURE_SUMS = 34, 40, 132  # of HEVC
 _START = re.compile(b"\x00\x00\x01")
 _ESCAPED = re.compile(b"\x00\x00\x03")
 # start code of a picture, byte behind it, shift and mask of its coding type, and the type that needs no other
@@ -94,6 +95,57 @@ def parameters(codec: str, packet: bytes, prefix: int | None = None) -> list[byt
     if codec not in SLICES:
         return []
     return [unit for unit in _units(packet, prefix) if _kind(codec, unit[0]) == PARAMETERS[codec]]
+
+
+def can_be_checked(packet: bytes, extradata: bytes | None) -> bool:
+    """Whether an HEVC stream with this first key packet says more than its pictures: entry points of rows, or sums of the pictures."""
+    prefix = length_prefix("hevc", bytes(extradata or b""))
+    units = [*_record(bytes(extradata or b"")), *_units(packet if prefix else packet + b"\0\0\1", prefix)]
+    sums = any(PICTURE_SUMS in _payloads("hevc", unit) for unit in units if _kind("hevc", unit[0]) == SUFFIX_MESSAGES)
+    return sums or any(_has_entry_points(unit) for unit in units if _kind("hevc", unit[0]) == PICTURE_PARAMETERS)
+
+
+def _record(extradata: bytes) -> list[bytes]:
+    """Parameter sets in the record of an mp4 or Matroska file (hvcC), or after start codes."""
+    if length_prefix("hevc", extradata) in (0, None):
+        return _units(extradata + b"\0\0\1", 0)
+    units, place = list[bytes](), 23
+    for _ in range(extradata[22] if len(extradata) > 22 else 0):
+        count, place = int.from_bytes(extradata[place + 1 : place + 3], "big"), place + 3
+        for _ in range(count):
+            length = int.from_bytes(extradata[place : place + 2], "big")
+            units.append(extradata[place + 2 : place + 2 + length])
+            place += 2 + length
+            if place >= len(extradata):
+                break
+    return [unit for unit in units if unit]
+
+
+def _has_entry_points(unit: bytes) -> bool:
+    """`entropy_coding_sync_enabled_flag` of an HEVC picture parameter set (7.3.2.3.1)."""
+    bits = "".join(f"{byte:08b}" for byte in _ESCAPED.sub(b"\0\0", unit)[2:])
+    place = 0
+
+    def number() -> int:  # Exp-Golomb
+        nonlocal place
+        zeros = len(bits[place:]) - len(bits[place:].lstrip("0"))
+        value = int(bits[place + zeros : place + 2 * zeros + 1] or "1", 2) - 1
+        place += 2 * zeros + 1
+        return value
+
+    def flags(count: int) -> str:
+        nonlocal place
+        place += count
+        return bits[place - count : place]
+
+    number(), number()  # its own and the sequence's id
+    flags(7)
+    for _ in range(3):  # reference pictures, twice, and the first quantiser
+        number()
+    if flags(3)[-1:] == "1":
+        number()
+    number(), number()  # quantisers of the colours
+    return flags(6)[-1:] == "1"
 
 
 def _kind(codec: str, byte: int) -> int:

@@ -11,6 +11,7 @@ from ops.media.decode import attributes, decode, mean_fps
 from ops.media.decoding import DecodeError, Decoding
 from ops.media.pool import Stderr
 from ops.media.probe import Facts
+from ops.media.witness import contradiction, tap
 from ops.store.frames import write_frames
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Recording:
         self.path, self.facts, self.decoder, self.job, self.errors, self.before = path, facts, decoder, job, errors, before
         self.sample = Sample(before.sample.places) if isinstance(before, NotConfirmed) else sample_of(facts, decoder)
         self.verdict = Verdict("")
+        self.sums: list[int] = []  # of the stored frames
 
     def run(self) -> dict[str, Any]:
         """The ledger's fields. Raises DecodeError; nothing is left in the store then."""
@@ -43,13 +45,14 @@ class Recording:
 
         def about() -> dict[str, Any]:
             self._heed_damage(ear)
+            self._ask_witness()
             self.verdict = self._judge(decoding)
             own = attributes(self.facts, decoding, job.frames, job.source, job.sha256)
             return {**own, "audit": self.verdict.attribute()}
 
         with outspoken():
             decoding = decode(self.path, self.facts, self.decoder, job.threads, short_side=short_side, ear=ear)
-            stored = write_frames(job.uri, self.sample.tap(decoding.pieces), job.frames, about)
+            stored = write_frames(job.uri, tap(self.sample.tap(decoding.pieces), self.sums), job.frames, about)
         return {
             "num_frames": stored.num_frames,
             "height": stored.height,
@@ -69,6 +72,13 @@ class Recording:
             raise Damage(f"corrupt: {self.decoder} reports damage ({damage})")
         if isinstance(self.before, Damage):
             raise self.before
+
+    def _ask_witness(self) -> None:
+        """A stricter decode, where there is one, says what these decoders pass over. Raises Damage."""
+        said = self.errors.size()
+        word = contradiction(self.path, self.facts, self.sums, self.job.frames.short_side)
+        if damage := damage_in(self.errors.text(said), self.facts.container, self.facts.reach) or word:
+            raise Damage(f"corrupt: a stricter decode finds damage ({damage})")
 
     def _judge(self, decoding: Decoding) -> Verdict:
         """The verdict to store. Raises NotConfirmed where PyAV shows other frames than decord."""
