@@ -26,6 +26,7 @@ HARMLESS = (
 _LINE = re.compile(r"^\[(?P<who>[\w,.\- ]+?) @ 0x[0-9a-f]+\] (?P<what>.*)$")
 _PLACE = re.compile(r"\bat (?:pos )?(0x[0-9a-f]+|\d+)\b")
 OWN = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+?:\d+: ")  # decord's own prefix: a time, and a path of the machine that built it
+OPENED = re.compile(r"^\[/.*\](?=[A-Z])")  # and the path of the file
 ELSEWHERE = ("sws", "Parsed_", "graph", "auto_")  # converters and filters, behind the decoder
 LONGEST = 120
 
@@ -46,7 +47,7 @@ def damage_in(text: str, demuxer: str, reach: int, only: bool = False) -> str:
 def _said(text: str) -> Iterator[tuple[str, str]]:
     """(who says it, what) of the lines that are not harmless."""
     for line in text.splitlines():
-        line = OWN.sub("", line).strip()
+        line = OPENED.sub("", OWN.sub("", line).strip())
         found = _LINE.match(line)
         said = found["what"].strip() if found else line
         if found and found["who"].startswith(ELSEWHERE):

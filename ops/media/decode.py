@@ -90,6 +90,7 @@ def unsound(facts: Facts, short_side: int | None = None) -> str:
         "decord does not heed messages that turn the picture": facts.turning,
         "decord does not know its colour matrix": facts.odd_colours,
         f"decord goes by the container's times ({facts.clock})": facts.clock,
+        "decord goes by the container's times, and frames share one": bool((facts.times_s[1:] <= facts.times_s[:-1]).any()),
         "the frames are too large for decord's buffers": facts.height * facts.width > DECORD_PIXELS,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 
+HOLE = bytes(16)
 HEAD_BYTES = 4096  # parameter sets stand at the front of a key packet
 DISPLAY_ORIENTATION = 47  # the message that turns a picture
 # NAL unit types, by codec
@@ -60,6 +61,17 @@ class Headers:
         messages = [unit for unit in units if _kind(self.codec, unit[0]) == MESSAGES[self.codec]]
         self.turning = self.turning or any(DISPLAY_ORIENTATION in _payloads(self.codec, unit) for unit in messages)
         return not whole or not units or any(_kind(self.codec, unit[0]) in SLICES[self.codec] for unit in units)
+
+
+    def impossible(self, packet: memoryview) -> bool:
+        """Whether zeros stand within a coded picture where the format forbids more than two (7.4.1.1 of both): a hole in the file.
+
+        Behind start codes FFmpeg finds such a hole itself, as the end of a unit.
+        """
+        if not self.prefix or HOLE not in (data := bytes(packet)):
+            return False
+        slices = [unit for unit in _units(data, self.prefix) if _kind(self.codec, unit[0]) in SLICES[self.codec]]
+        return any(HOLE in unit.rstrip(b"\0") for unit in slices)
 
 
 def needs_others(codec: str, packet: bytes, prefix: int | None = None) -> bool:

@@ -21,7 +21,7 @@ from ops.media.headers import HEAD_BYTES, Headers, needs_others
 from ops.media.orientation import NoQuarterTurn, Orientation, orientation_of
 from ops.media.pool import Stderr
 from ops.media.times import NEVER, packets_in_order
-from ops.media.whole import Ending, ending, joined_behind
+from ops.media.whole import Ending, ending, joined_behind, wrong_sum
 
 av.logging.set_level(None)
 # Containers whose header holds the duration, so that an early end can be seen.
@@ -126,6 +126,8 @@ def inspect(path: Path) -> Facts:
         facts.signature = signature(head)
         if end.cut and is_still(head):
             facts.problem = A_PICTURE
+        if facts.problem is None and (wrong := wrong_sum(path)):
+            facts.problem = f"corrupt: {wrong}"
         if facts.problem is None:
             _first_frame(path, facts)
     except MemoryError:
@@ -291,7 +293,7 @@ class _Packets:
         if packet.is_keyframe and not self.headers.changed:
             self.headers.changed = packet.has_sidedata("new_extradata")
             self.headers.see(bytes(data[:HEAD_BYTES]))
-        if packet.is_corrupt:
+        if packet.is_corrupt or self.headers.impossible(data):
             self.damaged.append(len(self.shown))
         if not self.headers.shows(data):
             return

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import mmap
 import struct
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 HEAD = 65536
 FILM_BOXES = (b"moov", b"mdat", b"moof", b"mfra")
 MATROSKA_INDEX = 4 * 2**20  # so far from the end at most is it looked for
+SEGMENT, CLUSTER, CHECKSUM = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xbf\x84"
 MEDIA = 0.8  # share of a file up to which its pictures reach, where the index does not say it
 ASF_FILE = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
@@ -125,6 +127,31 @@ def _matroska(path: Path, head: bytes, size: int) -> Ending:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         index = data.rfind(b"\x1c\x53\xbb\x6b", max(0, size - MATROSKA_INDEX))
     return Ending(whole=index > 0, media=index)
+
+
+def wrong_sum(path: Path) -> str:
+    """Which cluster of a Matroska file does not have the sum that stands in it (FFmpeg's muxer writes one), in words; "" for none."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        if file.read(4) != b"\x1a\x45\xdf\xa3":
+            return ""
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
+            place = 0
+            while place + 8 <= size:
+                kind = data[place : place + max(9 - data[place].bit_length(), 1)]
+                length, inside = _vint(data[place : place + 16], len(kind))
+                inside += place
+                if kind == SEGMENT:
+                    place = inside
+                    continue
+                if length is None or not data[place] or inside + length > size:
+                    return ""  # no further element can be found by its length; a cut shows elsewhere
+                if kind == CLUSTER and data[inside : inside + 2] == CHECKSUM:
+                    told = int.from_bytes(data[inside + 2 : inside + 6], "little")
+                    if zlib.crc32(view[inside + 6 : inside + length]) != told:
+                        return f"the cluster at byte {place} does not have the sum (CRC-32) that stands in it"
+                place = inside + length
+    return ""
 
 
 def _vint(data: bytes, place: int) -> tuple[int | None, int]:

@@ -260,8 +260,10 @@ class _Walk:
                 elif entry.is_file():
                     stat = entry.stat()
                     self.found.append(FileInfo(f"{self.uri}/{path_below}", path_below, stat.st_size, str(stat.st_mtime_ns)))
-                elif entry.is_symlink():
+                elif entry.is_symlink() and not os.path.exists(entry.path):
                     self.aside.append((path_below, "a link that leads nowhere"))
+                elif os.path.lexists(entry.path):
+                    self.aside.append((path_below, "neither a file nor a folder: a pipe, a socket or a device"))
             except OSError as error:
                 if not self.patient or error.errno in TRANSIENT:
                     raise

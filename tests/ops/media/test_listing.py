@@ -164,3 +164,14 @@ def test_a_data_set_that_moved_keeps_its_frames_and_its_checks(layout, tmp_path,
     report = materialize(at("after"), layout)
     assert (report.planned, report.reused) == (0, 1)
     assert audit(at("after"), layout, None) == []
+
+
+def test_pipes_sockets_and_links_to_devices_are_told(dataset, layout, videos, make_video):
+    make_video(videos / "a.mp4", 5)
+    os.mkfifo(videos / "b.mp4")
+    (videos / "c.mp4").symlink_to("b.mp4")
+    (videos / "d.mp4").symlink_to("/dev/null")
+    (videos / "e.mp4").symlink_to("nowhere.mp4")
+    report = ingest(dataset, layout)
+    assert (report.found, report.ok) == (1, 1)
+    assert report.aside == {"neither a file nor a folder": 3, "a link that leads nowhere": 1}

@@ -73,6 +73,7 @@ def test_what_tells_of_damage_and_what_does_not():
     assert damage_in(trailer, "matroska,webm", 1000) == ""
     assert damage_in(trailer, "matroska,webm", 2000, only=True).startswith("0x00 at pos 1234")
     assert damage_in("[vp9 @ 0x1] Invalid data", "matroska,webm", 0, only=True) == ""
+    assert damage_in("[12:00:00] /build/src/a.cc:9: [/home/me/a [1].mp4]You have lost frames", "mov", 9) == "You have lost frames"
 
 
 @pytest.mark.parametrize("codec, at", [("libx264", 0.3), ("libx264", 0.6), ("libx265", 0.45), ("libx265", 0.75), ("mpeg2video", 0.5)])
@@ -256,6 +257,16 @@ def test_a_single_wild_stamp_is_put_between_its_neighbours(make_video, store, tm
     assert store(path)["num_frames"] == 60
     numbers, times = told(path, tmp_path)
     assert numbers == list(range(60)) and np.allclose(times, np.arange(60) * STEP, atol=0.025)
+
+
+def test_frames_that_share_one_time_are_all_there(make_video, store, tmp_path):
+    def at_zero(number, packet, stream):
+        packet.pts = packet.dts = 0
+        return [packet]
+
+    path = odd.remuxed(make_video(tmp_path / "whole.mp4", frames=made.numbered(30)), tmp_path / "a.mkv", at_zero)
+    assert store(path).get("num_frames") == 30
+    assert told(path, tmp_path)[0] == list(range(30))
 
 
 def test_unknown_matrices_go_by_none_at_all():

@@ -10,6 +10,7 @@ import pytest
 
 import made_videos as made
 from ops.media.headers import can_be_checked
+from ops.media.whole import wrong_sum
 from ops.media.witness import contradiction
 
 ROWS, SUMS, NEITHER = ("log-level=none:keyint=6:pools=2:" + more for more in ("wpp=1", "wpp=0:hash=1", "wpp=0"))
@@ -61,3 +62,27 @@ def test_another_conversion_is_no_contradiction(codec, options, make_video, tmp_
 
     path = make_video(tmp_path / "a.mkv", frames=grainy(6), codec=codec, options=options)
     assert contradiction(path, inspect(path), [1] * 6, None) == ""
+
+
+def test_the_sum_of_a_cluster_is_heeded(make_video, store, tmp_path):
+    options = {"x265-params": NEITHER}
+    whole = make_video(tmp_path / "whole.mkv", frames=grainy(), codec="libx265", options=options)
+    assert wrong_sum(whole) == "" and store(whole)["num_frames"] == 12
+    reason = store(flipped(whole, tmp_path / "a.mkv", 0.5, 3))["reason"]
+    assert reason.startswith("corrupt: the cluster at byte ") and reason.endswith("does not have the sum (CRC-32) that stands in it")
+    for end in (10, 60, 600, 3000):  # a cut is told as one, and no bytes are looked for behind it
+        cut = tmp_path / "cut.mkv"
+        cut.write_bytes(whole.read_bytes()[:end])
+        assert wrong_sum(cut) == ""
+
+
+def test_a_hole_of_zeros_is_damage(make_video, store, tmp_path):
+    whole = make_video(tmp_path / "whole.mp4", frames=grainy(), codec="libx265", options={"x265-params": NEITHER})
+    with av.open(str(whole)) as opened:
+        packet = max(opened.demux(video=0), key=lambda packet: packet.size)
+        place = packet.pos + packet.size // 2
+    data = bytearray(whole.read_bytes())
+    data[place : place + 100] = bytes(100)
+    path = tmp_path / "a.mp4"
+    path.write_bytes(bytes(data))
+    assert store(path)["reason"] == "corrupt: 1 of 12 packets are damaged or incomplete, as the container shows"
