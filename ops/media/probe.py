@@ -35,6 +35,7 @@ MAX_PIXELS = 8192 * 4608
 NONE = float("nan")
 INDEX_BYTES = 4096  # between the last packet and an index behind the pictures lie at most a few headers, and other streams
 NEAR_JOIN = 2  # packets: a parser hands a mark on a little later
+GAP = 3  # times what a picture is usually shown
 LONGEST_FRAME_S = 10.0  # a last frame that is said to last longer is an error of the muxer's
 # field orders, by FFmpeg's numbers
 FIELD_ORDERS = {1: "progressive", 2: "top first", 3: "bottom first", 4: "bottom first", 5: "top first"}
@@ -211,11 +212,20 @@ def _problem(facts: Facts, ended: Ending, packets: _Packets, length: float | Non
     whole = ended.whole and packets.reach >= ended.media - INDEX_BYTES
     if _duration_in_header(facts, ended) and not whole and length and packets.end < length - max(0.5, 0.05 * length):
         return f"truncated: the data end at {packets.end:.2f} s of {length:.2f} s"
+    if ended.lost and (lack := _longest_gap(facts.times_s)):
+        return f"incomplete: by their numbers {ended.lost} fragments are missing between others, and {lack:.2f} s of pictures"
     if facts.width <= 0 or facts.height <= 0:
         return "no frame size in the video stream"
     if facts.width * facts.height > MAX_PIXELS:
         return f"a frame of {facts.width}x{facts.height} is too large (at most {MAX_PIXELS / 1e6:.0f} million pixels)"
     return None
+
+
+def _longest_gap(times: np.ndarray) -> float:
+    """Seconds that a film without a picture lasts longest, beyond what its pictures are usually shown; 0 where they follow each other."""
+    steps = np.diff(times)
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    return float(steps.max()) - usual if len(steps) and steps.max() > GAP * usual else 0.0
 
 
 def _duration_in_header(facts: Facts, ended: Ending) -> bool:

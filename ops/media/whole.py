@@ -2,17 +2,22 @@
 
 A header's length in seconds is only a claim; these sizes are what a file that was cut short cannot have right. Sources: ISO/IEC 14496-12
 4.2 and 8.8, RFC 9559 (Matroska), RFC 8794 (EBML), Microsoft's AVI RIFF reference with OpenDML 1.02, ASF specification 3.2.
+
+Files are read piece by piece and never mapped: what is mapped counts as memory of the worker, which is ended for too much of it, and a
+file that gets shorter meanwhile would end it too.
 """
 
 from __future__ import annotations
 
-import mmap
 import struct
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 HEAD = 65536
+PIECE = 2**20  # bytes that are read at a time
+FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"styp", b"moof")
 FILM_BOXES = (b"moov", b"mdat", b"moof", b"mfra")
 MATROSKA_INDEX = 4 * 2**20  # so far from the end at most is it looked for
 SEGMENT, CLUSTER, CHECKSUM = b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75", b"\xbf\x84"
@@ -31,12 +36,14 @@ STARTS = [
 class Ending(NamedTuple):
     """`cut` is what is missing at the end, in words, or None. `whole` is True where the structure proves that nothing is,
     `fragments` for an mp4 in fragments, whose index does not say how many there are, `media` about the byte where the pictures end then.
+    `lost` counts the fragments that are missing between others, by the numbers that they have.
     """
 
     cut: str | None = None
     whole: bool = False
     fragments: bool = False
     media: int = 0
+    lost: int = 0
 
 
 def ending(path: Path) -> Ending:
@@ -62,26 +69,39 @@ def joined_behind(path: Path, reach: int) -> bool:
     size = path.stat().st_size
     if size - reach <= max(MIN_PART, size * SMALLEST_PART):
         return False
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open(path, "rb") as file:
+        begin = file.read(HEAD_OF_A_FILE)
         for head, further in STARTS:
-            if head in data[: HEAD_OF_A_FILE]:
-                place = data.find(head, max(reach, HEAD_OF_A_FILE))
-                while place >= 0:
-                    if further in data[place : place + HEAD_OF_A_FILE]:
-                        return True
-                    place = data.find(head, place + 1)
+            if head in begin and any(further in at for at in _found(file, head, max(reach, HEAD_OF_A_FILE))):
+                return True
     return False
+
+
+def _found(file: BinaryIO, word: bytes, first: int) -> Iterator[bytes]:
+    """HEAD_OF_A_FILE bytes from each place of `word` on, from byte `first` to the end."""
+    file.seek(first)
+    data = b""
+    while piece := file.read(PIECE):
+        data += piece
+        end = len(data) - HEAD_OF_A_FILE if len(piece) == PIECE else len(data)
+        place = data.find(word)
+        while 0 <= place < end:
+            yield data[place : place + HEAD_OF_A_FILE]
+            place = data.find(word, place + 1)
+        data = data[max(end, 0) :]
 
 
 def _boxes(path: Path, size: int) -> Ending:
     """By the top-level boxes of an mp4 or mov file."""
-    place, kinds = 0, list[bytes]()
+    place, kinds, numbers = 0, list[bytes](), list[int]()
     with open(path, "rb") as file:
         while place + 8 <= size:
             file.seek(place)
-            head = file.read(16)
+            head = file.read(24)
             length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if not kinds and kind != b"ftyp" and kind not in (b"moov", b"mdat", b"wide", b"free", b"skip"):
+            if kind == b"moof" and head[12:16] == b"mfhd":
+                numbers.append(int.from_bytes(head[20:24], "big"))
+            if not kinds and kind not in FIRST_BOXES:
                 return Ending()
             kinds.append(kind)
             if length == 1:
@@ -99,7 +119,14 @@ def _boxes(path: Path, size: int) -> Ending:
     if b"moov" not in kinds and kinds:
         return Ending("the index (moov) is missing")
     fragments = b"moof" in kinds
-    return Ending(None, bool(kinds) and (not fragments or b"mfra" in kinds), fragments, int(MEDIA * size))
+    return Ending(None, bool(kinds) and (not fragments or b"mfra" in kinds), fragments, int(MEDIA * size), _missing(numbers))
+
+
+def _missing(numbers: list[int]) -> int:
+    """How many numbers are left out between fragments; some muxers count by more than one, or share the count with other files."""
+    steps = [two - one for one, two in zip(numbers, numbers[1:], strict=False)]
+    usual = max(1, min(steps)) if len(steps) > 1 else 1
+    return sum(step // usual - 1 for step in steps if step > usual)
 
 
 def _ogg(path: Path, size: int) -> Ending:
@@ -124,34 +151,43 @@ def _matroska(path: Path, head: bytes, size: int) -> Ending:
     length, place = _vint(head, place + 4)
     if length is None or place + length > size:
         return Ending()
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        index = data.rfind(b"\x1c\x53\xbb\x6b", max(0, size - MATROSKA_INDEX))
-    return Ending(whole=index > 0, media=index)
+    first = max(0, size - MATROSKA_INDEX)
+    with open(path, "rb") as file:
+        file.seek(first)
+        index = file.read().rfind(b"\x1c\x53\xbb\x6b")
+    return Ending(whole=index >= 0, media=first + index if index >= 0 else -1)
 
 
 def wrong_sum(path: Path) -> str:
     """Which cluster of a Matroska file does not have the sum that stands in it (FFmpeg's muxer writes one), in words; "" for none."""
-    size = path.stat().st_size
+    size, place = path.stat().st_size, 0
     with open(path, "rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
             return ""
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data, memoryview(data) as view:
-            place = 0
-            while place + 8 <= size:
-                kind = data[place : place + max(9 - data[place].bit_length(), 1)]
-                length, inside = _vint(data[place : place + 16], len(kind))
-                inside += place
-                if kind == SEGMENT:
-                    place = inside
-                    continue
-                if length is None or not data[place] or inside + length > size:
-                    return ""  # no further element can be found by its length; a cut shows elsewhere
-                if kind == CLUSTER and data[inside : inside + 2] == CHECKSUM:
-                    told = int.from_bytes(data[inside + 2 : inside + 6], "little")
-                    if zlib.crc32(view[inside + 6 : inside + length]) != told:
-                        return f"the cluster at byte {place} does not have the sum (CRC-32) that stands in it"
-                place = inside + length
+        while place + 8 <= size:
+            file.seek(place)
+            head = file.read(24)
+            kind = head[: max(9 - head[0].bit_length(), 1)]
+            length, inside = _vint(head, len(kind))
+            if kind == SEGMENT:
+                place += inside
+                continue
+            if length is None or not head[0] or place + inside + length > size:
+                return ""  # no further element can be found by its length; a cut shows elsewhere
+            if kind == CLUSTER and head[inside : inside + 2] == CHECKSUM and len(head) >= inside + 6:
+                file.seek(place + inside + 6)
+                if _sum(file, length - 6) != int.from_bytes(head[inside + 2 : inside + 6], "little"):
+                    return f"the cluster at byte {place} does not have the sum (CRC-32) that stands in it"
+            place += inside + length
     return ""
+
+
+def _sum(file: BinaryIO, left: int) -> int:
+    """CRC-32 of the next `left` bytes."""
+    found = 0
+    while left > 0 and (piece := file.read(min(PIECE, left))):
+        found, left = zlib.crc32(piece, found), left - len(piece)
+    return found
 
 
 def _vint(data: bytes, place: int) -> tuple[int | None, int]:

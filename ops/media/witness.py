@@ -33,7 +33,7 @@ LIBRARIES = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 def tap(pieces: Iterator[np.ndarray], sums: list[int]) -> Iterator[np.ndarray]:
     """Passes the pieces on and appends every frame's checksum to `sums`."""
     for piece in pieces:
-        sums += [zlib.crc32(np.ascontiguousarray(frame)) for frame in piece]
+        sums += [zlib.crc32(np.ascontiguousarray(frame).data) for frame in piece]
         yield piece
 
 
@@ -58,7 +58,7 @@ def _checksum(frame: Any, short_side: int | None) -> int:
     from ops.media.pyav_reader import upright
 
     try:
-        return zlib.crc32(np.ascontiguousarray(upright(frame, short_side)))
+        return zlib.crc32(np.ascontiguousarray(upright(frame, short_side)).data)
     except DecodeError:
         return -1
 

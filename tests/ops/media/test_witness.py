@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -10,7 +12,7 @@ import pytest
 
 import made_videos as made
 from ops.media.headers import can_be_checked
-from ops.media.whole import wrong_sum
+from ops.media.whole import PIECE, joined_behind, wrong_sum
 from ops.media.witness import contradiction
 
 ROWS, SUMS, NEITHER = ("log-level=none:keyint=6:pools=2:" + more for more in ("wpp=1", "wpp=0:hash=1", "wpp=0"))
@@ -86,3 +88,59 @@ def test_a_hole_of_zeros_is_damage(make_video, store, tmp_path):
     path = tmp_path / "a.mp4"
     path.write_bytes(bytes(data))
     assert store(path)["reason"] == "corrupt: 1 of 12 packets are damaged or incomplete, as the container shows"
+
+
+def parts(data: bytes) -> list[tuple[bytes, bytes]]:
+    """(kind, bytes) of an mp4's boxes."""
+    found, place = [], 0
+    while place < len(data):
+        length = int.from_bytes(data[place : place + 4], "big")
+        found.append((data[place + 4 : place + 8], data[place : place + length]))
+        place += length
+    return found
+
+
+def test_fragments_that_are_missing_are_told(make_video, store, tmp_path):
+    fragments = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    whole = make_video(tmp_path / "whole.mp4", frames=made.numbered(40), options={"g": "10"}, container=fragments)
+    assert store(whole)["num_frames"] == 40
+    boxes = parts(whole.read_bytes())
+    places = [number for number, (kind, _) in enumerate(boxes) if kind == b"moof"]
+    assert len(places) == 4
+
+    def without(*left_out: int) -> Path:
+        gone = {place for number in left_out for place in (places[number], places[number] + 1)}
+        path = tmp_path / "a.mp4"
+        path.write_bytes(b"".join(data for place, (_, data) in enumerate(boxes) if place not in gone))
+        return path
+
+    assert store(without(1))["reason"] == "incomplete: by their numbers 1 fragments are missing between others, and 0.40 s of pictures"
+    assert store(without(1, 2))["reason"].startswith("incomplete: by their numbers 2 fragments")
+    assert store(without(0))["num_frames"] == 30  # a stream that was joined late
+    path = tmp_path / "b.m4s"
+    path.write_bytes(b"".join(data for _, data in boxes[places[0] : places[1]]))
+    assert store(path)["reason"] == "truncated: the index (moov) is missing"
+
+
+def test_a_long_tail_costs_no_memory(make_video, tmp_path):
+    """What is left behind a film is looked through piece by piece: a worker that seems to grow by it would be ended."""
+    program = (
+        "import resource, sys; from pathlib import Path; from ops.media.whole import ending, joined_behind, wrong_sum\n"
+        "path = Path(sys.argv[1]); print(ending(path).cut, joined_behind(path, 5000), wrong_sum(path) or None)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    for ending in ("mp4", "mkv"):
+        path = make_video(tmp_path / f"a.{ending}", 10)
+        with open(path, "r+b") as file:
+            file.truncate(128 * 2**20)
+        run = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, cwd=Path(__file__).parents[3])
+        said, megabytes = run.stdout.splitlines()
+        assert said == "None False None" and int(megabytes) < 100, run
+
+
+def test_another_film_is_found_wherever_a_piece_ends(tmp_path):
+    head = b"FLV\x01\5\0\0\0\x09\0\0\0\0"
+    for place in (PIECE - 3, PIECE + 990, 2 * PIECE + 1000 - len(head) + 4, 2 * PIECE + 980):
+        path = tmp_path / "a.flv"
+        path.write_bytes(head + bytes(place) + head + bytes(300))
+        assert joined_behind(path, 1000)
