@@ -16,7 +16,8 @@ def stem_of(path_below: str) -> str:
     """A file's path below the videos folder without its ending: the video_id, unless another file has it."""
     dot = path_below.rfind(".")  # not pathlib: a million files pass here
     name = path_below.rfind("/") + 1
-    return path_below[:dot] if name < dot < len(path_below) - 1 else path_below
+    ends = name < dot < len(path_below) - 1 and path_below[name:dot] not in (".", "..")  # `...mp4`: no id may name a folder
+    return path_below[:dot] if ends else path_below
 
 
 def bucket_of_file(path_below: str, n: int = BUCKETS) -> int:

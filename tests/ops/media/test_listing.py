@@ -166,6 +166,14 @@ def test_a_data_set_that_moved_keeps_its_frames_and_its_checks(layout, tmp_path,
     assert audit(at("after"), layout, None) == []
 
 
+def test_names_of_dots_are_no_folders(dataset, layout, videos, make_video):
+    for name in ("...mp4", "..mp4", "....mp4", "a/...mp4", ".mp4"):
+        make_video(videos / name, 4)
+    assert ingest(dataset, layout).ok == 5 and set(rows(dataset, layout)) == {"...mp4", "..mp4", "...", "a/...mp4", ".mp4"}
+    report = materialize(dataset, layout, workers=1)
+    assert report.planned == 5 and audit(dataset, layout, None) == []
+
+
 def test_pipes_sockets_and_links_to_devices_are_told(dataset, layout, videos, make_video):
     make_video(videos / "a.mp4", 5)
     os.mkfifo(videos / "b.mp4")
