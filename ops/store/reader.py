@@ -48,6 +48,7 @@ class FrameReader:
         self._attributes: dict[str, Any] = {}
         self._per_shard = 1
         self._decode: Decode = _raw
+        self._quality: int | None = None
         self._indices: dict[int, np.ndarray] = {}
 
     def __getstate__(self) -> str:
@@ -100,6 +101,12 @@ class FrameReader:
                 frames[place] = frames[places[frame]]
         return frames
 
+    @property
+    def jpeg_quality(self) -> int | None:
+        """Quality by which the frames became JPEGs; None where they are stored as they were."""
+        self._open()
+        return self._quality
+
     # ------------------------------------------------------------------------------------------------ opening
 
     def _open(self) -> None:
@@ -120,6 +127,7 @@ class FrameReader:
             if inner["chunk_shape"] != [1, *shape[1:]] or grid[1:] != list(shape[1:]) or metadata["data_type"] != "uint8":
                 raise ValueError("it is not uint8 in chunks of one frame")
             self._decode = _decoder([codec["name"] for codec in inner["codecs"]])
+            self._quality = inner["codecs"][0].get("configuration", {}).get("quality")
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise FrameReadError(self.uri, f"not an array of frames: {error}") from error
         self._shape, self._per_shard, self._attributes = shape, grid[0], metadata.get("attributes", {})

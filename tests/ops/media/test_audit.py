@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import numpy as np
 import pytest
 
@@ -33,6 +34,21 @@ def test_every_frame_is_compared(decoder, short_side, make_video, tmp_path):
     wrong = frames.copy()
     wrong[31] = frames[30]
     assert verdict(wrong)[1].startswith(f"{other} gave another frame 31 (mean difference ")
+
+
+def test_strong_colours_are_no_mismatch(tmp_path):
+    """A JPEG has its colours at half resolution: what that costs is no difference between two decodes."""
+    checks = np.indices((64, 96)).sum(0) % 2
+    frames = np.repeat(np.stack([255 * checks, 255 * (1 - checks), np.full_like(checks, 128)], -1)[None].astype(np.uint8), 4, 0)
+    path, stored = tmp_path / "a.mkv", str(tmp_path / "a.zarr")
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 64, 96, "bgr0"
+        for image in frames:
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        output.mux(stream.encode())
+    write_frames(stored, np.concatenate(list(decode(path, None, "pyav"))), Frames(frames_per_shard=16), {"resize": None})
+    assert compare(path, FrameReader(stored), "decord") == (4, "")
 
 
 def test_a_frame_that_fits_its_neighbour_better_is_another_frame():
