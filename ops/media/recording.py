@@ -77,7 +77,8 @@ class Recording:
         """A stricter decode, where there is one, says what these decoders pass over. Raises Damage."""
         said = self.errors.size()
         word = contradiction(self.path, self.facts, self.sums, self.job.frames.short_side)
-        if damage := damage_in(self.errors.text(said), self.facts.container, self.facts.reach) or word:
+        log = "" if self.facts.begins_inside else self.errors.text(said)  # FFmpeg speaks of the lost beginning as it opens the file
+        if damage := damage_in(log, self.facts.container, self.facts.reach) or word:
             raise Damage(f"corrupt: a stricter decode finds damage ({damage})")
 
     def _judge(self, decoding: Decoding) -> Verdict:
