@@ -34,6 +34,7 @@ OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join((*FILMS, *
 A_PICTURE = "a picture, not a video"
 A_LIST = "a list of other files, not a video"
 HEAD_BYTES = 4096
+MOTION_JPEG = (".mjpeg", ".mjpg")
 # How lists of files begin: HLS, FFmpeg's concat, PLS, QuickTime and Windows Media references, SMIL, DASH, XSPF, RTSP, cue sheets
 LISTS = (
     b"#EXTM3U", b"#EXTINF", b"ffconcat", b"[playlist]", b"[reference]", b"rtsptext", b"smiltext", b"<?xml", b"<asx", b"<smil", b"<mpd",
@@ -51,8 +52,10 @@ def open_film(path: Path) -> Any:
 
     Raises av.error.FFmpegError; its ArgumentError (EINVAL) where the format is not on the whitelist.
     """
+    # by its first bytes alone FFmpeg takes a bare film of JPEGs for the first of them
+    kind = "mjpeg" if path.suffix.lower() in MOTION_JPEG and first_bytes(path).startswith(b"\xff\xd8\xff") else None
     # absolute: FFmpeg takes what stands before a colon in a relative name for a protocol
-    return av.open(str(path.absolute()), options=dict(OPTIONS), metadata_errors="replace")
+    return av.open(str(path.absolute()), format=kind, options=dict(OPTIONS), metadata_errors="replace")
 
 
 def signature(head: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from configs.schema import Frames
 from ops.media.decoding import unforeseen
 from ops.media.pool import Stderr, quiet_stderr
-from ops.store.files import StorageError, local_copy, sha256_of
+from ops.store.files import StorageError, local_copy, remove, sha256_of
 from ops.store.frames import MAX_JPEG_SIDE
 
 if TYPE_CHECKING:
@@ -42,10 +42,14 @@ def store_video(payload: tuple[StoreJob, int, Row], attempt: str) -> Row:
     job, start = payload[0], time.monotonic()
     try:
         with local_copy(job.source) as path, quiet_stderr() as errors:
+            before = _state(path)
             if sha256_of(path) != job.sha256:
                 return {"reason": "the file changed after it was ingested; ingest again", "seconds": time.monotonic() - start}
             try:
                 stored = _store(path, job, attempt, errors)
+                if (after := _state(path)) != before and (after is None or sha256_of(path) != job.sha256):
+                    remove(job.uri)
+                    stored = {"reason": "the file changed while it was read; ingest again"}
             except (StorageError, MemoryError):
                 raise
             except Exception as error:
@@ -55,6 +59,15 @@ def store_video(payload: tuple[StoreJob, int, Row], attempt: str) -> Row:
     except MemoryError:  # PyAV's own kind does not travel between processes
         raise MemoryError("the kernel refuses the decoder more memory") from None
     return {**stored, "seconds": time.monotonic() - start}
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What is another where a file was written to, or another put in its place; None where it is gone."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def _store(path: Path, job: StoreJob, attempt: str, errors: Stderr) -> Row:

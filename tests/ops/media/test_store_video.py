@@ -12,7 +12,7 @@ import pytest
 
 import made_videos as made
 from configs.schema import Frames
-from ops.media import decord_reader
+from ops.media import decord_reader, recording
 from ops.media.pool import run_jobs
 from ops.media.store_video import store_video
 from ops.media.watch import CEILING_MB
@@ -133,3 +133,39 @@ def test_no_length_or_size_passes_the_ceiling(ffmpeg, tmp_path):
             print(f"{name} at {short_side or 'its own size'}: {peak} MB, {outcomes[name].value}")
             assert outcomes[name].value["num_frames"] == {"hour.mp4": 90000, "4k.mp4": 100, "8k.mp4": 1}[name]
             assert peak < CEILING_MB
+
+
+@pytest.mark.parametrize("fate", ["another film", "touched", "gone"])
+def test_a_file_that_changes_while_it_is_read(fate, make_video, store, tmp_path, monkeypatch):
+    path, other = make_video(tmp_path / "a.mp4", 12), make_video(tmp_path / "other.mp4", 9)
+    real = recording.write_frames
+
+    def changed_meanwhile(*arguments):
+        stored = real(*arguments)
+        if fate == "another film":
+            path.write_bytes(other.read_bytes())
+        elif fate == "touched":
+            path.touch()
+        else:
+            path.unlink()
+        return stored
+
+    monkeypatch.setattr(recording, "write_frames", changed_meanwhile)
+    row = store(path)
+    if fate == "touched":
+        assert row["num_frames"] == 12 and not row["reason"]
+    else:
+        assert row["reason"] == "the file changed while it was read; ingest again"
+        assert not (tmp_path / "a.mp4.zarr").exists()
+
+
+@pytest.mark.parametrize("ending", ["mjpeg", "MJPG"])
+def test_a_bare_film_of_jpegs_is_no_picture(ending, make_video, store, tmp_path):
+    film = make_video(tmp_path / "a.avi", frames=made.numbered(20), codec="mjpeg", options={"strict": "unofficial"})
+    with av.open(str(film)) as opened:
+        pictures = [bytes(packet) for packet in opened.demux(video=0) if packet.size]
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(b"".join(pictures))
+    assert store(path).get("num_frames") == 20
+    path.write_bytes(pictures[0])
+    assert store(path).get("num_frames") == 1
