@@ -38,6 +38,7 @@ bench: $(VENV)/.installed-dev    ## ratios against the peers
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:                           ## forget all results; the environment stays

@@ -11,7 +11,9 @@ from configs import versions
 
 
 def _models(task: str, names_model: str | None) -> list[dg.AssetDep]:
-    """The trained model, and the promoted recognition model that the recipe's field names, where it has such a field."""
+    """The trained model, and the promoted recognition model that the recipe's field names, where it
+    has such a field.
+    """
     own = dg.AssetDep(dg.AssetKey([task, "trained_model"]))
     if names_model is None:
         return [own]
@@ -19,19 +21,27 @@ def _models(task: str, names_model: str | None) -> list[dg.AssetDep]:
     return [own, dg.AssetDep(dg.AssetKey(["recognition", "promotion"]), partition_mapping=asked)]
 
 
-def _clear_of_guessing(recipe: configs.Recipe, metrics: dict[str, float], check: str, asset: dg.AssetKey) -> dg.AssetCheckResult:
+def _clear_of_guessing(
+    recipe: configs.Recipe, metrics: dict[str, float], check: str, asset: dg.AssetKey
+) -> dg.AssetCheckResult:
     """Fails when the gate's metric says that the model has learnt nothing worth promoting."""
     from ops.flow import data_checks
 
     answer = getattr(data_checks, check)(recipe, metrics)
     return dg.AssetCheckResult(
-        asset_key=asset, check_name=check, passed=answer.passed, severity=dg.AssetCheckSeverity.ERROR, description=answer.says,
+        asset_key=asset,
+        check_name=check,
+        passed=answer.passed,
+        severity=dg.AssetCheckSeverity.ERROR,
+        description=answer.says,
         metadata=answer.numbers,
-    )  # fmt: skip
+    )
 
 
 def evaluation_of(task: str) -> dg.AssetsDefinition:
-    """The asset `<task>/evaluation`, and its check: `above_chance`, or `above_floor` of a metric that is near nothing by guessing."""
+    """The asset `<task>/evaluation`, and its check: `above_chance`, or `above_floor` of a metric
+    that is near nothing by guessing.
+    """
     from ops.flow import data_checks
     from ops.training.task import info
 
@@ -49,8 +59,12 @@ def evaluation_of(task: str) -> dg.AssetsDefinition:
         description=f"Metrics, {about.pictures} of the recipe's model on the validation split.",
         check_specs=[dg.AssetCheckSpec(about.floor_check, asset=asset, description=says)],
     )
-    def evaluation(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-        """Score the recipe's newest weights; the same weights on the same set are not scored twice."""
+    def evaluation(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]
+    ) -> dg.MaterializeResult:
+        """Score the recipe's newest weights; the same weights on the same set are not scored
+        twice.
+        """
         from ops.flow.recipe import evaluate_recipe
 
         recipe = configs.load(context.partition_key)
@@ -58,7 +72,8 @@ def evaluation_of(task: str) -> dg.AssetsDefinition:
             result = evaluate_recipe(recipe, layout_of(settings), settings)
         numbers = {name: float(value) for name, value in result.metrics.items()}
         return dg.MaterializeResult(
-            # The page shows them in this order: headline numbers and pictures first, the numbers of single parts ("a/b") last.
+            # The page shows them in this order: headline numbers and pictures first, the numbers of
+            # single parts ("a/b") last.
             metadata={
                 **{name: value for name, value in numbers.items() if "/" not in name},
                 result.sample_unit.replace(" ", "_"): result.num_samples,

@@ -1,4 +1,6 @@
-"""Features: a sliding window of a model over untrimmed videos, or published files, as one array [T, C] per video."""
+"""Features: a sliding window of a model over untrimmed videos, or published files, as one array [T,
+C] per video.
+"""
 
 import dagster as dg
 
@@ -23,20 +25,32 @@ class FeaturesRun(dg.Config):
     group_name="features",
     deps=[
         dg.AssetDep(FRAMES, partition_mapping=dg.AllPartitionMapping()),
-        dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(features_by_dataset())),
-        dg.AssetDep(dg.AssetKey(["recognition", "promotion"]), partition_mapping=dg.StaticPartitionMapping(features_by_recipe())),
+        dg.AssetDep(
+            annotations, partition_mapping=dg.StaticPartitionMapping(features_by_dataset())
+        ),
+        dg.AssetDep(
+            dg.AssetKey(["recognition", "promotion"]),
+            partition_mapping=dg.StaticPartitionMapping(features_by_recipe()),
+        ),
     ],
     partitions_def=features_partitions,
     kinds={"pytorch", "zarr"},
     owners=["team:models"],
     code_version=versions.FEATURES,
     description=(
-        "One Zarr array [T, C] per annotated video, extracted by a model or imported from published files; what has not changed is left "
-        "alone, and a newly promoted champion makes its features anew."
+        "One Zarr array [T, C] per annotated video, extracted by a model or imported from published"
+        " files; what has not changed is left alone, and a newly promoted champion makes its"
+        " features anew."
     ),
 )
-def features(context: dg.AssetExecutionContext, config: FeaturesRun, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-    """Make the partition's features, as far as source, configuration, weights or code have changed."""
+def features(
+    context: dg.AssetExecutionContext,
+    config: FeaturesRun,
+    settings: dg.ResourceParam[configs.Settings],
+) -> dg.MaterializeResult:
+    """Make the partition's features, as far as source, configuration, weights or code have
+    changed.
+    """
     from ops.compute.progress import progress_bar
     from ops.features.materialize import make_features
 

@@ -9,20 +9,31 @@ from typing import Any
 import dagster as dg
 
 PICTURE_WIDTH = 1000  # pixels; the UI's dialog cuts off what is wider
-LARGEST_PNG = 150_000  # bytes; a picture is stored again in every event, in the database of the runs
+# bytes; a picture is stored again in every event, in the database of the runs
+LARGEST_PNG = 150_000
 
 
 def picture(png: bytes, title: str) -> dg.MarkdownMetadataValue:
-    """A PNG that the UI shows in place; one that is too large for that is shown smaller, as JPEG."""
+    """A PNG that the UI shows in place; one that is too large for that is shown smaller, as
+    JPEG.
+    """
     from ops.evaluation.preview import jpeg_preview
 
-    kind, shown = ("png", png) if len(png) <= LARGEST_PNG else ("jpeg", jpeg_preview(png, PICTURE_WIDTH))
-    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(shown).decode()})")
+    kind, shown = (
+        ("png", png) if len(png) <= LARGEST_PNG else ("jpeg", jpeg_preview(png, PICTURE_WIDTH))
+    )
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/{kind};base64,{base64.b64encode(shown).decode()})"
+    )
 
 
 def table(header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> dg.MarkdownMetadataValue:
     """A markdown table."""
-    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(str(cell) for cell in row) for row in rows)]
+    lines = [
+        " | ".join(header),
+        " | ".join("---" for _ in header),
+        *(" | ".join(str(cell) for cell in row) for row in rows),
+    ]
     return dg.MetadataValue.md("\n".join(lines))
 
 

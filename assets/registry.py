@@ -20,17 +20,28 @@ def challenger_of(task: str) -> dg.AssetsDefinition:
         kinds={"mlflow"},
         owners=["team:models"],
         code_version=versions.EVALUATION,
-        description="The recipe's newest model as a version of the registered model, under the alias `challenger`.",
+        description=(
+            "The recipe's newest model as a version of the registered model, under the alias"
+            " `challenger`."
+        ),
     )
-    def challenger(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
+    def challenger(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]
+    ) -> dg.MaterializeResult:
         """Register the model of the recipe's training run; one run is registered once."""
         from ops.flow.recipe import register_recipe
         from ops.tracking.registry import version_url
 
         with reported(context):
-            version = register_recipe(configs.load(context.partition_key), layout_of(settings), settings)
+            version = register_recipe(
+                configs.load(context.partition_key), layout_of(settings), settings
+            )
         return dg.MaterializeResult(
-            metadata={"model": version.name, "version": version.version, "mlflow": dg.MetadataValue.url(version_url(settings, version))}
+            metadata={
+                "model": version.name,
+                "version": version.version,
+                "mlflow": dg.MetadataValue.url(version_url(settings, version)),
+            }
         )
 
     return challenger
@@ -47,14 +58,23 @@ def promotion_of(task: str) -> dg.AssetsDefinition:
         kinds={"mlflow"},
         owners=["team:models"],
         code_version=versions.EVALUATION,
-        description="The gate: challenger and champion on the same frozen set; the alias `champion` moves, or the reason why not.",
+        description=(
+            "The gate: challenger and champion on the same frozen set; the alias `champion` moves,"
+            " or the reason why not."
+        ),
     )
-    def promotion(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> dg.MaterializeResult:
-        """Decide, move the alias where the challenger is better, and keep decision, numbers and reason on the version."""
+    def promotion(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]
+    ) -> dg.MaterializeResult:
+        """Decide, move the alias where the challenger is better, and keep decision, numbers and
+        reason on the version.
+        """
         from ops.flow.recipe import promote_recipe
 
         with reported(context):
-            decision = promote_recipe(configs.load(context.partition_key), layout_of(settings), settings)
+            decision = promote_recipe(
+                configs.load(context.partition_key), layout_of(settings), settings
+            )
         return dg.MaterializeResult(
             metadata={
                 "promoted": decision.promoted,
@@ -71,4 +91,6 @@ def promotion_of(task: str) -> dg.AssetsDefinition:
     return promotion
 
 
-registered = [asset_of(task) for task in configs.TASKS for asset_of in (challenger_of, promotion_of)]
+registered = [
+    asset_of(task) for task in configs.TASKS for asset_of in (challenger_of, promotion_of)
+]

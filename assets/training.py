@@ -15,21 +15,35 @@ from assets.videos import FRAMES
 from configs import versions
 
 PREFLIGHT = "preflight"
-READY = "Settings, data, other models, places and room are such that the recipe's line can come to its end."
+READY = (
+    "Settings, data, other models, places and room are such that the recipe's line can come to its"
+    " end."
+)
 
 
 def _data(task: str) -> list[dg.AssetDep]:
     """What a task's trainings read: annotations, and frames or features."""
     from ops.training.task import info
 
-    read = dg.AssetDep(annotations, partition_mapping=dg.StaticPartitionMapping(recipes_by_dataset(task)))
+    read = dg.AssetDep(
+        annotations, partition_mapping=dg.StaticPartitionMapping(recipes_by_dataset(task))
+    )
     if info(task).reads == "features":
-        return [dg.AssetDep(features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features(task))), read]
+        return [
+            dg.AssetDep(
+                features, partition_mapping=dg.StaticPartitionMapping(recipes_by_features(task))
+            ),
+            read,
+        ]
     return [dg.AssetDep(FRAMES, partition_mapping=dg.AllPartitionMapping()), read]
 
 
-def _preflight(recipe: configs.Recipe, task: str, settings: configs.Settings) -> dg.AssetCheckResult:
-    """The check `preflight`: passes where nothing stands in the way, else has every mistake in words."""
+def _preflight(
+    recipe: configs.Recipe, task: str, settings: configs.Settings
+) -> dg.AssetCheckResult:
+    """The check `preflight`: passes where nothing stands in the way, else has every mistake in
+    words.
+    """
     from ops.preflight.run import preflight
 
     found = preflight(recipe, layout_of(settings), settings)
@@ -54,20 +68,33 @@ def trained_model_of(task: str) -> dg.AssetsDefinition:
         kinds={"pytorch", "ray", "mlflow"},
         owners=["team:models"],
         code_version=versions.TRAINING,
-        description="Weights trained by the recipe on the dataset as it is; resumes where a killed run stopped.",
-        check_specs=[dg.AssetCheckSpec(PREFLIGHT, asset=dg.AssetKey([task, "trained_model"]), description=READY)],
+        description=(
+            "Weights trained by the recipe on the dataset as it is; resumes where a killed run"
+            " stopped."
+        ),
+        check_specs=[
+            dg.AssetCheckSpec(
+                PREFLIGHT, asset=dg.AssetKey([task, "trained_model"]), description=READY
+            )
+        ],
     )
-    def trained_model(context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]) -> Iterator[Any]:
-        """Train the partition's recipe, unless exactly this recipe was trained on exactly this data before.
+    def trained_model(
+        context: dg.AssetExecutionContext, settings: dg.ResourceParam[configs.Settings]
+    ) -> Iterator[Any]:
+        """Train the partition's recipe, unless exactly this recipe was trained on exactly this data
+        before.
 
-        What would end its line, or spoil its end, is shown as a check before the first step, and stops a training that is not done yet.
+        What would end its line, or spoil its end, is shown as a check before the first step, and
+        stops a training that is not done yet.
         """
         from ops.flow.recipe import train_recipe
 
         recipe = configs.load(context.partition_key)
         yield _preflight(recipe, task, settings)
         with reported(context):
-            trained = train_recipe(recipe, layout_of(settings), settings, dagster_run_id=context.run_id)
+            trained = train_recipe(
+                recipe, layout_of(settings), settings, dagster_run_id=context.run_id
+            )
         result = trained.result
         yield dg.MaterializeResult(
             metadata={

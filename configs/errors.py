@@ -1,7 +1,8 @@
-"""The one base of all errors that are for a person: each says what was found, where, and what is allowed or what to do.
+"""The one base of all errors that are for a person: each says what was found, where, and what is
+allowed or what to do.
 
-Whoever a person calls (the command line, an asset) tells these in words, and a system that refuses (OSError); every other exception is
-a programmer's mistake and shows its stack.
+Whoever a person calls (the command line, an asset) tells these in words, and a system that refuses
+(OSError); every other exception is a programmer's mistake and shows its stack.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ class KinographError(Exception):
 
 
 class ConfigError(KinographError, ValueError):
-    """A value that is not allowed: names the file or place, the field, what was found and what is allowed."""
+    """A value that is not allowed: names the file or place, the field, what was found and what is
+    allowed.
+    """
 
     def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
         self.where, self.field, self.found, self.allowed = where, field, found, allowed
@@ -20,5 +23,9 @@ class ConfigError(KinographError, ValueError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str, str, str]]:
         """Errors travel between processes; `found` goes as text, since it may be anything."""
-        found = self.found if isinstance(self.found, str | int | float | bool | None) else repr(self.found)
+        found = (
+            self.found
+            if isinstance(self.found, str | int | float | bool | None)
+            else repr(self.found)
+        )
         return type(self), (self.where, self.field, found, self.allowed)  # type: ignore[return-value]

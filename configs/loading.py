@@ -1,12 +1,13 @@
 """Finding, reading and validating the YAML files of this package.
 
-`configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds one dataset each;
-`configs/features/<dataset>.yaml` maps names to features of untrimmed videos. A user's own files
-live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found beside these. The ending may be `.yml` too; files whose name
-begins with a dot are nobody's.
+`configs/<task>/<family>.yaml` maps recipe names to recipes; `configs/datasets/<name>.yaml` holds
+one dataset each; `configs/features/<dataset>.yaml` maps names to features of untrimmed videos. A
+user's own files live in the folder that `KINOGRAPH_CONFIGS` names (same layout) and are found
+beside these. The ending may be `.yml` too; files whose name begins with a dot are nobody's.
 
-Plain values are what YAML 1.2 takes them for: `true` and `false`, decimal numbers (also `1e-3`), `null`. What versions of YAML read
-differently (`yes`, `off`, `010`, `1_000`, `1:30`, `2024-01-31`) is the text that stands there: right for a name, refused for a number.
+Plain values are what YAML 1.2 takes them for: `true` and `false`, decimal numbers (also `1e-3`),
+`null`. What versions of YAML read differently (`yes`, `off`, `010`, `1_000`, `1:30`, `2024-01-31`)
+is the text that stands there: right for a name, refused for a number.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ from configs.schema import RECIPES, TASKS, ConfigError, Dataset, Features, Recip
 from configs.settings import absolute, variable
 
 HERE = Path(__file__).parent
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml reads the catalogue ten times faster
+# libyaml reads the catalogue ten times faster
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 ENDINGS = (".yaml", ".yml")
-# How a plain value is read, by its first letter; all else is text. PyYAML's own table is that of YAML 1.1.
+# How a plain value is read, by its first letter; all else is text. PyYAML's own table is that of
+# YAML 1.1.
 PLAIN = (
     ("null", r"~|null|Null|NULL|", "~nN\0"),
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    (
+        "float",
+        r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?",
+        "-+0123456789.",
+    ),
     ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
     ("merge", r"<<", "<"),
 )
@@ -46,7 +53,9 @@ def _folders() -> list[Path]:
         return [HERE]
     path = absolute("KINOGRAPH_CONFIGS", own)
     if not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
-        raise ConfigError("environment", "KINOGRAPH_CONFIGS", own, "an existing folder that can be read")
+        raise ConfigError(
+            "environment", "KINOGRAPH_CONFIGS", own, "an existing folder that can be read"
+        )
     return [HERE, path]
 
 
@@ -68,27 +77,47 @@ class _Reader(LOADER):  # type: ignore[misc, valid-type]
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' given twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key '{key.value}' given twice", key.start_mark
+                )
             if isinstance(key.value, str):
                 seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds. Raises ConfigError with the file, what was found and what is allowed."""
+    """The mapping that a YAML file holds. Raises ConfigError with the file, what was found and what
+    is allowed.
+    """
     try:
         value = yaml.load(path.read_text(encoding="utf-8-sig"), _Reader)
     except UnicodeDecodeError as error:
-        raise ConfigError(str(path), "(whole file)", f"byte {error.object[error.start]:#04x}", "UTF-8 text") from error
+        raise ConfigError(
+            str(path), "(whole file)", f"byte {error.object[error.start]:#04x}", "UTF-8 text"
+        ) from error
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), "(whole file)", str(error).replace("\n", " "), "valid YAML") from error
+        raise ConfigError(
+            str(path), "(whole file)", str(error).replace("\n", " "), "valid YAML"
+        ) from error
     except OSError as error:
-        raise ConfigError(str(path), "(whole file)", error.strerror, "a file that can be read") from error
+        raise ConfigError(
+            str(path), "(whole file)", error.strerror, "a file that can be read"
+        ) from error
     if not isinstance(value, dict):
-        raise ConfigError(str(path), "(whole file)", "nothing" if value is None else type(value).__name__, "a mapping")
+        raise ConfigError(
+            str(path),
+            "(whole file)",
+            "nothing" if value is None else type(value).__name__,
+            "a mapping",
+        )
     for key in value:
         if not isinstance(key, str):
-            raise ConfigError(str(path), "(key)", key, "text; YAML takes null, true, false and numbers for values: quote them")
+            raise ConfigError(
+                str(path),
+                "(key)",
+                key,
+                "text; YAML takes null, true, false and numbers for values: quote them",
+            )
     return value
 
 
@@ -100,7 +129,9 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:
-    """The value as this kind of object. Raises ConfigError with `where`, the field, what was found and what is allowed."""
+    """The value as this kind of object. Raises ConfigError with `where`, the field, what was found
+    and what is allowed.
+    """
     try:
         return kind.model_validate(value)
     except ValidationError as error:
@@ -114,7 +145,11 @@ def validated(kind: type[T], value: Any, where: str) -> T:
         elif isinstance(found, dict):  # a rule over several fields; the message names them
             found = ", ".join(found)
         elif isinstance(found, str) and first["type"] in NO_TEXT:
-            allowed += " without quotes: true or false" if first["type"] == "bool_type" else ", in decimal digits and without quotes"
+            allowed += (
+                " without quotes: true or false"
+                if first["type"] == "bool_type"
+                else ", in decimal digits and without quotes"
+            )
         raise ConfigError(where, field, found, allowed) from error
 
 
@@ -134,7 +169,9 @@ def _given(value: dict[str, Any], place: dict[str, str], where: str) -> None:
     """Raises ConfigError when a file says something else of itself than its place does."""
     for field, expected in place.items():
         if value.get(field, expected) != expected:
-            raise ConfigError(where, field, value[field], f"{expected}, which its place says, or nothing")
+            raise ConfigError(
+                where, field, value[field], f"{expected}, which its place says, or nothing"
+            )
 
 
 @lru_cache(maxsize=8)
@@ -145,10 +182,16 @@ def _recipe_sources(folders: tuple[Path, ...]) -> dict[str, tuple[str, Path, Any
         for task in TASKS:
             for path in _files(folder / task):
                 for name, value in read_yaml(path).items():
-                    if name.startswith("."):  # a block that the file's own recipes share through a YAML anchor
+                    # a block that the file's own recipes share through a YAML anchor
+                    if name.startswith("."):
                         continue
                     if name in found:
-                        raise ConfigError(str(path), name, "a second recipe of this name", f"one; the first is in {found[name][1]}")
+                        raise ConfigError(
+                            str(path),
+                            name,
+                            "a second recipe of this name",
+                            f"one; the first is in {found[name][1]}",
+                        )
                     found[name] = (task, path, value)
     return found
 
@@ -157,11 +200,17 @@ def names(task: str | None = None) -> list[str]:
     """Names of all recipes, or of one task's."""
     if task is not None and task not in TASKS:
         raise ConfigError("configs.names", "task", task, ", ".join(TASKS))
-    return sorted(name for name, (of, _, _) in _recipe_sources(tuple(_folders())).items() if task in (None, of))
+    return sorted(
+        name
+        for name, (of, _, _) in _recipe_sources(tuple(_folders())).items()
+        if task in (None, of)
+    )
 
 
 def load(name: str) -> Recipe:
-    """The recipe of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    """The recipe of this name, validated. Raises ConfigError with file, field, found and
+    allowed.
+    """
     sources = _recipe_sources(tuple(_folders()))
     if name not in sources:
         raise ConfigError("configs.load", "recipe", name, ", ".join(sorted(sources)))
@@ -169,8 +218,12 @@ def load(name: str) -> Recipe:
 
 
 def every_recipe() -> Iterator[tuple[str, Recipe | ConfigError]]:
-    """Every recipe by its name, or what is wrong with it; for a file that cannot be read its path."""
-    for task, path in ((of, file) for folder in _folders() for of in TASKS for file in _files(folder / of)):
+    """Every recipe by its name, or what is wrong with it; for a file that cannot be read its
+    path.
+    """
+    for task, path in (
+        (of, file) for folder in _folders() for of in TASKS for file in _files(folder / of)
+    ):
         try:
             content = read_yaml(path)
         except ConfigError as error:
@@ -192,11 +245,15 @@ def _recipe(name: str, task: str, path: Path, value: Any) -> Recipe:
     if kind is None:
         raise ConfigError(str(path), "task", task, ", ".join(RECIPES))
     family = value.get("family", path.stem)
-    return validated(kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})")
+    return validated(
+        kind, {**value, "name": name, "task": task, "family": family}, f"{path} ({name})"
+    )
 
 
 def place(name: str) -> str:
-    """Where the recipe stands, as errors about it name it: "file (name)". Raises ConfigError for an unknown one."""
+    """Where the recipe stands, as errors about it name it: "file (name)". Raises ConfigError for an
+    unknown one.
+    """
     sources = _recipe_sources(tuple(_folders()))
     if name not in sources:
         raise ConfigError("configs.place", "recipe", name, ", ".join(sorted(sources)))
@@ -209,11 +266,18 @@ def datasets() -> list[str]:
 
 
 def dataset(name: str) -> Dataset:
-    """The dataset of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    """The dataset of this name, validated. Raises ConfigError with file, field, found and
+    allowed.
+    """
     for folder in reversed(_folders()):
         paths = [path for path in _files(folder / "datasets") if path.stem == name]
         if len(paths) > 1:
-            raise ConfigError(str(paths[1]), "(whole file)", f"a second file of dataset '{name}'", f"one; the first is {paths[0]}")
+            raise ConfigError(
+                str(paths[1]),
+                "(whole file)",
+                f"a second file of dataset '{name}'",
+                f"one; the first is {paths[0]}",
+            )
         for path in paths:
             value = read_yaml(path)
             _given(value, {"name": name}, str(path))
@@ -236,7 +300,9 @@ def features_names() -> list[str]:
 
 
 def features(name: str) -> Features:
-    """The features of this name, validated. Raises ConfigError with file, field, found and allowed."""
+    """The features of this name, validated. Raises ConfigError with file, field, found and
+    allowed.
+    """
     sources = _features_sources(tuple(_folders()))
     if name not in sources:
         raise ConfigError("configs.features", "features", name, ", ".join(sorted(sources)))
@@ -256,6 +322,11 @@ def _features_sources(folders: tuple[Path, ...]) -> dict[str, tuple[Path, Any]]:
                 if name.startswith("."):
                     continue
                 if name in found:
-                    raise ConfigError(str(path), name, "second features of this name", f"one; the first is in {found[name][0]}")
+                    raise ConfigError(
+                        str(path),
+                        name,
+                        "second features of this name",
+                        f"one; the first is in {found[name][0]}",
+                    )
                 found[name] = (path, value)
     return found

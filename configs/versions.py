@@ -1,4 +1,6 @@
-"""Code versions of the stages whose results are kept. Raise one when a change of code changes the stage's output."""
+"""Code versions of the stages whose results are kept. Raise one when a change of code changes the
+stage's output.
+"""
 
 INGEST = "4"
 ANNOTATIONS = "3"

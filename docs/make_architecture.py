@@ -1,7 +1,9 @@
-"""The picture of `architecture.md`: which room uses which, read from the code's own imports. `python -P docs/make_architecture.py`.
+"""The picture of `architecture.md`: which room uses which, read from the code's own imports.
+`python -P docs/make_architecture.py`.
 
-A row is a package or a room of `ops`, those that are used most at the bottom. From each a lane goes up along those that import it,
-with a dot in the row of each: a dot below the stairs would be an import that runs back. Rings are wings that are asked for by name.
+A row is a package or a room of `ops`, those that are used most at the bottom. From each a lane goes
+up along those that import it, with a dot in the row of each: a dot below the stairs would be an
+import that runs back. Rings are wings that are asked for by name.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ FONT = "font-family='Helvetica, Arial, DejaVu Sans, sans-serif'"
 
 @dataclass(frozen=True)
 class House:
-    """What the picture is made of: (room, what it is for) from the top down, who imports whom, who asks a task's wing by name."""
+    """What the picture is made of: (room, what it is for) from the top down, who imports whom, who
+    asks a task's wing by name.
+    """
 
     rooms: tuple[tuple[str, str], ...]
     imports: frozenset[tuple[str, str]]
@@ -32,23 +36,36 @@ class House:
 
 
 def house(repo: Path = REPO) -> House:
-    """Reads the packages' imports, and the order of the rooms of `ops` from the test that holds it."""
+    """Reads the packages' imports, and the order of the rooms of `ops` from the test that holds
+    it.
+    """
     rooms = (*ABOVE, *(f"ops/{name}" for name in reversed(_order(repo))), *BELOW)
     imports, by_name = set[tuple[str, str]](), set[str]()
     for room in rooms:
         for path in sorted((repo / room).rglob("*.py")):
             tree = ast.parse(path.read_text(encoding="utf-8"))
-            imports |= {(room, other) for other in _imported(tree) if other in rooms and other != room}
-            if any(isinstance(node, ast.Call) and ast.unparse(node.func) == "wing" for node in ast.walk(tree)):
+            imports |= {
+                (room, other) for other in _imported(tree) if other in rooms and other != room
+            }
+            if any(
+                isinstance(node, ast.Call) and ast.unparse(node.func) == "wing"
+                for node in ast.walk(tree)
+            ):
                 by_name.add(room)
-    return House(tuple((room, _purpose(repo / room)) for room in rooms), frozenset(imports), frozenset(by_name))
+    return House(
+        tuple((room, _purpose(repo / room)) for room in rooms),
+        frozenset(imports),
+        frozenset(by_name),
+    )
 
 
 def _order(repo: Path) -> tuple[str, ...]:
     for node in ast.parse((repo / "tests" / "test_layers.py").read_text(encoding="utf-8")).body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ROOMS":
             return tuple(ast.literal_eval(node.value))
-    raise LookupError("tests/test_layers.py: found no ROOMS; allowed: the rooms of ops in their order")
+    raise LookupError(
+        "tests/test_layers.py: found no ROOMS; allowed: the rooms of ops in their order"
+    )
 
 
 def _imported(tree: ast.AST) -> Iterator[str]:
@@ -71,7 +88,8 @@ def _purpose(folder: Path) -> str:
     return said.split("\n")[0].rstrip(".").replace("`", "")
 
 
-# ---------------------------------------------------------------------------------------------------------- drawing
+# --------------------------------------------------------------------------------------------------
+# drawing
 
 
 def draw(made_of: House) -> str:
@@ -79,14 +97,31 @@ def draw(made_of: House) -> str:
     rooms = [room for room, _ in made_of.rooms]
     height = TOP + ROW * len(rooms) + 64
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' {FONT}>",
+        (
+            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}'"
+            f" width='{WIDTH}' height='{height}' {FONT}>"
+        ),
         f"<rect width='{WIDTH}' height='{height}' fill='#ffffff'/>",
         _text(MARGIN, 40, "Kinograph: five packages, and the rooms of ops", 22, "#1f2933", "bold"),
-        _text(MARGIN, 64, "Imports run down. A dot: the room of this row imports the room that the lane starts from.", 14, "#52606d"),
+        _text(
+            MARGIN,
+            64,
+            "Imports run down. A dot: the room of this row imports the room that the lane starts"
+            " from.",
+            14,
+            "#52606d",
+        ),
     ]
-    parts += [f"<rect x='0' y='{_y(row) - ROW / 2:g}' width='{WIDTH}' height='{ROW}' fill='#f5f7fa'/>" for row in range(0, len(rooms), 2)]
+    parts += [
+        f"<rect x='0' y='{_y(row) - ROW / 2:g}' width='{WIDTH}' height='{ROW}' fill='#f5f7fa'/>"
+        for row in range(0, len(rooms), 2)
+    ]
     parts += [part for row in range(len(rooms)) for part in _lane(row, rooms, made_of)]
-    parts += [part for row, (room, purpose) in enumerate(made_of.rooms) for part in _box(row, room, purpose, len(rooms))]
+    parts += [
+        part
+        for row, (room, purpose) in enumerate(made_of.rooms)
+        for part in _box(row, room, purpose, len(rooms))
+    ]
     parts += _legend(height - 30)
     return "\n".join([*parts, "</svg>\n"])
 
@@ -111,23 +146,35 @@ def _lane(row: int, rooms: list[str], made_of: House) -> Iterator[str]:
     x, y, colour = _x(row), _y(row), _colour(row, len(rooms))
     line = f"fill='none' stroke='{colour}' stroke-width='2'"
     if users:
-        yield f"<path d='M {x} {_y(min(users)):g} V {y - 8:g} Q {x} {y:g} {x - 8} {y:g} H {MARGIN + BOX + 9}' {line}/>"
+        yield (
+            f"<path d='M {x} {_y(min(users)):g} V {y - 8:g} Q {x} {y:g} {x - 8} {y:g} H"
+            f" {MARGIN + BOX + 9}' {line}/>"
+        )
         yield f"<path d='M {MARGIN + BOX + 2} {y:g} l 9 -5 v 10 z' fill='{colour}'/>"
     for user in sorted(users):
         title = f"<title>{rooms[user]} imports {rooms[row]}</title>"
-        yield f"<circle cx='{x}' cy='{_y(user):g}' r='6' fill='{colour}' stroke='#ffffff' stroke-width='1.5'>{title}</circle>"
+        yield (
+            f"<circle cx='{x}' cy='{_y(user):g}' r='6' fill='{colour}' stroke='#ffffff'"
+            f" stroke-width='1.5'>{title}</circle>"
+        )
     asking = [rooms.index(room) for room in made_of.by_name if rooms[row] == "ops/tasks"]
     if asking:
         yield f"<path d='M {x} {y + 8:g} V {_y(max(asking)):g}' {line} stroke-dasharray='2 5'/>"
     for user in sorted(asking):
         title = f"<title>{rooms[user]} asks a task's wing by name</title>"
-        yield f"<circle cx='{x}' cy='{_y(user):g}' r='5' fill='#ffffff' stroke='{colour}' stroke-width='2'>{title}</circle>"
+        yield (
+            f"<circle cx='{x}' cy='{_y(user):g}' r='5' fill='#ffffff' stroke='{colour}'"
+            f" stroke-width='2'>{title}</circle>"
+        )
 
 
 def _box(row: int, room: str, purpose: str, number: int) -> Iterator[str]:
     x, y, colour = MARGIN, _y(row) - ROW / 2 + 4, _colour(row, number)
     inside = room.startswith("ops/")
-    yield f"<rect x='{x}' y='{y:g}' width='{BOX}' height='{ROW - 8}' rx='6' fill='#ffffff' stroke='#cbd2d9'/>"
+    yield (
+        f"<rect x='{x}' y='{y:g}' width='{BOX}' height='{ROW - 8}' rx='6' fill='#ffffff'"
+        " stroke='#cbd2d9'/>"
+    )
     yield f"<rect x='{x}' y='{y:g}' width='8' height='{ROW - 8}' rx='3' fill='{colour}'/>"
     name = room.removeprefix("ops/")
     yield _text(x + 20, y + 26, name, 15, "#1f2933", "bold")
@@ -141,12 +188,24 @@ def _box(row: int, room: str, purpose: str, number: int) -> Iterator[str]:
 def _legend(y: float) -> Iterator[str]:
     yield f"<circle cx='{MARGIN + 8}' cy='{y - 4:g}' r='6' fill='#7b8794'/>"
     yield _text(MARGIN + 22, y, "imports", 13, "#52606d")
-    yield f"<circle cx='{MARGIN + 112}' cy='{y - 4:g}' r='5' fill='#ffffff' stroke='#7b8794' stroke-width='2'/>"
-    yield _text(MARGIN + 126, y, "asks a task's wing for a part by its name, without knowing the task", 13, "#52606d")
+    yield (
+        f"<circle cx='{MARGIN + 112}' cy='{y - 4:g}' r='5' fill='#ffffff' stroke='#7b8794'"
+        " stroke-width='2'/>"
+    )
+    yield _text(
+        MARGIN + 126,
+        y,
+        "asks a task's wing for a part by its name, without knowing the task",
+        13,
+        "#52606d",
+    )
 
 
 def _text(x: float, y: float, text: str, size: float, colour: str, weight: str = "normal") -> str:
-    return f"<text x='{x:g}' y='{y:g}' font-size='{size:g}' font-weight='{weight}' fill='{colour}'>{escape(text, quote=False)}</text>"
+    return (
+        f"<text x='{x:g}' y='{y:g}' font-size='{size:g}' font-weight='{weight}'"
+        f" fill='{colour}'>{escape(text, quote=False)}</text>"
+    )
 
 
 if __name__ == "__main__":

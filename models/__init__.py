@@ -1,7 +1,7 @@
 """The maths: one module per published family, found by convention.
 
-`models.<task>.<family>` exports `Config` (a frozen dataclass of numbers), `TINY` (a miniature) and `build(config)`. This
-package needs torch and numpy only.
+`models.<task>.<family>` exports `Config` (a frozen dataclass of numbers), `TINY` (a miniature) and
+`build(config)`. This package needs torch and numpy only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ class ModelRecipe(Protocol):
 
 def families(task: str) -> list[str]:
     """Names of a task's families. Raises ModelConfigError for an unknown task."""
-    tasks = [found.name for found in pkgutil.iter_modules(__path__) if found.ispkg and found.name not in ("blocks", "keymaps")]
+    tasks = [
+        found.name
+        for found in pkgutil.iter_modules(__path__)
+        if found.ispkg and found.name not in ("blocks", "keymaps")
+    ]
     if task not in tasks:
         raise ModelConfigError("models", "task", task, ", ".join(tasks))
-    names = [found.name for found in pkgutil.iter_modules(importlib.import_module(f"models.{task}").__path__)]
+    names = [
+        found.name
+        for found in pkgutil.iter_modules(importlib.import_module(f"models.{task}").__path__)
+    ]
     return sorted(name for name in names if not name.startswith("_"))  # those are parts of a family
 
 
@@ -51,13 +58,21 @@ def family(task: str, name: str) -> ModuleType:
 def build(recipe: ModelRecipe) -> nn.Module:
     """The recipe's model with fresh weights, drawn from torch's global generator.
 
-    Raises ModelConfigError (a ValueError) for an unknown task, family or field and for values out of range.
+    Raises ModelConfigError (a ValueError) for an unknown task, family or field and for values out
+    of range.
     """
     module = family(recipe.task, recipe.family)
     where = f"models.{recipe.task}.{recipe.family}"
     if "num_classes" in recipe.model:
-        raise ModelConfigError(where, "num_classes", recipe.model["num_classes"], "nothing here: it belongs to the recipe itself")
-    fields = [field.name for field in dataclasses.fields(module.Config) if field.name != "num_classes"]
+        raise ModelConfigError(
+            where,
+            "num_classes",
+            recipe.model["num_classes"],
+            "nothing here: it belongs to the recipe itself",
+        )
+    fields = [
+        field.name for field in dataclasses.fields(module.Config) if field.name != "num_classes"
+    ]
     for name, value in recipe.model.items():
         if name not in fields:
             raise ModelConfigError(where, name, value, "one of " + ", ".join(fields))

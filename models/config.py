@@ -32,7 +32,11 @@ class AtLeast:
     least: int
 
     def allowed(self, value: Any, config: Checked) -> str | None:
-        return None if type(value) is int and value >= self.least else f"an integer of at least {self.least}"
+        return (
+            None
+            if type(value) is int and value >= self.least
+            else f"an integer of at least {self.least}"
+        )
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,13 @@ class OneOf:
 
     def allowed(self, value: Any, config: Checked) -> str | None:
         fits = any(type(one) is type(value) and one == value for one in self.values)
-        return None if fits else ", ".join(str(one).lower() if isinstance(one, bool) else str(one) for one in self.values)
+        return (
+            None
+            if fits
+            else ", ".join(
+                str(one).lower() if isinstance(one, bool) else str(one) for one in self.values
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,11 @@ class MultipleOf:
 
     def allowed(self, value: Any, config: Checked) -> str | None:
         of = self.of if isinstance(self.of, int) else getattr(config, self.of)
-        return None if type(value) is int and value in range(of, self.most + 1, of) else f"a multiple of {of} up to {self.most}"
+        return (
+            None
+            if type(value) is int and value in range(of, self.most + 1, of)
+            else f"a multiple of {of} up to {self.most}"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,12 +82,24 @@ class Within:
     below: bool = False
 
     def allowed(self, value: Any, config: Checked) -> str | None:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool) and self.least <= value <= self.most
-        if number and not (self.above and value == self.least) and not (self.below and value == self.most):
+        number = (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and self.least <= value <= self.most
+        )
+        if (
+            number
+            and not (self.above and value == self.least)
+            and not (self.below and value == self.most)
+        ):
             return None
         if self.above:
             return f"a number above {self.least:g} and at most {self.most:g}"
-        return f"a number in [{self.least:g}, {self.most:g})" if self.below else f"a number from {self.least:g} to {self.most:g}"
+        return (
+            f"a number in [{self.least:g}, {self.most:g})"
+            if self.below
+            else f"a number from {self.least:g} to {self.most:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -115,7 +141,9 @@ Rate = Annotated[float, Within(0, 1, below=True)]
 
 
 class Checked:
-    """A Config whose fields are checked when it is made; its lists, as a recipe's file has them, become tuples."""
+    """A Config whose fields are checked when it is made; its lists, as a recipe's file has them,
+    become tuples.
+    """
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
@@ -136,7 +164,9 @@ class Checked:
 
     def refuse(self, field: str, allowed: str) -> NoReturn:
         """Raises ModelConfigError with the family, the field and what it holds."""
-        raise ModelConfigError(type(self).__module__.rpartition(".")[2], field, getattr(self, field), allowed)
+        raise ModelConfigError(
+            type(self).__module__.rpartition(".")[2], field, getattr(self, field), allowed
+        )
 
 
 def _frozen(value: Any) -> Any:
@@ -148,6 +178,10 @@ def _marks(config: Any) -> list[tuple[str, Mark]]:
     """Fields with their marks; those that look at other fields come last."""
     found: list[tuple[str, Mark]] = []
     for field, hint in get_type_hints(config, include_extras=True).items():
-        marks = [OneOf((True, False))] if hint is bool else [one for one in get_args(hint)[1:] if hasattr(one, "allowed")]
+        marks = (
+            [OneOf((True, False))]
+            if hint is bool
+            else [one for one in get_args(hint)[1:] if hasattr(one, "allowed")]
+        )
         found += [(field, mark) for mark in marks]
     return sorted(found, key=lambda one: isinstance(one[1], MultipleOf))

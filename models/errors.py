@@ -23,19 +23,35 @@ class ModelInputError(ModelError):
 
 
 def require_clip(model: str, clip: Tensor, num_frames: int | None = None) -> None:
-    """Raises ModelInputError unless `clip` is a float (B, 3, T, H, W), with T == `num_frames` where that is given."""
+    """Raises ModelInputError unless `clip` is a float (B, 3, T, H, W), with T == `num_frames` where
+    that is given.
+    """
     frames = "T" if num_frames is None else str(num_frames)
     expected = f"floating-point (B, 3, {frames}, H, W), normalised RGB"
     if not isinstance(clip, Tensor):
-        raise ModelInputError(f"{model}: input: found {type(clip).__name__}; expected a tensor, {expected}")
-    fits = clip.ndim == 5 and clip.shape[1] == 3 and (num_frames is None or clip.shape[2] == num_frames)
+        raise ModelInputError(
+            f"{model}: input: found {type(clip).__name__}; expected a tensor, {expected}"
+        )
+    fits = (
+        clip.ndim == 5
+        and clip.shape[1] == 3
+        and (num_frames is None or clip.shape[2] == num_frames)
+    )
     if not fits or not clip.is_floating_point() or 0 in clip.shape:
         dtype = str(clip.dtype).removeprefix("torch.")
-        raise ModelInputError(f"{model}: input: found {dtype} {tuple(clip.shape)}; expected {expected}")
+        raise ModelInputError(
+            f"{model}: input: found {dtype} {tuple(clip.shape)}; expected {expected}"
+        )
 
 
-def require_features(model: str, features: Tensor, shape: tuple[int | None, ...], names: str) -> None:
-    """Raises ModelInputError unless `features` has this shape; None stands for any size, `names` is for the message."""
+def require_features(
+    model: str, features: Tensor, shape: tuple[int | None, ...], names: str
+) -> None:
+    """Raises ModelInputError unless `features` has this shape; None stands for any size, `names` is
+    for the message.
+    """
     sizes = features.shape if isinstance(features, torch.Tensor) else ()
-    if len(sizes) != len(shape) or any(want not in (None, size) for size, want in zip(sizes, shape, strict=True)):
+    if len(sizes) != len(shape) or any(
+        want not in (None, size) for size, want in zip(sizes, shape, strict=True)
+    ):
         raise ModelInputError(f"{model}: features: found {tuple(sizes)}; expected {names}")

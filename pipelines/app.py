@@ -19,10 +19,15 @@ from pipelines.process import guarded
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
 STATUS = """\b
 Exit status: 0 done; 1 a mistake, or a store that refuses, in one line on the standard error; 2 a command line that is not understood;
-128 and the number of the signal that stopped it: the same command goes on from there."""
+128 and the number of the signal that stopped it: the same command goes on from there."""  # noqa: E501
 
-# Plain help and plain stacks: rich's help takes a tenth of a second more, and its stacks hide what a stack is read for.
-_PLAIN: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "context_settings": SETTINGS}
+# Plain help and plain stacks: rich's help takes a tenth of a second more, and its stacks hide what
+# a stack is read for.
+_PLAIN: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "context_settings": SETTINGS,
+}
 app = typer.Typer(name="kinograph", pretty_exceptions_enable=False, epilog=STATUS, **_PLAIN)
 
 
@@ -36,7 +41,12 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def kinograph(
-    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_version, help="Say which version this is.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_version, help="Say which version this is."
+        ),
+    ] = False,
 ) -> None:
     """From raw video to promoted video-understanding models."""
 
@@ -48,10 +58,14 @@ def group(name: str, about: str) -> typer.Typer:
     return made
 
 
-def command(name: str, example: str, *, of: typer.Typer = app, reads: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function that returns an exit status a command: its docstring is the help, below which `example` stands.
+def command(
+    name: str, example: str, *, of: typer.Typer = app, reads: bool = False
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Make a function that returns an exit status a command: its docstring is the help, below which
+    `example` stands.
 
-    It runs in a prepared process (`pipelines.process.guarded`); with `reads` nothing is made in the home.
+    It runs in a prepared process (`pipelines.process.guarded`); with `reads` nothing is made in the
+    home.
     """
 
     def added(work: Callable[..., int]) -> Callable[..., int]:
@@ -66,7 +80,9 @@ def command(name: str, example: str, *, of: typer.Typer = app, reads: bool = Fal
 
 
 def names_of(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
-    """What a shell completes a name to: nothing where a file cannot be read, which the command itself tells."""
+    """What a shell completes a name to: nothing where a file cannot be read, which the command
+    itself tells.
+    """
 
     def completed(incomplete: str) -> list[str]:
         with suppress(KinographError):
@@ -87,4 +103,13 @@ def new_table(title: str, *columns: str, right: Collection[str] = ()) -> Table:
 def console() -> Console:
     """The standard output for tables: as wide as a terminal is, else as COLUMNS says, else 150."""
     columns = os.environ.get("COLUMNS", "")
-    return Console(width=None if sys.stdout.isatty() else int(columns) if columns.isdigit() and int(columns) else 150, highlight=False)
+    return Console(
+        width=(
+            None
+            if sys.stdout.isatty()
+            else int(columns)
+            if columns.isdigit() and int(columns)
+            else 150
+        ),
+        highlight=False,
+    )

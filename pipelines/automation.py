@@ -13,11 +13,17 @@ nightly = dg.ScheduleDefinition(
     name="nightly",
     job=end_to_end,
     cron_schedule="0 2 * * *",
-    description="The whole line every night at 02:00; a night in which nothing changed does no work.",
+    description=(
+        "The whole line every night at 02:00; a night in which nothing changed does no work."
+    ),
 )
 
 
-@dg.sensor(job=ingest, minimum_interval_seconds=60, description="New, changed or removed files: one run for each bucket they fall into.")
+@dg.sensor(
+    job=ingest,
+    minimum_interval_seconds=60,
+    description="New, changed or removed files: one run for each bucket they fall into.",
+)
 def new_videos(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[configs.Settings]
 ) -> Iterator[dg.RunRequest | dg.SkipReason]:

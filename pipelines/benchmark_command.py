@@ -12,22 +12,36 @@ import configs
 from assets.layout import layout_of
 from pipelines.app import command, group
 
-benchmark = group("benchmark", "The catalogue in numbers: what rows cost, what families learn and how fast they are, kernels that err.")
-Task = Annotated[list[str] | None, typer.Option(metavar="T", help="Only this task's; may be given again.")]
-Family = Annotated[list[str] | None, typer.Option(metavar="F", help="Only this family; may be given again.")]
-Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the page of the docs instead of a table.")]
+benchmark = group(
+    "benchmark",
+    "The catalogue in numbers: what rows cost, what families learn and how fast they are, kernels"
+    " that err.",
+)
+Task = Annotated[
+    list[str] | None, typer.Option(metavar="T", help="Only this task's; may be given again.")
+]
+Family = Annotated[
+    list[str] | None, typer.Option(metavar="F", help="Only this family; may be given again.")
+]
+Markdown = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the page of the docs instead of a table.")
+]
 
 
 @command("rows", "kinograph benchmark rows --family tsm --family x3d", of=benchmark, reads=True)
 def rows(task: Task = None, family: Family = None, markdown: Markdown = None) -> int:
-    """Multiply-adds and parameters of every published row, counted, beside the published figures."""
+    """Multiply-adds and parameters of every published row, counted, beside the published
+    figures.
+    """
     from ops.benchmarks.cost import catalogued, cost_of, view_of
     from ops.benchmarks.page import page
 
     recipes = catalogued(tuple(task or ()), tuple(family or ()))
     if markdown:
         return _write(markdown, page(recipes))
-    print(f"{'recipe':44} {'view':>10} {'GMACs':>9} {'published':>9} {'M params':>9} {'published':>9}")
+    print(
+        f"{'recipe':44} {'view':>10} {'GMACs':>9} {'published':>9} {'M params':>9} {'published':>9}"
+    )
     for recipe in recipes:
         cost, facts = cost_of(recipe), recipe.published
         gmacs, params = (facts.gflops, facts.params_m) if facts else (None, None)
@@ -43,15 +57,25 @@ def _figure(value: float | None) -> str:
 @command("families", "kinograph benchmark families --family tsm", of=benchmark)
 def families(
     family: Family = None,
-    threads: Annotated[int | None, typer.Option(metavar="N", help="Of a training (default: 2, or as many as CPUs).")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Of a training (default: 2, or as many as CPUs)."),
+    ] = None,
     measure: Annotated[bool, typer.Option(help="Take speed and memory too.")] = True,
     markdown: Markdown = None,
 ) -> int:
-    """Train every family's demo size on the sample world (what is finished is left alone) and set them side by side."""
+    """Train every family's demo size on the sample world (what is finished is left alone) and set
+    them side by side.
+    """
     from ops.benchmarks.side_by_side import chart, learnt_of, page, terminal
     from ops.store.threads import usable_cpus
 
-    results = learnt_of(tuple(family or ()), layout_of(configs.settings()), threads or min(2, usable_cpus()), measure)
+    results = learnt_of(
+        tuple(family or ()),
+        layout_of(configs.settings()),
+        threads or min(2, usable_cpus()),
+        measure,
+    )
     if markdown:
         picture = markdown.with_suffix(".png")
         picture.write_bytes(chart(results))
@@ -60,7 +84,12 @@ def families(
     return 0
 
 
-@command("speed", "OMP_NUM_THREADS=1 kinograph benchmark speed --family slowfast", of=benchmark, reads=True)
+@command(
+    "speed",
+    "OMP_NUM_THREADS=1 kinograph benchmark speed --family slowfast",
+    of=benchmark,
+    reads=True,
+)
 def speed(family: Family = None, markdown: Markdown = None) -> int:
     """Measure one published row of every family against the peak of a matrix product."""
     from ops.benchmarks.speed import line_of, recipes_of, updated, usable_threads, usage_of
@@ -69,22 +98,31 @@ def speed(family: Family = None, markdown: Markdown = None) -> int:
         usage = usage_of(recipe, usable_threads())
         print(line_of(usage), flush=True)
         if markdown:  # a page that is written by hand, but for its table
-            markdown.write_text(updated(markdown.read_text(encoding="utf-8"), [usage]), encoding="utf-8")
+            markdown.write_text(
+                updated(markdown.read_text(encoding="utf-8"), [usage]), encoding="utf-8"
+            )
     return 0
 
 
 @command("kernels", "kinograph benchmark kernels --kind conv3d", of=benchmark, reads=True)
 def kernels(
-    kind: Annotated[list[str] | None, typer.Option(metavar="K", help="Only kinds with this in the name; may be given again.")] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="K", help="Only kinds with this in the name; may be given again."),
+    ] = None,
     markdown: Markdown = None,
 ) -> int:
-    """Compute every kind of layer at odd widths beside float64, with this processor's kernels and with narrower ones'."""
+    """Compute every kind of layer at odd widths beside float64, with this processor's kernels and
+    with narrower ones'.
+    """
     from ops.benchmarks.kernels import lines_of, mistakes, page, table_of, wrong_kinds
 
     kinds = tuple(kind or ())
     torchs = table_of(kinds=kinds)
     if not torchs:
-        raise configs.ConfigError("kinograph benchmark kernels", "--kind", ", ".join(kinds), "a part of a layer's name")
+        raise configs.ConfigError(
+            "kinograph benchmark kernels", "--kind", ", ".join(kinds), "a part of a layer's name"
+        )
     print("Torch's layers", *lines_of(torchs), sep="\n", flush=True)
     networks = table_of(guarded=True, kinds=wrong_kinds(torchs)) if wrong_kinds(torchs) else {}
     if networks:

@@ -1,4 +1,6 @@
-"""Everything that Dagster loads. Imports in under three seconds: the heavy libraries wait inside the asset bodies."""
+"""Everything that Dagster loads. Imports in under three seconds: the heavy libraries wait inside
+the asset bodies.
+"""
 
 import os
 import tempfile
@@ -9,7 +11,11 @@ from pipelines import graph  # the module: Dagster loads the one Definitions tha
 from pipelines.automation import new_videos, nightly
 from pipelines.jobs import end_to_end, ingest, train
 
-defs = dg.Definitions.merge(graph.graph, dg.Definitions(jobs=[ingest, *train, end_to_end], schedules=[nightly], sensors=[new_videos]))
+defs = dg.Definitions.merge(
+    graph.graph,
+    dg.Definitions(jobs=[ingest, *train, end_to_end], schedules=[nightly], sensors=[new_videos]),
+)
 
-if long := os.environ.pop("KINOGRAPH_TMPDIR", None):  # `kinograph ui` gave Dagster's sockets a shorter one; data go where the user wants
+# `kinograph ui` gave Dagster's sockets a shorter one; data go where the user wants
+if long := os.environ.pop("KINOGRAPH_TMPDIR", None):
     os.environ["TMPDIR"], tempfile.tempdir = long, None

@@ -1,7 +1,8 @@
 """The whole line, stage by stage: which assets run, over which partitions, in which order.
 
-Assets of different partitions cannot share one Dagster run, so the line is a short list of runs: the sample world, the
-videos and frames of all buckets of a dataset, its annotations, then one run per features and per recipe.
+Assets of different partitions cannot share one Dagster run, so the line is a short list of runs:
+the sample world, the videos and frames of all buckets of a dataset, its annotations, then one run
+per features and per recipe.
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ class Stage:
 
 
 def stages(dataset: str, recipes: list[str]) -> list[Stage]:
-    """Runs of the line for a dataset and the recipes that train on it, in order; features come before the first recipe that uses them."""
-    every_bucket = {RANGE_START: str(video_key(dataset, 0)), RANGE_END: str(video_key(dataset, BUCKETS - 1))}
+    """Runs of the line for a dataset and the recipes that train on it, in order; features come
+    before the first recipe that uses them.
+    """
+    every_bucket = {
+        RANGE_START: str(video_key(dataset, 0)),
+        RANGE_END: str(video_key(dataset, BUCKETS - 1)),
+    }
     found = [Stage("sample world", ("figures",))] if dataset == "figures" else []
     found.append(Stage(f"videos and frames of {dataset}", ("videos", "frames"), tags=every_bucket))
     found.append(Stage(f"annotations of {dataset}", ("annotations",), partition=dataset))
@@ -44,14 +50,27 @@ def stages(dataset: str, recipes: list[str]) -> list[Stage]:
         features = getattr(recipe, "features", None)
         if features and all(stage.partition != features for stage in found):
             found.append(Stage(f"features {features}", ("features",), partition=features))
-        found.append(Stage(f"model {name}", tuple(f"{recipe.task}/{asset}" for asset in MODEL_ASSETS), partition=name))
+        found.append(
+            Stage(
+                f"model {name}",
+                tuple(f"{recipe.task}/{asset}" for asset in MODEL_ASSETS),
+                partition=name,
+            )
+        )
     return found
 
 
-def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None = None, config: dict[str, Any] | None = None) -> str:
-    """Execute one stage in this process as a Dagster run of its own; returns the run's id. Raises what the asset raised.
+def run_stage(
+    stage: Stage,
+    instance: dg.DagsterInstance,
+    parent_run: str | None = None,
+    config: dict[str, Any] | None = None,
+) -> str:
+    """Execute one stage in this process as a Dagster run of its own; returns the run's id. Raises
+    what the asset raised.
 
-    The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's event log keeps the stacks.
+    The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's
+    event log keeps the stacks.
     """
     tags = {**stage.tags, STAGE: stage.title, **({PARENT: parent_run} if parent_run else {})}
     try:
@@ -60,23 +79,34 @@ def run_stage(stage: Stage, instance: dg.DagsterInstance, parent_run: str | None
             asset_selection=[dg.AssetKey.from_user_string(name) for name in stage.assets],
             partition_key=stage.partition,
             tags=tags,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **({"ops": config} if config else {})},
+            run_config={
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+                **({"ops": config} if config else {}),
+            },
         )
     except DagsterAssetCheckFailedError as error:  # it says which, not why
         newest = instance.get_run_records(dg.RunsFilter(tags=tags), limit=1)[0].dagster_run.run_id
-        raise dg.Failure(_stopped([check for check in run_checks(instance, newest) if check.failed]), allow_retries=False) from error
+        raise dg.Failure(
+            _stopped([check for check in run_checks(instance, newest) if check.failed]),
+            allow_retries=False,
+        ) from error
     return result.run_id
 
 
 def _stopped(failed: list[CheckResult]) -> str:
     """Why a run went no further than its checks, and the way on."""
     found = "; ".join(f"{check.name}: {check.says}" for check in failed)
-    return f"{found}; allowed: data that passes, or in the dataset's YAML 'allow: [{', '.join(check.name for check in failed)}]'"
+    return (
+        f"{found}; allowed: data that passes, or in the dataset's YAML 'allow:"
+        f" [{', '.join(check.name for check in failed)}]'"
+    )
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What an asset check has found. One that fails and that the dataset's YAML allows is a warning, and not `failed`."""
+    """What an asset check has found. One that fails and that the dataset's YAML allows is a
+    warning, and not `failed`.
+    """
 
     asset: str
     name: str
@@ -106,12 +136,19 @@ def run_checks(instance: dg.DagsterInstance, run_id: str, partition: str = "") -
 
 
 def child_runs(instance: dg.DagsterInstance, parent_run: str) -> list[tuple[str, str]]:
-    """(run id, dataset, features or recipe) of the stages that ran below another run, oldest first."""
+    """(run id, dataset, features or recipe) of the stages that ran below another run, oldest
+    first.
+    """
     records = instance.get_run_records(dg.RunsFilter(tags={PARENT: parent_run}), ascending=True)
-    return [(record.dagster_run.run_id, record.dagster_run.tags[STAGE].rpartition(" ")[2]) for record in records]
+    return [
+        (record.dagster_run.run_id, record.dagster_run.tags[STAGE].rpartition(" ")[2])
+        for record in records
+    ]
 
 
-def latest_checks(instance: dg.DagsterInstance, dataset: str, recipes: list[str]) -> list[CheckResult]:
+def latest_checks(
+    instance: dg.DagsterInstance, dataset: str, recipes: list[str]
+) -> list[CheckResult]:
     """The newest results of all checks of the line, as Dagster's record has them."""
     found = []
     for stage in stages(dataset, recipes):
@@ -124,7 +161,8 @@ def _latest_run(instance: dg.DagsterInstance, stage: Stage) -> str | None:
     """Id of the run that last materialized the stage's first asset."""
     partition = stage.partition or (stage.tags.get(RANGE_END) if stage.tags else None)
     wanted = dg.AssetRecordsFilter(
-        asset_key=dg.AssetKey.from_user_string(stage.assets[-1]), asset_partitions=[partition] if partition else None
+        asset_key=dg.AssetKey.from_user_string(stage.assets[-1]),
+        asset_partitions=[partition] if partition else None,
     )
     records = instance.fetch_materializations(wanted, limit=1).records
     return records[0].run_id if records else None
@@ -133,4 +171,11 @@ def _latest_run(instance: dg.DagsterInstance, stage: Stage) -> str | None:
 def _result_of(evaluation: dg.AssetCheckEvaluation, partition: str) -> CheckResult:
     warned = evaluation.severity is AssetCheckSeverity.WARN
     asset = evaluation.asset_key.to_user_string()
-    return CheckResult(asset, evaluation.check_name, partition, evaluation.passed, warned, evaluation.description or "")
+    return CheckResult(
+        asset,
+        evaluation.check_name,
+        partition,
+        evaluation.passed,
+        warned,
+        evaluation.description or "",
+    )

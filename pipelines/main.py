@@ -1,4 +1,6 @@
-"""The `kinograph` command: run the whole line, open the UIs, list what there is; the other commands stand in files of their own."""
+"""The `kinograph` command: run the whole line, open the UIs, list what there is; the other commands
+stand in files of their own.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,32 @@ Host = Annotated[str, typer.Option(help="Address to listen on.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.")]
 Train = Annotated[int | None, typer.Option(metavar="N", help="Training clips of the sample world.")]
 Val = Annotated[int | None, typer.Option(metavar="N", help="Validation clips of the sample world.")]
-Untrimmed = Annotated[int | None, typer.Option(metavar="N", help="Long videos of several actions of the sample world.")]
-Scenes = Annotated[int | None, typer.Option(metavar="N", help="Scenes of several people of the sample world.")]
-Parts = Annotated[int | None, typer.Option(metavar="N", help="Clips with annotated body parts of the sample world.")]
+Untrimmed = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Long videos of several actions of the sample world."),
+]
+Scenes = Annotated[
+    int | None, typer.Option(metavar="N", help="Scenes of several people of the sample world.")
+]
+Parts = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Clips with annotated body parts of the sample world."),
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point: runs one command, of `sys.argv` by default, and returns its exit status (`kinograph --help` lists them)."""
+    """Entry point: runs one command, of `sys.argv` by default, and returns its exit status
+    (`kinograph --help` lists them).
+    """
     # Here, so that the commands of this file come first in the list.
-    from pipelines import benchmark_command, check_command, doctor_command, features_command, model_commands, store_command  # noqa: F401
+    from pipelines import (
+        benchmark_command,  # noqa: F401
+        check_command,  # noqa: F401
+        doctor_command,  # noqa: F401
+        features_command,  # noqa: F401
+        model_commands,  # noqa: F401
+        store_command,  # noqa: F401
+    )
 
     try:
         app(arguments, prog_name="kinograph")
@@ -45,7 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @command("run", "kinograph run --dataset figures --recipe tsm_tiny_figures")
 def run(
     dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="A dataset YAML's; figures is the sample world.", autocompletion=names_of(configs.datasets))
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="A dataset YAML's; figures is the sample world.",
+            autocompletion=names_of(configs.datasets),
+        ),
     ] = "figures",
     recipe: Annotated[
         list[str] | None,
@@ -56,7 +80,14 @@ def run(
         ),
     ] = None,
     reset_champion: Annotated[
-        bool, typer.Option("--reset-champion", help="Let the next model above its floor become champion, without facing the one there is.")
+        bool,
+        typer.Option(
+            "--reset-champion",
+            help=(
+                "Let the next model above its floor become champion, without facing the one"
+                " there is."
+            ),
+        ),
     ] = False,
     train: Train = None,
     val: Val = None,
@@ -71,7 +102,12 @@ def run(
     configs.dataset(dataset)
     for name in recipes:
         if (of := configs.load(name).dataset) != dataset:
-            raise configs.ConfigError("kinograph run", f"--recipe {name}", f"trains on dataset {of}", f"a recipe of {dataset}")
+            raise configs.ConfigError(
+                "kinograph run",
+                f"--recipe {name}",
+                f"trains on dataset {of}",
+                f"a recipe of {dataset}",
+            )
     asked = {"train": train, "val": val, "untrimmed": untrimmed, "scenes": scenes, "parts": parts}
 
     size = {name: number for name, number in asked.items() if number is not None}
@@ -83,16 +119,21 @@ def run(
     return _line(dataset, recipes, settings, size)
 
 
-def _require_ready(dataset: str, recipes: list[str], settings: configs.Settings, size: dict[str, int]) -> None:
+def _require_ready(
+    dataset: str, recipes: list[str], settings: configs.Settings, size: dict[str, int]
+) -> None:
     from ops.flow.recipe import figures_pending
     from ops.preflight.run import require
 
     layout = layout_of(settings)
-    world = size if dataset == "figures" and figures_pending(layout, size) else None  # where this run makes it, before anything reads it
+    # where this run makes it, before anything reads it
+    world = size if dataset == "figures" and figures_pending(layout, size) else None
     require([configs.load(name) for name in recipes], layout, settings, world=world)
 
 
-def _line(dataset: str, recipes: list[str], settings: configs.Settings, size: dict[str, int]) -> int:
+def _line(
+    dataset: str, recipes: list[str], settings: configs.Settings, size: dict[str, int]
+) -> int:
     """Run what is not done yet, and print what there is then."""
     import dagster as dg
 
@@ -105,18 +146,25 @@ def _line(dataset: str, recipes: list[str], settings: configs.Settings, size: di
     work = pending(dataset, recipes, settings, size)
     if not work:
         failed = print_summary(screen, instance, settings, dataset, recipes, parent_run=None)
-        screen.print(f"\n[bold green]Nothing to do[/]: every stage is up to date (checked in {time.monotonic() - start:.1f} s).")
+        screen.print(
+            "\n[bold green]Nothing to do[/]: every stage is up to date (checked in"
+            f" {time.monotonic() - start:.1f} s)."
+        )
         return _status(failed)
     _require_ready(dataset, recipes, settings, size)
     screen.print("To do: " + "; ".join(work))
     line = {"dataset": dataset, "recipes": recipes, "figures": size}
     result = end_to_end.execute_in_process(
         instance=instance,
-        run_config={"ops": {"bring_in": {"config": line}}, "loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config={
+            "ops": {"bring_in": {"config": line}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
         raise_on_error=False,
     )
     if not result.success:
-        return 1 if signals.came else _tell_failure(instance, result)  # else: what its steps say of it is not the cause
+        # else: what its steps say of it is not the cause
+        return 1 if signals.came else _tell_failure(instance, result)
     failed = print_summary(screen, instance, settings, dataset, recipes, parent_run=result.run_id)
     screen.print(f"\n[bold green]Done[/] in {time.monotonic() - start:.0f} s.")
     return _status(failed)
@@ -126,25 +174,42 @@ def _tell_failure(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResul
     from pipelines.line import child_runs, run_checks
     from pipelines.summary import print_checks
 
-    print_checks(console(), [check for run in child_runs(instance, result.run_id) for check in run_checks(instance, *run)])
+    print_checks(
+        console(),
+        [
+            check
+            for run in child_runs(instance, result.run_id)
+            for check in run_checks(instance, *run)
+        ],
+    )
     print(f"kinograph: {_reason(result)}", file=sys.stderr)
-    print(f"kinograph: the whole story is in the Dagster UI (`kinograph ui`), run {result.run_id}", file=sys.stderr)
+    print(
+        f"kinograph: the whole story is in the Dagster UI (`kinograph ui`), run {result.run_id}",
+        file=sys.stderr,
+    )
     return 1
 
 
 def _status(failed: list[CheckResult]) -> int:
-    """Exit status of a line that came to its end: 1 where a check of the data fails, each told once more where errors are looked for.
+    """Exit status of a line that came to its end: 1 where a check of the data fails, each told once
+    more where errors are looked for.
 
-    Of a model that is no better than guessing the closing table tells, and the gate; that is a result, and the command has done its work.
+    Of a model that is no better than guessing the closing table tells, and the gate; that is a
+    result, and the command has done its work.
     """
     counted = [check for check in failed if check.of_data]
     for check in counted:
-        print(f"kinograph: check {check.name} of {check.partition} failed: {check.says}", file=sys.stderr)
+        print(
+            f"kinograph: check {check.name} of {check.partition} failed: {check.says}",
+            file=sys.stderr,
+        )
     return 1 if counted else 0
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """The innermost cause of a failed run, without the stack of the machinery around it; of a programmer's mistake with its own."""
+    """The innermost cause of a failed run, without the stack of the machinery around it; of a
+    programmer's mistake with its own.
+    """
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data
@@ -171,15 +236,25 @@ def ui(host: Host = "127.0.0.1", port: Port = 3000) -> int:
 def mlflow_ui(host: Host = "127.0.0.1", port: Port = 5000) -> int:
     """MLflow UI on the tracking store."""
     settings = configs.settings()
-    print(f"MLflow UI: http://{host}:{port}  (store: {settings.tracking_uri.split('://')[0]})", flush=True)
+    print(
+        f"MLflow UI: http://{host}:{port}  (store: {settings.tracking_uri.split('://')[0]})",
+        flush=True,
+    )
     where = ["--default-artifact-root", settings.artifacts]
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri  # it may hold a password, and every user sees arguments
-    # No usage records to its makers; none of the processes that judge chat traces; its workers' warnings are not the user's.
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    # it may hold a password, and every user sees arguments
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = settings.tracking_uri
+    # No usage records to its makers; none of the processes that judge chat traces; its workers'
+    # warnings are not the user's.
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
     where += ["--workers", "1", "--host", host, "--port", str(port)]
-    where += ["--uvicorn-opts", f"--app-dir {shlex.quote(os.environ['DAGSTER_HOME'])}"]  # it would look for code in the working folder
+    # it would look for code in the working folder
+    where += ["--uvicorn-opts", f"--app-dir {shlex.quote(os.environ['DAGSTER_HOME'])}"]
     return _replace_process([sys.executable, "-m", "mlflow", "server", *where])
 
 
@@ -203,7 +278,7 @@ def recipes() -> int:
             broken[str(error)] = None
 
     for name in configs.datasets():
-        told("dataset", name, lambda: configs.dataset(name).title)  # noqa: B023 - called at once
+        told("dataset", name, lambda: configs.dataset(name).title)  # noqa: B023
     for name, found in sorted(configs.every_recipe(), key=lambda pair: pair[0]):
         told("recipe", name, lambda: _line_of(found))  # noqa: B023
     try:
@@ -229,24 +304,44 @@ def sample_world(
     untrimmed: Untrimmed = None,
     scenes: Scenes = None,
     parts: Parts = None,
-    difficulty: Annotated[float | None, typer.Option(metavar="D", help="Strength of clutter and camera motion, 0 to 1.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed is another world; the same makes the same bytes.")] = 0,
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes (default: as many as CPUs).")] = None,
+    difficulty: Annotated[
+        float | None,
+        typer.Option(metavar="D", help="Strength of clutter and camera motion, 0 to 1."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(help="Another seed is another world; the same makes the same bytes.")
+    ] = 0,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Processes (default: as many as CPUs).")
+    ] = None,
 ) -> int:
-    """Make the sample world of any size anywhere: videos and exact annotations of four tasks. What is left open is as in the demo."""
+    """Make the sample world of any size anywhere: videos and exact annotations of four tasks. What
+    is left open is as in the demo.
+    """
     from dataclasses import replace
 
     from ops.compute.progress import progress_bar
     from ops.store.threads import usable_cpus
     from ops.synthetic.dataset import FiguresSize, make_figures
 
-    asked = {"num_train": train, "num_val": val, "num_untrimmed": untrimmed, "num_scenes": scenes, "difficulty": difficulty}
-    size = FiguresSize(num_parts=0, **{name: value for name, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    asked = {
+        "num_train": train,
+        "num_val": val,
+        "num_untrimmed": untrimmed,
+        "num_scenes": scenes,
+        "difficulty": difficulty,
+    }
+    size = FiguresSize(
+        num_parts=0,
+        **{name: value for name, value in asked.items() if value is not None},  # type: ignore[arg-type]
+    )
     clips = size.num_train + size.num_val
     size = replace(size, num_parts=min(FiguresSize.num_parts, clips) if parts is None else parts)
     with progress_bar("figures", "videos") as progress:
         report = make_figures(root, size, seed, workers or usable_cpus(), progress)
     counts = report.counts
-    what = f"{counts['videos']} videos, {counts['frames']} frames" if report.made else "nothing to do"
+    what = (
+        f"{counts['videos']} videos, {counts['frames']} frames" if report.made else "nothing to do"
+    )
     print(f"{report.root}: {what} ({report.seconds:.1f} s)")
     return 0

@@ -1,4 +1,6 @@
-"""The `kinograph` command as a process: signals, standard streams and the environment of what it starts, all put back afterwards."""
+"""The `kinograph` command as a process: signals, standard streams and the environment of what it
+starts, all put back afterwards.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,17 @@ import configs
 from pipelines.home import prepare_home
 
 STOPPED = "stopped; run the same command again to go on from here"
-FILES = 65536  # descriptors that a run may want; a soft limit of 256 or 1024 is a leftover of older days
+# descriptors that a run may want; a soft limit of 256 or 1024 is a leftover of older days
+FILES = 65536
 TOLD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def guarded(command: Callable[[], int], reads: bool = False) -> int:
-    """Run a command in a prepared process, and give its exit status; with `reads` it makes nothing in the home.
+    """Run a command in a prepared process, and give its exit status; with `reads` it makes nothing
+    in the home.
 
-    A user's mistake, and a store or a disk that refuses, are 1 with one line on the standard error; a signal that stops it is 128 and
-    its number. A programmer's mistake shows its stack.
+    A user's mistake, and a store or a disk that refuses, are 1 with one line on the standard error;
+    a signal that stops it is 128 and its number. A programmer's mistake shows its stack.
     """
     from ops.files.mistakes import mistakes
 
@@ -62,7 +66,9 @@ def _run(command: Callable[[], int], reads: bool) -> int:
 
 
 class Signals:
-    """SIGTERM and SIGHUP do what Ctrl-C does; `came` is the number of the one that did, whoever handled it."""
+    """SIGTERM and SIGHUP do what Ctrl-C does; `came` is the number of the one that did, whoever
+    handled it.
+    """
 
     _reader: socket.socket
     _came = 0
@@ -71,7 +77,9 @@ class Signals:
     def came(self) -> int:
         """The last of the three that came since the block began, 0 where none did."""
         with suppress(BlockingIOError):
-            self._came = ([self._came] + [number for number in self._reader.recv(4096) if number in TOLD])[-1]
+            self._came = (
+                [self._came] + [number for number in self._reader.recv(4096) if number in TOLD]
+            )[-1]
         return self._came
 
     @contextmanager
@@ -81,7 +89,8 @@ class Signals:
         self._came, (self._reader, writer) = 0, socket.socketpair()
         for end in (self._reader, writer):
             end.setblocking(False)
-        # Dagster and Ray put handlers of their own for a while; the interpreter writes every number here all the same.
+        # Dagster and Ray put handlers of their own for a while; the interpreter writes every number
+        # here all the same.
         kept = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for number in TOLD[1:]:
             if before[number] == signal.SIG_DFL:
@@ -98,18 +107,22 @@ class Signals:
 
 signals = Signals()  # of this process
 
+
 def _as_interrupt(number: int, frame: FrameType | None) -> None:
     """Does what Ctrl-C would do now: Dagster, within a step, ends the step first."""
     handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # a shell script's background command does not hear Ctrl-C; this one it does
+    # a shell script's background command does not hear Ctrl-C; this one it does
+    if not callable(handler):
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)
 
 
 @contextmanager
 def prepared() -> Iterator[None]:
-    """The environment in which commands run: what is empty is unset, temporary files have a place, nothing is imported from the
-    working folder by processes that are started. Raises KinographError, naming the variable at fault."""
+    """The environment in which commands run: what is empty is unset, temporary files have a place,
+    nothing is imported from the working folder by processes that are started. Raises
+    KinographError, naming the variable at fault.
+    """
     from ops.compute.environment import check_temporary, private_folder, safe_path, settle_variables
     from ops.store.threads import threads_by_environment
 
@@ -124,7 +137,8 @@ def prepared() -> Iterator[None]:
 
 
 def open_streams() -> None:
-    """Give closed standard streams an end that swallows all, and those that know few letters a sign for the others.
+    """Give closed standard streams an end that swallows all, and those that know few letters a sign
+    for the others.
 
     A database would be opened as number 1 else, and printed into.
     """
@@ -133,9 +147,13 @@ def open_streams() -> None:
     os.close(handle)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and stream.errors == "strict" and stream.encoding.lower().replace("-", "") != "utf8":
+        if (
+            hasattr(stream, "reconfigure")
+            and stream.errors == "strict"
+            and stream.encoding.lower().replace("-", "") != "utf8"
+        ):
             stream.reconfigure(errors="replace")
 
 
@@ -151,7 +169,9 @@ def raise_file_limit() -> None:
 
 
 def reader_gone() -> int:
-    """The exit status where whoever read our output has closed it (`| head -1`), as a shell tells it; nothing is written any more."""
+    """The exit status where whoever read our output has closed it (`| head -1`), as a shell tells
+    it; nothing is written any more.
+    """
     nothing = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):

@@ -1,4 +1,6 @@
-"""`kinograph store`: what the stores of a dataset hold and weigh, what of it is garbage, whether it is whole, and ledgers made anew."""
+"""`kinograph store`: what the stores of a dataset hold and weigh, what of it is garbage, whether it
+is whole, and ledgers made anew.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ SHOWN = 20  # damaged arrays, in words
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="DATASET", help="Default: every dataset that has something stored.", autocompletion=names_of(configs.datasets)
+        metavar="DATASET",
+        help="Default: every dataset that has something stored.",
+        autocompletion=names_of(configs.datasets),
     ),
 ]
 store = group("store", "Sizes, garbage, integrity and ledgers of what is stored.")
@@ -51,32 +55,69 @@ def sizes(name: Name = None) -> int:
     from ops.store.sizes import sizes
 
     for dataset, found in _stored(name):
-        rows = _rows(f"Sizes of {dataset.name}", "store", "videos", "hours", "bytes", "per hour", "source", "against source")
+        rows = _rows(
+            f"Sizes of {dataset.name}",
+            "store",
+            "videos",
+            "hours",
+            "bytes",
+            "per hour",
+            "source",
+            "against source",
+        )
         for size in sizes(layout_of(configs.settings()), found):
             ratio = f"{size.ratio:.1f}x" if size.ratio else "-"
-            hours, per_hour = (f"{size.hours:.2f}", shown(size.bytes_per_hour)) if size.hours else ("-", "-")
-            rows.add_row(_named(size.store), str(size.videos), hours, shown(size.bytes), per_hour, shown(size.source_bytes), ratio)
+            hours, per_hour = (
+                (f"{size.hours:.2f}", shown(size.bytes_per_hour)) if size.hours else ("-", "-")
+            )
+            rows.add_row(
+                _named(size.store),
+                str(size.videos),
+                hours,
+                shown(size.bytes),
+                per_hour,
+                shown(size.source_bytes),
+                ratio,
+            )
         console().print(rows)
     return 0
 
 
 @command("gc", "kinograph store gc figures --delete", of=store)
-def gc(name: Name = None, delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False) -> int:
+def gc(
+    name: Name = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False,
+) -> int:
     """Arrays that no ledger names, stores of configurations no longer in use; only shows them."""
     from ops.compute.progress import progress_bar
     from ops.store.garbage import find_garbage
 
     for dataset, found in _stored(name):
-        rows = _rows(f"Garbage of {dataset.name}", "store", "arrays without a row", "temporary files", "whole store", "bytes")
+        rows = _rows(
+            f"Garbage of {dataset.name}",
+            "store",
+            "arrays without a row",
+            "temporary files",
+            "whole store",
+            "bytes",
+        )
         busy = False
         for one in found:
             with progress_bar("gc", "removed") as progress:
                 garbage = find_garbage(one, delete, progress)
             whole = "yes" if garbage.whole is not None else "no"
-            rows.add_row(_named(one), str(len(garbage.arrays)), str(len(garbage.temporary)), whole, shown(garbage.bytes))
+            rows.add_row(
+                _named(one),
+                str(len(garbage.arrays)),
+                str(len(garbage.temporary)),
+                whole,
+                shown(garbage.bytes),
+            )
             busy = busy or bool(garbage.busy)
         console().print(rows)
-        console().print("Removed." if delete else "Nothing was removed; run it again with --delete to do so.")
+        console().print(
+            "Removed." if delete else "Nothing was removed; run it again with --delete to do so."
+        )
         if busy:
             console().print("A run works on this dataset: its buckets were left alone.")
     return 0
@@ -86,28 +127,51 @@ def gc(name: Name = None, delete: Annotated[bool, typer.Option("--delete", help=
 def verify(
     name: Name = None,
     decode: Annotated[bool, typer.Option("--decode", help="Decode every frame too.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Forget damaged arrays, so that the next run makes them anew.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help="Also the stores of configurations no longer in use.")] = False,
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Forget damaged arrays, so that the next run makes them anew."
+        ),
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the stores of configurations no longer in use.")
+    ] = False,
 ) -> int:
-    """Read everything back: checksums, indices, shapes. Exit status 1 where something is damaged and not repaired."""
+    """Read everything back: checksums, indices, shapes. Exit status 1 where something is damaged
+    and not repaired.
+    """
     from ops.compute.progress import progress_bar
     from ops.store.integrity import verify
 
     status = 0
     for dataset, found in _stored(name):
-        rows, damaged = _rows(f"Integrity of {dataset.name}", "store", "arrays", "bytes", "damaged"), []
+        rows, damaged = (
+            _rows(f"Integrity of {dataset.name}", "store", "arrays", "bytes", "damaged"),
+            [],
+        )
         for one in [one for one in found if one.current or everything]:
             with progress_bar("verify", "arrays") as progress:
                 verification = verify(one, decode, repair, progress)
-            rows.add_row(_named(one), str(verification.arrays), shown(verification.bytes), str(len(verification.damaged)))
+            rows.add_row(
+                _named(one),
+                str(verification.arrays),
+                shown(verification.bytes),
+                str(len(verification.damaged)),
+            )
             damaged += verification.damaged
         console().print(rows)
         for damage in damaged[:SHOWN]:
-            console().print(f"{damage.video_id}: {damage.reason}  ({damage.uri})", markup=False, soft_wrap=True)
+            console().print(
+                f"{damage.video_id}: {damage.reason}  ({damage.uri})", markup=False, soft_wrap=True
+            )
         if len(damaged) > SHOWN:
             console().print(f"and {len(damaged) - SHOWN} more")
         if damaged:
-            todo = "forgotten; the next run makes them anew" if repair else "run it again with --repair to have them made anew"
+            todo = (
+                "forgotten; the next run makes them anew"
+                if repair
+                else "run it again with --repair to have them made anew"
+            )
             console().print(f"{len(damaged)} damaged: {todo}.")
         status = max(status, int(bool(damaged) and not repair))
     return status
@@ -119,13 +183,30 @@ def rebuild(name: Name = None) -> int:
     from ops.compute.progress import progress_bar
     from ops.store.rebuild import rebuild
 
-    columns = ("store", "arrays", "rows kept", "rows made", "rows dropped", "incomplete", "of other versions", "damaged ledgers")
+    columns = (
+        "store",
+        "arrays",
+        "rows kept",
+        "rows made",
+        "rows dropped",
+        "incomplete",
+        "of other versions",
+        "damaged ledgers",
+    )
     for dataset, found in _stored(name):
         rows = _rows(f"Ledgers of {dataset.name}", *columns)
         for one in [one for one in found if one.current]:
             with progress_bar("rebuild", "arrays") as progress:
                 made = rebuild(dataset, layout_of(configs.settings()), one, progress)
-            numbers = (made.arrays, made.kept, made.made, made.dropped, made.incomplete, made.foreign, made.damaged)
+            numbers = (
+                made.arrays,
+                made.kept,
+                made.made,
+                made.dropped,
+                made.incomplete,
+                made.foreign,
+                made.damaged,
+            )
             rows.add_row(_named(one), *map(str, numbers))
         console().print(rows)
     return 0

@@ -14,7 +14,9 @@ REPO = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """One computing thread, where the collected tests use torch at all: small tensors gain nothing from more."""
+    """One computing thread, where the collected tests use torch at all: small tensors gain nothing
+    from more.
+    """
     torch = sys.modules.get("torch")
     if torch is None:
         yield
@@ -27,7 +29,9 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder of reference outputs and media that is not part of the project; the test skips where it is absent."""
+    """Folder of reference outputs and media that is not part of the project; the test skips where
+    it is absent.
+    """
     folder = Path(os.environ.get("KINOGRAPH_SHARED", REPO.parent / "shared"))
     if not (folder / "parity").is_dir():
         pytest.skip(f"no reference material at {folder} (set KINOGRAPH_SHARED)")

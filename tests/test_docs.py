@@ -1,4 +1,6 @@
-"""The documents: pictures are those of the code, what is named is there, and YAML for other programs can be read."""
+"""The documents: pictures are those of the code, what is named is there, and YAML for other
+programs can be read.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,15 @@ import pytest
 import yaml
 
 REPO = Path(__file__).resolve().parent.parent
-# Pages that tell a reader where to go. The others quote what was measured once, of files as they were then.
+# Pages that tell a reader where to go. The others quote what was measured once, of files as they
+# were then.
 FOLDERS = ("docs/decisions", "docs/examples")
 PAGES = ["README.md", "docs/CONTRIBUTING.md", "docs/architecture.md"]
-PAGES += [path.relative_to(REPO).as_posix() for folder in FOLDERS for path in sorted((REPO / folder).glob("*.md"))]
+PAGES += [
+    path.relative_to(REPO).as_posix()
+    for folder in FOLDERS
+    for path in sorted((REPO / folder).glob("*.md"))
+]
 PLACE = re.compile(r"`((?:configs|models|ops|assets|pipelines|tests|docs|\.ci|\.github)/[^`\s]*)`")
 OTHERS = re.compile(r"\]\((?!https?://|#)([^)#\s]+)[^)]*\)")  # links to other files
 TARGET = re.compile(r"(?:^|[`;&]) *make ([a-z][a-z-]*)", re.MULTILINE)
@@ -44,7 +51,9 @@ def _there(place: str) -> bool:
 
 
 def test_the_picture_of_the_house_is_that_of_its_imports() -> None:
-    assert architecture.draw(architecture.house()) == _text("docs/architecture.svg"), "python -P docs/make_architecture.py"
+    assert architecture.draw(architecture.house()) == _text("docs/architecture.svg"), (
+        "python -P docs/make_architecture.py"
+    )
 
 
 def test_every_room_and_every_import_between_rooms_is_in_the_picture(tmp_path: Path) -> None:
@@ -62,11 +71,23 @@ def test_every_room_and_every_import_between_rooms_is_in_the_picture(tmp_path: P
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / "__init__.py").touch()
     found = architecture.house(tmp_path)
-    assert [room for room, _ in found.rooms] == ["pipelines", "assets", "ops/store", "ops/files", "models", "configs"]
-    assert found.imports == {("ops/store", "ops/files"), ("assets", "ops/store"), ("assets", "ops/files")}
+    assert [room for room, _ in found.rooms] == [
+        "pipelines",
+        "assets",
+        "ops/store",
+        "ops/files",
+        "models",
+        "configs",
+    ]
+    assert found.imports == {
+        ("ops/store", "ops/files"),
+        ("assets", "ops/store"),
+        ("assets", "ops/files"),
+    }
     assert found.by_name == {"pipelines"} and dict(found.rooms)["ops/files"] == "Files & folders"
     picture = architecture.draw(found)
-    assert picture.count("<circle") == 3 + 2 and "Files &amp; folders" in picture  # the legend has two
+    # the legend has two
+    assert picture.count("<circle") == 3 + 2 and "Files &amp; folders" in picture
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -80,7 +101,11 @@ def test_files_and_links_and_targets_that_a_page_names_are_there(page: str) -> N
 
 
 def test_a_place_that_is_not_there_is_seen() -> None:
-    assert _there("ops/tasks/<task>/task.py") and _there("models/keymaps/") and not _there("ops/tasks/<task>/nothing.py")
+    assert (
+        _there("ops/tasks/<task>/task.py")
+        and _there("models/keymaps/")
+        and not _there("ops/tasks/<task>/nothing.py")
+    )
     assert PLACE.findall("see `ops/store/ledger.py` and `make`") == ["ops/store/ledger.py"]
 
 
@@ -89,7 +114,8 @@ def _yaml_files() -> list[Path]:
     listed = subprocess.run(asked, cwd=REPO, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a checkout of git")
-    return [REPO / name for name in listed.stdout.split() if not name.startswith("configs/")]  # those have tests of their own
+    # those have tests of their own
+    return [REPO / name for name in listed.stdout.split() if not name.startswith("configs/")]
 
 
 def test_yaml_for_other_programs_can_be_read() -> None:
@@ -106,9 +132,13 @@ def test_workflows_call_what_is_there_and_nothing_that_moves() -> None:
         for step in (step for job in jobs.values() for step in job["steps"]):
             called = TARGET.findall(step.get("run", ""))
             assert set(called) <= targets, f"{path.name}: {called}"
-            assert "uses" not in step or re.fullmatch(r"actions/[a-z-]+@v\d+\.\d+\.\d+", step["uses"]), f"{path.name}: {step['uses']}"
+            assert "uses" not in step or re.fullmatch(
+                r"actions/[a-z-]+@v\d+\.\d+\.\d+", step["uses"]
+            ), f"{path.name}: {step['uses']}"
 
 
 def test_every_decision_is_in_their_list() -> None:
     listed = set(re.findall(r"\]\(([a-z-]+\.md)\)", _text("docs/decisions/README.md")))
-    assert listed == {path.name for path in (REPO / "docs" / "decisions").glob("*.md")} - {"README.md"}
+    assert listed == {path.name for path in (REPO / "docs" / "decisions").glob("*.md")} - {
+        "README.md"
+    }

@@ -19,4 +19,7 @@ class RecognitionRecipe(Recipe):
     views: Views = Views()
     mixing: Mixing | None = None
     images: Images | None = None
-    fusion: tuple[str, ...] = Field((), description="recipes, trained apart, whose scores are averaged under the views of this one")
+    fusion: tuple[str, ...] = Field(
+        (),
+        description="recipes, trained apart, whose scores are averaged under the views of this one",
+    )

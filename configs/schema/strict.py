@@ -1,4 +1,6 @@
-"""The ground that every configuration object stands on: immutable, closed to unknown keys, hashable by content."""
+"""The ground that every configuration object stands on: immutable, closed to unknown keys, hashable
+by content.
+"""
 
 from __future__ import annotations
 
@@ -26,24 +28,37 @@ def _make_strict(part: Any) -> None:
         return
     if part.get("type") in ("int", "float", "bool", "str"):
         part["strict"] = True
-    elif part.get("type") == "literal" and any(isinstance(value, int) for value in part["expected"]):  # true is 1 for a literal
+    # true is 1 for a literal
+    elif part.get("type") == "literal" and any(
+        isinstance(value, int) for value in part["expected"]
+    ):
         literal = dict(part)
         part.clear()
-        part.update(type="function-before", function={"type": "no-info", "function": _no_truth_value}, schema=literal)
+        part.update(
+            type="function-before",
+            function={"type": "no-info", "function": _no_truth_value},
+            schema=literal,
+        )
 
 
 class Strict(BaseModel):
-    """Base of every configuration object: immutable, closed to unknown keys, and strict with values.
+    """Base of every configuration object: immutable, closed to unknown keys, and strict with
+    values.
 
-    A number is a number: neither true, nor the text "0.5", nor NaN or infinity; a truth value is true or false, and text is text. Lists
-    stand for tuples still, and a whole number for one with a point, since YAML and JSON have no other way to write them.
+    A number is a number: neither true, nor the text "0.5", nor NaN or infinity; a truth value is
+    true or false, and text is text. Lists stand for tuples still, and a whole number for one with a
+    point, since YAML and JSON have no other way to write them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: type[BaseModel], handler: GetCoreSchemaHandler) -> Any:
-        """Pydantic's schema with every number, truth value and text in it strict; `strict=True` would refuse lists for tuples too."""
+    def __get_pydantic_core_schema__(
+        cls, source: type[BaseModel], handler: GetCoreSchemaHandler
+    ) -> Any:
+        """Pydantic's schema with every number, truth value and text in it strict; `strict=True`
+        would refuse lists for tuples too.
+        """
         schema = handler(source)
         _make_strict(schema)
         return schema
@@ -69,7 +84,9 @@ Positive = Annotated[float, Field(gt=0)]
 Bounds = Annotated[tuple[float, float], AfterValidator(in_order)]
 """Two positive numbers, the smaller one first."""
 Place = Annotated[str, AfterValidator(_without_other_fields)]
-"""A URI in which '{storage}' stands for the storage root and '~' for the home folder; other braces are part of a name."""
+"""A URI in which '{storage}' stands for the storage root and '~' for the home folder; other braces
+are part of a name.
+"""
 
 
 def content_hash(value: Any) -> str:
@@ -78,11 +95,15 @@ def content_hash(value: Any) -> str:
 
 
 def content_hash_of_rows(rows: Iterable[str], *more: Any) -> str:
-    """`content_hash([rows, *more])`, or of the rows alone, which come as JSON: one by one, or several with commas between them."""
+    """`content_hash([rows, *more])`, or of the rows alone, which come as JSON: one by one, or
+    several with commas between them.
+    """
     found = hashlib.sha256(b"[[" if more else b"[")
     for number, row in enumerate(rows):
         found.update(f",{row}".encode() if number else row.encode())
-    found.update("".join(["]", *(f",{plain_json(value)}" for value in more), "]" if more else ""]).encode())
+    found.update(
+        "".join(["]", *(f",{plain_json(value)}" for value in more), "]" if more else ""]).encode()
+    )
     return found.hexdigest()[:16]
 
 

@@ -1,7 +1,8 @@
-"""Features of your videos by your own champion: `python extract_features.py WORK FEATURES`, after `train_own_clips.py DATA WORK`.
+"""Features of your videos by your own champion: `python extract_features.py WORK FEATURES`, after
+`train_own_clips.py DATA WORK`.
 
-Every video becomes one array [T, C]: step i is what the model makes of the 16 frames from 4 * i on, before its
-last layer. A second run makes only what is new; a new champion makes all of them anew.
+Every video becomes one array [T, C]: step i is what the model makes of the 16 frames from 4 * i on,
+before its last layer. A second run makes only what is new; a new champion makes all of them anew.
 """
 
 import os
@@ -24,16 +25,28 @@ FEATURES = {
 
 
 def main(work: Path, folder: Path) -> int:
-    """Write the features' YAML, extract, export, and say what came of it. Returns the exit status."""
+    """Write the features' YAML, extract, export, and say what came of it. Returns the exit
+    status.
+    """
     path = work / "configs" / "features" / "own.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(FEATURES, sort_keys=False), encoding="utf-8")
-    environment = {**os.environ, "KINOGRAPH_HOME": str(work), "KINOGRAPH_STORAGE": str(work), "KINOGRAPH_CONFIGS": str(work / "configs")}
+    environment = {
+        **os.environ,
+        "KINOGRAPH_HOME": str(work),
+        "KINOGRAPH_STORAGE": str(work),
+        "KINOGRAPH_CONFIGS": str(work / "configs"),
+    }
     kinograph = Path(sys.executable).with_name("kinograph")
-    done = subprocess.run([kinograph, "features", "own_tsn", "--export", str(folder)], env=environment, check=False)
+    done = subprocess.run(
+        [kinograph, "features", "own_tsn", "--export", str(folder)], env=environment, check=False
+    )
     for file in sorted(folder.rglob("*.npy")):
         features = np.load(file)
-        print(f"{file.relative_to(folder)}: {features.shape[0]} steps of {features.shape[1]} channels, {features.dtype}")
+        print(
+            f"{file.relative_to(folder)}: {features.shape[0]} steps of {features.shape[1]}"
+            f" channels, {features.dtype}"
+        )
     return done.returncode
 
 

@@ -1,4 +1,5 @@
-"""What your champion sees in videos, from Python: `python predict.py WORK VIDEO...`, after `train_own_clips.py DATA WORK`.
+"""What your champion sees in videos, from Python: `python predict.py WORK VIDEO...`, after
+`train_own_clips.py DATA WORK`.
 
 The same from a shell: `kinograph predict VIDEO... --model models:/own-recognition@champion`.
 """
@@ -7,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-MODEL = "models:/own-recognition@champion"  # also models:/own-recognition/1, or the folder of a training
+# also models:/own-recognition/1, or the folder of a training
+MODEL = "models:/own-recognition@champion"
 
 
 def main(work: Path, videos: list[str]) -> None:

@@ -1,4 +1,6 @@
-"""Operations along time that the clip itself decides on, on frames that are folded into the batch: tensors are (B*T, C, H, W)."""
+"""Operations along time that the clip itself decides on, on frames that are folded into the batch:
+tensors are (B*T, C, H, W).
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,9 @@ from torch import Tensor, nn
 
 
 class TemporalAdaptive(nn.Module):
-    """Temporal adaptive module (Liu et al., ICCV 2021): each channel is weighed frame by frame by what it sees near by, then filtered
-    along time with three taps that its whole course decides on."""
+    """Temporal adaptive module (Liu et al., ICCV 2021): each channel is weighed frame by frame by
+    what it sees near by, then filtered along time with three taps that its whole course decides on.
+    """
 
     def __init__(self, channels: int, num_segments: int) -> None:
         super().__init__()
@@ -34,9 +37,11 @@ class TemporalAdaptive(nn.Module):
         clips = x.unflatten(0, (-1, self.num_segments))  # B, T, C, H, W
         course = clips.mean((3, 4)).transpose(1, 2)  # B, C, T
         taps = self.taps(course.flatten(0, 1)).unflatten(0, course.shape[:2])  # B, C, 3
-        # What each frame gives to the one behind it, to itself and to the one before it: 3 x (B, T, C, 1, 1). Both weights in one, so
-        # that the maps are passed over three times only.
-        to_next, to_itself, to_last = (self.weights(course)[..., None] * taps[:, :, None]).permute(3, 0, 2, 1)[..., None, None]
+        # What each frame gives to the one behind it, to itself and to the one before it: 3 x (B, T,
+        # C, 1, 1). Both weights in one, so that the maps are passed over three times only.
+        to_next, to_itself, to_last = (self.weights(course)[..., None] * taps[:, :, None]).permute(
+            3, 0, 2, 1
+        )[..., None, None]
         out = clips * to_itself
         out[:, 1:].addcmul_(clips[:, :-1], to_next[:, :-1])
         out[:, :-1].addcmul_(clips[:, 1:], to_last[:, 1:])
@@ -69,16 +74,20 @@ class WeightNet(nn.Module):
 
 
 class TemporalInterlace(nn.Module):
-    """Temporal interlacing (Shao et al., AAAI 2020): a share of the channels, in four groups, is moved along time by learnt offsets.
+    """Temporal interlacing (Shao et al., AAAI 2020): a share of the channels, in four groups, is
+    moved along time by learnt offsets.
 
-    The groups move by o0, o1, -o0 and -o1 frames (fractions blend two frames, beyond the clip is zero) and are weighed frame by
-    frame by w0, w1, w0 and w1.
+    The groups move by o0, o1, -o0 and -o1 frames (fractions blend two frames, beyond the clip is
+    zero) and are weighed frame by frame by w0, w1, w0 and w1.
     """
 
     def __init__(self, channels: int, num_segments: int, shift_div: int) -> None:
         super().__init__()
         self.num_segments, self.moved = num_segments, channels // shift_div // 4 * 4
-        self.offset_net, self.weight_net = OffsetNet(self.moved, num_segments), WeightNet(self.moved)
+        self.offset_net, self.weight_net = (
+            OffsetNet(self.moved, num_segments),
+            WeightNet(self.moved),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         clips = x.unflatten(0, (-1, self.num_segments))
@@ -91,11 +100,11 @@ class TemporalInterlace(nn.Module):
 
 
 def _blend(clips: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
-    """Frame t of the g-th part of the channels goes to t + offset and is weighed there: (B, T, C, H, W), (B, G) from -2 to 2,
-    (B, T, G) -> the shape of the clips.
+    """Frame t of the g-th part of the channels goes to t + offset and is weighed there: (B, T, C,
+    H, W), (B, G) from -2 to 2, (B, T, G) -> the shape of the clips.
 
-    A frame gets from the one `step` behind it what a hat of width 1 around the offset says: passes over all channels at once, which
-    follow the memory, for any offset.
+    A frame gets from the one `step` behind it what a hat of width 1 around the offset says: passes
+    over all channels at once, which follow the memory, for any offset.
     """
     frames, each = clips.shape[1], clips.shape[2] // offsets.shape[1]
 
@@ -106,6 +115,9 @@ def _blend(clips: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     out = clips * given(0)
     for step in (-2, -1, 1, 2):
         if abs(step) < frames:
-            to, of = slice(max(-step, 0), frames - max(step, 0)), slice(max(step, 0), frames + min(step, 0))
+            to, of = (
+                slice(max(-step, 0), frames - max(step, 0)),
+                slice(max(step, 0), frames + min(step, 0)),
+            )
             out[:, to].addcmul_(clips[:, of], given(step)[:, to])
     return out

@@ -1,4 +1,6 @@
-"""Attention with separate inputs for queries, keys and values (Vaswani et al., NeurIPS 2017). Tokens are (B, N, C)."""
+"""Attention with separate inputs for queries, keys and values (Vaswani et al., NeurIPS 2017).
+Tokens are (B, N, C).
+"""
 
 from __future__ import annotations
 
@@ -8,18 +10,27 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
-    """Multi-head attention, its three input projections one tensor in the order queries, keys, values."""
+    """Multi-head attention, its three input projections one tensor in the order queries, keys,
+    values.
+    """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.in_proj_weight, self.in_proj_bias = nn.Parameter(torch.empty(3 * channels, channels)), nn.Parameter(torch.zeros(3 * channels))
+        self.in_proj_weight, self.in_proj_bias = (
+            nn.Parameter(torch.empty(3 * channels, channels)),
+            nn.Parameter(torch.zeros(3 * channels)),
+        )
         self.out_proj = nn.Linear(channels, channels)
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, N, C), (B, M, C), (B, M, C) -> (B, N, C). `bias` broadcasts to (B, heads, N, M) and is added to the attention's logits."""
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """(B, N, C), (B, M, C), (B, M, C) -> (B, N, C). `bias` broadcasts to (B, heads, N, M) and
+        is added to the attention's logits.
+        """
         channels = query.shape[-1]
         weight, offset = self.in_proj_weight, self.in_proj_bias
         if query is key:

@@ -1,4 +1,6 @@
-"""Boxes as tensors (..., 4): xyxy corners or cxcywh centre and size, in whatever unit the caller has."""
+"""Boxes as tensors (..., 4): xyxy corners or cxcywh centre and size, in whatever unit the caller
+has.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +27,28 @@ def area(boxes: Tensor) -> Tensor:
 
 def overlap(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union areas of xyxy boxes that broadcast against each other."""
-    size = (torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])).clamp(min=0)
+    size = (
+        torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])
+    ).clamp(min=0)
     inside = size[..., 0] * size[..., 1]
     return inside, area(one) + area(other) - inside
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of xyxy boxes that broadcast against each other; `boxes[:, None], others` gives all pairs."""
+    """Intersection over union of xyxy boxes that broadcast against each other; `boxes[:, None],
+    others` gives all pairs.
+    """
     inside, union = overlap(one, other)
     return inside / union
 
 
 def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
-    """IoU less the share of the smallest box around both that neither covers (Rezatofighi et al., CVPR 2019); broadcasts."""
+    """IoU less the share of the smallest box around both that neither covers (Rezatofighi et al.,
+    CVPR 2019); broadcasts.
+    """
     inside, union = overlap(one, other)
-    around = (torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2])).clamp(min=0)
+    around = (
+        torch.maximum(one[..., 2:], other[..., 2:]) - torch.minimum(one[..., :2], other[..., :2])
+    ).clamp(min=0)
     hull = around[..., 0] * around[..., 1]
     return inside / union - (hull - union) / hull

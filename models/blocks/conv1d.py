@@ -1,6 +1,8 @@
-"""Layers of a sequence network, on (B, T, C): time second and channels last, so that every product is one over contiguous rows.
+"""Layers of a sequence network, on (B, T, C): time second and channels last, so that every product
+is one over contiguous rows.
 
-Parameters have the shapes of their (B, C, T) forms, (O, I, k) and (1, C, 1), as published checkpoints hold them.
+Parameters have the shapes of their (B, C, T) forms, (O, I, k) and (1, C, 1), as published
+checkpoints hold them.
 """
 
 from __future__ import annotations
@@ -35,15 +37,25 @@ class Pointwise(nn.Conv1d):
 
 
 class Depthwise(nn.Conv1d):
-    """Each channel's own three taps, without bias; (B, T, C) -> (B, T / stride, C), T a multiple of the stride."""
+    """Each channel's own three taps, without bias; (B, T, C) -> (B, T / stride, C), T a multiple of
+    the stride.
+    """
 
     def __init__(self, channels: int, stride: int = 1) -> None:
-        super().__init__(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False)
+        super().__init__(
+            channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         # As an image of one row: channels-last kernels exist for two dimensions only.
         image = x.unsqueeze(1).permute(0, 3, 1, 2)
-        out = F.conv2d(image, self.weight.unsqueeze(2), stride=(1, self.stride[0]), padding=(0, 1), groups=self.groups)
+        out = F.conv2d(
+            image,
+            self.weight.unsqueeze(2),
+            stride=(1, self.stride[0]),
+            padding=(0, 1),
+            groups=self.groups,
+        )
         return out.squeeze(2).transpose(1, 2)
 
 
@@ -61,26 +73,35 @@ def conv3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """(B, T, I) with a weight (O, I, 3) -> (B, T, O); zeros stand before and after."""
     if not _plain(x, weight):
         return F.conv1d(x.transpose(1, 2), weight, bias, padding=1).transpose(1, 2)
-    if weight.shape[0] < 128:  # few outputs: one product with the three taps side by side, then a sum of shifted rows
+    # few outputs: one product with the three taps side by side, then a sum of shifted rows
+    if weight.shape[0] < 128:
         taps = F.linear(x, weight.permute(2, 0, 1).flatten(0, 1)).unflatten(-1, (3, -1))
-        out = taps[:, :, 1] + F.pad(taps[:, :-1, 0], (0, 0, 1, 0)) + F.pad(taps[:, 1:, 2], (0, 0, 0, 1))
+        out = (
+            taps[:, :, 1]
+            + F.pad(taps[:, :-1, 0], (0, 0, 1, 0))
+            + F.pad(taps[:, 1:, 2], (0, 0, 0, 1))
+        )
     else:
         out = _Winograd.apply(x, weight)
     return out if bias is None else out + bias
 
 
 def _plain(x: Tensor, weight: Tensor) -> bool:
-    """Single precision on the CPU, where products cost more than passes over memory. Exported programs keep the convolution."""
+    """Single precision on the CPU, where products cost more than passes over memory. Exported
+    programs keep the convolution.
+    """
     if torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
         return False
     return x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
 
 
 class _Winograd(torch.autograd.Function):
-    """Four outputs of a three-tap filter by six products instead of twelve (Winograd, 1980; Lavin and Gray, CVPR 2016: F(4, 3)).
+    """Four outputs of a three-tap filter by six products instead of twelve (Winograd, 1980; Lavin
+    and Gray, CVPR 2016: F(4, 3)).
 
-    Inputs and taps are transformed by small matrices, multiplied, and the products transformed into outputs; gradients go the same way
-    back. Rounding errors stay at four times those of a direct sum.
+    Inputs and taps are transformed by small matrices, multiplied, and the products transformed into
+    outputs; gradients go the same way back. Rounding errors stay at four times those of a direct
+    sum.
     """
 
     @staticmethod
@@ -97,10 +118,11 @@ class _Winograd(torch.autograd.Function):
 
 
 def _matrices() -> tuple[Tensor, Tensor, Tensor]:
-    """What transforms six inputs, (6, 6), three taps, (6, 3), and six products into four outputs, (4, 6).
+    """What transforms six inputs, (6, 6), three taps, (6, 3), and six products into four outputs,
+    (4, 6).
 
-    Polynomials are multiplied by way of their values at six points, one of them infinity (Toom and Cook); a filter is the transpose of
-    that. Points near 1 in size keep rounding errors small.
+    Polynomials are multiplied by way of their values at six points, one of them infinity (Toom and
+    Cook); a filter is the transpose of that. Points near 1 in size keep rounding errors small.
     """
     points = torch.tensor([0, 0.75, -0.75, 1.5, -1.5], dtype=torch.float64)
     values = [F.pad(points[:, None] ** torch.arange(size), (0, 0, 0, 1)) for size in (6, 3, 4)]
@@ -111,7 +133,8 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
 
 
 _INPUTS, _TAPS, _OUTPUTS = _matrices()
-_WINDOWS = 384  # at a time: what stands between the transforms is small, and read again before it leaves the cache
+# at a time: what stands between the transforms is small, and read again before it leaves the cache
+_WINDOWS = 384
 
 
 def _filtered(x: Tensor, weight: Tensor) -> Tensor:
@@ -120,7 +143,9 @@ def _filtered(x: Tensor, weight: Tensor) -> Tensor:
     filters = (_TAPS @ weight.flatten(0, 1).t()).unflatten(1, weight.shape[:2]).transpose(1, 2)
     sequence = _sequence(x)
     out = x.new_empty(len(sequence) - 2, weight.shape[0])
-    for inputs, outputs in zip(_windows(sequence), out.unflatten(0, (-1, 4)).split(_WINDOWS), strict=True):
+    for inputs, outputs in zip(
+        _windows(sequence), out.unflatten(0, (-1, 4)).split(_WINDOWS), strict=True
+    ):
         products = torch.bmm(_transformed(_INPUTS, inputs).transpose(0, 1), filters)
         _transformed(_OUTPUTS, products.transpose(0, 1), out=outputs)
     return out[: batch * (length + 1)].unflatten(0, (batch, length + 1))[:, :length]
@@ -131,23 +156,31 @@ def _weight_gradient(x: Tensor, grad: Tensor) -> Tensor:
     filters = x.new_zeros(6, grad.shape[2], x.shape[2])
     outputs = _sequence(grad)[1:-1].unflatten(0, (-1, 4)).split(_WINDOWS)
     for inputs, some in zip(_windows(_sequence(x)), outputs, strict=True):
-        filters.baddbmm_(_transformed(_OUTPUTS.t(), some).permute(1, 2, 0), _transformed(_INPUTS, inputs).transpose(0, 1))
+        filters.baddbmm_(
+            _transformed(_OUTPUTS.t(), some).permute(1, 2, 0),
+            _transformed(_INPUTS, inputs).transpose(0, 1),
+        )
     return (filters.flatten(1).t() @ _TAPS).unflatten(0, filters.shape[1:])
 
 
 def _sequence(x: Tensor) -> Tensor:
-    """(B, T, C) -> (4 N + 2, C), one after the other: a point of zeros before, between, and one or more after them."""
+    """(B, T, C) -> (4 N + 2, C), one after the other: a point of zeros before, between, and one or
+    more after them.
+    """
     batch, length, channels = x.shape
     points = x.new_empty(-(-batch * (length + 1) // 4) * 4 + 2, channels)
     own, rest = points.tensor_split((batch * (length + 1),))
     for into, one in zip(own.unflatten(0, (batch, length + 1)), x, strict=True):
-        into[0], into[1:] = 0, one  # a matrix alone is turned block by block, four times faster, where x is a transposed view
+        # a matrix alone is turned block by block, four times faster, where x is a transposed view
+        into[0], into[1:] = 0, one
     rest.zero_()
     return points
 
 
 def _windows(sequence: Tensor) -> tuple[Tensor, ...]:
-    """(4 N + 2, C) -> (N, 6, C), some at a time: what four outputs see, in views that overlap by two points."""
+    """(4 N + 2, C) -> (N, 6, C), some at a time: what four outputs see, in views that overlap by
+    two points.
+    """
     return sequence.unfold(0, 6, 4).transpose(1, 2).split(_WINDOWS)
 
 

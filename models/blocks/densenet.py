@@ -1,4 +1,6 @@
-"""DenseNet (Huang et al., CVPR 2017): every layer sees the maps of all layers before it in its block."""
+"""DenseNet (Huang et al., CVPR 2017): every layer sees the maps of all layers before it in its
+block.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,14 @@ class DenseLayer(nn.Module):
 
     def __init__(self, in_channels: int, growth: int) -> None:
         super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(in_channels), nn.Conv2d(in_channels, 4 * growth, 1, bias=False)
-        self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+        self.norm1, self.conv1 = (
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, 4 * growth, 1, bias=False),
+        )
+        self.norm2, self.conv2 = (
+            nn.BatchNorm2d(4 * growth),
+            nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv2(F.relu_(conv_norm(self.conv1, self.norm2, F.relu_(self.norm1(x)))))
@@ -30,7 +38,9 @@ class DenseBlock(nn.Module):
     def __init__(self, count: int, in_channels: int, growth: int) -> None:
         super().__init__()
         for index in range(count):
-            self.add_module(f"denselayer{index + 1}", DenseLayer(in_channels + index * growth, growth))
+            self.add_module(
+                f"denselayer{index + 1}", DenseLayer(in_channels + index * growth, growth)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.children():
@@ -43,14 +53,19 @@ class Transition(nn.Module):
 
     def __init__(self, in_channels: int) -> None:
         super().__init__()
-        self.norm, self.conv = nn.BatchNorm2d(in_channels), nn.Conv2d(in_channels, in_channels // 2, 1, bias=False)
+        self.norm, self.conv = (
+            nn.BatchNorm2d(in_channels),
+            nn.Conv2d(in_channels, in_channels // 2, 1, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.avg_pool2d(self.conv(F.relu_(self.norm(x))), 2)
 
 
 class DenseNet(nn.Module):
-    """(N, 3, H, W) -> (N, C, H / 32, W / 32), as the last normalisation leaves them: without a ReLU."""
+    """(N, 3, H, W) -> (N, C, H / 32, W / 32), as the last normalisation leaves them: without a
+    ReLU.
+    """
 
     def __init__(self, blocks: tuple[int, ...] = D161, growth: int = 48, stem: int = 96) -> None:
         super().__init__()

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Drops a branch for whole samples in training and scales the others, so that the mean stays. Any shape with the batch first."""
+    """Drops a branch for whole samples in training and scales the others, so that the mean stays.
+    Any shape with the batch first.
+    """
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()

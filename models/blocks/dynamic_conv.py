@@ -1,4 +1,6 @@
-"""Heads of Sparse R-CNN (Sun et al., CVPR 2021): learned proposals look into their own region and move their boxes."""
+"""Heads of Sparse R-CNN (Sun et al., CVPR 2021): learned proposals look into their own region and
+move their boxes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class Proposals(NamedTuple):
 
 
 class DynamicConv(nn.Module):
-    """Two 1x1 convolutions over a proposal's region, their kernels made from the proposal's features."""
+    """Two 1x1 convolutions over a proposal's region, their kernels made from the proposal's
+    features.
+    """
 
     def __init__(self, hidden: int, inner: int) -> None:
         super().__init__()
@@ -48,39 +52,66 @@ class DynamicConv(nn.Module):
 def _layers(channels: int, count: int) -> nn.Sequential:
     parts: list[nn.Module] = []
     for _ in range(count):
-        parts += [nn.Linear(channels, channels, bias=False), nn.LayerNorm(channels), nn.ReLU(inplace=True)]
+        parts += [
+            nn.Linear(channels, channels, bias=False),
+            nn.LayerNorm(channels),
+            nn.ReLU(inplace=True),
+        ]
     return nn.Sequential(*parts)
 
 
 class ProposalHead(nn.Module):
-    """One stage: proposals look at each other, at their regions, and give a class and a better box each."""
+    """One stage: proposals look at each other, at their regions, and give a class and a better box
+    each.
+    """
 
-    def __init__(self, hidden: int = 256, inner: int = 64, heads: int = 8, feedforward: int = 2048, classes: int = 1) -> None:
+    def __init__(
+        self,
+        hidden: int = 256,
+        inner: int = 64,
+        heads: int = 8,
+        feedforward: int = 2048,
+        classes: int = 1,
+    ) -> None:
         super().__init__()
         self.self_attn = nn.MultiheadAttention(hidden, heads, batch_first=True)
         self.inst_interact = DynamicConv(hidden, inner)
         self.linear1, self.linear2 = nn.Linear(hidden, feedforward), nn.Linear(feedforward, hidden)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(hidden), nn.LayerNorm(hidden), nn.LayerNorm(hidden)
+        self.norm1, self.norm2, self.norm3 = (
+            nn.LayerNorm(hidden),
+            nn.LayerNorm(hidden),
+            nn.LayerNorm(hidden),
+        )
         self.cls_module, self.reg_module = _layers(hidden, 1), _layers(hidden, 3)
         self.class_logits = nn.Linear(hidden, classes + 1)
         self.bboxes_delta = nn.Linear(hidden, 4)
 
     def forward(self, pyramid: Maps, boxes: Tensor, features: Tensor) -> Proposals:
-        """A laid-out pyramid from level 2 up, boxes (B, Q, 4) xyxy in input pixels, features (B, Q, hidden)."""
+        """A laid-out pyramid from level 2 up, boxes (B, Q, 4) xyxy in input pixels, features (B, Q,
+        hidden).
+        """
         batch, queries = boxes.shape[:2]
         flat = boxes.flatten(0, 1)
         image = torch.arange(batch, device=boxes.device).repeat_interleave(queries)
         region = pool(pyramid, flat, image, choose_levels(flat, len(pyramid.starts)), BINS)
-        features = self.norm1(features + self.self_attn(features, features, features, need_weights=False)[0])
+        features = self.norm1(
+            features + self.self_attn(features, features, features, need_weights=False)[0]
+        )
         features = features.flatten(0, 1)
         features = self.norm2(features + self.inst_interact(features, region))
-        features = self.norm3(features + self.linear2(F.relu(self.linear1(features)))).unflatten(0, (batch, queries))
+        features = self.norm3(features + self.linear2(F.relu(self.linear1(features)))).unflatten(
+            0, (batch, queries)
+        )
         logits = self.class_logits(self.cls_module(features))
-        return Proposals(logits, moved(boxes, self.bboxes_delta(self.reg_module(features))), features)
+        return Proposals(
+            logits, moved(boxes, self.bboxes_delta(self.reg_module(features))), features
+        )
 
 
 def moved(boxes: Tensor, deltas: Tensor) -> Tensor:
-    """Boxes (..., 4) xyxy moved by shares of their sizes and grown by exponents (dx, dy, dw, dh)."""
+    """Boxes (..., 4) xyxy moved by shares of their sizes and grown by exponents (dx, dy, dw,
+    dh).
+    """
     deltas = deltas.to(boxes.dtype) / boxes.new_tensor(_DELTA_SCALE)
     centres = to_centres(boxes)
     place = centres[..., :2] + deltas[..., :2] * centres[..., 2:]

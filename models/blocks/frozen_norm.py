@@ -1,4 +1,6 @@
-"""Convolutions whose batch normalisation never moves, as detectors use that start from a trained image network."""
+"""Convolutions whose batch normalisation never moves, as detectors use that start from a trained
+image network.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ EPS = 1e-5
 
 
 class FrozenNorm(nn.Module):
-    """The statistics, scale and bias of a batch normalisation as buffers: nothing trains them. Applied by `FrozenConvNorm`."""
+    """The statistics, scale and bias of a batch normalisation as buffers: nothing trains them.
+    Applied by `FrozenConvNorm`.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -37,17 +41,29 @@ class FrozenNorm(nn.Module):
 
 
 class FrozenConvNorm(nn.Module):
-    """Conv2d without bias, FrozenNorm, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H / stride, W / stride).
+    """Conv2d without bias, FrozenNorm, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H /
+    stride, W / stride).
 
-    Without gradients the normalisation goes into the kernel and its bias at each call: the maps are walked over once, not three times.
-    With them it is applied in place, in the order of the published implementations: ReLU cuts at zero, and another rounding there moves
-    single gradients by far more than a rounding.
+    Without gradients the normalisation goes into the kernel and its bias at each call: the maps are
+    walked over once, not three times. With them it is applied in place, in the order of the
+    published implementations: ReLU cuts at zero, and another rounding there moves single gradients
+    by far more than a rounding.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True, dilation: int = 1) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        relu: bool = True,
+        dilation: int = 1,
+    ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, dilation, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, padding, dilation, bias=False
+        )
         self.bn = FrozenNorm(out_channels)
         self.relu = relu
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
@@ -59,5 +75,12 @@ class FrozenConvNorm(nn.Module):
             x = conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation)
             x = x.mul_(scale[:, None, None]).add_(bias[:, None, None])
         else:
-            x = conv2d(x, conv.weight * scale[:, None, None, None], bias, conv.stride, conv.padding, conv.dilation)
+            x = conv2d(
+                x,
+                conv.weight * scale[:, None, None, None],
+                bias,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+            )
         return F.relu_(x) if self.relu else x

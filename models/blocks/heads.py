@@ -17,7 +17,8 @@ def classifier(in_features: int, num_classes: int, init_std: float) -> nn.Linear
 
 
 class PooledClassifier(nn.Module):
-    """A trunk (B, 3, T, H, W) -> (B, D, t, h, w), the mean over all places, dropout and one linear layer.
+    """A trunk (B, 3, T, H, W) -> (B, D, t, h, w), the mean over all places, dropout and one linear
+    layer.
 
     `name` is the family's, for messages; `num_frames` is T where only one fits.
     """
@@ -45,7 +46,9 @@ class PooledClassifier(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features(self.name, features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            self.name, features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -53,10 +56,19 @@ class PooledClassifier(nn.Module):
 
 
 class FrameClassifier(nn.Module):
-    """An image trunk on each of `num_segments` frames, the mean over places, and the mean of the frames' scores."""
+    """An image trunk on each of `num_segments` frames, the mean over places, and the mean of the
+    frames' scores.
+    """
 
     def __init__(
-        self, name: str, trunk: nn.Module, channels: int, num_segments: int, num_classes: int, dropout: float, init_std: float
+        self,
+        name: str,
+        trunk: nn.Module,
+        channels: int,
+        num_segments: int,
+        num_classes: int,
+        dropout: float,
+        init_std: float,
     ) -> None:
         super().__init__()
         self.name, self.num_segments = name, num_segments
@@ -67,12 +79,19 @@ class FrameClassifier(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, T, D): mean over places, one feature a frame."""
         require_clip(self.name, clip, self.num_segments)
-        return self.trunk(fold_frames(clip)).mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+        return (
+            self.trunk(fold_frames(clip)).mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, T, D) -> logits (B, classes): scores of each frame, averaged."""
         size = self.fc.in_features
-        require_features(self.name, features, (None, self.num_segments, size), f"(B, {self.num_segments}, {size})")
+        require_features(
+            self.name,
+            features,
+            (None, self.num_segments, size),
+            f"(B, {self.num_segments}, {size})",
+        )
         return self.fc(self.dropout(features)).mean(1)
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""An image as a transformer's memory: a trunk's last map, projected, and encoded with positions (the first half of a DETR)."""
+"""An image as a transformer's memory: a trunk's last map, projected, and encoded with positions
+(the first half of a DETR).
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,20 @@ from models.blocks.transformer import Encoder
 from models.config import Checked
 from models.errors import ModelInputError
 
-STRIDES: dict[int, tuple[int, int, int, int]] = {32: (1, 2, 2, 2), 16: (1, 2, 2, 1), 8: (1, 2, 1, 1)}
+STRIDES: dict[int, tuple[int, int, int, int]] = {
+    32: (1, 2, 2, 2),
+    16: (1, 2, 2, 1),
+    8: (1, 2, 1, 1),
+}
 """Pixels per cell of a ResNet's last map -> strides of its stages."""
 NORMS: dict[str, ConvMaker] = {"frozen": FrozenConvNorm, "batch": ConvNorm}
 
 
 class Memory(NamedTuple):
-    """tokens, keys: (B, h * w, C), the keys with positions. bias: (B, 1, 1, h * w), -inf at padding, or None. size: h, w.
-    maps: the trunk's stages (B, C_s, h_s, w_s). extent: (B, 2) width and height of each image without padding, in pixels."""
+    """tokens, keys: (B, h * w, C), the keys with positions. bias: (B, 1, 1, h * w), -inf at
+    padding, or None. size: h, w. maps: the trunk's stages (B, C_s, h_s, w_s). extent: (B, 2) width
+    and height of each image without padding, in pixels.
+    """
 
     tokens: Tensor
     keys: Tensor
@@ -37,8 +45,9 @@ class Memory(NamedTuple):
 def resnet(depth: int, width: int, norm: str, stride: int) -> ResNet2d:
     """A ResNet whose last stages step by 1 until its last map has `stride`.
 
-    `frozen` norms are for trained weights: the stem and the first stage do not train either, and bottlenecks behind a missing step
-    dilate as torchvision's do, so that the weights see what they have learnt on. With `batch` norms all of it trains, from nothing.
+    `frozen` norms are for trained weights: the stem and the first stage do not train either, and
+    bottlenecks behind a missing step dilate as torchvision's do, so that the weights see what they
+    have learnt on. With `batch` norms all of it trains, from nothing.
     """
     strides = STRIDES[stride]
 
@@ -78,7 +87,8 @@ class ImageEncoder(nn.Module):
     def forward(self, images: Tensor, padding: Tensor | None) -> Memory:
         """`padding` (B, H, W) bool is True where there is no image; None where all of it is.
 
-        Without gradients the maps are channels-last in memory, which is faster; with them their layout is that of the images.
+        Without gradients the maps are channels-last in memory, which is faster; with them their
+        layout is that of the images.
         """
         if not torch.is_grad_enabled():
             images = images.contiguous(memory_format=torch.channels_last)
@@ -87,11 +97,17 @@ class ImageEncoder(nn.Module):
         size = (projected.shape[2], projected.shape[3])
         bias = None
         if padding is None:
-            padding = images.new_zeros(images.shape[0], 1, 1, dtype=torch.bool).expand(-1, *images.shape[2:])
+            padding = images.new_zeros(images.shape[0], 1, 1, dtype=torch.bool).expand(
+                -1, *images.shape[2:]
+            )
             outside = images.new_zeros((1, *size), dtype=torch.bool)
         else:
             outside = F.interpolate(padding[:, None].float(), size)[:, 0].bool()
-            bias = torch.zeros_like(outside, dtype=images.dtype).masked_fill_(outside, -torch.inf).flatten(1)[:, None, None]
+            bias = (
+                torch.zeros_like(outside, dtype=images.dtype)
+                .masked_fill_(outside, -torch.inf)
+                .flatten(1)[:, None, None]
+            )
         places = self.positions(outside).flatten(1, 2).to(projected.dtype)
         tokens = self.encoder(projected.flatten(2).transpose(1, 2), places, bias)
         inside = ~padding
@@ -100,22 +116,45 @@ class ImageEncoder(nn.Module):
 
 
 def require_images(model: str, images: Tensor, padding: Tensor | None) -> None:
-    """Raises ModelInputError unless `images` is a float (B, 3, H, W) and `padding` a bool (B, H, W) or None."""
+    """Raises ModelInputError unless `images` is a float (B, 3, H, W) and `padding` a bool (B, H, W)
+    or None.
+    """
     expected = "floating-point (B, 3, H, W), normalised RGB"
     if not isinstance(images, Tensor):
-        raise ModelInputError(f"{model}: images: found {type(images).__name__}; expected a tensor, {expected}")
-    if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point() or 0 in images.shape:
+        raise ModelInputError(
+            f"{model}: images: found {type(images).__name__}; expected a tensor, {expected}"
+        )
+    if (
+        images.ndim != 4
+        or images.shape[1] != 3
+        or not images.is_floating_point()
+        or 0 in images.shape
+    ):
         dtype = str(images.dtype).removeprefix("torch.")
-        raise ModelInputError(f"{model}: images: found {dtype} {tuple(images.shape)}; expected {expected}")
+        raise ModelInputError(
+            f"{model}: images: found {dtype} {tuple(images.shape)}; expected {expected}"
+        )
     if padding is None:
         return
     wanted = (images.shape[0], *images.shape[2:])
-    if not isinstance(padding, Tensor) or padding.dtype != torch.bool or tuple(padding.shape) != wanted:
-        found = f"{padding.dtype} {tuple(padding.shape)}" if isinstance(padding, Tensor) else type(padding).__name__
-        raise ModelInputError(f"{model}: padding: found {found}; expected a bool tensor {wanted} or None")
+    if (
+        not isinstance(padding, Tensor)
+        or padding.dtype != torch.bool
+        or tuple(padding.shape) != wanted
+    ):
+        found = (
+            f"{padding.dtype} {tuple(padding.shape)}"
+            if isinstance(padding, Tensor)
+            else type(padding).__name__
+        )
+        raise ModelInputError(
+            f"{model}: padding: found {found}; expected a bool tensor {wanted} or None"
+        )
 
 
 def agree_heads(config: Checked, channels: int, heads: int) -> None:
-    """Refuses channels that do not split evenly into heads, and into sines and cosines of two axes."""
+    """Refuses channels that do not split evenly into heads, and into sines and cosines of two
+    axes.
+    """
     if channels % 4 or channels % heads:
         config.refuse("channels", f"a multiple of 4 and of heads, {heads}")

@@ -1,4 +1,6 @@
-"""MobileOne (Vasu et al., CVPR 2023): branches of convolutions in training that are one convolution in use."""
+"""MobileOne (Vasu et al., CVPR 2023): branches of convolutions in training that are one convolution
+in use.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +13,16 @@ from torch import Tensor, nn
 from models.blocks.conv import conv_norm
 
 S4 = ((192, 2, 0), (448, 8, 0), (896, 10, 5), (2048, 1, 1))
-"""Stages of MobileOne-S4: channels, pairs of blocks, how many of the last pairs weigh their channels."""
+"""Stages of MobileOne-S4: channels, pairs of blocks, how many of the last pairs weigh their
+channels.
+"""
 
 
 @dataclass(frozen=True)
 class Spot:
-    """One block: channels in and out, kernel (3 works on single channels, but in the stem), stride, whether it weighs its channels."""
+    """One block: channels in and out, kernel (3 works on single channels, but in the stem), stride,
+    whether it weighs its channels.
+    """
 
     in_channels: int
     out_channels: int
@@ -36,7 +42,15 @@ class ConvThenNorm(nn.Module):
 
     def __init__(self, spot: Spot, kernel: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(spot.in_channels, spot.out_channels, kernel, spot.stride, kernel // 2, groups=spot.groups, bias=False)
+        self.conv = nn.Conv2d(
+            spot.in_channels,
+            spot.out_channels,
+            kernel,
+            spot.stride,
+            kernel // 2,
+            groups=spot.groups,
+            bias=False,
+        )
         self.norm = nn.BatchNorm2d(spot.out_channels)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out", nonlinearity="relu")
 
@@ -49,14 +63,19 @@ class ChannelWeights(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(channels, channels // 16, 1), nn.Conv2d(channels // 16, channels, 1)
+        self.conv1, self.conv2 = (
+            nn.Conv2d(channels, channels // 16, 1),
+            nn.Conv2d(channels // 16, channels, 1),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.conv2(F.relu_(self.conv1(x.mean((2, 3), keepdim=True)))).sigmoid_()
 
 
 class Branches(nn.Module):
-    """The sum of a normalisation (where the shape stays), a 1x1 convolution (beside a 3x3 one) and the convolution itself."""
+    """The sum of a normalisation (where the shape stays), a 1x1 convolution (beside a 3x3 one) and
+    the convolution itself.
+    """
 
     def __init__(self, spot: Spot) -> None:
         super().__init__()
@@ -81,7 +100,14 @@ class MobileOneBlock(nn.Module):
         self.weigh = ChannelWeights(spot.out_channels) if spot.weighed else nn.Identity()
         self.body: nn.Module
         if merged:
-            self.body = nn.Conv2d(spot.in_channels, spot.out_channels, spot.kernel, spot.stride, spot.kernel // 2, groups=spot.groups)
+            self.body = nn.Conv2d(
+                spot.in_channels,
+                spot.out_channels,
+                spot.kernel,
+                spot.stride,
+                spot.kernel // 2,
+                groups=spot.groups,
+            )
         else:
             self.body = Branches(spot)
 
@@ -90,7 +116,9 @@ class MobileOneBlock(nn.Module):
 
 
 class MobileOne(nn.Module):
-    """(N, 3, H, W) -> (N, C, H / 32, W / 32). `temporal` makes, for a block, the operation on its input; `merged` is the form for use."""
+    """(N, 3, H, W) -> (N, C, H / 32, W / 32). `temporal` makes, for a block, the operation on its
+    input; `merged` is the form for use.
+    """
 
     def __init__(
         self,
@@ -107,8 +135,14 @@ class MobileOne(nn.Module):
             blocks = []
             for index in range(pairs):
                 weigh, stride = index >= pairs - weighed, 2 if index == 0 else 1
-                blocks.append(MobileOneBlock(Spot(channels, channels, 3, stride, channels, weigh), merged, temporal))
-                blocks.append(MobileOneBlock(Spot(channels, width, 1, 1, 1, weigh), merged, temporal))
+                blocks.append(
+                    MobileOneBlock(
+                        Spot(channels, channels, 3, stride, channels, weigh), merged, temporal
+                    )
+                )
+                blocks.append(
+                    MobileOneBlock(Spot(channels, width, 1, 1, 1, weigh), merged, temporal)
+                )
                 channels = width
             self.add_module(f"stage{number}", nn.Sequential(*blocks))
         self.num_stages = len(stages)

@@ -1,7 +1,8 @@
-"""Non-maximum suppression of segments on a line: hard, Gaussian soft (Bodla et al., ICCV 2017), and boundary voting.
+"""Non-maximum suppression of segments on a line: hard, Gaussian soft (Bodla et al., ICCV 2017), and
+boundary voting.
 
-Segments are (N, 2) start and end in one unit of time. Survivors come in falling order of score, so that classes are merged as they
-go: nothing is suppressed that no one asks for.
+Segments are (N, 2) start and end in one unit of time. Survivors come in falling order of score, so
+that classes are merged as they go: nothing is suppressed that no one asks for.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ Survivor = tuple[float, int]  # its score, and its place in the input
 
 
 class Kept(NamedTuple):
-    """Survivors in falling order of score: segments (K, 2), scores (K,), labels (K,), and their places in the input (K,)."""
+    """Survivors in falling order of score: segments (K, 2), scores (K,), labels (K,), and their
+    places in the input (K,).
+    """
 
     segments: Tensor
     scores: Tensor
@@ -35,15 +38,27 @@ class Kept(NamedTuple):
 
 
 def suppress(
-    segments: Tensor, scores: Tensor, labels: Tensor, *, method: str = "soft", multiclass: bool = True, iou_threshold: float = 0.1,
-    sigma: float = 0.5, min_score: float = 0.001, max_segments: int = 200, voting_threshold: float = 0.0,
-) -> Kept:  # fmt: skip
-    """The at most `max_segments` best survivors (0: all) of (N, 2) segments with (N,) scores and integer labels, on the CPU.
+    segments: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    method: str = "soft",
+    multiclass: bool = True,
+    iou_threshold: float = 0.1,
+    sigma: float = 0.5,
+    min_score: float = 0.001,
+    max_segments: int = 200,
+    voting_threshold: float = 0.0,
+) -> Kept:
+    """The at most `max_segments` best survivors (0: all) of (N, 2) segments with (N,) scores and
+    integer labels, on the CPU.
 
-    `multiclass` suppresses within each label alone. `soft` multiplies every remaining score by exp(-IoU^2 / sigma) and drops those
-    below `min_score` (the overlap has no threshold there); `hard` takes scores above `min_score` and drops what overlaps a better one
-    by `iou_threshold` or more; `none` only sorts. Where `voting_threshold` is above 0 and all labels are one group, survivors move to
-    the mean of the candidates that overlap them by it or more, weighted by score times IoU. Raises ValueError for another method.
+    `multiclass` suppresses within each label alone. `soft` multiplies every remaining score by
+    exp(-IoU^2 / sigma) and drops those below `min_score` (the overlap has no threshold there);
+    `hard` takes scores above `min_score` and drops what overlaps a better one by `iou_threshold` or
+    more; `none` only sorts. Where `voting_threshold` is above 0 and all labels are one group,
+    survivors move to the mean of the candidates that overlap them by it or more, weighted by score
+    times IoU. Raises ValueError for another method.
     """
     if method not in METHODS:
         raise ValueError(f"method: found {method!r}; allowed: {', '.join(METHODS)}")
@@ -54,15 +69,23 @@ def suppress(
     if method == "soft":
         final, index = soft(spans, values, groups, sigma, min_score, most)
     else:
-        passes = [_survivors(spans, values, group, method, iou_threshold, min_score) for group in groups]
-        # Scores never rise within a pass, so the merge of passes is the sorted whole, and it may stop early.
+        passes = [
+            _survivors(spans, values, group, method, iou_threshold, min_score) for group in groups
+        ]
+        # Scores never rise within a pass, so the merge of passes is the sorted whole, and it may
+        # stop early.
         found = list(islice(heapq.merge(*passes, key=lambda survivor: -survivor[0]), most))
         final = np.array([score for score, _ in found], dtype=np.float32)
         index = np.array([place for _, place in found], dtype=np.int64)
     kept = spans[index]
     if method != "none" and not multiclass and voting_threshold > 0 and len(index):
         kept = vote(kept, spans, values, voting_threshold)
-    return Kept(torch.from_numpy(kept), torch.from_numpy(final), labels.detach().cpu()[torch.from_numpy(index)], torch.from_numpy(index))
+    return Kept(
+        torch.from_numpy(kept),
+        torch.from_numpy(final),
+        labels.detach().cpu()[torch.from_numpy(index)],
+        torch.from_numpy(index),
+    )
 
 
 def _groups(names: np.ndarray) -> list[np.ndarray]:
@@ -72,7 +95,12 @@ def _groups(names: np.ndarray) -> list[np.ndarray]:
 
 
 def _survivors(
-    spans: np.ndarray, values: np.ndarray, group: np.ndarray, method: str, iou_threshold: float, min_score: float
+    spans: np.ndarray,
+    values: np.ndarray,
+    group: np.ndarray,
+    method: str,
+    iou_threshold: float,
+    min_score: float,
 ) -> Iterator[Survivor]:
     order = group[np.argsort(-values[group], kind="stable")]
     if method == "none":
@@ -80,8 +108,12 @@ def _survivors(
     return hard(spans, values, order[values[order] > min_score], iou_threshold)
 
 
-def hard(spans: np.ndarray, values: np.ndarray, order: np.ndarray, iou_threshold: float) -> Iterator[Survivor]:
-    """Greedy suppression of `order`, places in falling order of score; spans and values are float32."""
+def hard(
+    spans: np.ndarray, values: np.ndarray, order: np.ndarray, iou_threshold: float
+) -> Iterator[Survivor]:
+    """Greedy suppression of `order`, places in falling order of score; spans and values are
+    float32.
+    """
     start, end = spans[order, 0], spans[order, 1]
     length = end - start + _AREA
     while len(order):
@@ -93,19 +125,30 @@ def hard(spans: np.ndarray, values: np.ndarray, order: np.ndarray, iou_threshold
 
 
 def soft(
-    spans: np.ndarray, values: np.ndarray, groups: list[np.ndarray], sigma: float, min_score: float, most: int
+    spans: np.ndarray,
+    values: np.ndarray,
+    groups: list[np.ndarray],
+    sigma: float,
+    min_score: float,
+    most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian suppression within each group of places: the `most` best scores and their places; spans and values are float32.
+    """Gaussian suppression within each group of places: the `most` best scores and their places;
+    spans and values are float32.
 
-    All groups take a step at a time, as rows of one table; those of like size share one, and a group ends as soon as it can add
-    nothing to the `most` best.
+    All groups take a step at a time, as rows of one table; those of like size share one, and a
+    group ends as soon as it can add nothing to the `most` best.
     """
     best = _Best(most)
-    ranked = sorted((at for at in range(len(groups)) if len(groups[at])), key=lambda at: -len(groups[at]))
+    ranked = sorted(
+        (at for at in range(len(groups)) if len(groups[at])), key=lambda at: -len(groups[at])
+    )
     while ranked:
         some = [at for at in ranked if 4 * len(groups[at]) >= len(groups[ranked[0]])]
         ranked = ranked[len(some) :]
-        names, table = np.array(some), _Table(spans, values, [groups[at] for at in some], sigma, min_score)
+        names, table = (
+            np.array(some),
+            _Table(spans, values, [groups[at] for at in some], sigma, min_score),
+        )
         if _suits_pairs(table, most):
             score, place, rows = _by_pairs(table, most)
             best.add(score, place, names[rows])
@@ -121,7 +164,9 @@ def soft(
 
 
 class _Best:
-    """The `most` best of the scores that come in: of equal ones those of the first group, then those that came first."""
+    """The `most` best of the scores that come in: of equal ones those of the first group, then
+    those that came first.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -135,7 +180,9 @@ class _Best:
     def bound(self) -> np.float32:
         """What a score must reach to be one of them."""
         if self.count >= self.most:
-            self.top = np.concatenate([self.top, *(scores for scores, _, _ in self.came[self.seen :])])
+            self.top = np.concatenate(
+                [self.top, *(scores for scores, _, _ in self.came[self.seen :])]
+            )
             self.top, self.seen = np.partition(self.top, -self.most)[-self.most :], len(self.came)
         return _least(self.top, self.most)
 
@@ -148,20 +195,34 @@ class _Best:
 
 def _least(scores: np.ndarray, most: int) -> np.float32:
     """The least of the `most` best."""
-    return np.partition(scores, -most, axis=None)[-most] if scores.size >= most else np.float32(-np.inf)
+    return (
+        np.partition(scores, -most, axis=None)[-most]
+        if scores.size >= most
+        else np.float32(-np.inf)
+    )
 
 
 class _Table:
-    """Groups under suppression, one per row: what is left of a row stands in its columns `first` to `counts`.
+    """Groups under suppression, one per row: what is left of a row stands in its columns `first` to
+    `counts`.
 
-    Of equal scores the one that stands first is taken. The columns stand where the usual in-place form has them (the best swapped
-    to the front, a dropped one replaced by the last), so that equal scores fall the same way.
+    Of equal scores the one that stands first is taken. The columns stand where the usual in-place
+    form has them (the best swapped to the front, a dropped one replaced by the last), so that equal
+    scores fall the same way.
     """
 
-    def __init__(self, spans: np.ndarray, values: np.ndarray, groups: list[np.ndarray], sigma: float, min_score: float) -> None:
+    def __init__(
+        self,
+        spans: np.ndarray,
+        values: np.ndarray,
+        groups: list[np.ndarray],
+        sigma: float,
+        min_score: float,
+    ) -> None:
         self.counts = np.array([len(group) for group in groups])
         self.rows = np.arange(len(groups))
-        self.cells = np.empty((4, len(groups), self.counts.max()), np.float32)  # start, end, length, score
+        # start, end, length, score
+        self.cells = np.empty((4, len(groups), self.counts.max()), np.float32)
         self.cells[:] = np.array(_NOTHING, np.float32)[:, None, None]
         self.places = np.zeros(self.cells.shape[1:], np.int64)
         for row, group in enumerate(groups):
@@ -177,27 +238,43 @@ class _Table:
 
     def _keep(self, rows: np.ndarray) -> None:
         if not rows.all():
-            self.counts, self.rows, self.marks = self.counts[rows], self.rows[rows], self.marks[rows]
+            self.counts, self.rows, self.marks = (
+                self.counts[rows],
+                self.rows[rows],
+                self.marks[rows],
+            )
             width = self.counts.max(initial=0)
             self.cells, self.places = self.cells[:, rows, :width], self.places[rows, :width]
 
     def step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Takes the best of every row and fades the rest: rows, scores and places of what was taken."""
+        """Takes the best of every row and fades the rest: rows, scores and places of what was
+        taken.
+        """
         every, end = np.arange(len(self.rows)), self.counts.max()
         best = self.cells[3, :, self.first : end].argmax(1) + self.first
         low, high, length, top = self.cells[:, every, best]
         taken = self.rows, top, self.places[every, best]
-        self.cells[:, every, best], self.places[every, best] = self.cells[:, :, self.first], self.places[:, self.first]
+        self.cells[:, every, best], self.places[every, best] = (
+            self.cells[:, :, self.first],
+            self.places[:, self.first],
+        )
         self.first += 1
         inside = np.minimum(self.cells[1, :, self.first : end], high[:, None])
         inside -= np.maximum(self.cells[0, :, self.first : end], low[:, None])
-        row, column = np.divmod(np.flatnonzero(inside > 0), max(end - self.first, 1))  # all others keep their scores
+        # all others keep their scores
+        row, column = np.divmod(np.flatnonzero(inside > 0), max(end - self.first, 1))
         inside = inside[row, column]
         column += self.first
-        faded = self.cells[3, row, column] * _left(inside, length[row] + self.cells[2, row, column], self.width)
+        faded = self.cells[3, row, column] * _left(
+            inside, length[row] + self.cells[2, row, column], self.width
+        )
         self.cells[3, row, column] = faded
         if self.first == 1:  # the one time that scores fall below which nothing has faded
-            row, column = np.nonzero((self.cells[3] < self.floor) & (np.arange(end) >= 1) & (np.arange(end) < self.counts[:, None]))
+            row, column = np.nonzero(
+                (self.cells[3] < self.floor)
+                & (np.arange(end) >= 1)
+                & (np.arange(end) < self.counts[:, None])
+            )
         else:
             gone = faded < self.floor
             row, column = row[gone], column[gone]
@@ -207,26 +284,36 @@ class _Table:
         return taken
 
     def _remove(self, row: np.ndarray, column: np.ndarray) -> None:
-        """Fills the gaps from the left with what stays, taken from the right; given row by row, in rising order of columns."""
+        """Fills the gaps from the left with what stays, taken from the right; given row by row, in
+        rising order of columns.
+        """
         lost = np.bincount(row, minlength=len(self.rows))
         after = self.counts - lost
         tail_row = np.repeat(np.arange(len(self.rows)), lost)
-        tail = self.counts[tail_row] - 1 - (np.arange(len(row)) - np.repeat(np.cumsum(lost) - lost, lost))
+        tail = (
+            self.counts[tail_row]
+            - 1
+            - (np.arange(len(row)) - np.repeat(np.cumsum(lost) - lost, lost))
+        )
         self.marks[row, column] = True
         stays = ~self.marks[tail_row, tail]
         self.marks[row, column] = False
         gap = column < after[row]
         to, source = (row[gap], column[gap]), (tail_row[stays], tail[stays])
-        self.cells[:, to[0], to[1]], self.places[to] = self.cells[:, source[0], source[1]], self.places[source]
+        self.cells[:, to[0], to[1]], self.places[to] = (
+            self.cells[:, source[0], source[1]],
+            self.places[source],
+        )
         self.cells[:, tail_row, tail] = np.array(_NOTHING, np.float32)[:, None]
         self.counts = after
 
 
 def _by_pairs(table: _Table, most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores, places and rows of what a small table leaves, by what each candidate leaves of each other one, known beforehand.
+    """Scores, places and rows of what a small table leaves, by what each candidate leaves of each
+    other one, known beforehand.
 
-    A step then multiplies the table once. What has fallen below the least score may stay, since all that counts is taken before it.
-    For scores that differ, and a least score above 0.
+    A step then multiplies the table once. What has fallen below the least score may stay, since all
+    that counts is taken before it. For scores that differ, and a least score above 0.
     """
     left, scores = _all_left(table), table.cells[3]
     rows, width = scores.shape
@@ -255,14 +342,19 @@ def _all_left(table: _Table) -> np.ndarray:
     one, column = np.divmod(pair, width)
     other = one // width * width + column
     left.fill(1)
-    left.ravel()[pair] = _left(inside.ravel()[pair], length.ravel()[one] + length.ravel()[other], table.width)
+    left.ravel()[pair] = _left(
+        inside.ravel()[pair], length.ravel()[one] + length.ravel()[other], table.width
+    )
     return left.reshape(-1, width)
 
 
 def _left(inside: np.ndarray, lengths: np.ndarray, width: np.float32) -> np.ndarray:
-    """What remains of scores, given the overlaps and the sums of both lengths; `width` is -sigma."""
+    """What remains of scores, given the overlaps and the sums of both lengths; `width` is
+    -sigma.
+    """
     overlap = inside / (lengths - inside)
-    # The exponential in double precision, rounded once: what a correctly rounded one in single precision gives.
+    # The exponential in double precision, rounded once: what a correctly rounded one in single
+    # precision gives.
     return np.exp(overlap * overlap / width, dtype=np.float64).astype(np.float32)
 
 
@@ -277,16 +369,27 @@ def _suits_pairs(table: _Table, most: int) -> bool:
 
 
 def vote(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
-    """(K, 2) kept segments moved to the mean of the (N, 2) candidates with an IoU of `threshold` or more, weighted by score times IoU."""
+    """(K, 2) kept segments moved to the mean of the (N, 2) candidates with an IoU of `threshold` or
+    more, weighted by score times IoU.
+    """
     rows = max(1, _PAIRS // max(1, len(spans)))
-    return np.concatenate([_voted(kept[at : at + rows], spans, values, threshold) for at in range(0, len(kept), rows)] or [kept])
+    return np.concatenate(
+        [_voted(kept[at : at + rows], spans, values, threshold) for at in range(0, len(kept), rows)]
+        or [kept]
+    )
 
 
 def _voted(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
-    inside = np.minimum(kept[:, None, 1], spans[None, :, 1]) - np.maximum(kept[:, None, 0], spans[None, :, 0])
+    inside = np.minimum(kept[:, None, 1], spans[None, :, 1]) - np.maximum(
+        kept[:, None, 0], spans[None, :, 0]
+    )
     np.maximum(inside, 0, out=inside)
-    overlap = inside / ((kept[:, 1] - kept[:, 0])[:, None] + (spans[:, 1] - spans[:, 0])[None] - inside)
+    overlap = inside / (
+        (kept[:, 1] - kept[:, 0])[:, None] + (spans[:, 1] - spans[:, 0])[None] - inside
+    )
     weight = np.where(overlap >= np.float32(threshold), overlap * values[None], np.float32(0))
     total = weight.sum(1, keepdims=True)
     # A segment without length overlaps nothing, not even itself, and stays where it is.
-    return np.where(total > 0, weight @ spans / np.where(total > 0, total, 1), kept).astype(np.float32)
+    return np.where(total > 0, weight @ spans / np.where(total > 0, total, 1), kept).astype(
+        np.float32
+    )

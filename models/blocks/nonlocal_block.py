@@ -13,9 +13,10 @@ KINDS = ("dot_product", "gaussian", "embedded_gaussian")
 class NonLocalBlock(nn.Module):
     """x + norm(conv(attention)), (N, C, T, H, W) -> the same shape.
 
-    Keys and values are pooled 2x2 in space; they have C / 2 channels. gaussian compares the input itself, embedded_gaussian two
-    projections of it, both with a softmax; dot_product divides by the number of keys instead. `scaled` divides the softmax's
-    argument by the root of the projections' size. The last normalisation starts at zero: a fresh block changes nothing.
+    Keys and values are pooled 2x2 in space; they have C / 2 channels. gaussian compares the input
+    itself, embedded_gaussian two projections of it, both with a softmax; dot_product divides by the
+    number of keys instead. `scaled` divides the softmax's argument by the root of the projections'
+    size. The last normalisation starts at zero: a fresh block changes nothing.
     """
 
     def __init__(self, channels: int, kind: str, scaled: bool = False) -> None:
@@ -43,14 +44,19 @@ class NonLocalBlock(nn.Module):
         if self.kind == "dot_product":
             mixed = (queries @ keys.transpose(1, 2) / keys.shape[1]) @ values
         else:
-            # A softmax does not see what all keys share. Without it the products are small, and exact where nothing scales them.
+            # A softmax does not see what all keys share. Without it the products are small, and
+            # exact where nothing scales them.
             keys = keys - keys.mean(1, keepdim=True)
-            mixed = F.scaled_dot_product_attention(queries[:, None], keys[:, None], values[:, None], scale=self.scale)[:, 0]
+            mixed = F.scaled_dot_product_attention(
+                queries[:, None], keys[:, None], values[:, None], scale=self.scale
+            )[:, 0]
         return x + self.bn(self.out(as_maps(mixed, x.shape[2:])))
 
 
 class FramesNonLocal(NonLocalBlock):
-    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape, T = `num_segments`."""
+    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape, T =
+    `num_segments`.
+    """
 
     def __init__(self, channels: int, kind: str, num_segments: int) -> None:
         super().__init__(channels, kind)

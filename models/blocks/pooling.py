@@ -1,7 +1,7 @@
 """Pooling by maxima, as residual networks and their kin do it.
 
-Torch's own pooling notes where each maximum is, and takes seven times as long for it on a CPU. Without gradients nobody asks: then the
-same maxima are taken axis by axis.
+Torch's own pooling notes where each maximum is, and takes seven times as long for it on a CPU.
+Without gradients nobody asks: then the same maxima are taken axis by axis.
 """
 
 from __future__ import annotations
@@ -14,19 +14,27 @@ from models.blocks.conv import Triple
 
 
 def _nobody_asks(x: Tensor) -> bool:
-    return x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) and not torch.compiler.is_compiling()
+    return (
+        x.device.type == "cpu"
+        and not (x.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+    )
 
 
 def _pairs(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Every first and every second place along an axis, as many of each. Slices keep the strides by which torch knows its layouts."""
+    """Every first and every second place along an axis, as many of each. Slices keep the strides by
+    which torch knows its layouts.
+    """
     stop, before = x.shape[dim] // 2 * 2, (slice(None),) * dim
     return x[(*before, slice(0, stop, 2))], x[(*before, slice(1, stop, 2))]
 
 
 class StemPool(nn.Module):
-    """The largest of 3x3 places, in steps of 2: frames (N, C, H, W), or clips (N, C, T, H, W), of which every `time_stride`-th frame stays.
+    """The largest of 3x3 places, in steps of 2: frames (N, C, H, W), or clips (N, C, T, H, W), of
+    which every `time_stride`-th frame stays.
 
-    Sides are halved and rounded up; where the maps are not `padded`, they are one less than half of an even side.
+    Sides are halved and rounded up; where the maps are not `padded`, they are one less than half of
+    an even side.
     """
 
     def __init__(self, padded: bool = True, time_stride: int = 1) -> None:
@@ -38,7 +46,11 @@ class StemPool(nn.Module):
         if _nobody_asks(x) and x.shape[-1] % 2 == x.shape[-2] % 2 == 0 < min(x.shape[-2:]) - 2:
             return self._halved(self._halved(x, x.ndim - 2), x.ndim - 1)
         room = int(self.padded)
-        return F.max_pool2d(x, 3, 2, room) if x.ndim == 4 else F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, room, room))
+        return (
+            F.max_pool2d(x, 3, 2, room)
+            if x.ndim == 4
+            else F.max_pool3d(x, (1, 3, 3), (1, 2, 2), (0, room, room))
+        )
 
     def _halved(self, x: Tensor, dim: int) -> Tensor:
         """Along one axis of even length, from 4 on."""
@@ -47,12 +59,16 @@ class StemPool(nn.Module):
             out = torch.maximum(even.narrow(dim, 0, last), odd.narrow(dim, 0, last))
             return torch.maximum(out, even.narrow(dim, 1, last), out=out)
         out = torch.maximum(even, odd)
-        torch.maximum(out.narrow(dim, 1, last), odd.narrow(dim, 0, last), out=out.narrow(dim, 1, last))
+        torch.maximum(
+            out.narrow(dim, 1, last), odd.narrow(dim, 0, last), out=out.narrow(dim, 1, last)
+        )
         return out
 
 
 class PairPool(nn.Module):
-    """The largest of neighbours along the axes of (N, C, T, H, W) where `kernel` is 2, not 1; a last odd place is left out."""
+    """The largest of neighbours along the axes of (N, C, T, H, W) where `kernel` is 2, not 1; a
+    last odd place is left out.
+    """
 
     def __init__(self, kernel: Triple) -> None:
         super().__init__()

@@ -1,4 +1,6 @@
-"""Where a place of a map is, as a vector: (B, h, w, C) of DETR's two kinds (Carion et al., ECCV 2020), and the same of boxes."""
+"""Where a place of a map is, as a vector: (B, h, w, C) of DETR's two kinds (Carion et al., ECCV
+2020), and the same of boxes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ KINDS = ("sine", "learned")
 
 
 def waves(at: Tensor, channels: int) -> Tensor:
-    """Angles (...) -> (..., channels) float32: sine and cosine in turn, of frequencies that fall from 1 to almost 1 / TEMPERATURE."""
+    """Angles (...) -> (..., channels) float32: sine and cosine in turn, of frequencies that fall
+    from 1 to almost 1 / TEMPERATURE.
+    """
     channel = torch.arange(channels, dtype=torch.float32, device=at.device)
     slowness = TEMPERATURE ** (2 * (channel // 2) / channels)
     angles = at[..., None].float() / slowness
@@ -22,7 +26,9 @@ def waves(at: Tensor, channels: int) -> Tensor:
 
 
 class SinePositions(nn.Module):
-    """Waves of y in the first half of the channels and of x in the second; each axis spans 0 to 2 pi over the image without padding."""
+    """Waves of y in the first half of the channels and of x in the second; each axis spans 0 to 2
+    pi over the image without padding.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,21 +44,31 @@ class SinePositions(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A vector of each column in the first half of the channels and of each row in the second; padding counts like image."""
+    """A vector of each column in the first half of the channels and of each row in the second;
+    padding counts like image.
+    """
 
     places = 50
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.row_embed, self.col_embed = nn.Embedding(self.places, channels // 2), nn.Embedding(self.places, channels // 2)
+        self.row_embed, self.col_embed = (
+            nn.Embedding(self.places, channels // 2),
+            nn.Embedding(self.places, channels // 2),
+        )
         nn.init.uniform_(self.row_embed.weight)
         nn.init.uniform_(self.col_embed.weight)
 
     def forward(self, padding: Tensor) -> Tensor:
-        """(B, h, w) -> (1, h, w, C). Raises ModelInputError for a map of more rows or columns than there are vectors."""
+        """(B, h, w) -> (1, h, w, C). Raises ModelInputError for a map of more rows or columns than
+        there are vectors.
+        """
         height, width = padding.shape[1:]
         if max(height, width) > self.places:
-            raise ModelInputError(f"learned positions: found a map of {height} x {width}; expected at most {self.places} a side")
+            raise ModelInputError(
+                f"learned positions: found a map of {height} x {width}; expected at most"
+                f" {self.places} a side"
+            )
         across = self.col_embed.weight[:width].expand(height, -1, -1)
         down = self.row_embed.weight[:height, None].expand(-1, width, -1)
         return torch.cat([across, down], -1)[None]
@@ -64,6 +80,8 @@ def positions(kind: str, channels: int) -> nn.Module:
 
 
 def box_waves(boxes: Tensor, channels: int) -> Tensor:
-    """cxcywh fractions (..., 4) -> (..., 2 * channels): the centre as `SinePositions` writes a place, then the size in the same way."""
+    """cxcywh fractions (..., 4) -> (..., 2 * channels): the centre as `SinePositions` writes a
+    place, then the size in the same way.
+    """
     angles = 2 * math.pi * boxes
     return torch.cat([waves(angles[..., axis], channels // 2) for axis in (1, 0, 3, 2)], -1)

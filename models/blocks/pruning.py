@@ -1,4 +1,6 @@
-"""Key-frame-centric token pruning (Chen et al., ICCV 2023): other frames' tokens that few queries look at are dropped between blocks."""
+"""Key-frame-centric token pruning (Chen et al., ICCV 2023): other frames' tokens that few queries
+look at are dropped between blocks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 from models.blocks.drop import DropPath
 from models.blocks.vit import Mlp, SelfAttention, attend, sine_positions
 
-# Attention weights that are held at once where they are made for scoring: 16 MiB of float32 on a CPU, more where memory is fast.
+# Attention weights that are held at once where they are made for scoring: 16 MiB of float32 on a
+# CPU, more where memory is fast.
 _WEIGHTS_AT_ONCE = {"cpu": 1 << 22}
 _WEIGHTS_AT_ONCE_ELSEWHERE = 1 << 28
 
@@ -23,21 +26,29 @@ _WEIGHTS_AT_ONCE_ELSEWHERE = 1 << 28
 class Pruned(NamedTuple):
     """What a pruning block leaves."""
 
-    tokens: Tensor  # (B, key tokens + kept, C): the key frame's first, then the kept ones by falling score
-    kept: Tensor  # (B, kept) int64: numbers of the kept tokens among all tokens outside the key frame, in time order
-    scores: Tensor  # (B, tokens before less key tokens) float32: importance of every token that could have been dropped
+    # (B, key tokens + kept, C): the key frame's first, then the kept ones by falling score
+    tokens: Tensor
+    # (B, kept) int64: numbers of the kept tokens among all tokens outside the key frame, in time
+    # order
+    kept: Tensor
+    # (B, tokens before less key tokens) float32: importance of every token that could have been
+    # dropped
+    scores: Tensor
 
 
 def num_kept(tokens: int, key_tokens: int, keep_rate: float) -> int:
-    """How many of the tokens outside the key frame stay when `tokens` are there and all of the key frame's stay."""
+    """How many of the tokens outside the key frame stay when `tokens` are there and all of the key
+    frame's stay.
+    """
     return max(math.ceil(keep_rate * tokens) - key_tokens, 0)
 
 
 class ScoringAttention(SelfAttention):
     """Self-attention, biases as VideoMAE's, that also says how much the tokens are looked at.
 
-    The choice of tokens has no gradient, so the scores need none: with gradients on, outputs come from
-    `scaled_dot_product_attention` and weights are made a second time, piece by piece; without, outputs and scores share them.
+    The choice of tokens has no gradient, so the scores need none: with gradients on, outputs come
+    from `scaled_dot_product_attention` and weights are made a second time, piece by piece; without,
+    outputs and scores share them.
     """
 
     def __init__(self, channels: int, heads: int, key_weight: float) -> None:
@@ -45,9 +56,11 @@ class ScoringAttention(SelfAttention):
         self.key_weight = key_weight
 
     def forward(self, x: Tensor, key_tokens: int | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(B, N, C), its first `key_tokens` of the key frame -> outputs (B, N, C), scores float32 (B, N - key_tokens).
+        """(B, N, C), its first `key_tokens` of the key frame -> outputs (B, N, C), scores float32
+        (B, N - key_tokens).
 
-        A token's score is its attention weight, averaged over heads and queries, the key frame's queries counted `key_weight` times.
+        A token's score is its attention weight, averaged over heads and queries, the key frame's
+        queries counted `key_weight` times.
         """
         key_tokens = key_tokens or 0
         qkv = self.project(x)
@@ -59,12 +72,18 @@ class ScoringAttention(SelfAttention):
         with torch.no_grad():
             return out, self._looks(q, k, None, key_tokens)[1]
 
-    def _looks(self, q: Tensor, k: Tensor, v: Tensor | None, key_tokens: int) -> tuple[Tensor, Tensor]:
-        """Attention of (B, heads, N, D) in pieces of the queries, so that not all weights exist at once; outputs only with values."""
+    def _looks(
+        self, q: Tensor, k: Tensor, v: Tensor | None, key_tokens: int
+    ) -> tuple[Tensor, Tensor]:
+        """Attention of (B, heads, N, D) in pieces of the queries, so that not all weights exist at
+        once; outputs only with values.
+        """
         batch, heads, tokens, size = q.shape
         weights = _WEIGHTS_AT_ONCE.get(q.device.type, _WEIGHTS_AT_ONCE_ELSEWHERE)
         step = max(weights // (batch * heads * tokens), 1)
-        scores = torch.zeros(batch, tokens, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device)
+        scores = torch.zeros(
+            batch, tokens, dtype=torch.promote_types(q.dtype, torch.float32), device=q.device
+        )
         keys, pieces = k.transpose(2, 3), []
         for first, last, weight in ((0, key_tokens, self.key_weight), (key_tokens, tokens, 1.0)):
             for start in range(first, last, step):
@@ -76,22 +95,38 @@ class ScoringAttention(SelfAttention):
 
 
 class PruningBlock(nn.Module):
-    """A block of a Vision Transformer that drops tokens between its attention and its two-layer network.
+    """A block of a Vision Transformer that drops tokens between its attention and its two-layer
+    network.
 
     Of all tokens present, the key frame's among them, `keep_rate` stay; the key frame's all do.
     """
 
-    def __init__(self, channels: int, heads: int, keep_rate: float, key_weight: float, drop_path: float = 0.0, eps: float = 1e-6) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        keep_rate: float,
+        key_weight: float,
+        drop_path: float = 0.0,
+        eps: float = 1e-6,
+    ) -> None:
         super().__init__()
         self.keep_rate = keep_rate
-        self.norm1, self.attn = nn.LayerNorm(channels, eps), ScoringAttention(channels, heads, key_weight)
+        self.norm1, self.attn = (
+            nn.LayerNorm(channels, eps),
+            ScoringAttention(channels, heads, key_weight),
+        )
         self.norm2, self.mlp = nn.LayerNorm(channels, eps), Mlp(channels, 4 * channels)
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, kept: Tensor, key_tokens: int, save_memory: bool = False) -> Pruned:
-        """(B, N, C), the key frame's tokens first, and the numbers (B, N - key_tokens) of the others.
+    def forward(
+        self, x: Tensor, kept: Tensor, key_tokens: int, save_memory: bool = False
+    ) -> Pruned:
+        """(B, N, C), the key frame's tokens first, and the numbers (B, N - key_tokens) of the
+        others.
 
-        `save_memory` computes both halves again in the backward pass; the choice of tokens lies between them and is made once.
+        `save_memory` computes both halves again in the backward pass; the choice of tokens lies
+        between them and is made once.
         """
         run = recompute if save_memory else _now
         x, scores = run(self._attend, x, key_tokens)
@@ -109,7 +144,9 @@ class PruningBlock(nn.Module):
 
 
 def recompute(part: Callable[..., Any], *args: object) -> Any:
-    """`part(*args)`, whose inner results are made again in the backward pass instead of being kept."""
+    """`part(*args)`, whose inner results are made again in the backward pass instead of being
+    kept.
+    """
     return checkpoint(part, *args, use_reentrant=False)
 
 
@@ -118,17 +155,28 @@ def _now(part: Callable[..., Any], *args: object) -> Any:
 
 
 def positions(slots: int, side: int, height: int, width: int, like: Tensor) -> Tensor:
-    """VideoMAE's fixed positions (1, slots * height * width, C), of the device and type of `like` (..., C).
+    """VideoMAE's fixed positions (1, slots * height * width, C), of the device and type of `like`
+    (..., C).
 
-    They are sines over slots * side * side places, resized bicubically in each time slot. Where the number of places is the same already
-    they stay as they are, also for another shape: published models are trained so.
+    They are sines over slots * side * side places, resized bicubically in each time slot. Where the
+    number of places is the same already they stay as they are, also for another shape: published
+    models are trained so.
     """
-    make = _positions if type(like) is Tensor else _positions.__wrapped__  # what is made in tracing is no tensor to keep
+    # what is made in tracing is no tensor to keep
+    make = _positions if type(like) is Tensor else _positions.__wrapped__
     return make(slots, side, height, width, like.shape[-1], like.device, like.dtype)
 
 
 @functools.lru_cache(maxsize=16)
-def _positions(slots: int, side: int, height: int, width: int, channels: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _positions(
+    slots: int,
+    side: int,
+    height: int,
+    width: int,
+    channels: int,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Tensor:
     with torch.inference_mode(False), torch.no_grad():
         table = sine_positions(slots * side**2, channels)
         if side**2 != height * width:

@@ -1,7 +1,9 @@
-"""ResNet on single frames (He et al., CVPR 2016; the variant with the stride on the 3x3 convolution), with slots.
+"""ResNet on single frames (He et al., CVPR 2016; the variant with the stride on the 3x3
+convolution), with slots.
 
-A family changes the trunk by filling a slot when it builds it. Parameter names depend on depth alone:
-`stem.conv.weight`, `stem.bn.*`, `layer1.0.conv1.conv.weight`, `layer1.0.conv1.bn.*`, `layer1.0.downsample.conv.weight`, ...
+A family changes the trunk by filling a slot when it builds it. Parameter names depend on depth
+alone: `stem.conv.weight`, `stem.bn.*`, `layer1.0.conv1.conv.weight`, `layer1.0.conv1.bn.*`,
+`layer1.0.downsample.conv.weight`, ...
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ BLOCKS: dict[int, tuple[int, int, int, int]] = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-"""Depth -> residual blocks per stage. Depth 10 is not in the paper: the smallest trunk of the same make, for CPUs."""
+"""Depth -> residual blocks per stage. Depth 10 is not in the paper: the smallest trunk of the same
+make, for CPUs.
+"""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow part, channels out, stride."""
+    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow
+    part, channels out, stride.
+    """
 
     stage: int
     index: int
@@ -45,17 +51,18 @@ def identity(place: Place) -> nn.Module:
 
 @dataclass(frozen=True)
 class Stem:
-    """The 7x7 convolution's stride, and what makes the rest of the way to a quarter of the input's size."""
+    """The 7x7 convolution's stride, and what makes the rest of the way to a quarter of the input's
+    size.
+    """
 
     stride: int
     pool: Callable[[], nn.Module]
 
 
-STEMS: dict[str, Stem] = {
-    "pool": Stem(2, StemPool),
-    "stride": Stem(4, nn.Identity),
-}
-"""`pool` is the paper's. `stride` has the same parameters and steps by 4 at once: on CPUs it halves a narrow trunk's time."""
+STEMS: dict[str, Stem] = {"pool": Stem(2, StemPool), "stride": Stem(4, nn.Identity)}
+"""`pool` is the paper's. `stride` has the same parameters and steps by 4 at once: on CPUs it halves
+a narrow trunk's time.
+"""
 
 
 def three_by_three(slots: Slots, place: Place) -> nn.Module:
@@ -65,10 +72,12 @@ def three_by_three(slots: Slots, place: Place) -> nn.Module:
 
 @dataclass(frozen=True)
 class Slots:
-    """What a family may put into the trunk. `conv` makes the convolutions; `middle` that in the middle of a bottleneck; `stem` is the
-    way to a quarter of the size; `strides` are the steps of the four stages. For a block's place, `temporal` makes the operation on the
-    input of that block's first convolution (the shortcut does not see it), `between` the one on its output, `after` the one behind
-    the block."""
+    """What a family may put into the trunk. `conv` makes the convolutions; `middle` that in the
+    middle of a bottleneck; `stem` is the way to a quarter of the size; `strides` are the steps of
+    the four stages. For a block's place, `temporal` makes the operation on the input of that
+    block's first convolution (the shortcut does not see it), `between` the one on its output,
+    `after` the one behind the block.
+    """
 
     conv: ConvMaker = ConvNorm
     middle: Callable[[Slots, Place], nn.Module] = three_by_three
@@ -98,7 +107,9 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution. (N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)."""
+    """1x1, 3x3 and 1x1 convolution. (N, in_channels, H, W) -> (N, out_channels, H / stride, W /
+    stride).
+    """
 
     expansion = 4
 
@@ -123,13 +134,21 @@ def _shortcut(place: Place, out_channels: int, slots: Slots) -> nn.Module:
 
 
 class ResNet2d(nn.Module):
-    """(N, in_channels, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several clips, one clip after the other.
+    """(N, in_channels, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several
+    clips, one clip after the other.
 
-    `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each stage. `wider` multiplies the
-    narrow parts alone (ResNeXt).
+    `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each
+    stage. `wider` multiplies the narrow parts alone (ResNeXt).
     """
 
-    def __init__(self, depth: int, width: int = 64, slots: Slots | None = None, wider: int = 1, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        depth: int,
+        width: int = 64,
+        slots: Slots | None = None,
+        wider: int = 1,
+        in_channels: int = 3,
+    ) -> None:
         super().__init__()
         slots = slots or Slots()
         block = Bottleneck if depth >= 50 else BasicBlock
@@ -142,7 +161,9 @@ class ResNet2d(nn.Module):
             blocks: list[nn.Module] = []
             for index in range(num_blocks):
                 stride = slots.strides[stage - 1] if index == 0 else 1
-                place = Place(stage, index, channels, wider * narrow, block.expansion * narrow, stride)
+                place = Place(
+                    stage, index, channels, wider * narrow, block.expansion * narrow, stride
+                )
                 blocks.append(block(place, slots))
                 channels = place.out_channels
             stages.append(nn.Sequential(*blocks))
@@ -150,7 +171,8 @@ class ResNet2d(nn.Module):
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        # The paper has ReLU before the pooling. It commutes with a maximum, bit for bit, and here it sees a quarter of the pixels.
+        # The paper has ReLU before the pooling. It commutes with a maximum, bit for bit, and here
+        # it sees a quarter of the pixels.
         x = F.relu_(self.pool(self.stem(x)))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)

@@ -1,7 +1,9 @@
-"""ResNet on clips: the 2D residual network with some convolutions inflated along time (Carreira and Zisserman, CVPR 2017), with slots.
+"""ResNet on clips: the 2D residual network with some convolutions inflated along time (Carreira and
+Zisserman, CVPR 2017), with slots.
 
-I3D, SlowOnly, SlowFast, CSN and R(2+1)D are this trunk with other numbers and other things in the slots. Parameter names depend on
-depth alone: `stem.conv.weight`, `layer1.0.conv1.conv.weight`, `layer1.0.conv1.bn.*`, `layer1.0.downsample.conv.weight`, ...
+I3D, SlowOnly, SlowFast, CSN and R(2+1)D are this trunk with other numbers and other things in the
+slots. Parameter names depend on depth alone: `stem.conv.weight`, `layer1.0.conv1.conv.weight`,
+`layer1.0.conv1.bn.*`, `layer1.0.downsample.conv.weight`, ...
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from models.blocks.resnet2d import BLOCKS
 
 @dataclass(frozen=True)
 class Place3d:
-    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow part, strides, and whether its
-    kernels reach along time."""
+    """Where a block stands: stage 1 to 4, index in the stage, channels in, channels of its narrow
+    part, strides, and whether its kernels reach along time.
+    """
 
     stage: int
     index: int
@@ -34,7 +37,9 @@ class Place3d:
 def first_inflated(slots: Slots3d, place: Place3d) -> tuple[nn.Module, nn.Module]:
     """The narrow part of an I3D bottleneck: 3x1x1 (1x1x1 where not inflated), then 1x3x3."""
     one = slots.conv(place.in_channels, place.channels, (3 if place.inflated else 1, 1, 1))
-    return one, slots.conv(place.channels, place.channels, (1, 3, 3), (place.time_stride, place.stride, place.stride))
+    return one, slots.conv(
+        place.channels, place.channels, (1, 3, 3), (place.time_stride, place.stride, place.stride)
+    )
 
 
 def identity(place: Place3d) -> nn.Module:
@@ -46,8 +51,8 @@ def identity(place: Place3d) -> nn.Module:
 class Slots3d:
     """What a family may put into the trunk.
 
-    `conv` makes the convolutions; `narrow` makes the first two of a bottleneck; `after` what follows a block's last ReLU (a non-local
-    block); `second_pool` what follows the first stage.
+    `conv` makes the convolutions; `narrow` makes the first two of a bottleneck; `after` what
+    follows a block's last ReLU (a non-local block); `second_pool` what follows the first stage.
     """
 
     conv: ConvMaker3d = ConvNorm3d
@@ -58,8 +63,9 @@ class Slots3d:
 
 @dataclass(frozen=True)
 class Stem3d:
-    """The first convolution's reach and step along time, and the step of the pooling behind it (which drops frames, it does not
-    compare them: its kernel is 1 along time)."""
+    """The first convolution's reach and step along time, and the step of the pooling behind it
+    (which drops frames, it does not compare them: its kernel is 1 along time).
+    """
 
     kernel: int = 1
     stride: int = 1
@@ -67,14 +73,21 @@ class Stem3d:
 
 
 class BasicBlock3d(nn.Module):
-    """Two 3x3x3 convolutions (1x3x3 where not inflated). (N, C, T, H, W) -> (N, channels, T / time_stride, H / stride, W / stride)."""
+    """Two 3x3x3 convolutions (1x3x3 where not inflated). (N, C, T, H, W) -> (N, channels, T /
+    time_stride, H / stride, W / stride).
+    """
 
     expansion = 1
 
     def __init__(self, place: Place3d, slots: Slots3d) -> None:
         super().__init__()
         kernel = (3 if place.inflated else 1, 3, 3)
-        self.conv1 = slots.conv(place.in_channels, place.channels, kernel, (place.time_stride, place.stride, place.stride))
+        self.conv1 = slots.conv(
+            place.in_channels,
+            place.channels,
+            kernel,
+            (place.time_stride, place.stride, place.stride),
+        )
         self.conv2 = slots.conv(place.channels, place.channels, kernel, relu=False)
         self.downsample = _shortcut(place, place.channels, slots)
         self.after = slots.after(place)
@@ -84,7 +97,9 @@ class BasicBlock3d(nn.Module):
 
 
 class Bottleneck3d(nn.Module):
-    """The slot's two narrow convolutions, then 1x1x1. (N, C, T, H, W) -> (N, 4 * channels, T / time_stride, H / stride, W / stride)."""
+    """The slot's two narrow convolutions, then 1x1x1. (N, C, T, H, W) -> (N, 4 * channels, T /
+    time_stride, H / stride, W / stride).
+    """
 
     expansion = 4
 
@@ -113,8 +128,9 @@ Inflate = Sequence[bool | int | Sequence[bool | int]]
 class ResNet3d(nn.Module):
     """(N, 3, T, H, W) -> (N, out_channels, T', H / 32, W / 32).
 
-    `inflate` says per stage, or per block of a stage, which blocks reach along time. `lateral` are channels that another pathway
-    adds to the input of each stage; a caller that has such a pathway runs `enter` and the stages itself.
+    `inflate` says per stage, or per block of a stage, which blocks reach along time. `lateral` are
+    channels that another pathway adds to the input of each stage; a caller that has such a pathway
+    runs `enter` and the stages itself.
     """
 
     def __init__(
@@ -156,7 +172,9 @@ class ResNet3d(nn.Module):
         self.out_channels = channels
 
     def enter(self, x: Tensor) -> Tensor:
-        """Stem and first pooling. ReLU commutes with a maximum, bit for bit, and sees a quarter of the pixels behind it."""
+        """Stem and first pooling. ReLU commutes with a maximum, bit for bit, and sees a quarter of
+        the pixels behind it.
+        """
         return F.relu_(self.pool(self.stem(channels_last(x))))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -165,8 +183,9 @@ class ResNet3d(nn.Module):
 
 
 def zero_init_residuals(trunk: ResNet3d) -> ResNet3d:
-    """The trunk with zeros for the weights of each block's last normalisation: a deep fresh network passes its input on
-    (Goyal et al., 2017)."""
+    """The trunk with zeros for the weights of each block's last normalisation: a deep fresh network
+    passes its input on (Goyal et al., 2017).
+    """
     for block in trunk.modules():
         if isinstance(block, (BasicBlock3d, Bottleneck3d)):
             last = block.conv3 if isinstance(block, Bottleneck3d) else block.conv2

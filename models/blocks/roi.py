@@ -1,9 +1,11 @@
 """RoIAlign (He et al., ICCV 2017) in its aligned form, on one map or on a pyramid, in plain torch.
 
-Boxes are (K, 4) float xyxy in input pixels, pixel edges at whole numbers; `batch_index` (K,) int64 names each box's image. A bin is
-the mean of bilinear samples; samples more than one cell outside a map are zero. Bilinear sampling is separable, so a bin is a weighted
-sum of a few cells, and all bins of all boxes are one `embedding_bag` over the rows of the maps. Gradients reach the maps and, through
-the places of the samples, the boxes; compiled RoIAligns have none for boxes: detach them to have the same.
+Boxes are (K, 4) float xyxy in input pixels, pixel edges at whole numbers; `batch_index` (K,) int64
+names each box's image. A bin is the mean of bilinear samples; samples more than one cell outside a
+map are zero. Bilinear sampling is separable, so a bin is a weighted sum of a few cells, and all
+bins of all boxes are one `embedding_bag` over the rows of the maps. Gradients reach the maps and,
+through the places of the samples, the boxes; compiled RoIAligns have none for boxes: detach them to
+have the same.
 """
 
 from __future__ import annotations
@@ -28,10 +30,15 @@ class Maps(NamedTuple):
 
 
 def lay_out(levels: Sequence[Tensor], scales: Sequence[float]) -> Maps:
-    """Maps (B, C, H, W) of the same B and C, with the cells per input pixel of each, as one table."""
+    """Maps (B, C, H, W) of the same B and C, with the cells per input pixel of each, as one
+    table.
+    """
     if len(levels) != len(scales) or not levels or any(level.ndim != 4 for level in levels):
         shapes = [tuple(level.shape) for level in levels]
-        raise ModelInputError(f"roi: levels: found shapes {shapes} and {len(scales)} scales; expected (B, C, H, W) each and as many scales")
+        raise ModelInputError(
+            f"roi: levels: found shapes {shapes} and {len(scales)} scales; expected (B, C, H, W)"
+            " each and as many scales"
+        )
     rows = [level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]) for level in levels]
     device, starts = levels[0].device, [0]
     for part in rows[:-1]:
@@ -45,31 +52,52 @@ def lay_out(levels: Sequence[Tensor], scales: Sequence[float]) -> Maps:
     )
 
 
-def choose_levels(boxes: Tensor, levels: int, first: int = 2, canonical: int = 4, canonical_size: float = 224.0) -> Tensor:
-    """Index (K,) int64 of each box's level (Lin et al., CVPR 2017): a box of `canonical_size` pixels is read at level `canonical`,
-    one of half the size one level below, within `first` .. `first + levels - 1`, which are the indices 0 .. levels - 1."""
+def choose_levels(
+    boxes: Tensor, levels: int, first: int = 2, canonical: int = 4, canonical_size: float = 224.0
+) -> Tensor:
+    """Index (K,) int64 of each box's level (Lin et al., CVPR 2017): a box of `canonical_size`
+    pixels is read at level `canonical`, one of half the size one level below, within `first` ..
+    `first + levels - 1`, which are the indices 0 .. levels - 1.
+    """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     level = (canonical + torch.log2(area.sqrt() / canonical_size + 1e-8)).floor()
     return level.nan_to_num(first).clamp(first, first + levels - 1).long() - first
 
 
 def roi_align(
-    features: Tensor, boxes: Tensor, batch_index: Tensor, output_size: int, spatial_scale: float, sampling_ratio: int = 2
+    features: Tensor,
+    boxes: Tensor,
+    batch_index: Tensor,
+    output_size: int,
+    spatial_scale: float,
+    sampling_ratio: int = 2,
 ) -> Tensor:
-    """(B, C, H, W), (K, 4), (K,) -> (K, C, output_size, output_size), as detectron2's ROIAlign with aligned=True.
+    """(B, C, H, W), (K, 4), (K,) -> (K, C, output_size, output_size), as detectron2's ROIAlign with
+    aligned=True.
 
-    `spatial_scale` is cells per input pixel. `sampling_ratio` is samples per bin and axis; 0 takes as many as a bin has cells.
-    Raises ModelInputError for tensors of other shapes.
+    `spatial_scale` is cells per input pixel. `sampling_ratio` is samples per bin and axis; 0 takes
+    as many as a bin has cells. Raises ModelInputError for tensors of other shapes.
     """
     maps = lay_out([features], [spatial_scale])
-    pooled = pool(maps, boxes, batch_index, batch_index.new_zeros(len(boxes)), output_size, sampling_ratio)
+    pooled = pool(
+        maps, boxes, batch_index, batch_index.new_zeros(len(boxes)), output_size, sampling_ratio
+    )
     return pooled.unflatten(1, (output_size, output_size)).permute(0, 3, 1, 2)
 
 
-def pool(maps: Maps, boxes: Tensor, batch_index: Tensor, level: Tensor, output_size: int, sampling_ratio: int = 2) -> Tensor:
-    """Bins of (K, 4) boxes, each from its `level` (K,) -> (K, output_size ** 2, C), row after row of bins, in the maps' dtype.
+def pool(
+    maps: Maps,
+    boxes: Tensor,
+    batch_index: Tensor,
+    level: Tensor,
+    output_size: int,
+    sampling_ratio: int = 2,
+) -> Tensor:
+    """Bins of (K, 4) boxes, each from its `level` (K,) -> (K, output_size ** 2, C), row after row
+    of bins, in the maps' dtype.
 
-    Sums are taken in float32 at least, so that gradients of many boxes add up exactly enough under autocast too.
+    Sums are taken in float32 at least, so that gradients of many boxes add up exactly enough under
+    autocast too.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or batch_index.shape != boxes.shape[:1]:
         found = f"boxes {tuple(boxes.shape)} and batch_index {tuple(batch_index.shape)}"
@@ -84,10 +112,14 @@ def pool(maps: Maps, boxes: Tensor, batch_index: Tensor, level: Tensor, output_s
     down, weight_y = _taps(edges[:, 1], edges[:, 3], sizes[:, 1], output_size, sampling_ratio)
     first = (maps.starts[level] + batch_index * sizes.prod(1))[:, None, None]
     line = first + down * sizes[:, 0, None, None]
-    cell = line[:, :, None, :, None] + across[:, None, :, None, :]  # (K, rows of bins, columns of bins, taps, taps)
+    # (K, rows of bins, columns of bins, taps, taps)
+    cell = line[:, :, None, :, None] + across[:, None, :, None, :]
     weight = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
     bins = F.embedding_bag(
-        cell.flatten(3).flatten(0, 2), maps.rows.to(wide), per_sample_weights=weight.flatten(3).flatten(0, 2), mode="sum"
+        cell.flatten(3).flatten(0, 2),
+        maps.rows.to(wide),
+        per_sample_weights=weight.flatten(3).flatten(0, 2),
+        mode="sum",
     )
     return bins.to(dtype).unflatten(0, (len(boxes), output_size**2))
 
@@ -95,7 +127,8 @@ def pool(maps: Maps, boxes: Tensor, batch_index: Tensor, level: Tensor, output_s
 def _taps(low: Tensor, high: Tensor, size: Tensor, bins: int, ratio: int) -> tuple[Tensor, Tensor]:
     """What each bin of each box reads on one axis: cells and their weights, (K, bins, taps) each.
 
-    `low` and `high` (K,) are the box's ends in cells, cell centres at whole numbers; `size` (K,) is the number of cells.
+    `low` and `high` (K,) are the box's ends in cells, cell centres at whole numbers; `size` (K,) is
+    the number of cells.
     """
     extent = high - low
     if ratio > 0:
@@ -105,7 +138,11 @@ def _taps(low: Tensor, high: Tensor, size: Tensor, bins: int, ratio: int) -> tup
         most = max(int(count.max()), 1)
     sample = torch.arange(most, device=low.device)
     share = (sample + 0.5) / count.clamp(min=1)[:, None]  # (K, samples): places within a bin
-    at = low[:, None, None] + (torch.arange(bins, device=low.device)[:, None] + share[:, None]) * (extent / bins)[:, None, None]
+    at = (
+        low[:, None, None]
+        + (torch.arange(bins, device=low.device)[:, None] + share[:, None])
+        * (extent / bins)[:, None, None]
+    )
     last = (size - 1)[:, None, None]
     inside = (at >= -1) & (at <= size[:, None, None]) & (sample < count[:, None])[:, None]
     at = torch.minimum(at.clamp(min=0), size[:, None, None].to(at))
@@ -118,7 +155,9 @@ def _taps(low: Tensor, high: Tensor, size: Tensor, bins: int, ratio: int) -> tup
 
 
 def _merged(cells: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The same sums with each cell once: a run of cells from a bin's first one, as long as the longest bin."""
+    """The same sums with each cell once: a run of cells from a bin's first one, as long as the
+    longest bin.
+    """
     low = cells.amin(2, keepdim=True)
     run = int((cells - low).max()) + 1
     if run >= cells.shape[2]:

@@ -1,4 +1,6 @@
-"""Sets of predictions against sets of truths of other sizes: all decoder layers and images at once, but for the assignment itself."""
+"""Sets of predictions against sets of truths of other sizes: all decoder layers and images at once,
+but for the assignment itself.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,25 @@ def side_by_side(rows: Sequence[Tensor]) -> Tensor:
 
 
 def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs (rows, columns) int64 [min(R, C)] of the least total cost of a matrix (R, C), rows ascending.
+    """The pairs (rows, columns) int64 [min(R, C)] of the least total cost of a matrix (R, C), rows
+    ascending.
 
-    Raises ValueError for a cost that is not finite, which an assignment may hold otherwise where it has to.
+    Raises ValueError for a cost that is not finite, which an assignment may hold otherwise where it
+    has to.
     """
     from scipy.optimize import linear_sum_assignment
 
     if not np.isfinite(cost).all():
-        raise ValueError("assignment cost: found values that are not finite; allowed: a finite matrix (R, C)")
+        raise ValueError(
+            "assignment cost: found values that are not finite; allowed: a finite matrix (R, C)"
+        )
     return linear_sum_assignment(cost)
 
 
 @torch.no_grad()
 def match(cost: Tensor, numbers: Sequence[int]) -> Matches:
-    """The cheapest one-to-one pairs for each layer and image of `cost` (L, B, Q, max G), of which image b has `numbers[b]` targets.
+    """The cheapest one-to-one pairs for each layer and image of `cost` (L, B, Q, max G), of which
+    image b has `numbers[b]` targets.
 
     One transfer to the CPU for all of them. Raises ValueError for a cost that is not finite.
     """

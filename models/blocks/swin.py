@@ -1,4 +1,5 @@
-"""Swin Transformer (Liu et al., ICCV 2021; over clips: CVPR 2022): attention in windows that every other block shifts.
+"""Swin Transformer (Liu et al., ICCV 2021; over clips: CVPR 2022): attention in windows that every
+other block shifts.
 
 Maps are (B, T, H, W, C). Images are clips of one frame, with windows of one frame.
 """
@@ -17,29 +18,41 @@ from models.blocks.drop import DropPath
 
 
 def fitted(size: Triple, window: Triple, shift: Triple) -> tuple[Triple, Triple]:
-    """Window and shift for maps of this size: no window is larger than the maps, and along an axis that it fills there is no shift."""
+    """Window and shift for maps of this size: no window is larger than the maps, and along an axis
+    that it fills there is no shift.
+    """
     fills = [length <= reach for length, reach in zip(size, window, strict=True)]
-    windows = [length if full else reach for length, reach, full in zip(size, window, fills, strict=True)]
+    windows = [
+        length if full else reach for length, reach, full in zip(size, window, fills, strict=True)
+    ]
     shifts = [0 if full else step for step, full in zip(shift, fills, strict=True)]
     return (windows[0], windows[1], windows[2]), (shifts[0], shifts[1], shifts[2])
 
 
 def windowed(x: Tensor, window: Triple) -> Tensor:
-    """(B, T, H, W, C) -> (B, windows along T, H and W, places along T, H and W, C), a view; the sizes are multiples of the window's."""
+    """(B, T, H, W, C) -> (B, windows along T, H and W, places along T, H and W, C), a view; the
+    sizes are multiples of the window's.
+    """
     x = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
     return x.permute(0, 1, 3, 5, 2, 4, 6, 7)
 
 
-def torn_parts(size: Triple, window: Triple, shift: Triple) -> list[tuple[tuple[slice, ...], np.ndarray | None]]:
-    """The parts of shifted maps whose windows are alike: index into (B, T, H, W), and bool (places, places) whether the shift alone has
-    brought two places of a window together; None where that is so for none.
+def torn_parts(
+    size: Triple, window: Triple, shift: Triple
+) -> list[tuple[tuple[slice, ...], np.ndarray | None]]:
+    """The parts of shifted maps whose windows are alike: index into (B, T, H, W), and bool (places,
+    places) whether the shift alone has brought two places of a window together; None where that is
+    so for none.
 
     Along an axis the shift tears the last window and no other.
     """
     axes: list[list[tuple[slice, np.ndarray]]] = []
     for length, reach, step in zip(size, window, shift, strict=True):
         side = np.arange(reach) >= reach - step
-        parts = [(slice(0, length - reach), np.zeros(reach, bool)), (slice(length - reach, length), side)]
+        parts = [
+            (slice(0, length - reach), np.zeros(reach, bool)),
+            (slice(length - reach, length), side),
+        ]
         axes.append(parts if step else [(slice(0, length), np.zeros(reach, bool))])
     found: list[tuple[tuple[slice, ...], np.ndarray | None]] = []
     for along in itertools.product(*axes):
@@ -50,7 +63,9 @@ def torn_parts(size: Triple, window: Triple, shift: Triple) -> list[tuple[tuple[
 
 
 def relative_index(window: Triple) -> Tensor:
-    """Int64 (places, places): where the distance of two places of a window stands in the bias table."""
+    """Int64 (places, places): where the distance of two places of a window stands in the bias
+    table.
+    """
     axes = torch.meshgrid(*(torch.arange(length) for length in window), indexing="ij")
     places = torch.stack(axes).flatten(1)
     distance = (places[:, :, None] - places[:, None, :]).permute(1, 2, 0).contiguous()
@@ -61,7 +76,9 @@ def relative_index(window: Triple) -> Tensor:
 
 
 class WindowAttention(nn.Module):
-    """Attention among the places of a window with a learnt bias for each distance. (windows, places, C) -> the same shape."""
+    """Attention among the places of a window with a learnt bias for each distance. (windows,
+    places, C) -> the same shape.
+    """
 
     relative_position_index: Tensor
 
@@ -77,7 +94,12 @@ class WindowAttention(nn.Module):
     def bias(self, places: int) -> Tensor:
         """What is added to the attention of two places: (heads, places, places)."""
         index = self.relative_position_index[:places, :places].reshape(-1)
-        return self.relative_position_bias_table[index].view(places, places, self.heads).permute(2, 0, 1).contiguous()
+        return (
+            self.relative_position_bias_table[index]
+            .view(places, places, self.heads)
+            .permute(2, 0, 1)
+            .contiguous()
+        )
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """`bias` (heads, places, places) is that of all these windows."""
@@ -87,9 +109,13 @@ class WindowAttention(nn.Module):
 
 
 class SwinBlock(nn.Module):
-    """Window attention and a two-layer network, each on normalised input and added to it. (B, T, H, W, C) -> the same shape."""
+    """Window attention and a two-layer network, each on normalised input and added to it. (B, T, H,
+    W, C) -> the same shape.
+    """
 
-    def __init__(self, channels: int, heads: int, window: Triple, shift: Triple, drop_path: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, window: Triple, shift: Triple, drop_path: float
+    ) -> None:
         super().__init__()
         self.window, self.shift = window, shift
         self.norm1, self.attn = nn.LayerNorm(channels), WindowAttention(channels, window, heads)
@@ -114,7 +140,9 @@ class SwinBlock(nn.Module):
         for part, apart in torn_parts(padded, window, shift):
             windows = windowed(x[part], window)
             here = bias if apart is None else bias - 100 * torch.from_numpy(apart).to(bias)
-            attended.append((part, self.attn(windows.flatten(4, 6).flatten(0, 3), here).view_as(windows)))
+            attended.append(
+                (part, self.attn(windows.flatten(4, 6).flatten(0, 3), here).view_as(windows))
+            )
         out = attended[0][1].new_empty(x.shape)
         for part, windows in attended:
             windowed(out[part], window).copy_(windows)
@@ -124,11 +152,16 @@ class SwinBlock(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """2 x 2 places of a frame as one. (B, T, H, W, C) -> (B, T, H / 2, W / 2, 2C), odd sizes padded."""
+    """2 x 2 places of a frame as one. (B, T, H, W, C) -> (B, T, H / 2, W / 2, 2C), odd sizes
+    padded.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm, self.reduction = nn.LayerNorm(4 * channels), nn.Linear(4 * channels, 2 * channels, bias=False)
+        self.norm, self.reduction = (
+            nn.LayerNorm(4 * channels),
+            nn.Linear(4 * channels, 2 * channels, bias=False),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:4]
@@ -159,7 +192,11 @@ class Swin(nn.Module):
             channels = width * 2**stage
             blocks = []
             for index in range(depth):
-                blocks.append(SwinBlock(channels, count, window, shift if index % 2 else (0, 0, 0), rates.pop(0)))
+                blocks.append(  # noqa: PERF401
+                    SwinBlock(
+                        channels, count, window, shift if index % 2 else (0, 0, 0), rates.pop(0)
+                    )
+                )
             stages.append(nn.Sequential(*blocks))
             merges.append(PatchMerging(channels) if stage + 1 < len(depths) else nn.Identity())
         self.stages, self.merges = nn.ModuleList(stages), nn.ModuleList(merges)
@@ -177,7 +214,9 @@ class Swin(nn.Module):
         return self.norm(x)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """(B, T, H, W, width) -> what each stage gives before the merging behind it, the last one normalised."""
+        """(B, T, H, W, width) -> what each stage gives before the merging behind it, the last one
+        normalised.
+        """
         found = []
         for stage, merge in zip(self.stages, self.merges, strict=True):
             x = stage(x)
@@ -189,7 +228,12 @@ class Swin(nn.Module):
 class SwinFrames(nn.Module):
     """Swin on single frames: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32)."""
 
-    def __init__(self, width: int = 128, depths: tuple[int, ...] = (2, 2, 18, 2), heads: tuple[int, ...] = (4, 8, 16, 32)) -> None:
+    def __init__(
+        self,
+        width: int = 128,
+        depths: tuple[int, ...] = (2, 2, 18, 2),
+        heads: tuple[int, ...] = (4, 8, 16, 32),
+    ) -> None:
         super().__init__()
         self.embed, self.embed_norm = nn.Conv2d(3, width, 4, 4), nn.LayerNorm(width)
         self.swin = Swin(width, depths, heads, (1, 7, 7), (0, 3, 3))
@@ -200,7 +244,9 @@ class SwinFrames(nn.Module):
         return self.swin(places[:, None])[:, 0].permute(0, 3, 1, 2)
 
     def maps(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) -> a map (N, C, h, w) of each stage, at strides 4, 8, 16, 32; sides that 4 does not divide are padded."""
+        """(N, 3, H, W) -> a map (N, C, h, w) of each stage, at strides 4, 8, 16, 32; sides that 4
+        does not divide are padded.
+        """
         x = F.pad(x, (0, -x.shape[3] % 4, 0, -x.shape[2] % 4))
         places = self.embed_norm(self.embed(x).permute(0, 2, 3, 1))
         return [found[:, 0].permute(0, 3, 1, 2) for found in self.swin.maps(places[:, None])]

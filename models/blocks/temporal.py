@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 
 def _shifted(x: Tensor, num_segments: int, fold: int, forward: bool) -> Tensor:
-    """`x` with `fold` channels moved one frame earlier and the next `fold` one frame later; the other way round if not `forward`."""
+    """`x` with `fold` channels moved one frame earlier and the next `fold` one frame later; the
+    other way round if not `forward`.
+    """
     out = torch.empty_like(x)
     of, to = x.unflatten(0, (-1, num_segments)), out.unflatten(0, (-1, num_segments))
     first, second = slice(0, fold), slice(fold, 2 * fold)
@@ -23,7 +25,9 @@ def _shifted(x: Tensor, num_segments: int, fold: int, forward: bool) -> Tensor:
 
 
 class _Shift(torch.autograd.Function):
-    """The shift is a partial permutation, so that its gradient is the opposite shift: one pass, nothing kept."""
+    """The shift is a partial permutation, so that its gradient is the opposite shift: one pass,
+    nothing kept.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, num_segments: int, fold: int) -> Tensor:
@@ -38,8 +42,9 @@ class _Shift(torch.autograd.Function):
 def temporal_shift(x: Tensor, num_segments: int, shift_div: int) -> Tensor:
     """Moves part of the channels along time; shape and memory layout stay.
 
-    x: (B*T, C, H, W) with T = `num_segments`. The first C // `shift_div` channels of frame t come from frame t+1 (zero at the
-    last frame), the next C // `shift_div` from frame t-1 (zero at the first), the rest stays. Lin et al., ICCV 2019.
+    x: (B*T, C, H, W) with T = `num_segments`. The first C // `shift_div` channels of frame t come
+    from frame t+1 (zero at the last frame), the next C // `shift_div` from frame t-1 (zero at the
+    first), the rest stays. Lin et al., ICCV 2019.
     """
     fold = x.shape[1] // shift_div
     return x if fold == 0 else _Shift.apply(x, num_segments, fold)

@@ -1,10 +1,12 @@
-"""Encoder and decoder layers of a transformer over image features, as DETR has them (Carion et al., ECCV 2020). Tokens are (B, N, C).
+"""Encoder and decoder layers of a transformer over image features, as DETR has them (Carion et al.,
+ECCV 2020). Tokens are (B, N, C).
 
 Positions are added to queries and keys in every layer, never to values.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import torch.nn.functional as F
@@ -14,9 +16,13 @@ from models.blocks.attention import Attention
 
 
 class Layer(nn.Module):
-    """What both kinds share: self-attention and a two-layer network with ReLU. `pre_norm` normalises a branch's input, else its sum."""
+    """What both kinds share: self-attention and a two-layer network with ReLU. `pre_norm`
+    normalises a branch's input, else its sum.
+    """
 
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool) -> None:
+    def __init__(
+        self, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool
+    ) -> None:
         super().__init__()
         self.pre_norm = pre_norm
         self.self_attn = Attention(channels, heads, dropout)
@@ -24,7 +30,9 @@ class Layer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def attend_self(self, x: Tensor, positions: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    def attend_self(
+        self, x: Tensor, positions: Tensor | None, bias: Tensor | None = None
+    ) -> Tensor:
         normed = self.norm1(x) if self.pre_norm else x
         placed = normed if positions is None else normed + positions
         x = x + self.dropout(self.self_attn(placed, placed, normed, bias))
@@ -40,20 +48,33 @@ class EncoderLayer(Layer):
     """Tokens look at each other."""
 
     def forward(self, x: Tensor, positions: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        """`positions` broadcasts to x (B, N, C); `bias` (B, 1, 1, N) is -inf at keys that are padding."""
+        """`positions` broadcasts to x (B, N, C); `bias` (B, 1, 1, N) is -inf at keys that are
+        padding.
+        """
         return self.transform(self.attend_self(x, positions, bias), self.norm2)
 
 
 class DecoderLayer(Layer):
     """Queries look at each other, then at a memory."""
 
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool) -> None:
+    def __init__(
+        self, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool
+    ) -> None:
         super().__init__(channels, heads, hidden, dropout, pre_norm)
         self.multihead_attn = Attention(channels, heads, dropout)
         self.norm3 = nn.LayerNorm(channels)
 
-    def forward(self, x: Tensor, positions: Tensor | None, memory: Tensor, keys: Tensor, bias: Tensor | None = None) -> Tensor:
-        """x (B, Q, C) with `positions` that broadcast to it; memory (B, N, C); `keys` is the memory with its own positions."""
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor | None,
+        memory: Tensor,
+        keys: Tensor,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        """x (B, Q, C) with `positions` that broadcast to it; memory (B, N, C); `keys` is the memory
+        with its own positions.
+        """
         x = self.attend_self(x, positions)
         normed = self.norm2(x) if self.pre_norm else x
         placed = normed if positions is None else normed + positions
@@ -62,11 +83,23 @@ class DecoderLayer(Layer):
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers, with a last normalisation where the layers normalise their inputs."""
+    """A stack of encoder layers, with a last normalisation where the layers normalise their
+    inputs.
+    """
 
-    def __init__(self, layers: int, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool = False) -> None:
+    def __init__(
+        self,
+        layers: int,
+        channels: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        pre_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([EncoderLayer(channels, heads, hidden, dropout, pre_norm) for _ in range(layers)])
+        self.layers = nn.ModuleList(
+            [EncoderLayer(channels, heads, hidden, dropout, pre_norm) for _ in range(layers)]
+        )
         self.norm = nn.LayerNorm(channels) if pre_norm else nn.Identity()
         spread(self)
 
@@ -77,11 +110,23 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A stack of decoder layers and the normalisation that each layer's answer goes through; what runs between them is the family's."""
+    """A stack of decoder layers and the normalisation that each layer's answer goes through; what
+    runs between them is the family's.
+    """
 
-    def __init__(self, layers: int, channels: int, heads: int, hidden: int, dropout: float, pre_norm: bool = False) -> None:
+    def __init__(
+        self,
+        layers: int,
+        channels: int,
+        heads: int,
+        hidden: int,
+        dropout: float,
+        pre_norm: bool = False,
+    ) -> None:
         super().__init__()
-        self.layers = nn.ModuleList([DecoderLayer(channels, heads, hidden, dropout, pre_norm) for _ in range(layers)])
+        self.layers = nn.ModuleList(
+            [DecoderLayer(channels, heads, hidden, dropout, pre_norm) for _ in range(layers)]
+        )
         self.norm = nn.LayerNorm(channels)
         spread(self)
 
@@ -92,7 +137,9 @@ class MLP(nn.Module):
     def __init__(self, channels: int, hidden: int, out: int, layers: int) -> None:
         super().__init__()
         sizes = [channels] + [hidden] * (layers - 1) + [out]
-        self.layers = nn.ModuleList([nn.Linear(size, after) for size, after in zip(sizes, sizes[1:], strict=False)])
+        self.layers = nn.ModuleList(
+            [nn.Linear(size, after) for size, after in itertools.pairwise(sizes)]
+        )
 
     def last(self) -> nn.Linear:
         """The layer that answers."""

@@ -12,19 +12,26 @@ from models.blocks.drop import DropPath
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) -> (B, N, C)."""
+    """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) ->
+    (B, N, C).
+    """
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):
-    """Joint attention with one projection for queries, keys and values. `bias` qv leaves the keys without one (VideoMAE)."""
+    """Joint attention with one projection for queries, keys and values. `bias` qv leaves the keys
+    without one (VideoMAE).
+    """
 
     def __init__(self, channels: int, heads: int, bias: str = "qkv") -> None:
         super().__init__()
         self.heads = heads
         if bias == "qv":
-            self.q_bias, self.v_bias = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+            self.q_bias, self.v_bias = (
+                nn.Parameter(torch.zeros(channels)),
+                nn.Parameter(torch.zeros(channels)),
+            )
         self.bias = bias
         self.qkv = nn.Linear(channels, 3 * channels, bias=bias == "qkv")
         self.proj = nn.Linear(channels, channels)
@@ -52,9 +59,18 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a two-layer network, each on normalised input and added to it. (B, N, C) -> the same shape."""
+    """Attention and a two-layer network, each on normalised input and added to it. (B, N, C) -> the
+    same shape.
+    """
 
-    def __init__(self, channels: int, heads: int, bias: str = "qkv", eps: float = 1e-6, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        channels: int,
+        heads: int,
+        bias: str = "qkv",
+        eps: float = 1e-6,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
         self.norm1, self.attn = nn.LayerNorm(channels, eps), SelfAttention(channels, heads, bias)
         self.norm2, self.mlp = nn.LayerNorm(channels, eps), Mlp(channels, 4 * channels)
@@ -66,9 +82,13 @@ class Block(nn.Module):
 
 
 def sine_positions(places: int, channels: int) -> Tensor:
-    """Float32 (1, places, channels): sines of a place in the even channels, cosines in the odd ones."""
+    """Float32 (1, places, channels): sines of a place in the even channels, cosines in the odd
+    ones.
+    """
     channel = torch.arange(channels, dtype=torch.float64, device="cpu")
-    angles = torch.arange(places, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (2 * (channel // 2) / channels)
+    angles = torch.arange(places, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (
+        2 * (channel // 2) / channels
+    )
     table = torch.where(channel % 2 == 0, angles.sin(), angles.cos())
     return table.float()[None]
 

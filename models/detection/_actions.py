@@ -1,4 +1,6 @@
-"""EVAD's classification branch: what each actor does, from its region over time and from the tokens that were kept."""
+"""EVAD's classification branch: what each actor does, from its region over time and from the tokens
+that were kept.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,32 @@ BINS = 7
 class RefinementBlock(Block):
     """A block over context and actors, with its own action head on the actors."""
 
-    def __init__(self, channels: int, heads: int, hidden: int, num_classes: int, drop_path: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, hidden: int, num_classes: int, drop_path: float
+    ) -> None:
         super().__init__(channels, heads, "qv", drop_path=drop_path)
-        self.act_module = nn.Sequential(nn.Linear(channels, hidden, bias=False), nn.LayerNorm(hidden), nn.ReLU(inplace=True))
+        self.act_module = nn.Sequential(
+            nn.Linear(channels, hidden, bias=False), nn.LayerNorm(hidden), nn.ReLU(inplace=True)
+        )
         self.action_logits = nn.Linear(hidden, num_classes)
 
     def refine(self, x: Tensor, actors: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, C), the last `actors` of them actors -> the same shape, and the actors' logits (B, actors, classes)."""
+        """Tokens (B, N, C), the last `actors` of them actors -> the same shape, and the actors'
+        logits (B, actors, classes).
+        """
         x = self(x)
         return x, self.action_logits(self.act_module(x[:, -actors:]))
 
     def conclude(self, x: Tensor, actors: int) -> Tensor:
-        """As `refine`, the logits alone: nobody reads the context after the last block, so only the actors go through it."""
+        """As `refine`, the logits alone: nobody reads the context after the last block, so only the
+        actors go through it.
+        """
         attention = self.attn
-        q, k, v = attention.project(self.norm1(x)).unflatten(2, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            attention.project(self.norm1(x))
+            .unflatten(2, (3, attention.heads, -1))
+            .permute(2, 0, 3, 1, 4)
+        )
         looked = F.scaled_dot_product_attention(q[:, :, -actors:], k, v).transpose(1, 2).flatten(2)
         x = x[:, -actors:] + self.drop_path(attention.proj(looked))
         x = x + self.drop_path(self.mlp(self.norm2(x)))
@@ -38,11 +52,13 @@ class RefinementBlock(Block):
 
 
 class ActionBranch(nn.Module):
-    """Boxes and encoded tokens -> action logits after every block of the context refinement decoder.
+    """Boxes and encoded tokens -> action logits after every block of the context refinement
+    decoder.
 
-    The map of the whole clip is restored from the kept tokens, with one learned token wherever one was dropped; regions of it, each box
-    widened and taken over all time, start the actors. `in_place` puts every kept token back where it came from. Published models
-    do not: they fill the kept places in time order with the tokens by falling score, and their weights count on it.
+    The map of the whole clip is restored from the kept tokens, with one learned token wherever one
+    was dropped; regions of it, each box widened and taken over all time, start the actors.
+    `in_place` puts every kept token back where it came from. Published models do not: they fill the
+    kept places in time order with the tokens by falling score, and their weights count on it.
     """
 
     def __init__(
@@ -61,15 +77,25 @@ class ActionBranch(nn.Module):
         in_place: bool,
     ) -> None:
         super().__init__()
-        self.side, self.key_slot, self.patch, self.extension, self.in_place = side, key_slot, patch, extension, in_place
+        self.side, self.key_slot, self.patch, self.extension, self.in_place = (
+            side,
+            key_slot,
+            patch,
+            extension,
+            in_place,
+        )
         self.save_memory = False
         self.mask_token = nn.Parameter(torch.zeros(1, 1, channels))
         self.encoder_to_decoder = nn.Linear(in_channels, channels, bias=False)
         rates = drop_rates(drop_path, depth)
-        self.blocks = nn.ModuleList(RefinementBlock(channels, heads, hidden, num_classes, rate) for rate in rates)
+        self.blocks = nn.ModuleList(
+            RefinementBlock(channels, heads, hidden, num_classes, rate) for rate in rates
+        )
 
     def forward(self, encoded: Encoded, boxes: Tensor, sizes: Tensor) -> list[Tensor]:
-        """Boxes (B, Q, 4) xyxy in input pixels, images' sizes (B, 2) h, w -> logits (B, Q, classes) of each block."""
+        """Boxes (B, Q, 4) xyxy in input pixels, images' sizes (B, 2) h, w -> logits (B, Q, classes)
+        of each block.
+        """
         context, whole = self._restore(encoded)
         actors = self._regions(whole, encoded.grid, self.extended(boxes.detach(), sizes))
         queries, logits = boxes.shape[1], []
@@ -85,7 +111,9 @@ class ActionBranch(nn.Module):
         return logits
 
     def _restore(self, encoded: Encoded) -> tuple[Tensor, Tensor]:
-        """Kept tokens with positions (B, N, C), and the whole clip's map with positions (B, slots, h * w, C)."""
+        """Kept tokens with positions (B, N, C), and the whole clip's map with positions (B, slots,
+        h * w, C).
+        """
         slots, height, width = encoded.grid
         places, start = height * width, self.key_slot * height * width
         x = self.encoder_to_decoder(encoded.tokens)
@@ -93,18 +121,34 @@ class ActionBranch(nn.Module):
         table = positions(slots, self.side, height, width, x)
         place = encoded.kept if self.in_place else encoded.kept.sort(1).values
         index = place[:, :, None].expand(-1, -1, channels)
-        others = self.mask_token.to(x.dtype).expand(batch, (slots - 1) * places, -1).scatter(1, index, x[:, places:])
+        others = (
+            self.mask_token.to(x.dtype)
+            .expand(batch, (slots - 1) * places, -1)
+            .scatter(1, index, x[:, places:])
+        )
         whole = torch.cat([others[:, :start], x[:, :places], others[:, start:]], 1) + table
-        others_positions = torch.cat([table[:, :start], table[:, start + places :]], 1).expand(batch, -1, -1)
-        seen = torch.cat([table[:, start : start + places].expand(batch, -1, -1), others_positions.gather(1, index)], 1)
+        others_positions = torch.cat([table[:, :start], table[:, start + places :]], 1).expand(
+            batch, -1, -1
+        )
+        seen = torch.cat(
+            [
+                table[:, start : start + places].expand(batch, -1, -1),
+                others_positions.gather(1, index),
+            ],
+            1,
+        )
         return x + seen, whole.unflatten(1, (slots, places))
 
     def _regions(self, whole: Tensor, grid: tuple[int, int, int], boxes: Tensor) -> Tensor:
-        """Boxes (B, Q, 4) -> (B, Q, C): the strongest of 7 x 7 bins in each time slot, averaged over time."""
+        """Boxes (B, Q, 4) -> (B, Q, C): the strongest of 7 x 7 bins in each time slot, averaged
+        over time.
+        """
         slots, height, width = grid
         batch, queries = boxes.shape[:2]
         device = boxes.device
-        maps = Maps(  # a box covers the same places in all slots, so the slots are pooled as if they were channels
+        # a box covers the same places in all slots, so the slots are pooled as if they were
+        # channels
+        maps = Maps(
             whole.transpose(1, 2).reshape(batch * height * width, -1),
             torch.zeros(1, dtype=torch.int64, device=device),
             torch.tensor([[width, height]], device=device),
@@ -117,7 +161,8 @@ class ActionBranch(nn.Module):
     def extended(self, boxes: Tensor, sizes: Tensor) -> Tensor:
         """Boxes widened by shares of their width and height, half on each side, within the image.
 
-        A box from x1 to x2 counts as x2 - x1 + 1 pixels wide and ends at the last pixel's number, as in the published models.
+        A box from x1 to x2 counts as x2 - x1 + 1 pixels wide and ends at the last pixel's number,
+        as in the published models.
         """
         low, high = boxes[..., :2], boxes[..., 2:]
         margin = (high - low + 1) * boxes.new_tensor(self.extension) / 2

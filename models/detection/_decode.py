@@ -20,11 +20,15 @@ class Persons(NamedTuple):
 
 
 @torch.no_grad()
-def decode(detections: Detections, threshold: float = 0.7, multi_label: bool = True) -> list[Persons]:
-    """The people of each clip: proposals that are one with a probability of at least `threshold`, or all where none is.
+def decode(
+    detections: Detections, threshold: float = 0.7, multi_label: bool = True
+) -> list[Persons]:
+    """The people of each clip: proposals that are one with a probability of at least `threshold`,
+    or all where none is.
 
-    Threshold 0 gives all proposals, for the average precision of persons. Boxes end at the image's last pixel, one before its size. Actions
-    are sigmoids with `multi_label`, else a softmax over classes. Raises ValueError for a threshold outside [0, 1].
+    Threshold 0 gives all proposals, for the average precision of persons. Boxes end at the image's
+    last pixel, one before its size. Actions are sigmoids with `multi_label`, else a softmax over
+    classes. Raises ValueError for a threshold outside [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"decode: threshold: found {threshold}; allowed: 0 to 1")
@@ -38,5 +42,12 @@ def decode(detections: Detections, threshold: float = 0.7, multi_label: bool = T
         chosen = scores[index] >= threshold
         if not bool(chosen.any()):
             chosen = torch.ones_like(chosen)
-        people.append(Persons(boxes[index, chosen], scores[index, chosen], actions[index, chosen], chosen.nonzero()[:, 0]))
+        people.append(
+            Persons(
+                boxes[index, chosen],
+                scores[index, chosen],
+                actions[index, chosen],
+                chosen.nonzero()[:, 0],
+            )
+        )
     return people

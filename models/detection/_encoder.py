@@ -18,11 +18,18 @@ TUBELET = 2
 class Encoded(NamedTuple):
     """What the encoder makes of a clip of `grid` = (slots, h, w) tokens."""
 
-    tokens: Tensor  # (B, h * w + kept, C), normalised: the key frame's tokens, then the kept ones by falling score of the last pruning
-    kept: Tensor  # (B, kept) int64: numbers of the kept tokens among the (slots - 1) * h * w tokens outside the key frame, in time order
-    key_maps: list[Tensor]  # (B, C, h, w) each: the key frame's tokens after the tapped blocks, shallow to deep, not normalised
+    # (B, h * w + kept, C), normalised: the key frame's tokens, then the kept ones by falling score
+    # of the last pruning
+    tokens: Tensor
+    # (B, kept) int64: numbers of the kept tokens among the (slots - 1) * h * w tokens outside the
+    # key frame, in time order
+    kept: Tensor
+    # (B, C, h, w) each: the key frame's tokens after the tapped blocks, shallow to deep, not
+    # normalised
+    key_maps: list[Tensor]
     grid: tuple[int, int, int]
-    scores: list[Tensor]  # of each pruning block: float32 importance (B, tokens before it less h * w)
+    # of each pruning block: float32 importance (B, tokens before it less h * w)
+    scores: list[Tensor]
 
 
 class Encoder(nn.Module):
@@ -48,7 +55,11 @@ class Encoder(nn.Module):
         self.save_memory = False
         self.embed = Conv3d(3, width, (TUBELET, patch, patch), (TUBELET, patch, patch))
         self.blocks = nn.ModuleList(
-            PruningBlock(width, heads, keep_rate, key_weight, rate) if index in pruning else Block(width, heads, "qv", drop_path=rate)
+            (
+                PruningBlock(width, heads, keep_rate, key_weight, rate)
+                if index in pruning
+                else Block(width, heads, "qv", drop_path=rate)
+            )
             for index, rate in enumerate(drop_rates(drop_path, depth))
         )
         self.norm = nn.LayerNorm(width, 1e-6)

@@ -6,7 +6,8 @@ import re
 
 from models.localization.actionformer import ActionFormer
 
-# Convolutions are wrapped there, attention's linear maps and the perceptrons are not. In order; the first that fits.
+# Convolutions are wrapped there, attention's linear maps and the perceptrons are not. In order; the
+# first that fits.
 _RULES = (
     (r"^embed\.projections\.(\d+)\.", r"backbone.proj.\1.conv."),
     (r"^embed\.tower\.convs\.(\d+)\.", r"backbone.embd.\1.conv."),

@@ -1,4 +1,6 @@
-"""Names of an APCT's tensors. No checkpoint of the authors is public: ours are the original names. What a DETR's become is here too."""
+"""Names of an APCT's tensors. No checkpoint of the authors is public: ours are the original names.
+What a DETR's become is here too.
+"""
 
 from __future__ import annotations
 
@@ -21,32 +23,44 @@ def original_names(model: nn.Module) -> dict[str, str]:
 
 
 def detr_names(model: nn.Module) -> dict[str, str]:
-    """Our key -> key of a DETR's checkpoint with the same shape, where APCT has a tensor of the same meaning.
+    """Our key -> key of a DETR's checkpoint with the same shape, where APCT has a tensor of the
+    same meaning.
 
-    Only the first layer's offsets of a cascade answer from zeros, as DETR's boxes do; the others take its hidden layers, and their last
-    ones stay zero.
-    The classifier is not here: `person` comes from two of its rows (see `init_from`).
+    Only the first layer's offsets of a cascade answer from zeros, as DETR's boxes do; the others
+    take its hidden layers, and their last ones stay zero. The classifier is not here: `person`
+    comes from two of its rows (see `init_from`).
     """
     names = shared_names(model)
     for index, offsets in enumerate(model.offsets):  # type: ignore[arg-type]
         keys = list(offsets.box.state_dict())
         last = keys[-1].rpartition(".")[0]
-        names |= {f"offsets.{index}.box.{key}": f"bbox_embed.{key}" for key in keys if index == 0 or not key.startswith(last)}
+        names |= {
+            f"offsets.{index}.box.{key}": f"bbox_embed.{key}"
+            for key in keys
+            if index == 0 or not key.startswith(last)
+        }
     return names
 
 
 def init_from(model: nn.Module, found: Mapping[str, Any], source: str) -> Report | None:
-    """Starts a model from what fits of a DETR's checkpoint in its original key names; None for a checkpoint of another network.
+    """Starts a model from what fits of a DETR's checkpoint in its original key names; None for a
+    checkpoint of another network.
 
-    `person` is the classifier's row of persons less that of no object, which makes the sigmoid the share of the two; `queries` are the
-    first ones where there are fewer. The rest stays fresh. Raises PublishedWeightsError for half a DETR.
+    `person` is the classifier's row of persons less that of no object, which makes the sigmoid the
+    share of the two; `queries` are the first ones where there are fewer. The rest stays fresh.
+    Raises PublishedWeightsError for half a DETR.
     """
     if "class_embed.weight" not in found:
         return None
     found = {key: value for key, value in found.items() if isinstance(value, Tensor)}
     if "class_embed.bias" not in found or "query_embed.weight" not in found:
-        raise PublishedWeightsError(f"{source}: found {len(found)} tensors, no class_embed.bias or query_embed.weight; expected a DETR's")
-    names = detr_names(model) | {f"heads.person.{leaf}": f"class_embed.{leaf}" for leaf in ("weight", "bias")}
+        raise PublishedWeightsError(
+            f"{source}: found {len(found)} tensors, no class_embed.bias or query_embed.weight;"
+            " expected a DETR's"
+        )
+    names = detr_names(model) | {
+        f"heads.person.{leaf}": f"class_embed.{leaf}" for leaf in ("weight", "bias")
+    }
     state = model.state_dict()
     fitting = {
         ours: key
@@ -54,7 +68,16 @@ def init_from(model: nn.Module, found: Mapping[str, Any], source: str) -> Report
         if key in found and _of_detr(key, found[key], state[ours]).shape == state[ours].shape
     }
     optional = dict.fromkeys(state, "not as in a DETR")
-    return fit(model, found, fitting, source=source, kind="a DETR", optional=optional, unused=lambda _: True, adapt=_of_detr)
+    return fit(
+        model,
+        found,
+        fitting,
+        source=source,
+        kind="a DETR",
+        optional=optional,
+        unused=lambda _: True,
+        adapt=_of_detr,
+    )
 
 
 def _of_detr(key: str, value: Tensor, ours: Tensor) -> Tensor:

@@ -11,5 +11,8 @@ def original_names(model: C2D) -> dict[str, str]:
     """Our key -> original key, for every tensor of the model, in the original's order."""
     trunk = model.get_submodule("trunk.frames")
     assert isinstance(trunk, ResNet2d)
-    names = {f"trunk.frames.{ours}": f"backbone.{original}" for ours, original in resnet2d.mmaction(trunk).items()}
+    names = {
+        f"trunk.frames.{ours}": f"backbone.{original}"
+        for ours, original in resnet2d.mmaction(trunk).items()
+    }
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}

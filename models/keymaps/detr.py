@@ -13,7 +13,7 @@ def original_names(model: nn.Module) -> dict[str, str]:
     names = shared_names(model)
     first = {key: name for key, name in names.items() if name.startswith("transformer.")}
     heads = {f"classify.{leaf}": f"class_embed.{leaf}" for leaf in ("weight", "bias")}
-    heads |= {f"box.{key}": f"bbox_embed.{key}" for key in model.box.state_dict()}  # type: ignore[union-attr, operator]
+    heads |= {f"box.{key}": f"bbox_embed.{key}" for key in model.box.state_dict()}  # type: ignore[union-attr]
     return first | heads | {key: name for key, name in names.items() if key not in first}
 
 
@@ -25,12 +25,20 @@ def shared_names(model: nn.Module) -> dict[str, str]:
     names["queries.weight"] = "query_embed.weight"
     names |= {f"scene.project.{leaf}": f"input_proj.{leaf}" for leaf in ("weight", "bias")}
     if isinstance(scene.trunk, ResNet2d):  # type: ignore[union-attr]
-        names |= {f"scene.trunk.{ours}": f"backbone.0.body.{original}" for ours, original in torchvision(scene.trunk).items()}  # type: ignore[union-attr]
-    return names | {f"scene.positions.{key}": f"backbone.1.{key}" for key in scene.positions.state_dict()}  # type: ignore[union-attr, operator]
+        names |= {
+            f"scene.trunk.{ours}": f"backbone.0.body.{original}"
+            for ours, original in torchvision(scene.trunk).items()  # type: ignore[union-attr]
+        }
+    return names | {
+        f"scene.positions.{key}": f"backbone.1.{key}"
+        for key in scene.positions.state_dict()  # type: ignore[union-attr]
+    }
 
 
 def _layers(stack: nn.Module) -> list[str]:
-    """Keys of a stack of layers in the original's order: attention, linear layers, norms; then the stack's own norm."""
+    """Keys of a stack of layers in the original's order: attention, linear layers, norms; then the
+    stack's own norm.
+    """
     order = ("self_attn", "multihead_attn", "linear1", "linear2", "norm1", "norm2", "norm3")
     keys = list(stack.state_dict())
     inner = [key for key in keys if key.startswith("layers.")]

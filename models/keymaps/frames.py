@@ -1,4 +1,6 @@
-"""Names of image networks on frames in the original authors' checkpoints. The keys on the left are ours."""
+"""Names of image networks on frames in the original authors' checkpoints. The keys on the left are
+ours.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ _MERGE = re.compile(r"^backbone\.layers\.(\d+)\.downsample\.")
 def below_backbone(trunk: nn.Module) -> dict[str, str]:
     """Our key -> original key below `backbone.`, in the original's order."""
     if isinstance(trunk, ResNet2d):
-        grouped = trunk.layer1[0].conv2.conv.groups > 1 if hasattr(trunk.layer1[0], "conv3") else False  # type: ignore[index, union-attr]
+        grouped = (
+            trunk.layer1[0].conv2.conv.groups > 1 if hasattr(trunk.layer1[0], "conv3") else False  # type: ignore[index]
+        )
         return _torchvision_order(trunk) if grouped else resnet2d.mmaction(trunk)
     if isinstance(trunk, DenseNet):
         return {key: f"features.{key}" for key in trunk.state_dict()}
@@ -37,32 +41,47 @@ def below_backbone(trunk: nn.Module) -> dict[str, str]:
 
 def frames(model: nn.Module) -> dict[str, str]:
     """Our key -> original key of a model of a `trunk` on frames and one linear layer `fc`."""
-    names = {f"trunk.{ours}": f"backbone.{original}" for ours, original in below_backbone(model.trunk).items()}  # type: ignore[arg-type]
+    names = {
+        f"trunk.{ours}": f"backbone.{original}"
+        for ours, original in below_backbone(model.trunk).items()  # type: ignore[arg-type]
+    }
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
 
 
-def canonical_keys(model: nn.Module, found: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """A checkpoint under the names above, whichever version of timm wrote it, and the keys that are not needed.
+def canonical_keys(
+    model: nn.Module, found: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """A checkpoint under the names above, whichever version of timm wrote it, and the keys that are
+    not needed.
 
-    Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and tables that follow from the window's size
-    were kept.
+    Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and
+    tables that follow from the window's size were kept.
     """
     if not isinstance(model.trunk, SwinFrames):
         return dict(found), ()
     tables = tuple(key for key in found if key.endswith(("attn_mask", "relative_position_index")))
     kept = {key: value for key, value in found.items() if key not in tables}
     if any(key.startswith("backbone.layers.0.downsample.") for key in kept):
-        kept = {_MERGE.sub(lambda stage: f"backbone.layers.{int(stage[1]) + 1}.downsample.", key): value for key, value in kept.items()}
+        kept = {
+            _MERGE.sub(lambda stage: f"backbone.layers.{int(stage[1]) + 1}.downsample.", key): value
+            for key, value in kept.items()
+        }
     return kept, tables
 
 
 def _torchvision_order(trunk: ResNet2d) -> dict[str, str]:
-    """mmpretrain's ResNeXt: torchvision's names, in the order of its blocks (conv1, bn1, conv2, ...)."""
+    """mmpretrain's ResNeXt: torchvision's names, in the order of its blocks (conv1, bn1, conv2,
+    ...).
+    """
     return resnet2d.torchvision(trunk)
 
 
 def _mobilenetv2(trunk: MobileNetV2) -> dict[str, str]:
-    shifted = {name for name, module in trunk.named_modules() if isinstance(module, InvertedResidual) and _shifts(module.temporal)}
+    shifted = {
+        name
+        for name, module in trunk.named_modules()
+        if isinstance(module, InvertedResidual) and _shifts(module.temporal)
+    }
     names: dict[str, str] = {}
     for key in trunk.state_dict():
         block = ".".join(key.split(".")[:2])
@@ -80,9 +99,16 @@ def _mobileone(trunk: MobileOne) -> dict[str, str]:
             unit, leaf = key.split(".")
             names[f"{place}.weigh.{key}"] = f"{outer}.se.{unit}.conv.{leaf}"
         if not isinstance(block.body, Branches):
-            names |= {f"{place}.body.{leaf}": f"{outer}.branch_reparam.{leaf}" for leaf in ("weight", "bias")}
+            names |= {
+                f"{place}.body.{leaf}": f"{outer}.branch_reparam.{leaf}"
+                for leaf in ("weight", "bias")
+            }
             continue
-        for part, original in (("norm", "branch_norm"), ("small", "branch_scale"), ("main", "branch_conv_list.0")):
+        for part, original in (
+            ("norm", "branch_norm"),
+            ("small", "branch_scale"),
+            ("main", "branch_conv_list.0"),
+        ):
             module = getattr(block.body, part)
             for key in module.state_dict() if module is not None else ():
                 names[f"{place}.body.{part}.{key}"] = f"{outer}.{original}.{key}"
@@ -90,7 +116,9 @@ def _mobileone(trunk: MobileOne) -> dict[str, str]:
 
 
 def _swin(trunk: SwinFrames) -> dict[str, str]:
-    """timm's: a stage begins with the merging that we end the one before it with; the index buffers are not kept there."""
+    """timm's: a stage begins with the merging that we end the one before it with; the index buffers
+    are not kept there.
+    """
     names: dict[str, str] = {}
     for kind, original in (("embed", "patch_embed.proj"), ("embed_norm", "patch_embed.norm")):
         names |= {f"{kind}.{leaf}": f"{original}.{leaf}" for leaf in ("weight", "bias")}
@@ -98,7 +126,10 @@ def _swin(trunk: SwinFrames) -> dict[str, str]:
     for stage, blocks in enumerate(swin.stages):
         if stage:
             merge = swin.merges[stage - 1]
-            names |= {f"swin.merges.{stage - 1}.{key}": f"layers.{stage}.downsample.{key}" for key in merge.state_dict()}
+            names |= {
+                f"swin.merges.{stage - 1}.{key}": f"layers.{stage}.downsample.{key}"
+                for key in merge.state_dict()
+            }
         for key in blocks.state_dict():
             if not key.endswith("relative_position_index"):
                 original = key.replace(".fc1.", ".mlp.fc1.").replace(".fc2.", ".mlp.fc2.")

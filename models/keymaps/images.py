@@ -1,6 +1,8 @@
-"""Names of image networks' tensors in the checkpoints of ImageNet and CLIP: what a family's training starts from.
+"""Names of image networks' tensors in the checkpoints of ImageNet and CLIP: what a family's
+training starts from.
 
-The keys on the left are ours. Tensors that are not named here are fresh: classifiers, and what looks along time.
+The keys on the left are ours. Tensors that are not named here are fresh: classifiers, and what
+looks along time.
 """
 
 from __future__ import annotations
@@ -24,13 +26,16 @@ _STEM = re.compile(r"stem\.(conv|bn)\.(\w+)")
 
 
 def image_names(model: nn.Module) -> dict[str, str]:
-    """Our key -> key of the image checkpoint; several of ours may start from one. Empty where the family starts from nothing.
+    """Our key -> key of the image checkpoint; several of ours may start from one. Empty where the
+    family starts from nothing.
 
-    A family's key map may have an `image_names` of its own; otherwise it is the network on frames, or the inflated residual network,
-    inside the model.
+    A family's key map may have an `image_names` of its own; otherwise it is the network on frames,
+    or the inflated residual network, inside the model.
     """
     own = f"models.keymaps.{type(model).__module__.rpartition('.')[2]}"
-    if importlib.util.find_spec(own) is not None and hasattr(family := importlib.import_module(own), "image_names"):
+    if importlib.util.find_spec(own) is not None and hasattr(
+        family := importlib.import_module(own), "image_names"
+    ):
         return family.image_names(model)
     names: dict[str, str] = {}
     for place, module in model.named_modules():
@@ -38,7 +43,10 @@ def image_names(model: nn.Module) -> dict[str, str]:
         if isinstance(module, ResNet2d | ResNet3d):
             names |= {before + ours: original for ours, original in _torchvision(module).items()}
         elif isinstance(module, DenseNet | MobileNetV2 | MobileOne | SwinFrames):
-            names |= {before + ours: original.replace(".net.", ".") for ours, original in below_backbone(module).items()}
+            names |= {
+                before + ours: original.replace(".net.", ".")
+                for ours, original in below_backbone(module).items()
+            }
     return names
 
 
@@ -50,6 +58,8 @@ def _torchvision(trunk: nn.Module) -> dict[str, str]:
         elif found := _UNIT.fullmatch(key):
             block, unit, number, kind, leaf = found.groups()
             names[key] = (
-                f"{block}.downsample.{0 if kind == 'conv' else 1}.{leaf}" if unit == "downsample" else f"{block}.{kind}{number}.{leaf}"
+                f"{block}.downsample.{0 if kind == 'conv' else 1}.{leaf}"
+                if unit == "downsample"
+                else f"{block}.{kind}{number}.{leaf}"
             )
     return names

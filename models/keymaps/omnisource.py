@@ -6,12 +6,20 @@ import re
 
 from models.recognition.omnisource import OmniSource
 
-_HEAD = {"image_norm": "fc2d.2", "image_fc": "fc2d.4", "fc1": "fc3d.2", "norm": "fc3d.3", "fc": "fc3d.6"}
+_HEAD = {
+    "image_norm": "fc2d.2",
+    "image_fc": "fc2d.4",
+    "fc1": "fc3d.2",
+    "norm": "fc3d.3",
+    "fc": "fc3d.6",
+}
 _BLOCK = re.compile(r"(layer\d\.\d+)\.(conv(\d)|downsample)\.(conv|bn)\.(\w+)")
 
 
 def original_names(model: OmniSource) -> dict[str, str]:
-    """Our key -> original key, for every tensor of the model, in the original's order (a block's convolutions, then its norms)."""
+    """Our key -> original key, for every tensor of the model, in the original's order (a block's
+    convolutions, then its norms).
+    """
     names = {f"trunk.{key}": f"backbone.{_trunk(key)}" for key in model.trunk.state_dict()}
     ordered = sorted(names, key=lambda ours: _place(names[ours]))
     result = {ours: names[ours] for ours in ordered}

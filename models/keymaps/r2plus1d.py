@@ -5,7 +5,12 @@ from __future__ import annotations
 from models.keymaps import resnet3d
 from models.recognition.r2plus1d import R2Plus1D
 
-_PARTS = {"over_image": "conv.conv_s", "between": "conv.bn_s", "along_time": "conv.conv_t", "bn": "bn"}
+_PARTS = {
+    "over_image": "conv.conv_s",
+    "between": "conv.bn_s",
+    "along_time": "conv.conv_t",
+    "bn": "bn",
+}
 
 
 def original_names(model: R2Plus1D) -> dict[str, str]:

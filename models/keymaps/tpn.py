@@ -21,9 +21,15 @@ def original_names(model: TPN) -> dict[str, str]:
     """Our key -> original key, for every tensor of the model, in the original's order."""
     trunk = model.trunk
     if isinstance(trunk, SlowFrames):
-        names = {f"trunk.clips.{ours}": f"backbone.{original}" for ours, original in resnet3d.mmaction(trunk.clips).items()}
+        names = {
+            f"trunk.clips.{ours}": f"backbone.{original}"
+            for ours, original in resnet3d.mmaction(trunk.clips).items()
+        }
     else:
-        names = {f"trunk.frames.{ours}": f"backbone.{original}" for ours, original in resnet2d.mmaction(trunk.frames).items()}
+        names = {
+            f"trunk.frames.{ours}": f"backbone.{original}"
+            for ours, original in resnet2d.mmaction(trunk.frames).items()
+        }
     for ours, original in _PARTS.items():
         for key in model.pyramid.state_dict():
             if key.startswith(ours):
@@ -39,5 +45,7 @@ def _inner(key: str, part: str) -> str:
     if part == "up.":
         return f"conv.conv.{key}"
     if part in ("top_down.", "bottom_up."):
-        return re.sub(r"^fuse\.", "fusion_conv.", re.sub(r"^levels\.(\d)\.", r"downsamples.\1.conv.", key))
+        return re.sub(
+            r"^fuse\.", "fusion_conv.", re.sub(r"^levels\.(\d)\.", r"downsamples.\1.conv.", key)
+        )
     return key

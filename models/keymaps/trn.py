@@ -12,5 +12,7 @@ def original_names(model: TRN) -> dict[str, str]:
     last = {key: names.pop(key) for key in ("fc.weight", "fc.bias")}
     for key in model.heads.state_dict():
         index, layer, leaf = key.split(".")
-        names[f"heads.{key}"] = f"cls_head.consensus.fc_fusion_scales.{index}.{1 if layer == 'fc1' else 3}.{leaf}"
+        names[f"heads.{key}"] = (
+            f"cls_head.consensus.fc_fusion_scales.{index}.{1 if layer == 'fc1' else 3}.{leaf}"
+        )
     return names | last

@@ -22,7 +22,11 @@ def original_names(model: UniFormerV2) -> dict[str, str]:
     """Our key -> original key, for every tensor of the model, in the original's order."""
     keys, names = list(model.state_dict()), dict[str, str]()
     for ours, original in _PARTS.items():
-        names |= {key: f"backbone.{original}{key.removeprefix(ours)}" for key in keys if key.startswith(ours)}
+        names |= {
+            key: f"backbone.{original}{key.removeprefix(ours)}"
+            for key in keys
+            if key.startswith(ours)
+        }
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
 
 
@@ -31,5 +35,6 @@ def image_names(model: UniFormerV2) -> dict[str, str]:
     return {
         ours: original.removeprefix("backbone.")
         for ours, original in original_names(model).items()
-        if ours in ("class_embedding", "positional_embedding") or ours.startswith(("embed.", "norm_first.", "blocks."))
+        if ours in ("class_embedding", "positional_embedding")
+        or ours.startswith(("embed.", "norm_first.", "blocks."))
     }

@@ -5,7 +5,11 @@ from __future__ import annotations
 from models.recognition.videomae import VideoMAE
 
 _WHOLE = {"positions": "backbone.pos_embed"}
-_PARTS = {"embed.": "backbone.patch_embed.projection.", "norm.": "backbone.fc_norm.", "fc.": "cls_head.fc_cls."}
+_PARTS = {
+    "embed.": "backbone.patch_embed.projection.",
+    "norm.": "backbone.fc_norm.",
+    "fc.": "cls_head.fc_cls.",
+}
 
 
 def original_names(model: VideoMAE) -> dict[str, str]:
@@ -13,7 +17,9 @@ def original_names(model: VideoMAE) -> dict[str, str]:
     names: dict[str, str] = {}
     for key in model.state_dict():
         if key.startswith("blocks."):
-            names[key] = "backbone." + key.replace(".mlp.fc1.", ".mlp.layers.0.0.").replace(".mlp.fc2.", ".mlp.layers.1.")
+            names[key] = "backbone." + key.replace(".mlp.fc1.", ".mlp.layers.0.0.").replace(
+                ".mlp.fc2.", ".mlp.layers.1."
+            )
         elif key in _WHOLE:
             names[key] = _WHOLE[key]
         else:
@@ -22,10 +28,14 @@ def original_names(model: VideoMAE) -> dict[str, str]:
     return names
 
 
-def init_names(model: VideoMAE) -> list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]:
-    """Our key -> key in the files of VideoMAE's authors, of fine-tuned networks and (below `encoder.`) of pre-trained ones.
+def init_names(
+    model: VideoMAE,
+) -> list[tuple[str, dict[str, str], tuple[str, ...], tuple[str, ...]]]:
+    """Our key -> key in the files of VideoMAE's authors, of fine-tuned networks and (below
+    `encoder.`) of pre-trained ones.
 
-    These have no table of positions, which is computed, and pre-trained ones no norm behind the mean of the tokens.
+    These have no table of positions, which is computed, and pre-trained ones no norm behind the
+    mean of the tokens.
     """
     parts = {"embed.": "patch_embed.proj.", "norm.": "fc_norm.", "fc.": "head."}
     keys: dict[str, str] = {}

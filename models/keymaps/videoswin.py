@@ -17,15 +17,24 @@ def original_names(model: VideoSwin) -> dict[str, str]:
             names[f"swin.stages.{stage}.{key}"] = f"backbone.layers.{stage}.blocks.{original}"
         for key in sorted(merge.state_dict(), key=lambda key: key.startswith("norm")):
             names[f"swin.merges.{stage}.{key}"] = f"backbone.layers.{stage}.downsample.{key}"
-    names |= {f"swin.norm.{leaf}": f"backbone.norm{len(swin.stages) - 1}.{leaf}" for leaf in ("weight", "bias")}
+    names |= {
+        f"swin.norm.{leaf}": f"backbone.norm{len(swin.stages) - 1}.{leaf}"
+        for leaf in ("weight", "bias")
+    }
     return names | {"fc.weight": "cls_head.fc_cls.weight", "fc.bias": "cls_head.fc_cls.bias"}
 
 
 def image_names(model: VideoSwin) -> dict[str, str]:
-    """Our key -> key of the image Swin of the same size. Its indices of distances are another window's: ours stay."""
+    """Our key -> key of the image Swin of the same size. Its indices of distances are another
+    window's: ours stay.
+    """
     names: dict[str, str] = {}
     for ours, original in original_names(model).items():
         if not ours.endswith("relative_position_index") and not ours.startswith("fc."):
             plain = original.removeprefix("backbone.")
-            names[ours] = plain.replace(f"norm{len(model.swin.stages) - 1}.", "norm.") if ours.startswith("swin.norm.") else plain
+            names[ours] = (
+                plain.replace(f"norm{len(model.swin.stages) - 1}.", "norm.")
+                if ours.startswith("swin.norm.")
+                else plain
+            )
     return names

@@ -1,0 +1,1 @@
+"""Localizers, one file a family."""

@@ -18,15 +18,20 @@ _EPSILON = 1e-8
 
 
 def points(lengths: Sequence[int], device: torch.device | str | None = None) -> list[Tensor]:
-    """Places of the points of every level on the feature grid, float32 (T_l,): 0, s, 2s, ... where level l has the stride s = 2^l."""
-    return [torch.arange(length, dtype=torch.float32, device=device) * 2**level for level, length in enumerate(lengths)]
+    """Places of the points of every level on the feature grid, float32 (T_l,): 0, s, 2s, ... where
+    level l has the stride s = 2^l.
+    """
+    return [
+        torch.arange(length, dtype=torch.float32, device=device) * 2**level
+        for level, length in enumerate(lengths)
+    ]
 
 
 class Targets(NamedTuple):
     """What the P points of all levels, one after the other, should say of one video.
 
-    classes (P, C): 0 or 1, several may be 1. offsets (P, 2): distances to start and end in strides of the point's level;
-    they mean nothing where `classes` is all 0.
+    classes (P, C): 0 or 1, several may be 1. offsets (P, 2): distances to start and end in strides
+    of the point's level; they mean nothing where `classes` is all 0.
     """
 
     classes: Tensor
@@ -34,7 +39,9 @@ class Targets(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """Sums over a batch, not yet divided by the normaliser. num_positives is an integer tensor: the points with an action."""
+    """Sums over a batch, not yet divided by the normaliser. num_positives is an integer tensor: the
+    points with an action.
+    """
 
     classification: Tensor
     regression: Tensor
@@ -42,20 +49,33 @@ class Losses(NamedTuple):
 
 
 def assign_targets(
-    lengths: Sequence[int], segments: Tensor, labels: Tensor, num_classes: int, ranges: Sequence[tuple[float, float]],
+    lengths: Sequence[int],
+    segments: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    ranges: Sequence[tuple[float, float]],
     radius: float | None = 1.5,
-) -> Targets:  # fmt: skip
-    """Targets of one video from its (G, 2) segments on the feature grid and (G,) integer labels; G may be 0.
+) -> Targets:
+    """Targets of one video from its (G, 2) segments on the feature grid and (G,) integer labels; G
+    may be 0.
 
-    A point is positive for a segment that it lies strictly inside of, within `radius` strides of its centre (None: anywhere), and
-    whose farther end is at a distance within its level's range, both ends included. The shortest such segment gives the offsets,
-    and all that are as short give the classes.
+    A point is positive for a segment that it lies strictly inside of, within `radius` strides of
+    its centre (None: anywhere), and whose farther end is at a distance within its level's range,
+    both ends included. The shortest such segment gives the offsets, and all that are as short give
+    the classes.
     """
     device = segments.device
     levels = points(lengths, device)
     place = torch.cat(levels)[:, None]
-    stride = torch.cat([level.new_full(level.shape, 2**at) for at, level in enumerate(levels)])[:, None]
-    low, high = (torch.cat([level.new_full(level.shape, ranges[at][end]) for at, level in enumerate(levels)])[:, None] for end in (0, 1))
+    stride = torch.cat([level.new_full(level.shape, 2**at) for at, level in enumerate(levels)])[
+        :, None
+    ]
+    low, high = (
+        torch.cat(
+            [level.new_full(level.shape, ranges[at][end]) for at, level in enumerate(levels)]
+        )[:, None]
+        for end in (0, 1)
+    )
     if len(segments) == 0:
         return Targets(place.new_zeros(len(place), num_classes), place.new_zeros(len(place), 2))
     start, end = segments.float().unbind(1)
@@ -64,7 +84,10 @@ def assign_targets(
         inside = torch.minimum(left, right) > 0
     else:
         centre = 0.5 * (start + end)
-        near = torch.maximum(centre - stride * radius, start), torch.minimum(centre + stride * radius, end)
+        near = (
+            torch.maximum(centre - stride * radius, start),
+            torch.minimum(centre + stride * radius, end),
+        )
         inside = torch.minimum(place - near[0], near[1] - place) > 0
     farther = torch.maximum(left, right)
     inside &= (farther >= low) & (farther <= high)
@@ -72,7 +95,12 @@ def assign_targets(
     shortest, which = length.min(1)
     ties = inside & (length <= shortest[:, None] + _TIE)
     classes = (ties.float() @ F.one_hot(labels.long(), num_classes).float()).clamp(max=1)
-    offsets = torch.stack([left.gather(1, which[:, None])[:, 0], right.gather(1, which[:, None])[:, 0]], 1) / stride
+    offsets = (
+        torch.stack(
+            [left.gather(1, which[:, None])[:, 0], right.gather(1, which[:, None])[:, 0]], 1
+        )
+        / stride
+    )
     return Targets(classes, offsets)
 
 
@@ -81,11 +109,16 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
     prob = logits.sigmoid()
     missed = 1 - (prob * targets + (1 - prob) * (1 - targets))
     weight = alpha * targets + (1 - alpha) * (1 - targets)
-    return weight * missed**gamma * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (
+        weight
+        * missed**gamma
+        * F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    )
 
 
 def centre_diou_loss(offsets: Tensor, targets: Tensor) -> Tensor:
-    """1 - IoU + (distance of the centres / length of both together)^2 of segments given by (N, 2) offsets from one point; (N,).
+    """1 - IoU + (distance of the centres / length of both together)^2 of segments given by (N, 2)
+    offsets from one point; (N,).
 
     The one-dimensional form of the distance-IoU loss (Zheng et al., AAAI 2020).
     """
@@ -99,59 +132,95 @@ def centre_diou_loss(offsets: Tensor, targets: Tensor) -> Tensor:
 class Criterion:
     """Losses of a pyramid against the true segments.
 
-    `ranges` are the model's (`Config.ranges`). `label_smoothing` e turns targets t into t (1 - e) + e / (C + 1).
-    `regression_weight` weighs the second loss in `total`; 0 or less balances the two instead.
+    `ranges` are the model's (`Config.ranges`). `label_smoothing` e turns targets t into t (1 - e) +
+    e / (C + 1). `regression_weight` weighs the second loss in `total`; 0 or less balances the two
+    instead.
     """
 
     def __init__(
-        self, num_classes: int, ranges: Sequence[tuple[float, float]], *, radius: float | None = 1.5, label_smoothing: float = 0.0,
+        self,
+        num_classes: int,
+        ranges: Sequence[tuple[float, float]],
+        *,
+        radius: float | None = 1.5,
+        label_smoothing: float = 0.0,
         regression_weight: float = 1.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.num_classes, self.ranges, self.radius = num_classes, tuple(ranges), radius
         self.label_smoothing, self.regression_weight = label_smoothing, regression_weight
 
-    def __call__(self, pyramid: Pyramid, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> Losses:
-        """Sums over the batch. `segments` holds a (G, 2) tensor on the feature grid per video, `labels` a (G,) integer one.
+    def __call__(
+        self, pyramid: Pyramid, segments: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> Losses:
+        """Sums over the batch. `segments` holds a (G, 2) tensor on the feature grid per video,
+        `labels` a (G,) integer one.
 
-        Only points within the video count. Raises ModelInputError for another number of videos or labels outside the classes.
+        Only points within the video count. Raises ModelInputError for another number of videos or
+        labels outside the classes.
         """
         self._check(pyramid, segments, labels)
         lengths = [valid.shape[1] for valid in pyramid.valid]
         device = pyramid.valid[0].device
         targets = [
-            assign_targets(lengths, one.to(device), name.to(device), self.num_classes, self.ranges, self.radius)
+            assign_targets(
+                lengths, one.to(device), name.to(device), self.num_classes, self.ranges, self.radius
+            )
             for one, name in zip(segments, labels, strict=True)
         ]
-        classes, offsets = torch.stack([one.classes for one in targets]), torch.stack([one.offsets for one in targets])
+        classes, offsets = (
+            torch.stack([one.classes for one in targets]),
+            torch.stack([one.offsets for one in targets]),
+        )
         logits, said = torch.cat(pyramid.logits, 1).float(), torch.cat(pyramid.offsets, 1).float()
         valid = torch.cat(pyramid.valid, 1)
         positive = (classes.sum(-1) > 0) & valid
-        smooth = classes * (1 - self.label_smoothing) + self.label_smoothing / (self.num_classes + 1)
+        smooth = classes * (1 - self.label_smoothing) + self.label_smoothing / (
+            self.num_classes + 1
+        )
         classification = torch.where(valid[..., None], focal_loss(logits, smooth), 0).sum()
-        # A sum over no positives is 0 and still depends on the offsets, so that data parallel gradients exist on every rank.
+        # A sum over no positives is 0 and still depends on the offsets, so that data parallel
+        # gradients exist on every rank.
         regression = centre_diou_loss(said[positive], offsets[positive]).sum()
         return Losses(classification, regression, positive.sum())
 
     def total(self, losses: Losses, normaliser: float | Tensor) -> Tensor:
         """What is minimised: both sums over the normaliser, the second one weighted."""
-        classification, regression = losses.classification / normaliser, losses.regression / normaliser
+        classification, regression = (
+            losses.classification / normaliser,
+            losses.regression / normaliser,
+        )
         if self.regression_weight > 0:
             return classification + self.regression_weight * regression
-        return classification + regression * (classification.detach() / regression.detach().clamp(min=0.01))
+        return classification + regression * (
+            classification.detach() / regression.detach().clamp(min=0.01)
+        )
 
-    def _check(self, pyramid: Pyramid, segments: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+    def _check(
+        self, pyramid: Pyramid, segments: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> None:
         videos = len(pyramid.valid[0])
         if not len(segments) == len(labels) == videos:
-            raise ModelInputError(f"actionformer: found segments of {len(segments)} and labels of {len(labels)} videos; expected {videos}")
+            raise ModelInputError(
+                f"actionformer: found segments of {len(segments)} and labels of {len(labels)}"
+                f" videos; expected {videos}"
+            )
         for at, (one, name) in enumerate(zip(segments, labels, strict=True)):
             if one.ndim != 2 or one.shape[1] != 2 or name.shape != one.shape[:1]:
                 found = f"{tuple(one.shape)} and {tuple(name.shape)}"
-                raise ModelInputError(f"actionformer: video {at}: segments and labels: found {found}; expected (G, 2) and (G,)")
+                raise ModelInputError(
+                    f"actionformer: video {at}: segments and labels: found {found}; expected (G, 2)"
+                    " and (G,)"
+                )
             if len(name) and not 0 <= int(name.min()) <= int(name.max()) < self.num_classes:
                 found = f"{int(name.min())} to {int(name.max())}"
-                raise ModelInputError(f"actionformer: video {at}: labels: found {found}; expected 0 to {self.num_classes - 1}")
+                raise ModelInputError(
+                    f"actionformer: video {at}: labels: found {found}; expected 0 to"
+                    f" {self.num_classes - 1}"
+                )
 
 
 def next_normaliser(normaliser: float, num_positives: float, momentum: float = 0.9) -> float:
-    """The running normaliser after a step with so many positive points (of all ranks together); it divides that step's losses."""
+    """The running normaliser after a step with so many positive points (of all ranks together); it
+    divides that step's losses.
+    """
     return momentum * normaliser + (1 - momentum) * max(num_positives, 1)

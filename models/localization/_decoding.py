@@ -1,4 +1,6 @@
-"""From a pyramid to segments: selection before suppression, and the fusion with scores of whole videos."""
+"""From a pyramid to segments: selection before suppression, and the fusion with scores of whole
+videos.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from models.localization._outputs import Pyramid
 
 
 class Candidates(NamedTuple):
-    """Scored segments of one video: segments (N, 2) float32, scores (N,) float32, labels (N,) int64.
+    """Scored segments of one video: segments (N, 2) float32, scores (N,) float32, labels (N,)
+    int64.
 
     `decode` and `suppress_candidates` keep the unit of the feature grid; `in_seconds` leaves it.
     """
@@ -25,8 +28,9 @@ class Candidates(NamedTuple):
 class Decoding(Protocol):
     """How segments are chosen; a recipe's section `decoding` is one.
 
-    Before suppression, on every level: scores above `min_probability`, of these the `max_candidates` best, longer than `min_length`
-    (units of the grid). Then `models.blocks.nms1d.suppress` with the rest. Voting needs `multiclass` off.
+    Before suppression, on every level: scores above `min_probability`, of these the
+    `max_candidates` best, longer than `min_length` (units of the grid). Then
+    `models.blocks.nms1d.suppress` with the rest. Voting needs `multiclass` off.
     """
 
     @property
@@ -52,20 +56,28 @@ class Decoding(Protocol):
 
 
 def decode(pyramid: Pyramid, decoding: Decoding) -> list[Candidates]:
-    """Per video the candidates before suppression, on the feature grid and on the pyramid's device, level by level."""
+    """Per video the candidates before suppression, on the feature grid and on the pyramid's device,
+    level by level.
+    """
     found = []
     for video in range(len(pyramid.valid[0])):
         levels = zip(pyramid.logits, pyramid.offsets, pyramid.valid, strict=True)
-        parts = [_level(logits[video], offsets[video], valid[video], 2**at, decoding) for at, (logits, offsets, valid) in enumerate(levels)]
+        parts = [
+            _level(logits[video], offsets[video], valid[video], 2**at, decoding)
+            for at, (logits, offsets, valid) in enumerate(levels)
+        ]
         found.append(Candidates(*(torch.cat(part) for part in zip(*parts, strict=True))))
     return found
 
 
-def _level(logits: Tensor, offsets: Tensor, valid: Tensor, stride: int, decoding: Decoding) -> Candidates:
+def _level(
+    logits: Tensor, offsets: Tensor, valid: Tensor, stride: int, decoding: Decoding
+) -> Candidates:
     scores = (logits.detach().float().sigmoid() * valid[:, None]).flatten()
     where = (scores > decoding.min_probability).nonzero()[:, 0]
     scores = scores[where]
-    if len(scores) > decoding.max_candidates:  # the tail is left out before the sort; ties at the cut stay in
+    # the tail is left out before the sort; ties at the cut stay in
+    if len(scores) > decoding.max_candidates:
         tail = scores.topk(decoding.max_candidates, sorted=False).values.min()
         where, scores = where[scores >= tail], scores[scores >= tail]
     scores, order = scores.sort(descending=True, stable=True)
@@ -81,22 +93,36 @@ def _level(logits: Tensor, offsets: Tensor, valid: Tensor, stride: int, decoding
 def suppress_candidates(candidates: Candidates, decoding: Decoding) -> Candidates:
     """The survivors in falling order of score, on the CPU."""
     kept = suppress(
-        *candidates, method=decoding.method, multiclass=decoding.multiclass, iou_threshold=decoding.iou_threshold, sigma=decoding.sigma,
-        min_score=decoding.min_score, max_segments=decoding.max_segments, voting_threshold=decoding.voting_threshold,
-    )  # fmt: skip
+        *candidates,
+        method=decoding.method,
+        multiclass=decoding.multiclass,
+        iou_threshold=decoding.iou_threshold,
+        sigma=decoding.sigma,
+        min_score=decoding.min_score,
+        max_segments=decoding.max_segments,
+        voting_threshold=decoding.voting_threshold,
+    )
     return Candidates(kept.segments, kept.scores, kept.labels)
 
 
-def in_seconds(candidates: Candidates, *, stride: float, window: float, fps: float, duration_s: float) -> Candidates:
-    """Segments in seconds, cut to the video: a feature stands for `window` frames and the next one begins `stride` frames later."""
+def in_seconds(
+    candidates: Candidates, *, stride: float, window: float, fps: float, duration_s: float
+) -> Candidates:
+    """Segments in seconds, cut to the video: a feature stands for `window` frames and the next one
+    begins `stride` frames later.
+    """
     seconds = (candidates.segments * stride + 0.5 * window) / fps
     return candidates._replace(segments=seconds.clamp(min=0.0, max=duration_s))
 
 
-def fuse_scores(candidates: Candidates, class_scores: Tensor, *, max_proposals: int = 200, top: int = 2) -> Candidates:
-    """Proposals without a class, with the classes of their whole video: each of the `max_proposals` best gets each of the `top` classes.
+def fuse_scores(
+    candidates: Candidates, class_scores: Tensor, *, max_proposals: int = 200, top: int = 2
+) -> Candidates:
+    """Proposals without a class, with the classes of their whole video: each of the `max_proposals`
+    best gets each of the `top` classes.
 
-    `class_scores` (C,) are the video's, in the order of the labels. The score is the geometric mean of the two.
+    `class_scores` (C,) are the video's, in the order of the labels. The score is the geometric mean
+    of the two.
     """
     order = candidates.scores.sort(descending=True, stable=True).indices[:max_proposals]
     best, labels = class_scores.sort(descending=True, stable=True)

@@ -1,4 +1,6 @@
-"""Parts of ActionFormer, on (B, T, C), and the account of which of the T points belong to a video."""
+"""Parts of ActionFormer, on (B, T, C), and the account of which of the T points belong to a
+video.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 from models.blocks.conv1d import ChannelNorm, Conv3, Depthwise, Pointwise
 from models.blocks.local_attention import local_attention, window_bias
 
-# Points that go through a stack of layers at a time where no gradient is asked for. Convolutions transform their weights each time.
+# Points that go through a stack of layers at a time where no gradient is asked for. Convolutions
+# transform their weights each time.
 _PIECE, _EMBED_PIECE, _PROJECTED_PIECE, _MLP_PIECE = 4096, 2048, 1024, 1024
 
 
@@ -20,11 +23,13 @@ _PIECE, _EMBED_PIECE, _PROJECTED_PIECE, _MLP_PIECE = 4096, 2048, 1024, 1024
 class Span:
     """Which points of a level are a video's own.
 
-    valid: (B, T) bool. inside: (B, T) bool, or None for everywhere: points that exist for the video at all; the others stand for
-    nothing, as what lies beyond the end of an array does. whole: every point is valid, known beforehand, so that nothing is masked.
+    valid: (B, T) bool. inside: (B, T) bool, or None for everywhere: points that exist for the video
+    at all; the others stand for nothing, as what lies beyond the end of an array does. whole: every
+    point is valid, known beforehand, so that nothing is masked.
 
-    The layers' norms are not masked, so that padding holds their biases and the next convolution mixes these into the last valid
-    point. The published weights are made for that; what is not `inside` takes no part in it.
+    The layers' norms are not masked, so that padding holds their biases and the next convolution
+    mixes these into the last valid point. The published weights are made for that; what is not
+    `inside` takes no part in it.
     """
 
     valid: Tensor
@@ -41,43 +46,65 @@ class Span:
             return x
         if x.device.type != "cpu" or torch.compiler.is_compiling():
             return x * self.inside[..., None].to(x.dtype)
-        x[(~self.inside).nonzero(as_tuple=True)] = 0  # few points, by their places: no pass over all the others
+        # few points, by their places: no pass over all the others
+        x[(~self.inside).nonzero(as_tuple=True)] = 0
         return x
 
     def halved(self) -> Span:
         """Every second point."""
-        return Span(self.valid[:, ::2], None if self.inside is None else self.inside[:, ::2], self.whole)
+        return Span(
+            self.valid[:, ::2], None if self.inside is None else self.inside[:, ::2], self.whole
+        )
 
     def part(self, low: int, high: int) -> Span:
         """Points `low` to `high`."""
-        return Span(self.valid[:, low:high], None if self.inside is None else self.inside[:, low:high], self.whole)
+        return Span(
+            self.valid[:, low:high],
+            None if self.inside is None else self.inside[:, low:high],
+            self.whole,
+        )
 
 
 def joined(spans: Sequence[Span]) -> Span:
-    """Levels one after the other, each followed by one point that is nothing, so that a three-tap convolution does not mix them."""
+    """Levels one after the other, each followed by one point that is nothing, so that a three-tap
+    convolution does not mix them.
+    """
     gap = spans[0].valid.new_zeros(spans[0].valid.shape[0], 1)
     valid = [part for span in spans for part in (span.valid, gap)]
-    inside = [part for span in spans for part in (torch.ones_like(span.valid) if span.inside is None else span.inside, gap)]
+    inside = [
+        part
+        for span in spans
+        for part in (torch.ones_like(span.valid) if span.inside is None else span.inside, gap)
+    ]
     return Span(torch.cat(valid, 1), torch.cat(inside, 1), all(span.whole for span in spans))
 
 
 def pieces(length: int, halo: int, size: int = _PIECE) -> Iterator[tuple[slice, int, int]]:
-    """Where to cut a sequence that goes through convolutions reaching `halo` points: (points to keep, from, to), from and to with halos.
+    """Where to cut a sequence that goes through convolutions reaching `halo` points: (points to
+    keep, from, to), from and to with halos.
 
     One piece where gradients are kept: cutting saves memory that they would hold anyway.
     """
-    step = length if torch.is_grad_enabled() or torch.compiler.is_compiling() or length < 2 * size else size
+    step = (
+        length
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or length < 2 * size
+        else size
+    )
     for at in range(0, length, step):
         end = min(at + step, length)
         yield slice(at, end), max(at - halo, 0), min(end + halo, length)
 
 
 class Tower(nn.Module):
-    """Convolution, norm and ReLU, several times. What leaves it is not masked, as `Span` explains."""
+    """Convolution, norm and ReLU, several times. What leaves it is not masked, as `Span`
+    explains.
+    """
 
     def __init__(self, in_channels: int, channels: int, layers: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(Conv3(in_channels if at == 0 else channels, channels) for at in range(layers))
+        self.convs = nn.ModuleList(
+            Conv3(in_channels if at == 0 else channels, channels) for at in range(layers)
+        )
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(layers))
 
     def forward(self, x: Tensor, span: Span) -> Tensor:
@@ -87,14 +114,18 @@ class Tower(nn.Module):
 
 
 class Embedding(nn.Module):
-    """(B, C, T) features -> (B, T, width). Several streams are projected one by one first. T may be shorter than the span."""
+    """(B, C, T) features -> (B, T, width). Several streams are projected one by one first. T may be
+    shorter than the span.
+    """
 
     def __init__(self, streams: tuple[int, ...], widths: tuple[int, ...], layers: int) -> None:
         super().__init__()
         self.streams, self.layers = streams, layers
         width = sum(widths)
         if len(widths) > 1:
-            self.projections = nn.ModuleList(Pointwise(size, out) for size, out in zip(streams, widths, strict=True))
+            self.projections = nn.ModuleList(
+                Pointwise(size, out) for size, out in zip(streams, widths, strict=True)
+            )
         self.tower = Tower(width if len(widths) > 1 else sum(streams), width, layers)
 
     def forward(self, features: Tensor, span: Span) -> Tensor:
@@ -111,7 +142,9 @@ class Embedding(nn.Module):
         return out
 
     def _rows(self, features: Tensor, low: int, high: int, span: Span) -> Tensor:
-        """(B, high - low, C), a view, 0 after the end; whatever stands in the padding of a batch is no part of it."""
+        """(B, high - low, C), a view, 0 after the end; whatever stands in the padding of a batch is
+        no part of it.
+        """
         x = features[:, :, low:high]
         x = F.pad(x, (0, high - low - x.shape[2])) if x.shape[2] < high - low else x.contiguous()
         return (x if span.whole else x.masked_fill(~span.valid[:, None], 0)).transpose(1, 2)
@@ -120,11 +153,18 @@ class Embedding(nn.Module):
         if not hasattr(self, "projections"):
             return x
         streams = x.split(self.streams, -1)
-        return torch.cat([span.clean(project(stream)) for project, stream in zip(self.projections, streams, strict=True)], -1)
+        return torch.cat(
+            [
+                span.clean(project(stream))
+                for project, stream in zip(self.projections, streams, strict=True)
+            ],
+            -1,
+        )
 
 
 class ScaledDropPath(nn.Module):
-    """Adds a branch to the way around it, each channel with a scale that is learnt; in training the branch is left out for some samples.
+    """Adds a branch to the way around it, each channel with a scale that is learnt; in training the
+    branch is left out for some samples.
 
     The scale exists only where `rate` is above 0, as in the published checkpoints.
     """
@@ -146,7 +186,9 @@ class ScaledDropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first; `window` of 1 or less sees everything."""
+    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first;
+    `window` of 1 or less sees everything.
+    """
 
     def __init__(self, channels: int, heads: int, window: int, stride: int, dropout: float) -> None:
         super().__init__()
@@ -164,14 +206,24 @@ class Attention(nn.Module):
             return window_bias(span.valid, self.reach)
         return None if span.whole else span.valid[:, None, None]
 
-    def forward(self, points: Callable[[int, int], Tensor], span: Span, bias: Tensor | None) -> Tensor:
-        """`points(low, high)` gives a part of what attends, (B, high - low, C), counted before a stride."""
+    def forward(
+        self, points: Callable[[int, int], Tensor], span: Span, bias: Tensor | None
+    ) -> Tensor:
+        """`points(low, high)` gives a part of what attends, (B, high - low, C), counted before a
+        stride.
+        """
         query, key, value = self._projected(points, span)
         if self.reach and bias is not None:
             out = local_attention(query, key, value, bias, self.heads, self.reach)
         else:
-            query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-            out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias).transpose(1, 2).flatten(2)
+            query, key, value = (
+                part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+            )
+            out = (
+                F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+                .transpose(1, 2)
+                .flatten(2)
+            )
         del query, key, value
         return self.proj_drop(self.proj(out))
 
@@ -210,17 +262,26 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """A pre-norm transformer block; with a stride of 2 it halves the sequence."""
 
-    def __init__(self, channels: int, heads: int, window: int, stride: int, dropout: float, drop_path: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, window: int, stride: int, dropout: float, drop_path: float
+    ) -> None:
         super().__init__()
         self.stride = stride
         self.ln1, self.ln2 = ChannelNorm(channels), ChannelNorm(channels)
         self.attn = Attention(channels, heads, window, stride, dropout)
         self.mlp = Mlp(channels, dropout)
-        self.drop_path_attn, self.drop_path_mlp = ScaledDropPath(channels, drop_path), ScaledDropPath(channels, drop_path)
+        self.drop_path_attn, self.drop_path_mlp = (
+            ScaledDropPath(channels, drop_path),
+            ScaledDropPath(channels, drop_path),
+        )
 
     def forward(self, x: Tensor, before: Span, after: Span, bias: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T / stride, C); spans of both lengths. 0 at padding; what comes in need not be."""
-        branch = self.attn(lambda low, high: before.part(low, high).cut(self.ln1(x[:, low:high])), after, bias)
+        """(B, T, C) -> (B, T / stride, C); spans of both lengths. 0 at padding; what comes in need
+        not be.
+        """
+        branch = self.attn(
+            lambda low, high: before.part(low, high).cut(self.ln1(x[:, low:high])), after, bias
+        )
         x = after.clean(self.drop_path_attn(_pooled(x) if self.stride == 2 else x, branch))
         del branch
         for keep, low, high in pieces(x.shape[1], 0, _MLP_PIECE):
@@ -248,27 +309,42 @@ class IdentityNeck(nn.Module):
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(levels))
 
     def forward(self, levels: list[Tensor], spans: Sequence[Span]) -> list[Tensor]:
-        return [span.cut(norm(level)) for norm, level, span in zip(self.norms, levels, spans, strict=True)]
+        return [
+            span.cut(norm(level))
+            for norm, level, span in zip(self.norms, levels, spans, strict=True)
+        ]
 
 
 class PyramidNeck(nn.Module):
-    """Feature pyramid (Lin et al., CVPR 2017) along time: coarser levels are added to finer ones, then a depthwise convolution and norm."""
+    """Feature pyramid (Lin et al., CVPR 2017) along time: coarser levels are added to finer ones,
+    then a depthwise convolution and norm.
+    """
 
     def __init__(self, in_channels: int, channels: int, levels: int) -> None:
         super().__init__()
-        self.laterals = nn.ModuleList(Pointwise(in_channels, channels, bias=False) for _ in range(levels))
+        self.laterals = nn.ModuleList(
+            Pointwise(in_channels, channels, bias=False) for _ in range(levels)
+        )
         self.convs = nn.ModuleList(Depthwise(channels) for _ in range(levels))
         self.norms = nn.ModuleList(ChannelNorm(channels) for _ in range(levels))
 
     def forward(self, levels: list[Tensor], spans: Sequence[Span]) -> list[Tensor]:
-        sums = [span.clean(lateral(level)) for lateral, level, span in zip(self.laterals, levels, spans, strict=True)]
+        sums = [
+            span.clean(lateral(level))
+            for lateral, level, span in zip(self.laterals, levels, spans, strict=True)
+        ]
         for at in range(len(sums) - 1, 0, -1):
             sums[at - 1] = sums[at - 1] + sums[at].repeat_interleave(2, 1)
-        return [span.cut(norm(span.clean(conv(one)))) for conv, norm, one, span in zip(self.convs, self.norms, sums, spans, strict=True)]
+        return [
+            span.cut(norm(span.clean(conv(one))))
+            for conv, norm, one, span in zip(self.convs, self.norms, sums, spans, strict=True)
+        ]
 
 
 class Head(nn.Module):
-    """A tower and a last convolution with bias, for levels that are joined; (B, S, C) -> (B, S, outputs), 0 at padding."""
+    """A tower and a last convolution with bias, for levels that are joined; (B, S, C) -> (B, S,
+    outputs), 0 at padding.
+    """
 
     def __init__(self, in_channels: int, channels: int, layers: int, outputs: int) -> None:
         super().__init__()
@@ -280,5 +356,9 @@ class Head(nn.Module):
         out = []
         for keep, low, high in pieces(x.shape[1], self.reach):
             here = span.part(low, high)
-            out.append(here.clean(self.last(self.tower(x[:, low:high], here)))[:, keep.start - low : keep.stop - low])
+            out.append(
+                here.clean(self.last(self.tower(x[:, low:high], here)))[
+                    :, keep.start - low : keep.stop - low
+                ]
+            )
         return out[0] if len(out) == 1 else torch.cat(out, 1)

@@ -1,7 +1,9 @@
-"""ActionFormer (Zhang et al., ECCV 2022): every moment of a video says what happens there and how far away it begins and ends.
+"""ActionFormer (Zhang et al., ECCV 2022): every moment of a video says what happens there and how
+far away it begins and ends.
 
-Model, criterion and decoding are three things: `ActionFormer` gives a `Pyramid`, `Criterion` compares it with true segments, `decode`
-and `suppress_candidates` make segments of it. The feature grid is the unit of all of them: point i is the i-th feature vector.
+Model, criterion and decoding are three things: `ActionFormer` gives a `Pyramid`, `Criterion`
+compares it with true segments, `decode` and `suppress_candidates` make segments of it. The feature
+grid is the unit of all of them: point i is the i-th feature vector.
 """
 
 from __future__ import annotations
@@ -17,26 +19,68 @@ from torch import Tensor, nn
 
 from models.config import AtLeast, Checked, Count, Each, OneOf, OrNone, Rate
 from models.errors import ModelInputError
-from models.localization._criterion import Criterion, Losses, Targets, assign_targets, next_normaliser, points
-from models.localization._decoding import Candidates, Decoding, decode, fuse_scores, in_seconds, suppress_candidates
-from models.localization._layers import Block, Embedding, Head, IdentityNeck, PyramidNeck, Span, joined
+from models.localization._criterion import (
+    Criterion,
+    Losses,
+    Targets,
+    assign_targets,
+    next_normaliser,
+    points,
+)
+from models.localization._decoding import (
+    Candidates,
+    Decoding,
+    decode,
+    fuse_scores,
+    in_seconds,
+    suppress_candidates,
+)
+from models.localization._layers import (
+    Block,
+    Embedding,
+    Head,
+    IdentityNeck,
+    PyramidNeck,
+    Span,
+    joined,
+)
 from models.localization._outputs import Pyramid
 
 __all__ = [
-    "TINY", "ActionFormer", "Batch", "Candidates", "Config", "Criterion", "Decoding", "Losses", "Pyramid", "Targets", "assign_targets",
-    "build", "decode", "fuse_scores", "in_seconds", "next_normaliser", "pad", "points", "suppress_candidates",
-]  # fmt: skip
+    "TINY",
+    "ActionFormer",
+    "Batch",
+    "Candidates",
+    "Config",
+    "Criterion",
+    "Decoding",
+    "Losses",
+    "Pyramid",
+    "Targets",
+    "assign_targets",
+    "build",
+    "decode",
+    "fuse_scores",
+    "in_seconds",
+    "next_normaliser",
+    "pad",
+    "points",
+    "suppress_candidates",
+]
 
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an ActionFormer; the defaults are those of THUMOS14. Raises ModelConfigError with field, found and allowed.
+    """Numbers of an ActionFormer; the defaults are those of THUMOS14. Raises ModelConfigError with
+    field, found and allowed.
 
-    One level of the pyramid per entry of `ranges`: the least and greatest distance to an action's farther end that a point of the
-    level answers for, on the feature grid. `windows` is how many points attention sees (half on each side), -1 for all; one number
-    for all levels or one per level. Several `input_dims` are streams that stand one after the other in the features, each projected to
-    its own entry of `width` first; one number for both is the usual case. `max_length` is what shorter inputs count as, and what a
-    training crop may have at most. `empty_classes` have no training segment and start from a probability of 1e-6.
+    One level of the pyramid per entry of `ranges`: the least and greatest distance to an action's
+    farther end that a point of the level answers for, on the feature grid. `windows` is how many
+    points attention sees (half on each side), -1 for all; one number for all levels or one per
+    level. Several `input_dims` are streams that stand one after the other in the features, each
+    projected to its own entry of `width` first; one number for both is the usual case. `max_length`
+    is what shorter inputs count as, and what a training crop may have at most. `empty_classes` have
+    no training segment and start from a probability of 1e-6.
     """
 
     num_classes: Count
@@ -44,7 +88,14 @@ class Config(Checked):
     width: Annotated[int | tuple[int, ...], Each(1)] = 512
     heads: Count = 4
     windows: int | tuple[int, ...] = 19
-    ranges: Annotated[tuple[tuple[float, float], ...], _Ranges()] = ((0, 4), (4, 8), (8, 16), (16, 32), (32, 64), (64, 10000))
+    ranges: Annotated[tuple[tuple[float, float], ...], _Ranges()] = (
+        (0, 4),
+        (4, 8),
+        (8, 16),
+        (16, 32),
+        (32, 64),
+        (64, 10000),
+    )
     embed_layers: Count = 2
     stem_layers: Annotated[int, AtLeast(0)] = 2
     positions: bool = False
@@ -64,14 +115,25 @@ class Config(Checked):
         if sum(self.widths) % self.heads:
             self.refuse("heads", f"a divisor of the width, {sum(self.widths)}")
         windows = self.windows if isinstance(self.windows, tuple) else (self.windows,) * self.levels
-        if len(windows) != self.levels or not all(type(one) is int and (one == -1 or one > 1) for one in windows):
-            self.refuse("windows", f"an integer above 1, or -1 for all; or {self.levels} of them, one per level")
+        if len(windows) != self.levels or not all(
+            type(one) is int and (one == -1 or one > 1) for one in windows
+        ):
+            self.refuse(
+                "windows",
+                f"an integer above 1, or -1 for all; or {self.levels} of them, one per level",
+            )
         if self.max_length % self.divisor or self.divisor % self.top_stride:
-            self.refuse("max_length", f"a multiple of {self.divisor}, itself one of {self.top_stride}, the coarsest level's stride")
+            self.refuse(
+                "max_length",
+                f"a multiple of {self.divisor}, itself one of {self.top_stride}, the coarsest"
+                " level's stride",
+            )
         if self.neck == "identity" and self.neck_width not in (None, sum(self.widths)):
             self.refuse("neck_width", f"none, or the width {sum(self.widths)} for this neck")
         empty = self.empty_classes
-        if not isinstance(empty, tuple) or not all(type(one) is int and 0 <= one < self.num_classes for one in empty):
+        if not isinstance(empty, tuple) or not all(
+            type(one) is int and 0 <= one < self.num_classes for one in empty
+        ):
             self.refuse("empty_classes", f"integers of 0 to {self.num_classes - 1}")
 
     @property
@@ -102,25 +164,43 @@ class Config(Checked):
     @property
     def divisor(self) -> int:
         """What the length of an input beyond `max_length` is rounded up to a multiple of."""
-        return max(2**level * (2 * (window // 2) if window > 1 else 1) for level, window in enumerate(self.level_windows))
+        return max(
+            2**level * (2 * (window // 2) if window > 1 else 1)
+            for level, window in enumerate(self.level_windows)
+        )
 
     def padded_length(self, length: int) -> int:
         """What an input of this length counts as."""
-        return self.max_length if length <= self.max_length else -(-length // self.divisor) * self.divisor
+        return (
+            self.max_length
+            if length <= self.max_length
+            else -(-length // self.divisor) * self.divisor
+        )
 
 
 @dataclass(frozen=True)
 class _Ranges:
     def allowed(self, value: Any, config: Checked) -> str | None:
-        pairs = isinstance(value, tuple) and len(value) > 0 and all(isinstance(one, tuple) and len(one) == 2 for one in value)
+        pairs = (
+            isinstance(value, tuple)
+            and len(value) > 0
+            and all(isinstance(one, tuple) and len(one) == 2 for one in value)
+        )
         numbers = pairs and all(type(end) in (int, float) for one in value for end in one)
         fits = numbers and all(0 <= low < high for low, high in value)
         return None if fits else "a pair of distances, 0 <= least < greatest, for every level"
 
 
 TINY = Config(
-    num_classes=5, input_dims=24, width=16, heads=2, windows=(5, 5, -1), ranges=((0, 4), (2, 8), (4, 10000)), positions=True, max_length=64,
-)  # fmt: skip
+    num_classes=5,
+    input_dims=24,
+    width=16,
+    heads=2,
+    windows=(5, 5, -1),
+    ranges=((0, 4), (2, 8), (4, 10000)),
+    positions=True,
+    max_length=64,
+)
 
 
 class Batch(NamedTuple):
@@ -131,13 +211,21 @@ class Batch(NamedTuple):
 
 
 def pad(videos: Sequence[Tensor]) -> Batch:
-    """A batch of (C, T_i) features; T is the longest one's. `ActionFormer` itself pads on to the length that it needs.
+    """A batch of (C, T_i) features; T is the longest one's. `ActionFormer` itself pads on to the
+    length that it needs.
 
     Raises ModelInputError for no video, one without a single vector, and unequal widths.
     """
-    if not videos or any(video.ndim != 2 or 0 in video.shape for video in videos) or len({video.shape[0] for video in videos}) != 1:
+    if (
+        not videos
+        or any(video.ndim != 2 or 0 in video.shape for video in videos)
+        or len({video.shape[0] for video in videos}) != 1
+    ):
         found = ", ".join(str(tuple(video.shape)) for video in videos) or "no video"
-        raise ModelInputError(f"actionformer: features: found {found}; expected (C, T) each, with one C and T of at least 1")
+        raise ModelInputError(
+            f"actionformer: features: found {found}; expected (C, T) each, with one C and T of at"
+            " least 1"
+        )
     lengths = torch.tensor([video.shape[1] for video in videos], device=videos[0].device)
     longest = max(video.shape[1] for video in videos)
     features = torch.stack([F.pad(video, (0, longest - video.shape[1])) for video in videos])
@@ -145,13 +233,16 @@ def pad(videos: Sequence[Tensor]) -> Batch:
 
 
 class ActionFormer(nn.Module):
-    """(B, C, T) features and (B, T) bool of what belongs to a video -> Pyramid. Any T of at least 1.
+    """(B, C, T) features and (B, T) bool of what belongs to a video -> Pyramid. Any T of at least
+    1.
 
-    An input counts as `max_length` long, or as the next multiple of `divisor` where it is longer, as published: what stands
-    right after a video's end makes a small difference. In a batch every video gets what it gets alone.
+    An input counts as `max_length` long, or as the next multiple of `divisor` where it is longer,
+    as published: what stands right after a video's end makes a small difference. In a batch every
+    video gets what it gets alone.
     """
 
-    positions: Tensor  # (1, max_length, width), where the configuration has them; no part of the state
+    # (1, max_length, width), where the configuration has them; no part of the state
+    positions: Tensor
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -161,13 +252,21 @@ class ActionFormer(nn.Module):
         self.embed = Embedding(config.streams, config.widths, config.embed_layers)
         self.stem = nn.ModuleList(_block(config, windows[0], 1) for _ in range(config.stem_layers))
         self.branch = nn.ModuleList(_block(config, window, 2) for window in windows[1:])
-        self.neck = IdentityNeck(width, config.levels) if config.neck == "identity" else PyramidNeck(width, neck_width, config.levels)
+        self.neck = (
+            IdentityNeck(width, config.levels)
+            if config.neck == "identity"
+            else PyramidNeck(width, neck_width, config.levels)
+        )
         head_width = config.head_width or neck_width
         self.classify = Head(neck_width, head_width, config.head_layers, config.num_classes)
         self.regress = Head(neck_width, head_width, config.head_layers, 2)
-        self.scales = nn.ParameterList(nn.Parameter(torch.tensor(1.0)) for _ in range(config.levels))
+        self.scales = nn.ParameterList(
+            nn.Parameter(torch.tensor(1.0)) for _ in range(config.levels)
+        )
         if config.positions:
-            self.register_buffer("positions", _sinusoids(config.max_length, width), persistent=False)
+            self.register_buffer(
+                "positions", _sinusoids(config.max_length, width), persistent=False
+            )
         self._start()
 
     def _start(self) -> None:
@@ -183,11 +282,14 @@ class ActionFormer(nn.Module):
             bias[list(self.config.empty_classes)] = -math.log((1 - 1e-6) / 1e-6)
 
     def forward(self, features: Tensor, valid: Tensor) -> Pyramid:
-        """Raises ModelInputError for other shapes and types, and (on the CPU) for a video of which nothing is valid."""
+        """Raises ModelInputError for other shapes and types, and (on the CPU) for a video of which
+        nothing is valid.
+        """
         self._check(features, valid)
         length, top = features.shape[2], self.config.top_stride
         total = self.config.padded_length(length)
-        # Padding is all alike, so one point of it after the longest video, on every level, does what all of it would do.
+        # Padding is all alike, so one point of it after the longest video, on every level, does
+        # what all of it would do.
         run = min(total, (-(-length // top) + 1) * top)
         ends = self._ends(valid, total)
         span = _span(F.pad(valid, (0, run - length)), ends)
@@ -199,27 +301,65 @@ class ActionFormer(nn.Module):
         levels = self.neck(levels, spans)
         whole, everything = _joined(levels), joined(spans)
         del levels
-        logits, offsets = (self._split(head(whole, everything), spans) for head in (self.classify, self.regress))
-        offsets = [F.relu(offset * scale) for offset, scale in zip(offsets, self.scales, strict=True)]
+        logits, offsets = (
+            self._split(head(whole, everything), spans) for head in (self.classify, self.regress)
+        )
+        offsets = [
+            F.relu(offset * scale) for offset, scale in zip(offsets, self.scales, strict=True)
+        ]
         lengths = [total // 2**level for level in range(self.config.levels)]
-        logits, offsets = ([_extended(one, size) for one, size in zip(part, lengths, strict=True)] for part in (logits, offsets))
-        known = [F.pad(one.valid, (0, size - one.valid.shape[1])) for one, size in zip(spans, lengths, strict=True)]
+        logits, offsets = (
+            [_extended(one, size) for one, size in zip(part, lengths, strict=True)]
+            for part in (logits, offsets)
+        )
+        known = [
+            F.pad(one.valid, (0, size - one.valid.shape[1]))
+            for one, size in zip(spans, lengths, strict=True)
+        ]
         return Pyramid(logits, offsets, known)
 
     def _check(self, features: Tensor, valid: Tensor) -> None:
         channels = sum(self.config.streams)
         expected = f"floating-point (B, {channels}, T), B and T of at least 1"
         if not isinstance(features, Tensor):
-            raise ModelInputError(f"actionformer: features: found {type(features).__name__}; expected a tensor, {expected}")
-        if features.ndim != 3 or features.shape[1] != channels or 0 in features.shape or not features.is_floating_point():
+            raise ModelInputError(
+                f"actionformer: features: found {type(features).__name__}; expected a tensor,"
+                f" {expected}"
+            )
+        if (
+            features.ndim != 3
+            or features.shape[1] != channels
+            or 0 in features.shape
+            or not features.is_floating_point()
+        ):
             dtype = str(features.dtype).removeprefix("torch.")
-            raise ModelInputError(f"actionformer: features: found {dtype} {tuple(features.shape)}; expected {expected}")
-        if not isinstance(valid, Tensor) or valid.dtype != torch.bool or valid.shape != (features.shape[0], features.shape[2]):
-            found = f"{str(valid.dtype).removeprefix('torch.')} {tuple(valid.shape)}" if isinstance(valid, Tensor) else type(valid).__name__
-            raise ModelInputError(f"actionformer: valid: found {found}; expected bool {(features.shape[0], features.shape[2])}")
-        if valid.device.type == "cpu" and not torch.compiler.is_compiling() and not valid.any(1).all():
+            raise ModelInputError(
+                f"actionformer: features: found {dtype} {tuple(features.shape)}; expected"
+                f" {expected}"
+            )
+        if (
+            not isinstance(valid, Tensor)
+            or valid.dtype != torch.bool
+            or valid.shape != (features.shape[0], features.shape[2])
+        ):
+            found = (
+                f"{str(valid.dtype).removeprefix('torch.')} {tuple(valid.shape)}"
+                if isinstance(valid, Tensor)
+                else type(valid).__name__
+            )
+            raise ModelInputError(
+                f"actionformer: valid: found {found}; expected bool"
+                f" {(features.shape[0], features.shape[2])}"
+            )
+        if (
+            valid.device.type == "cpu"
+            and not torch.compiler.is_compiling()
+            and not valid.any(1).all()
+        ):
             empty = int((~valid.any(1)).nonzero()[0])
-            raise ModelInputError(f"actionformer: valid: found video {empty} without a point; expected at least 1")
+            raise ModelInputError(
+                f"actionformer: valid: found video {empty} without a point; expected at least 1"
+            )
 
     def _ends(self, valid: Tensor, total: int) -> list[int] | None:
         """What each video counts as, where that may differ from `total`; None where it does not."""
@@ -230,12 +370,16 @@ class ActionFormer(nn.Module):
         return None if all(end == total for end in ends) else ends
 
     def _positions(self, ends: list[int], run: int) -> Tensor:
-        """(videos, run, width): the table as it is, stretched for what is longer, 0 after a video's end."""
+        """(videos, run, width): the table as it is, stretched for what is longer, 0 after a video's
+        end.
+        """
         rows = []
         for end in ends:
             table = self.positions
             if end > self.config.max_length:
-                table = F.interpolate(table.transpose(1, 2), size=end, mode="linear", align_corners=False).transpose(1, 2)
+                table = F.interpolate(
+                    table.transpose(1, 2), size=end, mode="linear", align_corners=False
+                ).transpose(1, 2)
             rows.append(F.pad(table[:, :run], (0, 0, 0, max(run - end, 0))))
         return torch.cat(rows)
 
@@ -243,7 +387,8 @@ class ActionFormer(nn.Module):
         bias = None
         for block in self.stem:
             assert isinstance(block, Block)
-            bias = block.attn.bias(span) if bias is None else bias  # one window, and one bias, for all of them
+            # one window, and one bias, for all of them
+            bias = block.attn.bias(span) if bias is None else bias
             x = block(x, span, span, bias)
         levels, spans = [x], [span]
         for block in self.branch:
@@ -265,8 +410,12 @@ def _block(config: Config, window: int, stride: int) -> Block:
 def _span(valid: Tensor, ends: list[int] | None) -> Span:
     inside = None
     if ends is not None and min(ends) < valid.shape[1]:
-        inside = torch.arange(valid.shape[1], device=valid.device) < torch.tensor(ends, device=valid.device)[:, None]
-    known = valid.device.type == "cpu" and not torch.compiler.is_compiling()  # elsewhere asking would make the host wait
+        inside = (
+            torch.arange(valid.shape[1], device=valid.device)
+            < torch.tensor(ends, device=valid.device)[:, None]
+        )
+    # elsewhere asking would make the host wait
+    known = valid.device.type == "cpu" and not torch.compiler.is_compiling()
     return Span(valid, inside, whole=known and bool(valid.all()))
 
 
@@ -281,7 +430,9 @@ def _extended(x: Tensor, length: int) -> Tensor:
 
 
 def _sinusoids(length: int, width: int) -> Tensor:
-    """(1, length, width): sines at even and cosines at odd channels (Vaswani et al., 2017), over the root of the width."""
+    """(1, length, width): sines at even and cosines at odd channels (Vaswani et al., 2017), over
+    the root of the width.
+    """
     pair = torch.arange(width, dtype=torch.float64) // 2
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * pair / width)
     table = torch.where(torch.arange(width) % 2 == 0, angle.sin(), angle.cos())

@@ -1,6 +1,8 @@
-"""DETR (Carion et al., ECCV 2020): objects as a set that a transformer predicts, one from each query.
+"""DETR (Carion et al., ECCV 2020): objects as a set that a transformer predicts, one from each
+query.
 
-Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B images, Q queries.
+Boxes are cxcywh in fractions of an image's own, unpadded width and height. L decoder layers, B
+images, Q queries.
 """
 
 from __future__ import annotations
@@ -20,12 +22,25 @@ from models.config import Checked, Count, OneOf, Rate
 from models.errors import ModelInputError
 from models.parsing._detr_criterion import Criterion, Losses, Objects, Truth, counts
 
-__all__ = ["TINY", "Config", "Criterion", "Detr", "Found", "Losses", "Objects", "Truth", "build", "counts", "decode"]
+__all__ = [
+    "TINY",
+    "Config",
+    "Criterion",
+    "Detr",
+    "Found",
+    "Losses",
+    "Objects",
+    "Truth",
+    "build",
+    "counts",
+    "decode",
+]
 
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a DETR. `stride` 16 is the published DC5; `pre_norm` normalises inputs of branches; COCO has num_classes 91.
+    """Numbers of a DETR. `stride` 16 is the published DC5; `pre_norm` normalises inputs of
+    branches; COCO has num_classes 91.
 
     Raises ModelConfigError with field, found and allowed.
     """
@@ -48,12 +63,25 @@ class Config(Checked):
         agree_heads(self, self.channels, self.heads)
 
 
-TINY = Config(num_classes=5, depth=10, width=8, stride=16, channels=32, heads=2, hidden=64, queries=6, encoder_layers=2,
-              decoder_layers=2, dropout=0.0)  # fmt: skip
+TINY = Config(
+    num_classes=5,
+    depth=10,
+    width=8,
+    stride=16,
+    channels=32,
+    heads=2,
+    hidden=64,
+    queries=6,
+    encoder_layers=2,
+    decoder_layers=2,
+    dropout=0.0,
+)
 
 
 class Found(NamedTuple):
-    """All queries of each image. scores: (B, Q). labels: (B, Q) int64. boxes: (B, Q, 4) xyxy in pixels, not clipped."""
+    """All queries of each image. scores: (B, Q). labels: (B, Q) int64. boxes: (B, Q, 4) xyxy in
+    pixels, not clipped.
+    """
 
     scores: Tensor
     labels: Tensor
@@ -63,7 +91,8 @@ class Found(NamedTuple):
 class Detr(nn.Module):
     """A trunk, an encoder, a decoder and two heads that all decoder layers share.
 
-    `idle` cannot reach the answer: the decoder starts from zeros, and attention and normalisation have nothing to choose from in them.
+    `idle` cannot reach the answer: the decoder starts from zeros, and attention and normalisation
+    have nothing to choose from in them.
     """
 
     idle = ("decoder.layers.0.self_attn.in_proj_weight", "decoder.layers.0.norm1.weight")
@@ -74,14 +103,17 @@ class Detr(nn.Module):
         channels = config.channels
         layer = (channels, config.heads, config.hidden, config.dropout, config.pre_norm)
         trunk = resnet(config.depth, config.width, "frozen", config.stride)
-        self.scene = ImageEncoder(trunk, config.encoder_layers, *layer, positions_kind=config.positions)
+        self.scene = ImageEncoder(
+            trunk, config.encoder_layers, *layer, positions_kind=config.positions
+        )
         self.queries = nn.Embedding(config.queries, channels)
         self.decoder = Decoder(config.decoder_layers, *layer)
         self.classify = nn.Linear(channels, config.num_classes + 1)
         self.box = MLP(channels, channels, 4, 3)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Objects:
-        """images: (B, 3, H, W) float, normalised RGB; padding: (B, H, W) bool, True where there is no image, or None.
+        """images: (B, 3, H, W) float, normalised RGB; padding: (B, H, W) bool, True where there is
+        no image, or None.
 
         Raises ModelInputError.
         """
@@ -97,13 +129,17 @@ class Detr(nn.Module):
 
 
 def decode(objects: Objects, sizes: Tensor) -> Found:
-    """Each query's best class and box by the last layer. `sizes` (B, 2): height and width in pixels that the boxes are wanted in.
+    """Each query's best class and box by the last layer. `sizes` (B, 2): height and width in pixels
+    that the boxes are wanted in.
 
     Raises ModelInputError for sizes of another shape.
     """
     logits, boxes = objects.logits[-1].float(), objects.boxes[-1].float()
     if sizes.shape != (len(logits), 2):
-        raise ModelInputError(f"detr: sizes: found {tuple(sizes.shape)}; expected ({len(logits)}, 2), height and width")
+        raise ModelInputError(
+            f"detr: sizes: found {tuple(sizes.shape)}; expected ({len(logits)}, 2), height and"
+            " width"
+        )
     scores, labels = logits.softmax(-1)[..., :-1].max(-1)
     scale = sizes.to(boxes).flip(1).repeat(1, 2)
     return Found(scores, labels, to_corners(boxes) * scale[:, None])

@@ -1,4 +1,6 @@
-"""C2D: a 2D ResNet on every frame, with pooling over time between its stages (the baseline of Wang et al., CVPR 2018)."""
+"""C2D: a 2D ResNet on every frame, with pooling over time between its stages (the baseline of Wang
+et al., CVPR 2018).
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ class C2D(PooledClassifier):
 
     def __init__(self, config: Config) -> None:
         trunk = PooledFrames(config.depth, config.width, config.temporal_pool)
-        super().__init__("c2d", trunk, trunk.frames.out_channels, config.num_classes, config.dropout)
+        super().__init__(
+            "c2d", trunk, trunk.frames.out_channels, config.num_classes, config.dropout
+        )
         self.config = config
 
 

@@ -14,16 +14,30 @@ from models.blocks.pooling import PairPool
 from models.config import Checked, Count, OneOf, Rate
 from models.errors import ModelInputError, require_clip, require_features
 
-# Convolutions by the original's names, with their widths in multiples of the first one's; None is a pooling.
+# Convolutions by the original's names, with their widths in multiples of the first one's; None is a
+# pooling.
 LAYERS: tuple[tuple[str, int] | None, ...] = (
-    ("conv1a", 1), None, ("conv2a", 2), None, ("conv3a", 4), ("conv3b", 4), None, ("conv4a", 8), ("conv4b", 8), None, ("conv5a", 8),
-    ("conv5b", 8), None,
-)  # fmt: skip
+    ("conv1a", 1),
+    None,
+    ("conv2a", 2),
+    None,
+    ("conv3a", 4),
+    ("conv3b", 4),
+    None,
+    ("conv4a", 8),
+    ("conv4b", 8),
+    None,
+    ("conv5a", 8),
+    ("conv5b", 8),
+    None,
+)
 
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a C3D: it takes 16 frames of `size` x `size` pixels only. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a C3D: it takes 16 frames of `size` x `size` pixels only. Raises ModelConfigError
+    with field, found and allowed.
+    """
 
     num_classes: Count
     width: Count = 64
@@ -76,7 +90,9 @@ class C3D(nn.Module):
         require_clip("c3d", clip, NUM_FRAMES)
         size = self.config.size
         if tuple(clip.shape[3:]) != (size, size):
-            raise ModelInputError(f"c3d: input: found {clip.shape[3]}x{clip.shape[4]} pixels; expected {size}x{size}")
+            raise ModelInputError(
+                f"c3d: input: found {clip.shape[3]}x{clip.shape[4]} pixels; expected {size}x{size}"
+            )
         x = F.relu_(self.fc6(self.trunk(channels_last(clip)).flatten(1)))
         return F.relu_(self.fc7(self.dropout(x)))
 

@@ -1,4 +1,6 @@
-"""Inflated 3D ResNet (Carreira and Zisserman, CVPR 2017; with non-local blocks, Wang et al., CVPR 2018)."""
+"""Inflated 3D ResNet (Carreira and Zisserman, CVPR 2017; with non-local blocks, Wang et al., CVPR
+2018).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from models.blocks.resnet2d import BLOCKS
 from models.blocks.resnet3d import Place3d, ResNet3d, Slots3d, Stem3d
 from models.config import Checked, Count, OneOf, Rate
 
-# Every second block reaches along time; the heavy variant inflates all and keeps the frame rate in the stem.
+# Every second block reaches along time; the heavy variant inflates all and keeps the frame rate in
+# the stem.
 EVERY_SECOND = ((1, 1, 1), (1, 0, 1, 0), (1, 0, 1, 0, 1, 0), (0, 1, 0))
 NONLOCAL_BLOCKS = {2: (1, 3), 3: (1, 3, 5)}  # stage -> blocks
 
@@ -35,11 +38,15 @@ TINY = Config(num_classes=5, depth=10, width=8)
 
 
 class I3D(PooledClassifier):
-    """(B, 3, T, H, W) float, normalised RGB -> logits (B, classes). Made for T = 32; any T that is not below 8 works."""
+    """(B, 3, T, H, W) float, normalised RGB -> logits (B, classes). Made for T = 32; any T that is
+    not below 8 works.
+    """
 
     def __init__(self, config: Config) -> None:
         def after(place: Place3d) -> nn.Module:
-            if config.nonlocal_kind is None or place.index not in NONLOCAL_BLOCKS.get(place.stage, ()):
+            if config.nonlocal_kind is None or place.index not in NONLOCAL_BLOCKS.get(
+                place.stage, ()
+            ):
                 return nn.Identity()
             return NonLocalBlock(4 * place.channels, config.nonlocal_kind)
 

@@ -1,4 +1,6 @@
-"""MViTv2 (Li et al., CVPR 2022): attention whose queries, keys and values are pooled, with fewer places and more channels as it goes on."""
+"""MViTv2 (Li et al., CVPR 2022): attention whose queries, keys and values are pooled, with fewer
+places and more channels as it goes on.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,11 @@ PATCH_STRIDE = (2, 4, 4)
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an MViTv2; `halvings` are the blocks that halve the picture. Tables of positions are made for clips of `num_frames`
-    frames of `size` x `size` pixels and are stretched for others. `widen_early` doubles the channels in the network of the block
-    before a halving, not in its attention (MaskFeat's). Raises ModelConfigError with field, found and allowed."""
+    """Numbers of an MViTv2; `halvings` are the blocks that halve the picture. Tables of positions
+    are made for clips of `num_frames` frames of `size` x `size` pixels and are stretched for
+    others. `widen_early` doubles the channels in the network of the block before a halving, not in
+    its attention (MaskFeat's). Raises ModelConfigError with field, found and allowed.
+    """
 
     num_classes: Count
     width: Annotated[int, MultipleOf("heads")] = 96
@@ -41,7 +45,9 @@ class Config(Checked):
 
     def agree(self) -> None:
         blocks = range(1, self.depth)
-        if not isinstance(self.halvings, tuple) or list(self.halvings) != [block for block in blocks if block in self.halvings]:
+        if not isinstance(self.halvings, tuple) or list(self.halvings) != [
+            block for block in blocks if block in self.halvings
+        ]:
             self.refuse("halvings", f"ascending blocks from 1 to {self.depth - 1}")
 
 
@@ -50,14 +56,18 @@ TINY_INPUT = (3, 4, 64, 64)
 
 
 def pooled(tokens: Tensor, pool: nn.Module, size: Triple) -> tuple[Tensor, Triple]:
-    """Tokens (B, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new size."""
+    """Tokens (B, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new
+    size.
+    """
     maps = pool(as_maps(tokens[:, 1:], size))
     new: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
     return torch.cat([tokens[:, :1], maps.flatten(2).transpose(1, 2)], 1), new
 
 
 def distances(table: Tensor, queries: int, keys: int) -> Tensor:
-    """Rows of a table of relative positions (L, C) for each pair along one axis: (queries, keys, C)."""
+    """Rows of a table of relative positions (L, C) for each pair along one axis: (queries, keys,
+    C).
+    """
     length = 2 * max(queries, keys) - 1
     if len(table) != length:
         table = F.interpolate(table.T[None], size=length, mode="linear")[0].T
@@ -67,14 +77,27 @@ def distances(table: Tensor, queries: int, keys: int) -> Tensor:
 
 
 class PooledAttention(nn.Module):
-    """Attention of pooled queries over pooled keys, with learnt biases for distances along height, width and time."""
+    """Attention of pooled queries over pooled keys, with learnt biases for distances along height,
+    width and time.
+    """
 
-    def __init__(self, in_channels: int, channels: int, heads: int, query_stride: int, key_stride: int, size: Triple) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        heads: int,
+        query_stride: int,
+        key_stride: int,
+        size: Triple,
+    ) -> None:
         super().__init__()
         self.heads = heads
         inner = channels // heads
         length = 2 * max(size[1] // query_stride, size[1] // key_stride) - 1
-        self.rel_pos_h, self.rel_pos_w = nn.Parameter(torch.zeros(length, inner)), nn.Parameter(torch.zeros(length, inner))
+        self.rel_pos_h, self.rel_pos_w = (
+            nn.Parameter(torch.zeros(length, inner)),
+            nn.Parameter(torch.zeros(length, inner)),
+        )
         self.rel_pos_t = nn.Parameter(torch.zeros(2 * size[0] - 1, inner))
         self.qkv, self.proj = nn.Linear(in_channels, 3 * channels), nn.Linear(channels, channels)
         self.pool_q, self.norm_q = HeadPool(inner, query_stride), nn.LayerNorm(inner, 1e-6)
@@ -88,19 +111,30 @@ class PooledAttention(nn.Module):
         q, of_queries = pooled(q, self.pool_q, size)
         k, of_keys = pooled(k, self.pool_k, size)
         v, _ = pooled(v, self.pool_v, size)
-        q, k, v = (norm(x.unflatten(2, (self.heads, -1))) for norm, x in ((self.norm_q, q), (self.norm_k, k), (self.norm_v, v)))
-        out = self._attend(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), of_queries, of_keys).transpose(1, 2)
-        out = torch.cat([out[:, :1], out[:, 1:] + q[:, 1:]], 1)  # the pooled queries are added, but for the class token
+        q, k, v = (
+            norm(x.unflatten(2, (self.heads, -1)))
+            for norm, x in ((self.norm_q, q), (self.norm_k, k), (self.norm_v, v))
+        )
+        out = self._attend(
+            q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), of_queries, of_keys
+        ).transpose(1, 2)
+        # the pooled queries are added, but for the class token
+        out = torch.cat([out[:, :1], out[:, 1:] + q[:, 1:]], 1)
         return self.proj(out.flatten(2)), of_queries
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, of_queries: Triple, of_keys: Triple) -> Tensor:
-        """Softmax(q k / root + biases) v of (B, heads, N, C); the biases are a sum over the three axes, and none for the class token."""
+    def _attend(
+        self, q: Tensor, k: Tensor, v: Tensor, of_queries: Triple, of_keys: Triple
+    ) -> Tensor:
+        """Softmax(q k / root + biases) v of (B, heads, N, C); the biases are a sum over the three
+        axes, and none for the class token.
+        """
         places = q[:, :, 1:].unflatten(2, of_queries)
         tables = (self.rel_pos_t, self.rel_pos_h, self.rel_pos_w)
         along = []
         for axis, table, queries, keys in zip("thw", tables, of_queries, of_keys, strict=True):
             rows = distances(table, queries, keys)
-            found = torch.einsum(f"bnthwc,{axis}kc->bnthwk", places, rows).contiguous()  # else all biases lie in einsum's order
+            # else all biases lie in einsum's order
+            found = torch.einsum(f"bnthwc,{axis}kc->bnthwk", places, rows).contiguous()
             along.append(F.pad(found.flatten(2, 4), (0, 0, 1, 0)))
         over_image = along[1][..., :, None] + along[2][..., None, :]
         biases = (along[0][..., None, None] + over_image[..., None, :, :]).flatten(3)
@@ -109,8 +143,9 @@ class PooledAttention(nn.Module):
 
 
 class HeadPool(nn.Conv3d):
-    """A channel-wise 3x3x3 convolution that is the same for all heads, which stand side by side in the channels:
-    (B, heads * C, T, H, W) -> (B, heads * C, T, H / stride, W / stride)."""
+    """A channel-wise 3x3x3 convolution that is the same for all heads, which stand side by side in
+    the channels: (B, heads * C, T, H, W) -> (B, heads * C, T, H / stride, W / stride).
+    """
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__(channels, channels, 3, (1, stride, stride), 1, groups=channels, bias=False)
@@ -118,7 +153,15 @@ class HeadPool(nn.Conv3d):
 
     def forward(self, maps: Tensor) -> Tensor:
         channels = maps.shape[1]
-        return conv3d(maps, self.weight.repeat(channels // self.groups, 1, 1, 1, 1), None, self.stride, (1, 1, 1), 1, channels)
+        return conv3d(
+            maps,
+            self.weight.repeat(channels // self.groups, 1, 1, 1, 1),
+            None,
+            self.stride,
+            (1, 1, 1),
+            1,
+            channels,
+        )
 
 
 class Network(Mlp):
@@ -131,10 +174,20 @@ class Network(Mlp):
 
 
 class PooledBlock(nn.Module):
-    """Pooled attention and a two-layer network; what is added to them is pooled and widened in step."""
+    """Pooled attention and a two-layer network; what is added to them is pooled and widened in
+    step.
+    """
 
     def __init__(
-        self, in_channels: int, channels: int, heads: int, stride: int, key_stride: int, size: Triple, widen_early: bool, drop_path: float
+        self,
+        in_channels: int,
+        channels: int,
+        heads: int,
+        stride: int,
+        key_stride: int,
+        size: Triple,
+        widen_early: bool,
+        drop_path: float,
     ) -> None:
         super().__init__()
         self.widen_early = widen_early
@@ -161,10 +214,11 @@ class PooledBlock(nn.Module):
 
 
 class MViT(nn.Module):
-    """(B, 3, T, H, W) float, normalised RGB, sides from 32 -> logits (B, classes). The class token is classified.
+    """(B, 3, T, H, W) float, normalised RGB, sides from 32 -> logits (B, classes). The class token
+    is classified.
 
-    `idle` are parameters of the published models that cannot reach the answer: the last block's biases and pooling of queries are for
-    places alone.
+    `idle` are parameters of the published models that cannot reach the answer: the last block's
+    biases and pooling of queries are for places alone.
     """
 
     def __init__(self, config: Config) -> None:
@@ -180,7 +234,18 @@ class MViT(nn.Module):
             heads, stride = (2 * heads, max(stride // 2, 1)) if halving else (heads, stride)
             widens = index + 1 in config.halvings if config.widen_early else halving
             channels = 2 * width if widens else width
-            blocks.append(PooledBlock(width, channels, heads, 2 if halving else 1, stride, size, config.widen_early, rate))
+            blocks.append(
+                PooledBlock(
+                    width,
+                    channels,
+                    heads,
+                    2 if halving else 1,
+                    stride,
+                    size,
+                    config.widen_early,
+                    rate,
+                )
+            )
             size = (size[0], size[1] // 2, size[2] // 2) if halving else size
             width = channels
         self.blocks = nn.ModuleList(blocks)
@@ -196,14 +261,18 @@ class MViT(nn.Module):
         require_clip("mvit", clip)
         maps = self.embed(channels_last(clip))
         size: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
-        x = torch.cat([self.first.expand(maps.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1)
+        x = torch.cat(
+            [self.first.expand(maps.shape[0], -1, -1), maps.flatten(2).transpose(1, 2)], 1
+        )
         for block in self.blocks:
             x, size = block(x, size)
         return self.norm(x[:, 0])
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("mvit", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            "mvit", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""OmniSource (Duan et al., ECCV 2020): a SlowOnly trunk with a two-layer head, trained on videos and web images together."""
+"""OmniSource (Duan et al., ECCV 2020): a SlowOnly trunk with a two-layer head, trained on videos
+and web images together.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ from models.errors import require_clip, require_features
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an OmniSource model; `image_classes` are those of the branch for images. Raises ModelConfigError."""
+    """Numbers of an OmniSource model; `image_classes` are those of the branch for images. Raises
+    ModelConfigError.
+    """
 
     num_classes: Count
     depth: Annotated[int, OneOf(BLOCKS)] = 50
@@ -29,18 +33,29 @@ TINY = Config(num_classes=5, depth=10, width=8, image_classes=3)
 
 
 class OmniSource(nn.Module):
-    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes); images go through `forward_images`."""
+    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes); images go through
+    `forward_images`.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.trunk = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.trunk = zero_init_residuals(
+            ResNet3d(config.depth, config.width, inflate=(False, False, True, True))
+        )
         for module in self.trunk.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = 0.01
         channels, hidden = self.trunk.out_channels, 2 * config.num_classes
-        self.image_norm, self.image_fc = nn.BatchNorm1d(channels), nn.Linear(channels, config.image_classes)
-        self.fc1, self.norm, self.fc = nn.Linear(channels, hidden), nn.BatchNorm1d(hidden), nn.Linear(hidden, config.num_classes)
+        self.image_norm, self.image_fc = (
+            nn.BatchNorm1d(channels),
+            nn.Linear(channels, config.image_classes),
+        )
+        self.fc1, self.norm, self.fc = (
+            nn.Linear(channels, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.Linear(hidden, config.num_classes),
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def features(self, clip: Tensor) -> Tensor:
@@ -61,8 +76,11 @@ class OmniSource(nn.Module):
     def _classify_images(self, features: Tensor) -> Tensor:
         return self.image_fc(self.dropout(self.image_norm(features)))
 
-    def forward(self, clip: Tensor, every_head: bool = False, images: Tensor | None = None) -> Tensor | list[tuple[Tensor, float]]:
-        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then those of images.
+    def forward(
+        self, clip: Tensor, every_head: bool = False, images: Tensor | None = None
+    ) -> Tensor | list[tuple[Tensor, float]]:
+        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then
+        those of images.
 
         With `images` (B, 3, 1, H, W) of their own the latter are theirs, and their loss counts.
         """

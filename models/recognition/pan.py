@@ -1,4 +1,6 @@
-"""PAN (Zhang et al., 2020): a TSM trunk that sees persistence of appearance beside, or in place of, the frames, and VAP on top."""
+"""PAN (Zhang et al., 2020): a TSM trunk that sees persistence of appearance beside, or in place of,
+the frames, and VAP on top.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,11 @@ FUSIONS = {"full": ("rgb", "pa"), "en": ("lite", "rgb", "pa")}
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a PAN. `modality` is one branch (rgb, pa, or lite: the first frame and the maps together) or a fusion of branches.
+    """Numbers of a PAN. `modality` is one branch (rgb, pa, or lite: the first frame and the maps
+    together) or a fusion of branches.
 
-    A clip has `num_segments` segments of `data_length` consecutive frames each; the rgb branch alone has segments of one frame.
-    Raises ModelConfigError with field, found and allowed.
+    A clip has `num_segments` segments of `data_length` consecutive frames each; the rgb branch
+    alone has segments of one frame. Raises ModelConfigError with field, found and allowed.
     """
 
     num_classes: Count
@@ -61,11 +64,19 @@ class Branch(nn.Module):
         every = 2 if BLOCKS[config.depth][2] >= 23 else 1
 
         def shift(place: Place) -> nn.Module:
-            return nn.Identity() if place.index % every else TemporalShift(config.num_segments, config.shift_div)
+            return (
+                nn.Identity()
+                if place.index % every
+                else TemporalShift(config.num_segments, config.shift_div)
+            )
 
         channels = 3 + config.data_length - 1 if modality == "lite" else 3
-        self.trunk = ResNet2d(config.depth, config.width, Slots(temporal=shift), in_channels=channels)
-        self.vap = VAP(config.num_segments, self.trunk.out_channels, config.num_classes, config.dropout)
+        self.trunk = ResNet2d(
+            config.depth, config.width, Slots(temporal=shift), in_channels=channels
+        )
+        self.vap = VAP(
+            config.num_segments, self.trunk.out_channels, config.num_classes, config.dropout
+        )
 
     def features(self, segments: Tensor) -> Tensor:
         """(B * T, m, 3, H, W) -> (B * T, D): mean over places."""
@@ -73,7 +84,9 @@ class Branch(nn.Module):
         if self.PA is None:
             return self.trunk(channels_last(first)).mean((2, 3))
         maps = self.PA(segments.flatten(0, 1))
-        return self.trunk(channels_last(torch.cat([first, maps], 1) if self.modality == "lite" else maps)).mean((2, 3))
+        return self.trunk(
+            channels_last(torch.cat([first, maps], 1) if self.modality == "lite" else maps)
+        ).mean((2, 3))
 
 
 class PAN(nn.Module):
@@ -96,11 +109,20 @@ class PAN(nn.Module):
         length = config.frames_per_segment
         require_clip("pan", clip, config.num_segments * length)
         segments = fold_frames(clip).unflatten(0, (-1, length))
-        return torch.stack([self._branch(name).features(segments).unflatten(0, (clip.shape[0], -1)) for name in self.branches], 1)
+        return torch.stack(
+            [
+                self._branch(name).features(segments).unflatten(0, (clip.shape[0], -1))
+                for name in self.branches
+            ],
+            1,
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, branches, T, D) -> logits (B, classes): the mean of the branches' scores."""
-        scores = [self._branch(name).vap(features[:, index].flatten(0, 1)) for index, name in enumerate(self.branches)]
+        scores = [
+            self._branch(name).vap(features[:, index].flatten(0, 1))
+            for index, name in enumerate(self.branches)
+        ]
         return torch.stack(scores).mean(0)
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""SlowFast (Feichtenhofer et al., ICCV 2019): few frames in many channels beside many frames in few."""
+"""SlowFast (Feichtenhofer et al., ICCV 2019): few frames in many channels beside many frames in
+few.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from models.errors import ModelInputError, require_clip, require_features
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a SlowFast: tau is the stride of the slow pathway's frames, alpha how many times more the fast one has.
+    """Numbers of a SlowFast: tau is the stride of the slow pathway's frames, alpha how many times
+    more the fast one has.
 
     Raises ModelConfigError with field, found and allowed.
     """
@@ -45,29 +48,45 @@ TINY_INPUT = (3, 8, 64, 48)
 class SlowFast(nn.Module):
     """(B, 3, T, H, W) float, normalised RGB, T a multiple of tau -> logits (B, classes).
 
-    The slow pathway sees every tau-th frame, the fast one every (tau / alpha)-th. Before each stage the fast pathway's maps,
-    brought to the slow one's rate by a convolution along time, are put behind the slow pathway's channels.
+    The slow pathway sees every tau-th frame, the fast one every (tau / alpha)-th. Before each stage
+    the fast pathway's maps, brought to the slow one's rate by a convolution along time, are put
+    behind the slow pathway's channels.
     """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.fast = zero_init_residuals(ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5)))
+        self.fast = zero_init_residuals(
+            ResNet3d(config.fast_depth, config.fast_width, Stem3d(kernel=5))
+        )
         expansion = Bottleneck3d.expansion if config.fast_depth >= 50 else 1
-        sizes = [config.fast_width] + [config.fast_width * 2**stage * expansion for stage in range(3)]
+        sizes = [config.fast_width] + [
+            config.fast_width * 2**stage * expansion for stage in range(3)
+        ]
         lateral = [2 * size for size in sizes]
-        self.slow = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True), lateral=lateral))
+        self.slow = zero_init_residuals(
+            ResNet3d(
+                config.depth, config.width, inflate=(False, False, True, True), lateral=lateral
+            )
+        )
         self.lateral = nn.ModuleList(_lateral(size, config) for size in sizes)
         self.dropout = nn.Dropout(config.dropout)
-        self.fc = classifier(self.slow.out_channels + self.fast.out_channels, config.num_classes, 0.01)
+        self.fc = classifier(
+            self.slow.out_channels + self.fast.out_channels, config.num_classes, 0.01
+        )
 
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D): means of the fast maps, then of the slow ones."""
         require_clip("slowfast", clip)
         tau = self.config.tau
         if clip.shape[2] % tau:
-            raise ModelInputError(f"slowfast: input: found {clip.shape[2]} frames; expected a multiple of {tau}")
-        slow, fast = self.slow.enter(clip[:, :, ::tau]), self.fast.enter(clip[:, :, :: tau // self.config.alpha])
+            raise ModelInputError(
+                f"slowfast: input: found {clip.shape[2]} frames; expected a multiple of {tau}"
+            )
+        slow, fast = (
+            self.slow.enter(clip[:, :, ::tau]),
+            self.fast.enter(clip[:, :, :: tau // self.config.alpha]),
+        )
         for index in range(4):
             slow = torch.cat([slow, self.lateral[index](fast)], 1)
             slow = getattr(self.slow, f"layer{index + 1}")(slow)
@@ -76,7 +95,9 @@ class SlowFast(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("slowfast", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            "slowfast", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:
@@ -87,7 +108,9 @@ def _lateral(channels: int, config: Config) -> nn.Module:
     kernel, stride = (config.fusion_kernel, 1, 1), (config.alpha, 1, 1)
     if config.fusion_norm:
         return ConvNorm3d(channels, 2 * channels, kernel, stride)
-    conv = Conv3d(channels, 2 * channels, kernel, stride, (config.fusion_kernel // 2, 0, 0), bias=False)
+    conv = Conv3d(
+        channels, 2 * channels, kernel, stride, (config.fusion_kernel // 2, 0, 0), bias=False
+    )
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return conv
 

@@ -31,15 +31,24 @@ TINY = Config(num_classes=5, depth=10, width=8)
 
 
 class SlowOnly(PooledClassifier):
-    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes). Time is reached by the last two stages and never reduced."""
+    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes). Time is reached by the
+    last two stages and never reduced.
+    """
 
     def __init__(self, config: Config) -> None:
         def after(place: Place3d) -> nn.Module:
-            if config.nonlocal_kind is None or place.index not in NONLOCAL_BLOCKS.get(place.stage, ()):
+            if config.nonlocal_kind is None or place.index not in NONLOCAL_BLOCKS.get(
+                place.stage, ()
+            ):
                 return nn.Identity()
             return NonLocalBlock(4 * place.channels, config.nonlocal_kind, scaled=True)
 
-        trunk = ResNet3d(config.depth, config.width, inflate=(False, False, True, True), slots=Slots3d(after=after))
+        trunk = ResNet3d(
+            config.depth,
+            config.width,
+            inflate=(False, False, True, True),
+            slots=Slots3d(after=after),
+        )
         zero_init_residuals(trunk)
         super().__init__("slowonly", trunk, trunk.out_channels, config.num_classes, config.dropout)
         self.config = config

@@ -35,7 +35,15 @@ class TANet(FrameClassifier):
             return TemporalAdaptive(place.channels, config.num_segments)
 
         trunk = ResNet2d(config.depth, config.width, Slots(between=adaptive))
-        super().__init__("tanet", trunk, trunk.out_channels, config.num_segments, config.num_classes, config.dropout, init_std=0.001)
+        super().__init__(
+            "tanet",
+            trunk,
+            trunk.out_channels,
+            config.num_segments,
+            config.num_classes,
+            config.dropout,
+            init_std=0.001,
+        )
         self.config = config
 
 

@@ -1,4 +1,6 @@
-"""TimeSformer (Bertasius et al., ICML 2021): a Vision Transformer over frames with attention along time, over the image, or both."""
+"""TimeSformer (Bertasius et al., ICML 2021): a Vision Transformer over frames with attention along
+time, over the image, or both.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ KINDS = ("divided", "joint", "space_only")
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a TimeSformer, for clips of `num_frames` frames of `size` x `size` pixels. Raises ModelConfigError."""
+    """Numbers of a TimeSformer, for clips of `num_frames` frames of `size` x `size` pixels. Raises
+    ModelConfigError.
+    """
 
     num_classes: Count
     attention: Annotated[str, OneOf(KINDS)] = "divided"
@@ -42,16 +46,22 @@ TINY_INPUT = (3, 4, 32, 32)
 class DividedBlock(nn.Module):
     """Attention along time at each place, then over each frame, then a two-layer network.
 
-    (B, 1 + P * T, C) -> the same shape: the class token, then places with time fastest. The class token does not see time, and
-    takes the mean of what it learns in the frames.
+    (B, 1 + P * T, C) -> the same shape: the class token, then places with time fastest. The class
+    token does not see time, and takes the mean of what it learns in the frames.
     """
 
     def __init__(self, channels: int, heads: int, num_frames: int, drop_path: float) -> None:
         super().__init__()
         self.num_frames = num_frames
-        self.time_norm, self.time_attn = nn.LayerNorm(channels, 1e-6), SelfAttention(channels, heads)
+        self.time_norm, self.time_attn = (
+            nn.LayerNorm(channels, 1e-6),
+            SelfAttention(channels, heads),
+        )
         self.time_fc = nn.Linear(channels, channels)
-        self.space_norm, self.space_attn = nn.LayerNorm(channels, 1e-6), SelfAttention(channels, heads)
+        self.space_norm, self.space_attn = (
+            nn.LayerNorm(channels, 1e-6),
+            SelfAttention(channels, heads),
+        )
         self.mlp, self.mlp_norm = Mlp(channels, 4 * channels), nn.LayerNorm(channels, 1e-6)
         self.drop_path = DropPath(drop_path)
 
@@ -84,26 +94,33 @@ class TimeSformer(nn.Module):
         self.norm = nn.LayerNorm(width, 1e-6)
         rates = drop_rates(config.drop_path, config.depth)
         if config.attention == "divided":
-            blocks: list[nn.Module] = [DividedBlock(width, config.heads, config.num_frames, rate) for rate in rates]
+            blocks: list[nn.Module] = [
+                DividedBlock(width, config.heads, config.num_frames, rate) for rate in rates
+            ]
         else:
             blocks = [Block(width, config.heads, drop_path=rate) for rate in rates]
         self.blocks = nn.Sequential(*blocks)
         init_linear(self, config.init_std)
         nn.init.trunc_normal_(self.first, std=0.02)
         nn.init.trunc_normal_(self.positions, std=0.02)
-        for block in blocks[1:]:  # a fresh model looks at frames one by one; the first block's way along time is open
+        # a fresh model looks at frames one by one; the first block's way along time is open
+        for block in blocks[1:]:
             if isinstance(block, DividedBlock):
                 nn.init.zeros_(block.time_fc.weight)
         self.dropout = nn.Dropout(config.dropout)
         self.fc = classifier(width, config.num_classes, 0.02)
 
     def features(self, clip: Tensor) -> Tensor:
-        """(B, 3, num_frames, size, size) -> (B, width): the class token. Features of several views may be averaged."""
+        """(B, 3, num_frames, size, size) -> (B, width): the class token. Features of several views
+        may be averaged.
+        """
         config = self.config
         require_clip("timesformer", clip, config.num_frames)
         if tuple(clip.shape[3:]) != (config.size, config.size):
             found = f"{clip.shape[3]}x{clip.shape[4]}"
-            raise ModelInputError(f"timesformer: input: found {found} pixels; expected {config.size}x{config.size}")
+            raise ModelInputError(
+                f"timesformer: input: found {found} pixels; expected {config.size}x{config.size}"
+            )
         batch = clip.shape[0]
         patches = self.embed(fold_frames(clip)).flatten(2).transpose(1, 2)
         x = torch.cat([self.first.expand(patches.shape[0], -1, -1), patches], 1) + self.positions
@@ -117,7 +134,9 @@ class TimeSformer(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, width) -> logits (B, classes)."""
-        require_features("timesformer", features, (None, self.config.width), f"(B, {self.config.width})")
+        require_features(
+            "timesformer", features, (None, self.config.width), f"(B, {self.config.width})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:

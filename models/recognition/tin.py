@@ -1,4 +1,6 @@
-"""Temporal Interlacing Network (Shao et al., AAAI 2020): a 2D ResNet whose blocks move channels along time by learnt offsets."""
+"""Temporal Interlacing Network (Shao et al., AAAI 2020): a 2D ResNet whose blocks move channels
+along time by learnt offsets.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,15 @@ class TIN(FrameClassifier):
             return TemporalInterlace(place.in_channels, config.num_segments, config.shift_div)
 
         trunk = ResNet2d(config.depth, config.width, Slots(temporal=interlace))
-        super().__init__("tin", trunk, trunk.out_channels, config.num_segments, config.num_classes, config.dropout, init_std=0.001)
+        super().__init__(
+            "tin",
+            trunk,
+            trunk.out_channels,
+            config.num_segments,
+            config.num_classes,
+            config.dropout,
+            init_std=0.001,
+        )
         self.config = config
 
 

@@ -1,4 +1,6 @@
-"""Temporal pyramid network (Yang et al., CVPR 2020): two stages of a trunk, aligned in space, fused at several tempos."""
+"""Temporal pyramid network (Yang et al., CVPR 2020): two stages of a trunk, aligned in space, fused
+at several tempos.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ AUXILIARY_WEIGHT = 0.5  # of the auxiliary head's loss
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a TPN on a SlowOnly or a TSM trunk. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a TPN on a SlowOnly or a TSM trunk. Raises ModelConfigError with field, found and
+    allowed.
+    """
 
     num_classes: Count
     trunk: Annotated[str, OneOf(TRUNKS)] = "slowonly"
@@ -50,9 +54,13 @@ class ShiftedFrames(nn.Module):
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self.frames
-        third = trunk.layer3(trunk.layer2(trunk.layer1(F.relu_(trunk.pool(trunk.stem(fold_frames(clip)))))))
+        third = trunk.layer3(
+            trunk.layer2(trunk.layer1(F.relu_(trunk.pool(trunk.stem(fold_frames(clip))))))
+        )
         last = trunk.layer4(third)
-        return tuple(maps.unflatten(0, (clip.shape[0], -1)).transpose(1, 2) for maps in (third, last))  # type: ignore[return-value]
+        return tuple(
+            maps.unflatten(0, (clip.shape[0], -1)).transpose(1, 2) for maps in (third, last)
+        )  # type: ignore[return-value]
 
 
 class SlowFrames(nn.Module):
@@ -60,7 +68,9 @@ class SlowFrames(nn.Module):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        self.clips = zero_init_residuals(ResNet3d(config.depth, config.width, inflate=(False, False, True, True)))
+        self.clips = zero_init_residuals(
+            ResNet3d(config.depth, config.width, inflate=(False, False, True, True))
+        )
 
     def forward(self, clip: Tensor) -> tuple[Tensor, Tensor]:
         trunk = self.clips
@@ -73,24 +83,31 @@ class LevelFusion(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(ConvNorm3d(channels, channels, (1, 1, 1), groups=GROUPS) for _ in range(2))
+        self.levels = nn.ModuleList(
+            ConvNorm3d(channels, channels, (1, 1, 1), groups=GROUPS) for _ in range(2)
+        )
         self.fuse = ConvNorm3d(2 * channels, 2 * channels, (1, 1, 1))
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        return self.fuse(torch.cat([level(maps) for level, maps in zip(self.levels, levels, strict=True)], 1))
+        return self.fuse(
+            torch.cat([level(maps) for level, maps in zip(self.levels, levels, strict=True)], 1)
+        )
 
 
 class Pyramid(nn.Module):
-    """Maps (B, C, T, h, w) and (B, 2C, T, h / 2, w / 2) of two stages -> (B, 2C, ceil(T / 8), h / 2, w / 2).
+    """Maps (B, C, T, h, w) and (B, 2C, T, h / 2, w / 2) of two stages -> (B, 2C, ceil(T / 8), h /
+    2, w / 2).
 
-    The finer stage is brought to the coarser one's size, both are modulated along time; the coarse level is added to the fine one,
-    then (cascade) the result to the coarse one, and each of the two flows is fused.
+    The finer stage is brought to the coarser one's size, both are modulated along time; the coarse
+    level is added to the fine one, then (cascade) the result to the coarse one, and each of the two
+    flows is fused.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.tempo = nn.ModuleList(
-            Conv3d(2 * channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=GROUPS, bias=False) for _ in range(2)
+            Conv3d(2 * channels, channels, (3, 1, 1), padding=(1, 0, 0), groups=GROUPS, bias=False)
+            for _ in range(2)
         )
         self.up = Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
         self.top_down = LevelFusion(channels)
@@ -103,7 +120,10 @@ class Pyramid(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
 
     def forward(self, third: Tensor, last: Tensor) -> Tensor:
-        fine, coarse = (self.pool(tempo(maps)) for tempo, maps in zip(self.tempo, (self.align(third), last), strict=True))
+        fine, coarse = (
+            self.pool(tempo(maps))
+            for tempo, maps in zip(self.tempo, (self.align(third), last), strict=True)
+        )
         fine = fine + coarse
         down = self.top_down([fine, coarse])
         return self.fuse(torch.cat([down, self.bottom_up([fine, coarse + self.up(fine)])], 1))
@@ -124,7 +144,9 @@ class AuxiliaryHead(nn.Module):
 
 
 class TPN(nn.Module):
-    """(B, 3, T, H, W) float, normalised RGB -> logits (B, classes). A TSM trunk takes T = num_segments only."""
+    """(B, 3, T, H, W) float, normalised RGB -> logits (B, classes). A TSM trunk takes T =
+    num_segments only.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -143,11 +165,17 @@ class TPN(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("tpn", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            "tpn", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
-    def forward(self, clip: Tensor, every_head: bool = False) -> Tensor | list[tuple[Tensor, float]]:
-        """Logits; with `every_head` a list of (logits, weight of their loss), the main ones first."""
+    def forward(
+        self, clip: Tensor, every_head: bool = False
+    ) -> Tensor | list[tuple[Tensor, float]]:
+        """Logits; with `every_head` a list of (logits, weight of their loss), the main ones
+        first.
+        """
         if not every_head:
             return self.classify(self.features(clip))
         require_clip("tpn", clip, self.config.num_segments if self.config.trunk == "tsm" else None)

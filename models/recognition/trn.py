@@ -1,4 +1,6 @@
-"""Temporal Relation Network (Zhou et al., ECCV 2018): a 2D ResNet, and small networks on ordered sets of its frames."""
+"""Temporal Relation Network (Zhou et al., ECCV 2018): a 2D ResNet, and small networks on ordered
+sets of its frames.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +51,10 @@ class Relation(nn.Module):
 class TRN(nn.Module):
     """(B, 3, num_segments, H, W) float, normalised RGB -> logits (B, classes).
 
-    All frames together, and for each smaller number three of the possible ordered sets, are looked at. Training draws the sets
-    anew for every batch. The originals draw in testing too; here testing looks at the sets that their generator gives first
-    (numpy's, seed 0), so that an answer can be had twice. `relations` may be replaced by another draw.
+    All frames together, and for each smaller number three of the possible ordered sets, are looked
+    at. Training draws the sets anew for every batch. The originals draw in testing too; here
+    testing looks at the sets that their generator gives first (numpy's, seed 0), so that an answer
+    can be had twice. `relations` may be replaced by another draw.
     """
 
     def __init__(self, config: Config) -> None:
@@ -64,15 +67,22 @@ class TRN(nn.Module):
         nn.init.normal_(self.fc.weight, std=0.001)
         nn.init.zeros_(self.fc.bias)
         self.sizes = list(range(frames, 1, -1))
-        self.heads = nn.ModuleList(Relation(size, config.hidden, config.num_classes) for size in self.sizes)
+        self.heads = nn.ModuleList(
+            Relation(size, config.hidden, config.num_classes) for size in self.sizes
+        )
         self.sets = [list(itertools.combinations(range(frames), size)) for size in self.sizes]
         draw = np.random.RandomState(0)
-        self.relations = [[0]] + [draw.choice(len(sets), min(RELATIONS, len(sets)), replace=False).tolist() for sets in self.sets[1:]]
+        self.relations = [[0]] + [
+            draw.choice(len(sets), min(RELATIONS, len(sets)), replace=False).tolist()
+            for sets in self.sets[1:]
+        ]
 
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, T, D): mean over places, one feature a frame."""
         require_clip("trn", clip, self.config.num_segments)
-        return self.trunk(fold_frames(clip)).mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+        return (
+            self.trunk(fold_frames(clip)).mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2]))
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, T, D) -> logits (B, classes): the sum over all relations."""
@@ -80,13 +90,17 @@ class TRN(nn.Module):
         require_features("trn", features, (None, frames, size), f"(B, {frames}, {size})")
         x = self.fc(self.dropout(features))
         logits = x.new_zeros(x.shape[0], self.config.num_classes)
-        for head, sets, chosen in zip(self.heads, self.sets, self._drawn() if self.training else self.relations, strict=True):
+        for head, sets, chosen in zip(
+            self.heads, self.sets, self._drawn() if self.training else self.relations, strict=True
+        ):
             for index in chosen:
                 logits = logits + head(x[:, list(sets[index])].flatten(1))
         return logits
 
     def _drawn(self) -> list[list[int]]:
-        return [torch.randperm(len(sets))[: min(RELATIONS, len(sets))].tolist() for sets in self.sets]
+        return [
+            torch.randperm(len(sets))[: min(RELATIONS, len(sets))].tolist() for sets in self.sets
+        ]
 
     def forward(self, clip: Tensor) -> Tensor:
         return self.classify(self.features(clip))

@@ -1,4 +1,6 @@
-"""Temporal Shift Module (Lin et al., ICCV 2019): a ResNet whose blocks see part of the channels one frame early or late."""
+"""Temporal Shift Module (Lin et al., ICCV 2019): a ResNet whose blocks see part of the channels one
+frame early or late.
+"""
 
 from __future__ import annotations
 
@@ -23,8 +25,9 @@ NONLOCAL_BLOCKS = {2: (0, 2), 3: (0, 2, 4)}  # stage -> blocks
 class Config(Checked):
     """Numbers of a TSM; depth, width, stem and non-local blocks are those of a ResNet.
 
-    `shift_segments` is how many frames a shift joins where that is not all of them (the published MobileOne model shifts within
-    each half of its 16). Raises ModelConfigError with field, found and allowed.
+    `shift_segments` is how many frames a shift joins where that is not all of them (the published
+    MobileOne model shifts within each half of its 16). Raises ModelConfigError with field, found
+    and allowed.
     """
 
     num_classes: Count
@@ -40,7 +43,17 @@ class Config(Checked):
     init_std: Rate = 0.001
 
     def agree(self) -> None:
-        self.one_of("shift_segments", (None, *(count for count in range(1, self.num_segments + 1) if self.num_segments % count == 0)))
+        self.one_of(
+            "shift_segments",
+            (
+                None,
+                *(
+                    count
+                    for count in range(1, self.num_segments + 1)
+                    if self.num_segments % count == 0
+                ),
+            ),
+        )
         self.one_of("nonlocal_kind", (None, *KINDS) if self.trunk == "resnet" else (None,))
 
 
@@ -52,7 +65,15 @@ class TSM(FrameClassifier):
 
     def __init__(self, config: Config) -> None:
         trunk = _trunk(config)
-        super().__init__("tsm", trunk, trunk.out_channels, config.num_segments, config.num_classes, config.dropout, config.init_std)
+        super().__init__(
+            "tsm",
+            trunk,
+            trunk.out_channels,
+            config.num_segments,
+            config.num_classes,
+            config.dropout,
+            config.init_std,
+        )
         self.config = config
 
 
@@ -77,7 +98,9 @@ def _trunk(config: Config) -> ResNet2d | MobileNetV2 | MobileOne:
             return nn.Identity()
         return FramesNonLocal(place.out_channels, config.nonlocal_kind, config.num_segments)
 
-    return ResNet2d(config.depth, config.width, Slots(stem=STEMS[config.stem], temporal=some, after=after))
+    return ResNet2d(
+        config.depth, config.width, Slots(stem=STEMS[config.stem], temporal=some, after=after)
+    )
 
 
 def build(config: Config) -> TSM:

@@ -1,4 +1,6 @@
-"""Temporal Segment Networks (Wang et al., ECCV 2016): an image network on sparse frames, averaged before the classifier."""
+"""Temporal Segment Networks (Wang et al., ECCV 2016): an image network on sparse frames, averaged
+before the classifier.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ TRUNKS: dict[str, Callable[[Config], Trunk]] = {
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a TSN; depth, width and stem are those of a ResNet. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a TSN; depth, width and stem are those of a ResNet. Raises ModelConfigError with
+    field, found and allowed.
+    """
 
     num_classes: Count
     trunk: Annotated[str, OneOf(TRUNKS)] = "resnet"
@@ -61,14 +65,18 @@ class TSN(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def features(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, D): mean over places and frames. Features of several views may be averaged."""
+        """(B, 3, T, H, W) -> (B, D): mean over places and frames. Features of several views may be
+        averaged.
+        """
         require_clip("tsn", clip)
         maps = self.trunk(fold_frames(clip))
         return maps.mean((2, 3)).unflatten(0, (clip.shape[0], clip.shape[2])).mean(1)
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("tsn", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            "tsn", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""UniFormer (Li et al., ICLR 2022): convolutions over small neighbourhoods first, attention over the whole clip later."""
+"""UniFormer (Li et al., ICLR 2022): convolutions over small neighbourhoods first, attention over
+the whole clip later.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from models.errors import require_clip, require_features
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a UniFormer: blocks and channels of its four stages. Raises ModelConfigError with field, found and allowed."""
+    """Numbers of a UniFormer: blocks and channels of its four stages. Raises ModelConfigError with
+    field, found and allowed.
+    """
 
     num_classes: Count
     depths: Annotated[tuple[int, ...], Counts(4)] = (3, 4, 8, 3)
@@ -30,14 +34,18 @@ class Config(Checked):
 
     def agree(self) -> None:
         if any(width % self.head_width for width in self.widths[2:]):
-            self.refuse("widths", f"multiples of head_width {self.head_width} in the last two stages")
+            self.refuse(
+                "widths", f"multiples of head_width {self.head_width} in the last two stages"
+            )
 
 
 TINY = Config(num_classes=5, depths=(1, 1, 1, 1), widths=(8, 8, 16, 16), head_width=8)
 
 
 class Embedding(nn.Module):
-    """Patches of maps as new, smaller maps, normalised over channels. (B, C, T, H, W) -> (B, C', t, h, w)."""
+    """Patches of maps as new, smaller maps, normalised over channels. (B, C, T, H, W) -> (B, C', t,
+    h, w).
+    """
 
     def __init__(self, in_channels: int, channels: int, first: bool) -> None:
         super().__init__()
@@ -63,7 +71,9 @@ class PointMlp(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """Positions by a channel-wise 3x3x3 convolution, relations by a channel-wise 5x5x5 one. (B, C, T, H, W) -> the same shape."""
+    """Positions by a channel-wise 3x3x3 convolution, relations by a channel-wise 5x5x5 one. (B, C,
+    T, H, W) -> the same shape.
+    """
 
     def __init__(self, channels: int, drop_path: float) -> None:
         super().__init__()
@@ -81,7 +91,9 @@ class LocalBlock(nn.Module):
 
 
 class GlobalBlock(nn.Module):
-    """Positions by a channel-wise 3x3x3 convolution, relations by attention over all places. (B, C, T, H, W) -> the same shape."""
+    """Positions by a channel-wise 3x3x3 convolution, relations by attention over all places. (B, C,
+    T, H, W) -> the same shape.
+    """
 
     def __init__(self, channels: int, heads: int, drop_path: float) -> None:
         super().__init__()
@@ -124,7 +136,9 @@ class UniFormer(nn.Module):
         self.fc = classifier(channels, config.num_classes, 0.01)
 
     def features(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, H, W) -> (B, D): mean over all places. Features of several views may be averaged."""
+        """(B, 3, T, H, W) -> (B, D): mean over all places. Features of several views may be
+        averaged.
+        """
         require_clip("uniformer", clip)
         x = channels_last(clip)
         for embedding, stage in zip(self.embeddings, self.stages, strict=True):
@@ -133,7 +147,9 @@ class UniFormer(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("uniformer", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})")
+        require_features(
+            "uniformer", features, (None, self.fc.in_features), f"(B, {self.fc.in_features})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""UniFormerV2 (Li et al., ICCV 2023): CLIP's image transformer on frames, and a video token that looks at all of them."""
+"""UniFormerV2 (Li et al., ICCV 2023): CLIP's image transformer on frames, and a video token that
+looks at all of them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from models.errors import ModelInputError, require_clip, require_features
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a UniFormerV2, for frames of `size` x `size` pixels. The last `looks` blocks are looked at.
+    """Numbers of a UniFormerV2, for frames of `size` x `size` pixels. The last `looks` blocks are
+    looked at.
 
     Raises ModelConfigError with field, found and allowed.
     """
@@ -53,19 +56,26 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.in_proj_weight, self.in_proj_bias = nn.Parameter(torch.empty(3 * channels, channels)), nn.Parameter(torch.zeros(3 * channels))
+        self.in_proj_weight, self.in_proj_bias = (
+            nn.Parameter(torch.empty(3 * channels, channels)),
+            nn.Parameter(torch.zeros(3 * channels)),
+        )
         self.out_proj = nn.Linear(channels, channels)
         nn.init.xavier_uniform_(self.in_proj_weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens (B, N, C) with themselves."""
-        return self.out_proj(attend(F.linear(x, self.in_proj_weight, self.in_proj_bias), self.heads))
+        return self.out_proj(
+            attend(F.linear(x, self.in_proj_weight, self.in_proj_bias), self.heads)
+        )
 
     def look(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Queries (B, Q, C) at tokens (B, N, C) -> (B, Q, C)."""
         channels = query.shape[2]
         q = F.linear(query, self.in_proj_weight[:channels], self.in_proj_bias[:channels])
-        k, v = F.linear(tokens, self.in_proj_weight[channels:], self.in_proj_bias[channels:]).chunk(2, -1)
+        k, v = F.linear(tokens, self.in_proj_weight[channels:], self.in_proj_bias[channels:]).chunk(
+            2, -1
+        )
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
         return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -75,12 +85,17 @@ class Mlp(nn.Module):
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.c_fc, self.c_proj = nn.Linear(channels, 4 * channels), nn.Linear(4 * channels, channels)
+        self.c_fc, self.c_proj = (
+            nn.Linear(channels, 4 * channels),
+            nn.Linear(4 * channels, channels),
+        )
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         # That is silu(QUICK * x) / QUICK, and the products scale for nothing.
-        wide = torch.addmm(self.c_fc.bias, x.flatten(0, 1), self.c_fc.weight.T, beta=QUICK, alpha=QUICK)
+        wide = torch.addmm(
+            self.c_fc.bias, x.flatten(0, 1), self.c_fc.weight.T, beta=QUICK, alpha=QUICK
+        )
         wide = self.dropout(F.silu(wide, inplace=True))
         return torch.addmm(self.c_proj.bias, wide, self.c_proj.weight.T, alpha=1 / QUICK).view_as(x)
 
@@ -125,14 +140,25 @@ class UniFormerV2(nn.Module):
         self.config = config
         width = config.width
         self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
-        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn((config.size // config.patch) ** 2 + 1, width))
+        self.positional_embedding = nn.Parameter(
+            width**-0.5 * torch.randn((config.size // config.patch) ** 2 + 1, width)
+        )
         self.video_token = nn.Parameter(torch.zeros(1, 1, width))
         self.balance = nn.Parameter(torch.zeros(width))
-        self.embed = Conv3d(3, width, (1, config.patch, config.patch), (1, config.patch, config.patch), bias=False)
+        self.embed = Conv3d(
+            3, width, (1, config.patch, config.patch), (1, config.patch, config.patch), bias=False
+        )
         self.norm_first = nn.LayerNorm(width)
-        self.blocks = nn.ModuleList(FrameBlock(width, config.heads, rate) for rate in drop_rates(config.drop_path, config.depth))
-        self.positions = nn.ModuleList(Conv3d(width, width, 3, padding=1, groups=width) for _ in range(config.looks))
-        self.looks = nn.ModuleList(LookBlock(width, config.heads, config.look_dropout) for _ in range(config.looks))
+        self.blocks = nn.ModuleList(
+            FrameBlock(width, config.heads, rate)
+            for rate in drop_rates(config.drop_path, config.depth)
+        )
+        self.positions = nn.ModuleList(
+            Conv3d(width, width, 3, padding=1, groups=width) for _ in range(config.looks)
+        )
+        self.looks = nn.ModuleList(
+            LookBlock(width, config.heads, config.look_dropout) for _ in range(config.looks)
+        )
         self.norm = nn.LayerNorm(width)
         for position in self.positions:
             nn.init.zeros_(position.bias)  # type: ignore[arg-type]
@@ -140,12 +166,16 @@ class UniFormerV2(nn.Module):
         self.fc = classifier(width, config.num_classes, 0.02)
 
     def features(self, clip: Tensor) -> Tensor:
-        """(B, 3, T, size, size) -> (B, width): the video token and the mean of the frames' tokens, balanced channel by channel."""
+        """(B, 3, T, size, size) -> (B, width): the video token and the mean of the frames' tokens,
+        balanced channel by channel.
+        """
         config = self.config
         require_clip("uniformerv2", clip)
         if tuple(clip.shape[3:]) != (config.size, config.size):
             found = f"{clip.shape[3]}x{clip.shape[4]}"
-            raise ModelInputError(f"uniformerv2: input: found {found} pixels; expected {config.size}x{config.size}")
+            raise ModelInputError(
+                f"uniformerv2: input: found {found} pixels; expected {config.size}x{config.size}"
+            )
         batch = clip.shape[0]
         patches = self.embed(channels_last(clip)).permute(0, 2, 3, 4, 1).flatten(0, 1).flatten(1, 2)
         first = self.class_embedding.expand(patches.shape[0], 1, -1)
@@ -161,7 +191,9 @@ class UniFormerV2(nn.Module):
         return self.norm((1 - share) * token[:, 0] + share * frames)
 
     def _placed(self, x: Tensor, batch: int, position: nn.Module) -> Tensor:
-        """Tokens of all frames side by side, (B, T * (1 + P), C), patches with their place in the clip added."""
+        """Tokens of all frames side by side, (B, T * (1 + P), C), patches with their place in the
+        clip added.
+        """
         tokens = x.unflatten(0, (batch, -1))
         length = side(tokens.shape[2] - 1)
         maps = tokens[:, :, 1:].unflatten(2, (length, length)).permute(0, 4, 1, 2, 3)
@@ -170,7 +202,9 @@ class UniFormerV2(nn.Module):
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, width) -> logits (B, classes)."""
-        require_features("uniformerv2", features, (None, self.config.width), f"(B, {self.config.width})")
+        require_features(
+            "uniformerv2", features, (None, self.config.width), f"(B, {self.config.width})"
+        )
         return self.fc(self.dropout(features))
 
     def forward(self, clip: Tensor) -> Tensor:

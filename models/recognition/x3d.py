@@ -1,4 +1,6 @@
-"""X3D (Feichtenhofer, CVPR 2020): a small image network grown along time, depth and width, with channel-wise 3D convolutions."""
+"""X3D (Feichtenhofer, CVPR 2020): a small image network grown along time, depth and width, with
+channel-wise 3D convolutions.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ BASE_BLOCKS = (1, 2, 5, 3)
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an X3D: width of the stem, growth of the bottleneck's width and of the depth, width of the last hidden layer.
+    """Numbers of an X3D: width of the stem, growth of the bottleneck's width and of the depth,
+    width of the last hidden layer.
 
     Raises ModelConfigError with field, found and allowed.
     """
@@ -51,13 +54,22 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         inner = F.relu_(F.linear(x.mean((2, 3, 4)), self.fc1.weight.flatten(1), self.fc1.bias))
-        return x * F.linear(inner, self.fc2.weight.flatten(1), self.fc2.bias).sigmoid_()[..., None, None, None]
+        return (
+            x
+            * F.linear(inner, self.fc2.weight.flatten(1), self.fc2.bias).sigmoid_()[
+                ..., None, None, None
+            ]
+        )
 
 
 class Block(nn.Module):
-    """1x1x1, channel-wise 3x3x3, squeeze and excitation in every other block, Swish, 1x1x1. Halves the picture when `first`."""
+    """1x1x1, channel-wise 3x3x3, squeeze and excitation in every other block, Swish, 1x1x1. Halves
+    the picture when `first`.
+    """
 
-    def __init__(self, in_channels: int, channels: int, out_channels: int, first: bool, weighed: bool) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, out_channels: int, first: bool, weighed: bool
+    ) -> None:
         super().__init__()
         stride = (1, 2, 2) if first else (1, 1, 1)
         self.downsample: nn.Module = nn.Identity()
@@ -75,7 +87,9 @@ class Block(nn.Module):
 
 
 class X3D(nn.Module):
-    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes). Time is never reduced before the last mean."""
+    """(B, 3, T, H, W) float, normalised RGB, any T -> logits (B, classes). Time is never reduced
+    before the last mean.
+    """
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -106,11 +120,15 @@ class X3D(nn.Module):
     def features(self, clip: Tensor) -> Tensor:
         """(B, 3, T, H, W) -> (B, D): mean over all places."""
         require_clip("x3d", clip)
-        return self.last(self.stages(self.stem_time(self.stem_image(channels_last(clip))))).mean((2, 3, 4))
+        return self.last(self.stages(self.stem_time(self.stem_image(channels_last(clip))))).mean(
+            (2, 3, 4)
+        )
 
     def classify(self, features: Tensor) -> Tensor:
         """(B, D) -> logits (B, classes)."""
-        require_features("x3d", features, (None, self.fc1.in_features), f"(B, {self.fc1.in_features})")
+        require_features(
+            "x3d", features, (None, self.fc1.in_features), f"(B, {self.fc1.in_features})"
+        )
         return self.fc(self.dropout(F.relu_(self.fc1(features))))
 
     def forward(self, clip: Tensor) -> Tensor:

@@ -1,1 +1,3 @@
-"""Official annotation files to typed tables: every good row, and every refused one with its reason."""
+"""Official annotation files to typed tables: every good row, and every refused one with its
+reason.
+"""

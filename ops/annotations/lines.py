@@ -1,4 +1,6 @@
-"""Text files line by line, and csv files as records, with bounds: no line can make the reader swallow the next ones or exhaust memory."""
+"""Text files line by line, and csv files as records, with bounds: no line can make the reader
+swallow the next ones or exhaust memory.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,11 @@ UNCLOSED = "unexpected end of data"  # how csv calls a quote that is open at the
 
 
 def text_lines(data: bytes, file: str) -> Iterator[tuple[int, str | Problem]]:
-    """(line number, text without its end), or (line number, problem) for a line that cannot be read. Blank lines are passed over.
+    """(line number, text without its end), or (line number, problem) for a line that cannot be
+    read. Blank lines are passed over.
 
-    Lines end in LF or CRLF; in CR where the file holds no LF at all. Raises AnnotationError for an empty file and for one that is not
-    UTF-8 text at all (UTF-16, compressed, binary).
+    Lines end in LF or CRLF; in CR where the file holds no LF at all. Raises AnnotationError for an
+    empty file and for one that is not UTF-8 text at all (UTF-16, compressed, binary).
     """
     data = data.removeprefix(b"\xef\xbb\xbf")
     if not data or data.isspace():
@@ -33,11 +36,15 @@ def text_lines(data: bytes, file: str) -> Iterator[tuple[int, str | Problem]]:
     return _text_lines(BytesIO(data), file)
 
 
-def records(data: bytes, file: str, delimiter: str = ",") -> Iterator[tuple[int, list[str] | Problem]]:
-    """(line number, fields), or (line number, problem) for a line that cannot be read. Blank lines are passed over.
+def records(
+    data: bytes, file: str, delimiter: str = ","
+) -> Iterator[tuple[int, list[str] | Problem]]:
+    """(line number, fields), or (line number, problem) for a line that cannot be read. Blank lines
+    are passed over.
 
-    A quoted field may hold line ends: the record has the number of its first line. It must have as many fields as the first record, so
-    that a stray quote does not swallow the rows below it. Raises AnnotationError as `text_lines` does.
+    A quoted field may hold line ends: the record has the number of its first line. It must have as
+    many fields as the first record, so that a stray quote does not swallow the rows below it.
+    Raises AnnotationError as `text_lines` does.
     """
     return _records(text_lines(data, file), file, delimiter)
 
@@ -48,7 +55,17 @@ def _text_lines(stream: BytesIO, file: str) -> Iterator[tuple[int, str | Problem
         line += 1
         if len(raw) > LINE_LIMIT:
             size, found = _skip(raw, stream), True
-            yield line, Problem(file, line, "(line)", f"{size} bytes", "long_line", f"line longer than {LINE_LIMIT} bytes")
+            yield (
+                line,
+                Problem(
+                    file,
+                    line,
+                    "(line)",
+                    f"{size} bytes",
+                    "long_line",
+                    f"line longer than {LINE_LIMIT} bytes",
+                ),
+            )
             continue
         try:
             text = raw.decode("utf-8").rstrip("\r\n")
@@ -59,15 +76,28 @@ def _text_lines(stream: BytesIO, file: str) -> Iterator[tuple[int, str | Problem
         if text and not text.isspace():
             found = True
             if "\r" in text and '"' not in text:  # several rows, or two of one line's fields
-                yield line, Problem(file, line, "(line)", shorten(text), "text", "a carriage return within the line")
+                yield (
+                    line,
+                    Problem(
+                        file,
+                        line,
+                        "(line)",
+                        shorten(text),
+                        "text",
+                        "a carriage return within the line",
+                    ),
+                )
             else:
                 yield line, text
     if not found:  # blanks beyond those of ASCII
         raise AnnotationError(file, "(whole file)", "an empty file", "lines of text")
 
 
-def _records(lines: Iterator[tuple[int, str | Problem]], file: str, delimiter: str) -> Iterator[tuple[int, list[str] | Problem]]:
-    ahead, width = deque[tuple[int, str | Problem]](), 0  # lines that were looked at for the end of a quote; fields of the first record
+def _records(
+    lines: Iterator[tuple[int, str | Problem]], file: str, delimiter: str
+) -> Iterator[tuple[int, list[str] | Problem]]:
+    # lines that were looked at for the end of a quote; fields of the first record
+    ahead, width = deque[tuple[int, str | Problem]](), 0
     while (item := ahead.popleft() if ahead else next(lines, None)) is not None:
         line, text = item
         if isinstance(text, Problem):
@@ -84,7 +114,10 @@ def _records(lines: Iterator[tuple[int, str | Problem]], file: str, delimiter: s
             else:  # a stray quote must not swallow the rows below it
                 ahead.extendleft(reversed(taken))
         if isinstance(fields, csv.Error):
-            yield line, Problem(file, line, "(line)", shorten(text), "text", f"broken quotes: {fields}")
+            yield (
+                line,
+                Problem(file, line, "(line)", shorten(text), "text", f"broken quotes: {fields}"),
+            )
         else:
             width = width or len(fields)
             yield line, fields
@@ -98,13 +131,24 @@ def _fields(lines: list[str], delimiter: str) -> list[str] | csv.Error:
 
 
 def _to_the_end(
-    line: int, text: str, ahead: deque[tuple[int, str | Problem]], lines: Iterator[tuple[int, str | Problem]], delimiter: str
+    line: int,
+    text: str,
+    ahead: deque[tuple[int, str | Problem]],
+    lines: Iterator[tuple[int, str | Problem]],
+    delimiter: str,
 ) -> tuple[list[tuple[int, str | Problem]], list[str] | csv.Error | None]:
-    """The lines after one within which a quote is open, up to its end, and the record that they make; None or an error where none ends it.
+    """The lines after one within which a quote is open, up to its end, and the record that they
+    make; None or an error where none ends it.
 
-    Of the lines that are looked at none is lost: those that make no record are the caller's to give back.
+    Of the lines that are looked at none is lost: those that make no record are the caller's to give
+    back.
     """
-    taken, parts, size, quotes = list[tuple[int, str | Problem]](), [text], len(text), text.count('"')
+    taken, parts, size, quotes = (
+        list[tuple[int, str | Problem]](),
+        [text],
+        len(text),
+        text.count('"'),
+    )
     while len(taken) < LINES_OF_A_RECORD and size <= LINE_LIMIT:
         item = ahead.popleft() if ahead else next(lines, None)
         if item is None:

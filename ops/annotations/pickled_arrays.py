@@ -1,6 +1,8 @@
-"""Numpy arrays inside a pickle: what stands for them until their content has come, and the arrays over their bytes.
+"""Numpy arrays inside a pickle: what stands for them until their content has come, and the arrays
+over their bytes.
 
-Numbers and text only; an array of objects is a list. An array never takes more memory than its bytes in the file.
+Numbers and text only; an array of objects is a list. An array never takes more memory than its
+bytes in the file.
 """
 
 from __future__ import annotations
@@ -31,7 +33,11 @@ class PickledType:
 
     def numpy(self) -> np.dtype:
         code = self.code.lstrip("<>=|")
-        return np.dtype(object) if code.startswith("O") else np.dtype((self.order if self.order in "<>" else "") + code)
+        return (
+            np.dtype(object)
+            if code.startswith("O")
+            else np.dtype((self.order if self.order in "<>" else "") + code)
+        )
 
 
 @dataclass

@@ -1,8 +1,10 @@
-"""From a dataset's official annotation files to its Parquet tables, with every row left out in a problem table.
+"""From a dataset's official annotation files to its Parquet tables, with every row left out in a
+problem table.
 
-Every format is a module of `ops.annotations.formats` of its name. It exports `TABLE` (or `TABLES`, where it fills more than one), `FOLDER`,
-`EXPECTED`, `sniff` and `read`; `OPTIONS`, where it knows `subset` or `fold`; and, where the format has official files of them,
-`vocabulary(data, file, target)` and `exclusions(data, file)`.
+Every format is a module of `ops.annotations.formats` of its name. It exports `TABLE` (or `TABLES`,
+where it fills more than one), `FOLDER`, `EXPECTED`, `sniff` and `read`; `OPTIONS`, where it knows
+`subset` or `fold`; and, where the format has official files of them, `vocabulary(data, file,
+target)` and `exclusions(data, file)`.
 """
 
 from __future__ import annotations
@@ -35,7 +37,16 @@ from ops.annotations.join import (
 )
 from ops.annotations.lines import LINE_LIMIT
 from ops.annotations.names import doubles, matches, renamed, told
-from ops.annotations.report import ROWLESS, AnnotationReport, Leave, by_kind, count_all, count_notes, refusal, write_problems
+from ops.annotations.report import (
+    ROWLESS,
+    AnnotationReport,
+    Leave,
+    by_kind,
+    count_all,
+    count_notes,
+    refusal,
+    write_problems,
+)
 from ops.annotations.report import last_report as last_report
 from ops.annotations.rows import Context, Entry, Fault, NoGoodRow, Problem, Read
 from ops.annotations.times import unit_questions, with_said
@@ -51,7 +62,9 @@ READS_AT_ONCE = 16  # of the small files of a folder; a store answers many in th
 
 @dataclass(frozen=True)
 class FileRead:
-    """One entry of the config's annotations: how many good rows its file gave (None: it could not be read), and how many problems."""
+    """One entry of the config's annotations: how many good rows its file gave (None: it could not
+    be read), and how many problems.
+    """
 
     file: AnnotationFile
     rows: int | None
@@ -60,7 +73,8 @@ class FileRead:
 
 @dataclass
 class Reading:
-    """What the files hold, before it is known which videos are there. Tables have each row once, and no contradictions.
+    """What the files hold, before it is known which videos are there. Tables have each row once,
+    and no contradictions.
 
     `problems` are those of single rows, `words` speak of a table's labels as a whole.
     """
@@ -94,19 +108,25 @@ class Joined:
 
 
 def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
-    """Reads all annotation files, and writes the tables that they fill and the problem table (last).
+    """Reads all annotation files, and writes the tables that they fill and the problem table
+    (last).
 
-    Needs the video tables, but for a dataset that has features only. Rows of quarantined videos stay, and coverage tells. Raises one
-    AnnotationError for everything that is wrong and not allowed by the dataset's YAML, files and rows together; then the problem table
-    is written and nothing else. StorageError.
+    Needs the video tables, but for a dataset that has features only. Rows of quarantined videos
+    stay, and coverage tells. Raises one AnnotationError for everything that is wrong and not
+    allowed by the dataset's YAML, files and rows together; then the problem table is written and
+    nothing else. StorageError.
     """
     began = time.monotonic()
     videos = None if dataset.videos is None else read_videos(dataset, layout)
     reading = read_files(dataset, layout)
     videos = videos or named_videos(dataset, reading.tables, reading.entries)
     joined = join(dataset, reading, videos)
-    error = refusal(dataset, joined.errors, joined.problems, joined.leave, layout.problem_table(dataset.name))
-    report = AnnotationReport(**{**vars(joined.report), "refused": error is not None, "seconds": time.monotonic() - began})
+    error = refusal(
+        dataset, joined.errors, joined.problems, joined.leave, layout.problem_table(dataset.name)
+    )
+    report = AnnotationReport(
+        **{**vars(joined.report), "refused": error is not None, "seconds": time.monotonic() - began}
+    )
     if error is not None:
         write_problems(joined.problems, joined.leave, report, layout)
         raise error
@@ -116,27 +136,47 @@ def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
         else:  # the config named such a file once
             remove(layout.annotation_table(dataset.name, kind))
     write_table(layout.entries_table(dataset.name), joined.entries)
-    write_table(layout.excluded_table(dataset.name), _excluded_table(dataset.name, joined.excluded_frames))
+    write_table(
+        layout.excluded_table(dataset.name), _excluded_table(dataset.name, joined.excluded_frames)
+    )
     write_problems(joined.problems, joined.leave, report, layout)
     return report
 
 
 def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
-    """The reading against the videos that are there: what the tables keep, every problem and note, and the report."""
-    kept, problems, errors = dict[TableName, pa.Table](), [*reading.problems, *reading.words], list(reading.errors)
+    """The reading against the videos that are there: what the tables keep, every problem and note,
+    and the report.
+    """
+    kept, problems, errors = (
+        dict[TableName, pa.Table](),
+        [*reading.problems, *reading.words],
+        list(reading.errors),
+    )
     matched, why_not = matches(reading.tables, reading.entries, videos)
     problems += told(matched, videos)
     tables = {kind: renamed(table, matched) for kind, table in reading.tables.items()}
     problems += doubles(tables, videos)
-    entries = [(kind, entry._replace(video_id=matched.get(entry.video_id, entry.video_id))) for kind, entry in reading.entries]
-    videos = with_said(videos, {entry.video_id: entry.duration_s for _, entry in entries if entry.duration_s is not None})
+    entries = [
+        (kind, entry._replace(video_id=matched.get(entry.video_id, entry.video_id)))
+        for kind, entry in reading.entries
+    ]
+    videos = with_said(
+        videos,
+        {entry.video_id: entry.duration_s for _, entry in entries if entry.duration_s is not None},
+    )
     for kind, table in tables.items():
         error = unmet(kind, table, videos)
         if error is not None:  # one error, not a problem for each row
             errors.append(error)
-        kept[kind], lost = (table.slice(0, 0), []) if error is not None else with_videos(table, kind, videos, why_not)
+        kept[kind], lost = (
+            (table.slice(0, 0), [])
+            if error is not None
+            else with_videos(table, kind, videos, why_not)
+        )
         problems += lost
-        problems += unit_questions(kind, table, videos) + box_questions(kind, table, reading.problems, videos)
+        problems += unit_questions(kind, table, videos) + box_questions(
+            kind, table, reading.problems, videos
+        )
     counts = count_all(dataset, tables, entries)
     problems += count_notes(counts, dataset)
     problems += unannotated(tables, entries, videos)
@@ -151,36 +191,52 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
         unusable=tuple(str(error) for error in errors),
         excluded=reading.excluded,
     )
-    excluded = {(matched.get(video, video), split, time) for video, split, time in reading.excluded_frames}
+    excluded = {
+        (matched.get(video, video), split, time) for video, split, time in reading.excluded_frames
+    }
     listed = entries_table(dataset.name, kept, entries, videos)
     return Joined(kept, listed, excluded, matched, problems, errors, report, Leave(dataset))
 
 
 def labels(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> list[str]:
-    """Label names in the order of their ids. For clips, segments and parts label_id is the position in this list; for boxes see
-    `vocabulary`, which has the ids too. Raises AnnotationError."""
+    """Label names in the order of their ids. For clips, segments and parts label_id is the position
+    in this list; for boxes see `vocabulary`, which has the ids too. Raises AnnotationError.
+    """
     return list(vocabulary(dataset, table, layout, target).names)
 
 
-def vocabulary(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> Vocabulary:
-    """Vocabulary of a table's target: the file that its config names, else the labels of the train split.
+def vocabulary(
+    dataset: Dataset, table: TableName, layout: Layout, target: str = "label"
+) -> Vocabulary:
+    """Vocabulary of a table's target: the file that its config names, else the labels of the train
+    split.
 
-    Parts without a file of their own share the vocabulary of the clips. For boxes ids are those of the file, usually from 1.
-    Raises AnnotationError when there is no file and no row of the train split, or two files disagree.
+    Parts without a file of their own share the vocabulary of the clips. For boxes ids are those of
+    the file, usually from 1. Raises AnnotationError when there is no file and no row of the train
+    split, or two files disagree.
     """
     files = [file for file in dataset.annotations if file.table == table]
     if not files:
-        raise AnnotationError(f"dataset '{dataset.name}'", "annotations", table, "a table that the config has files for")
+        raise AnnotationError(
+            f"dataset '{dataset.name}'",
+            "annotations",
+            table,
+            "a table that the config has files for",
+        )
     targets = sorted({file.target for file in files})
     if target not in targets:
-        raise AnnotationError(f"dataset '{dataset.name}', {table}", "target", target, ", ".join(targets))
+        raise AnnotationError(
+            f"dataset '{dataset.name}', {table}", "target", target, ", ".join(targets)
+        )
     files = [file for file in files if file.target == target]
     if table == "parts" and _borrows(dataset, files):
         return vocabulary(dataset, "clips", layout, target)
     given = _given_vocabulary(files, dataset, layout)
     if given is not None:
         return given
-    reading = read_files(dataset, layout, (table,) if table == "clips" else ("clips", table), target)
+    reading = read_files(
+        dataset, layout, (table,) if table == "clips" else ("clips", table), target
+    )
     if (table, target) not in reading.vocabularies:
         raise next(iter(reading.errors))
     return reading.vocabularies[table, target]
@@ -193,27 +249,46 @@ def read_files(
     target: str | None = None,
     on_file: Callable[[str], None] = lambda path: None,
 ) -> Reading:
-    """Reads the dataset's annotation files (of these tables and this target; None: all). Raises no AnnotationError: it collects them.
+    """Reads the dataset's annotation files (of these tables and this target; None: all). Raises no
+    AnnotationError: it collects them.
 
     `on_file` is told the path of each file before it is read.
     """
     reading = Reading()
     for kind in tables:
-        chosen = [file for file in dataset.annotations if file.table == kind and target in (None, file.target)]
+        chosen = [
+            file
+            for file in dataset.annotations
+            if file.table == kind and target in (None, file.target)
+        ]
         parts = []
         for name in dict.fromkeys(file.target for file in chosen):
-            part = _read_target(kind, [file for file in chosen if file.target == name], dataset, layout, reading, on_file)
+            part = _read_target(
+                kind,
+                [file for file in chosen if file.target == name],
+                dataset,
+                layout,
+                reading,
+                on_file,
+            )
             if part is not None:
                 parts.append(part)
         if parts:
             reading.tables[kind] = pa.concat_tables(parts)
-    reading.errors = list({str(error): error for error in reading.errors}.values())  # parts may fail for the clips' reason
-    reading.problems = list(dict.fromkeys(reading.problems))  # files may share an exclusion list, or be read once for each target
+    # parts may fail for the clips' reason
+    reading.errors = list({str(error): error for error in reading.errors}.values())
+    # files may share an exclusion list, or be read once for each target
+    reading.problems = list(dict.fromkeys(reading.problems))
     return reading
 
 
 def _read_target(
-    kind: TableName, files: list[AnnotationFile], dataset: Dataset, layout: Layout, reading: Reading, on_file: Callable[[str], None]
+    kind: TableName,
+    files: list[AnnotationFile],
+    dataset: Dataset,
+    layout: Layout,
+    reading: Reading,
+    on_file: Callable[[str], None],
 ) -> pa.Table | None:
     """Good rows of one table's files for one target; all else goes into the reading."""
     target = files[0].target
@@ -229,7 +304,8 @@ def _read_target(
         try:
             parts.append(_read_file(file, dataset, layout, known, splits))
             reading.files.append(FileRead(file, parts[-1].table.num_rows, len(parts[-1].problems)))
-            for entry in parts[-1].entries:  # a list of the videos and their splits may come before the file with their rows
+            # a list of the videos and their splits may come before the file with their rows
+            for entry in parts[-1].entries:
                 splits.setdefault(entry.video_id, entry.split)
         except AnnotationError as error:
             reading.errors.append(error)
@@ -244,7 +320,9 @@ def _read_target(
     table = pa.concat_tables([part.table for part in parts])
     try:
         if known is None:
-            known = from_found(train_labels(table), f"dataset '{dataset.name}', {kind}", files[0].first_id or 0)
+            known = from_found(
+                train_labels(table), f"dataset '{dataset.name}', {kind}", files[0].first_id or 0
+            )
             table, unknown = with_ids(table, known)
             reading.problems += unknown
         reading.problems = with_near_labels(reading.problems, known)
@@ -260,34 +338,61 @@ def _read_target(
     return table
 
 
-def _about_labels(kind: TableName, table: pa.Table, known: Vocabulary, files: list[AnnotationFile]) -> list[Problem]:
+def _about_labels(
+    kind: TableName, table: pa.Table, known: Vocabulary, files: list[AnnotationFile]
+) -> list[Problem]:
     """Words on a table's labels as a whole."""
-    path, found = next((file.labels for file in files if file.labels), None) or files[0].path, list[Problem]()
+    path, found = (
+        next((file.labels for file in files if file.labels), None) or files[0].path,
+        list[Problem](),
+    )
     if known.word:
         found.append(Fault("labels", path, "vocabulary", known.word).at(files[0].path, 0))
     if kind == "parts":  # their label is their video's
         for column in ("part", "state"):
-            found += similar((name for name in table[column].unique().to_pylist() if name is not None), files[0].path, column)
+            found += similar(
+                (name for name in table[column].unique().to_pylist() if name is not None),
+                files[0].path,
+                column,
+            )
         return found
-    return found + similar(known.names, files[0].path) + empty_classes(table, known, files[0].path, own_ids=kind == "boxes")
+    return (
+        found
+        + similar(known.names, files[0].path)
+        + empty_classes(table, known, files[0].path, own_ids=kind == "boxes")
+    )
 
 
 def _borrows(dataset: Dataset, files: list[AnnotationFile]) -> bool:
-    """Whether these files take their vocabulary from the clips: parts that name none of their own."""
+    """Whether these files take their vocabulary from the clips: parts that name none of their
+    own.
+    """
     if files[0].table != "parts" or any(file.labels for file in files):
         return False
-    return any(file.table == "clips" and file.target == files[0].target for file in dataset.annotations)
+    return any(
+        file.table == "clips" and file.target == files[0].target for file in dataset.annotations
+    )
 
 
-def _given_vocabulary(files: list[AnnotationFile], dataset: Dataset, layout: Layout) -> Vocabulary | None:
-    """The vocabulary that the config names for the files of one table and target; None where it names none."""
+def _given_vocabulary(
+    files: list[AnnotationFile], dataset: Dataset, layout: Layout
+) -> Vocabulary | None:
+    """The vocabulary that the config names for the files of one table and target; None where it
+    names none.
+    """
     paths = sorted({file.labels for file in files if file.labels})
     if not paths:
         return None
     if len(paths) > 1:
         where = f"dataset '{dataset.name}', {files[0].table}"
-        raise AnnotationError(where, "labels", ", ".join(paths), "one vocabulary for all files of a table")
-    data, uri, file = _bytes(dataset, layout, paths[0]), _uri(dataset, layout, paths[0]), next(file for file in files if file.labels)
+        raise AnnotationError(
+            where, "labels", ", ".join(paths), "one vocabulary for all files of a table"
+        )
+    data, uri, file = (
+        _bytes(dataset, layout, paths[0]),
+        _uri(dataset, layout, paths[0]),
+        next(file for file in files if file.labels),
+    )
     own = getattr(format_module(file.format), "vocabulary", None)
     return own(data, uri, file.target) if own else parse(data, uri, own_ids=file.table == "boxes")
 
@@ -298,7 +403,11 @@ def _splits(clips: pa.Table | None) -> Mapping[str, str]:
         return {}
     pairs = clips.group_by(["video_id", "split"]).aggregate([]).to_pydict()
     times = Counter(pairs["video_id"])
-    return {video: split for video, split in zip(pairs["video_id"], pairs["split"], strict=True) if times[video] == 1}
+    return {
+        video: split
+        for video, split in zip(pairs["video_id"], pairs["split"], strict=True)
+        if times[video] == 1
+    }
 
 
 def format_module(name: str) -> ModuleType:
@@ -309,7 +418,9 @@ def format_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != path:
             raise
-        raise AnnotationError("annotations", "format", name, "a module of ops.annotations.formats") from error
+        raise AnnotationError(
+            "annotations", "format", name, "a module of ops.annotations.formats"
+        ) from error
 
 
 def tables_of(module: ModuleType) -> tuple[TableName, ...]:
@@ -317,29 +428,59 @@ def tables_of(module: ModuleType) -> tuple[TableName, ...]:
     return getattr(module, "TABLES", None) or (module.TABLE,)
 
 
-def _read_file(file: AnnotationFile, dataset: Dataset, layout: Layout, known: Vocabulary | None, splits: Mapping[str, str]) -> Read:
+def _read_file(
+    file: AnnotationFile,
+    dataset: Dataset,
+    layout: Layout,
+    known: Vocabulary | None,
+    splits: Mapping[str, str],
+) -> Read:
     where, module = f"dataset '{dataset.name}', {file.path}", format_module(file.format)
     if file.table not in tables_of(module):
-        raise AnnotationError(where, "table", file.table, f"{' or '.join(tables_of(module))} for {file.format}")
+        raise AnnotationError(
+            where, "table", file.table, f"{' or '.join(tables_of(module))} for {file.format}"
+        )
     for option in ("subset", "fold", "first_id"):
         if getattr(file, option) is not None and option not in getattr(module, "OPTIONS", ()):
-            raise AnnotationError(where, option, getattr(file, option), f"nothing: {file.format} has no {option}")
+            raise AnnotationError(
+                where, option, getattr(file, option), f"nothing: {file.format} has no {option}"
+            )
     excluded, problems = frozenset[tuple[str, float]](), list[Problem]()
     if file.exclusions:
         if not hasattr(module, "exclusions"):
-            raise AnnotationError(where, "exclusions", file.exclusions, f"nothing: {file.format} has no exclusions")
-        excluded, problems = module.exclusions(_bytes(dataset, layout, file.exclusions), file.exclusions)
+            raise AnnotationError(
+                where, "exclusions", file.exclusions, f"nothing: {file.format} has no exclusions"
+            )
+        excluded, problems = module.exclusions(
+            _bytes(dataset, layout, file.exclusions), file.exclusions
+        )
     context = Context(
-        dataset.name, file.path, table=file.table, video=file.video, subset=file.subset, split=file.split, fold=file.fold,
-        target=file.target, multi_label=file.multi_label, first_id=file.first_id, vocabulary=known, splits=splits, excluded=excluded,
-    )  # fmt: skip
+        dataset.name,
+        file.path,
+        table=file.table,
+        video=file.video,
+        subset=file.subset,
+        split=file.split,
+        fold=file.fold,
+        target=file.target,
+        multi_label=file.multi_label,
+        first_id=file.first_id,
+        vocabulary=known,
+        splits=splits,
+        excluded=excluded,
+    )
     uri = _uri(dataset, layout, file.path)
     try:
-        read = module.read(folder(uri) if module.FOLDER else _bytes(dataset, layout, file.path), context)
-    except AnnotationError as error:  # readers know the path below the dataset's root; the person needs the whole one
+        read = module.read(
+            folder(uri) if module.FOLDER else _bytes(dataset, layout, file.path), context
+        )
+    # readers know the path below the dataset's root; the person needs the whole one
+    except AnnotationError as error:
         whole = error.file if error.file.startswith(uri) else error.file.replace(file.path, uri, 1)
         if isinstance(error, NoGoodRow):
-            raise NoGoodRow(whole, error.field, error.found, error.expected, problems + error.problems) from error
+            raise NoGoodRow(
+                whole, error.field, error.found, error.expected, problems + error.problems
+            ) from error
         raise AnnotationError(whole, error.field, error.found, error.expected) from error
     return replace(read, problems=problems + read.problems)
 
@@ -353,11 +494,17 @@ def _bytes(dataset: Dataset, layout: Layout, path: str) -> bytes:
     try:
         return read_bytes(uri)
     except FileNotFoundError as error:
-        raise AnnotationError(uri, "(whole file)", "no such file", f"the file that the config of dataset '{dataset.name}' names") from error
+        raise AnnotationError(
+            uri,
+            "(whole file)",
+            "no such file",
+            f"the file that the config of dataset '{dataset.name}' names",
+        ) from error
 
 
 def folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
-    """(path below the folder, content) of every file, in the order of the paths; None for one over LINE_LIMIT bytes.
+    """(path below the folder, content) of every file, in the order of the paths; None for one over
+    LINE_LIMIT bytes.
 
     What systems leave in folders (`.DS_Store`, `._list.txt`, `Thumbs.db`) is nobody's.
     """
@@ -365,14 +512,20 @@ def folder(uri: str) -> Iterator[tuple[str, bytes | None]]:
     with ThreadPoolExecutor(READS_AT_ONCE) as pool:
         for begin in range(0, len(files), 1024):  # not all at once: the contents wait in memory
             batch = files[begin : begin + 1024]
-            contents = pool.map(lambda info: None if info.bytes > LINE_LIMIT else read_bytes(info.uri), batch)
-            yield from ((info.path_below, content) for info, content in zip(batch, contents, strict=True))
+            contents = pool.map(
+                lambda info: None if info.bytes > LINE_LIMIT else read_bytes(info.uri), batch
+            )
+            yield from (
+                (info.path_below, content) for info, content in zip(batch, contents, strict=True)
+            )
 
 
 def _excluded_table(dataset: str, frames: set[tuple[str, str, float]]) -> pa.Table:
     rows = sorted(frames)
     values = {
-        "dataset": [dataset] * len(rows), "video_id": [row[0] for row in rows], "split": [row[1] for row in rows],
+        "dataset": [dataset] * len(rows),
+        "video_id": [row[0] for row in rows],
+        "split": [row[1] for row in rows],
         "timestamp_s": [row[2] for row in rows],
-    }  # fmt: skip
+    }
     return pa.table(values, schema=EXCLUDED)

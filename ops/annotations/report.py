@@ -1,4 +1,6 @@
-"""What reading a dataset's annotations has found: counts, coverage, and the problem table that holds every row left out."""
+"""What reading a dataset's annotations has found: counts, coverage, and the problem table that
+holds every row left out.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,9 @@ REPORT = b"kinograph.report"  # key of the report in the problem table's metadat
 class Coverage:
     """How much of one split's annotations can be used.
 
-    rows: kept in the table. annotated: videos that the files name, with good rows or listed without any. found: those in the video
-    tables. usable: those that ingest found readable. expected: rows that the publisher counts (None where the config says nothing).
+    rows: kept in the table. annotated: videos that the files name, with good rows or listed without
+    any. found: those in the video tables. usable: those that ingest found readable. expected: rows
+    that the publisher counts (None where the config says nothing).
     """
 
     table: TableName
@@ -40,7 +43,9 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Count:
-    """A number that the publisher gives (`key` as in the config: clips.train.rows) and the one that the files hold."""
+    """A number that the publisher gives (`key` as in the config: clips.train.rows) and the one that
+    the files hold.
+    """
 
     key: str
     expected: int
@@ -54,11 +59,13 @@ class Count:
 
 @dataclass(frozen=True)
 class AnnotationReport:
-    """What `annotate` found: rows kept, coverage per table and split, problems by kind, counts against the publisher's.
+    """What `annotate` found: rows kept, coverage per table and split, problems by kind, counts
+    against the publisher's.
 
-    kinds: rows left out, by kind of problem; notes: what left no row out (notes, doubts, questions), likewise. unusable: files that
-    could not be read at all, in words. excluded: rows that exclusion lists took out. refused: the dataset was refused, and only the
-    problem table was written.
+    kinds: rows left out, by kind of problem; notes: what left no row out (notes, doubts,
+    questions), likewise. unusable: files that could not be read at all, in words. excluded: rows
+    that exclusion lists took out. refused: the dataset was refused, and only the problem table was
+    written.
     """
 
     dataset: str
@@ -78,18 +85,27 @@ class AnnotationReport:
         return sum(self.kinds.values())
 
     def metrics(self) -> dict[str, float]:
-        """Flat numbers: `<table>.<split>.rows|annotated|found|usable`, `.coverage` = usable / annotated, `problems`, `problems.<kind>`."""
+        """Flat numbers: `<table>.<split>.rows|annotated|found|usable`, `.coverage` = usable /
+        annotated, `problems`, `problems.<kind>`.
+        """
         numbers = {"problems": float(self.num_problems), "excluded": float(self.excluded)}
-        numbers |= {f"problems.{kind}": float(count) for kind, count in {**self.kinds, **self.notes}.items()}
+        numbers |= {
+            f"problems.{kind}": float(count) for kind, count in {**self.kinds, **self.notes}.items()
+        }
         for item in self.coverage:
             prefix = f"{item.table}.{item.split}."
-            numbers |= {prefix + name: float(getattr(item, name)) for name in ("rows", "annotated", "found", "usable")}
+            numbers |= {
+                prefix + name: float(getattr(item, name))
+                for name in ("rows", "annotated", "found", "usable")
+            }
             numbers[prefix + "coverage"] = item.usable / item.annotated if item.annotated else 0.0
         return numbers
 
 
 def last_report(dataset: str, layout: Layout) -> AnnotationReport:
-    """The report of the last `annotate`, also of one that refused. Raises FileNotFoundError when there is none."""
+    """The report of the last `annotate`, also of one that refused. Raises FileNotFoundError when
+    there is none.
+    """
     table = read_table(layout.problem_table(dataset))
     content = json.loads((table.schema.metadata or {})[REPORT])
     content["coverage"] = tuple(Coverage(**item) for item in content["coverage"])
@@ -98,7 +114,8 @@ def last_report(dataset: str, layout: Layout) -> AnnotationReport:
 
 
 class Leave:
-    """Which problems the dataset's YAML lets pass: notes and doubts always, others where `allow` of the dataset or their file has the kind.
+    """Which problems the dataset's YAML lets pass: notes and doubts always, others where `allow` of
+    the dataset or their file has the kind.
 
     Entries of `annotations` that name the same path count together.
     """
@@ -109,8 +126,13 @@ class Leave:
         self._known = dict[str, frozenset[str]]()
 
     def _kinds(self, place: str) -> frozenset[str]:
-        if place not in self._known:  # a folder's problems name the file inside; those of a place inside a json file, the place
-            ours = [file for file in self._files if (place + "/").replace(":", "/").startswith((file.path + "/").replace(":", "/"))]
+        # a folder's problems name the file inside; those of a place inside a json file, the place
+        if place not in self._known:
+            ours = [
+                file
+                for file in self._files
+                if (place + "/").replace(":", "/").startswith((file.path + "/").replace(":", "/"))
+            ]
             ours = ours or [file for file in self._files if place == file.exclusions]
             self._known[place] = self._everywhere.union(*(file.allow for file in ours))
         return self._known[place]
@@ -124,8 +146,12 @@ class Leave:
         return problem.kind in self._everywhere or problem.kind in self._kinds(problem.file)
 
     def doubts(self, problems: Iterable[Problem]) -> list[Problem]:
-        """What may pass but keeps the dataset from being called good: the YAML does not say that it is meant."""
-        return [problem for problem in problems if problem.kind in DOUBTS and not self.names(problem)]
+        """What may pass but keeps the dataset from being called good: the YAML does not say that it
+        is meant.
+        """
+        return [
+            problem for problem in problems if problem.kind in DOUBTS and not self.names(problem)
+        ]
 
 
 def by_kind(problems: Iterable[Problem]) -> dict[str, int]:
@@ -133,10 +159,16 @@ def by_kind(problems: Iterable[Problem]) -> dict[str, int]:
     return dict(Counter(problem.kind for problem in problems).most_common())
 
 
-def count_all(dataset: Dataset, tables: Mapping[TableName, pa.Table], entries: Iterable[tuple[TableName, Entry]]) -> tuple[Count, ...]:
-    """The counts that the config expects against those of the files' good rows, each row once, whether or not its video is there.
+def count_all(
+    dataset: Dataset,
+    tables: Mapping[TableName, pa.Table],
+    entries: Iterable[tuple[TableName, Entry]],
+) -> tuple[Count, ...]:
+    """The counts that the config expects against those of the files' good rows, each row once,
+    whether or not its video is there.
 
-    Where rows stand once for each of several targets, rows are those of one target, and classes are counted over all of them.
+    Where rows stand once for each of several targets, rows are those of one target, and classes are
+    counted over all of them.
     """
     found, listed = [], list(entries)
     for key, expected in dataset.expected.items():
@@ -153,8 +185,14 @@ def count_all(dataset: Dataset, tables: Mapping[TableName, pa.Table], entries: I
             classes = rows.filter(pc.is_valid(rows["label"])).group_by(names).aggregate([])
             found.append(Count(key, expected, classes.num_rows))
         else:
-            also = {entry.video_id for kind, entry in listed if kind == table_name and split in ("all", entry.split)}
-            found.append(Count(key, expected, len(also.union(rows["video_id"].unique().to_pylist()))))
+            also = {
+                entry.video_id
+                for kind, entry in listed
+                if kind == table_name and split in ("all", entry.split)
+            }
+            found.append(
+                Count(key, expected, len(also.union(rows["video_id"].unique().to_pylist())))
+            )
     return tuple(found)
 
 
@@ -171,17 +209,30 @@ def count_notes(counts: Iterable[Count], dataset: Dataset) -> list[Problem]:
     for count in counts:
         if count.differs:
             table, split, what = count.key.split(".")
-            files = [file.path for file in dataset.annotations if file.table == table and (split == "all" or file.split in (None, split))]
+            files = [
+                file.path
+                for file in dataset.annotations
+                if file.table == table and (split == "all" or file.split in (None, split))
+            ]
             where = ", ".join(dict.fromkeys(files)) or "(no file)"
-            reason = f"the publisher counts {count.expected} {what}, the good rows of the files {count.found}"
+            reason = (
+                f"the publisher counts {count.expected} {what}, the good rows of the files"
+                f" {count.found}"
+            )
             notes.append(Problem(where, 0, count.key, str(count.found), "count", reason))
     return notes
 
 
 def refusal(
-    dataset: Dataset, errors: list[AnnotationError], problems: list[Problem], leave: Leave, where: str | None = None
+    dataset: Dataset,
+    errors: list[AnnotationError],
+    problems: list[Problem],
+    leave: Leave,
+    where: str | None = None,
 ) -> AnnotationError | None:
-    """The one error that says all that is wrong and what to do; None where nothing stands in the way. `where` is the problem table."""
+    """The one error that says all that is wrong and what to do; None where nothing stands in the
+    way. `where` is the problem table.
+    """
     barred = [problem for problem in problems if not leave.allows(problem)]
     if not errors and not barred:
         return None
@@ -195,10 +246,16 @@ def refusal(
         lines += [f"  {count:>7} x {kind}: {PROBLEM_KINDS[kind]}" for kind, count in kinds.items()]  # type: ignore[index]
         lines.append(f"the first {TOLD} of them:" if len(barred) > TOLD else "they are:")
         lines += [f"  {describe(problem)}" for problem in barred[:TOLD]]
-        lines.append("correct the files; or leave such rows out and keep the others, or say that it is meant so, in the dataset's YAML:")
+        lines.append(
+            "correct the files; or leave such rows out and keep the others, or say that it is meant"
+            " so, in the dataset's YAML:"
+        )
         lines.append(f"  allow: [{', '.join((*dataset.allow, *kinds))}]")
     if where:
-        lines.append(f"every problem is a row of {where}; `kinograph check {dataset.name}` shows them without a run")
+        lines.append(
+            f"every problem is a row of {where}; `kinograph check {dataset.name}` shows them"
+            " without a run"
+        )
     return Refused(dataset.name, "\n".join(lines))
 
 
@@ -206,15 +263,24 @@ def _number_of(barred: list[Problem]) -> str:
     asked = sum(problem.kind in QUESTIONS for problem in barred)
     rows = len(barred) - asked
     words = [f"{rows} bad row{'s' if rows > 1 else ''}"] if rows else []
-    return ", ".join([*words, *([f"{asked} question{'s' if asked > 1 else ''} about all rows"] if asked else [])])
+    return ", ".join(
+        [*words, *([f"{asked} question{'s' if asked > 1 else ''} about all rows"] if asked else [])]
+    )
 
 
 class Refused(AnnotationError):
-    """A dataset whose annotations cannot be used as they are; the message says everything at once, over many lines."""
+    """A dataset whose annotations cannot be used as they are; the message says everything at once,
+    over many lines.
+    """
 
     def __init__(self, dataset: str, message: str) -> None:
         self.dataset, self.message = dataset, message
-        super().__init__(f"dataset '{dataset}'", "annotations", message, "files without problems, or an 'allow' in the YAML")
+        super().__init__(
+            f"dataset '{dataset}'",
+            "annotations",
+            message,
+            "files without problems, or an 'allow' in the YAML",
+        )
 
     def __str__(self) -> str:
         return self.message
@@ -223,10 +289,21 @@ class Refused(AnnotationError):
         return type(self), (self.dataset, self.message)
 
 
-def write_problems(problems: list[Problem], leave: Leave, report: AnnotationReport, layout: Layout) -> None:
+def write_problems(
+    problems: list[Problem], leave: Leave, report: AnnotationReport, layout: Layout
+) -> None:
     """Writes the problem table, with the report in its metadata."""
     columns = list(zip(*problems, strict=True)) or [()] * len(Problem._fields)
     values = dict(zip(Problem._fields, columns, strict=True))
-    values |= {"dataset": (report.dataset,) * len(problems), "allowed": tuple(leave.allows(problem) for problem in problems)}
-    table = pa.table({name: pa.array(values[name], PROBLEMS.field(name).type) for name in PROBLEMS.names}, schema=PROBLEMS)
-    write_table(layout.problem_table(report.dataset), table.replace_schema_metadata({REPORT: json.dumps(asdict(report)).encode()}))
+    values |= {
+        "dataset": (report.dataset,) * len(problems),
+        "allowed": tuple(leave.allows(problem) for problem in problems),
+    }
+    table = pa.table(
+        {name: pa.array(values[name], PROBLEMS.field(name).type) for name in PROBLEMS.names},
+        schema=PROBLEMS,
+    )
+    write_table(
+        layout.problem_table(report.dataset),
+        table.replace_schema_metadata({REPORT: json.dumps(asdict(report)).encode()}),
+    )

@@ -1,4 +1,6 @@
-"""What every annotation reader takes and gives: a context, good rows, and a problem for each bad one."""
+"""What every annotation reader takes and gives: a context, good rows, and a problem for each bad
+one.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +25,11 @@ SPLITS = {
 
 
 class Problem(NamedTuple):
-    """One refused row. `line` is 1-based; 0 in json files, where `found` begins with the place inside the file.
+    """One refused row. `line` is 1-based; 0 in json files, where `found` begins with the place
+    inside the file.
 
-    `kind` is the name by which a dataset's YAML allows such rows to be left out; `reason` is for people.
+    `kind` is the name by which a dataset's YAML allows such rows to be left out; `reason` is for
+    people.
     """
 
     file: str
@@ -46,11 +50,20 @@ class Fault(NamedTuple):
 
     def at(self, file: str, line: int, place: str = "") -> Problem:
         """The fault as a problem; `place` (inside a json file) goes before what was found."""
-        return Problem(file, line, self.field, shorten(f"{place}: {self.found}" if place else self.found), self.kind, self.reason)
+        return Problem(
+            file,
+            line,
+            self.field,
+            shorten(f"{place}: {self.found}" if place else self.found),
+            self.kind,
+            self.reason,
+        )
 
 
 class Entry(NamedTuple):
-    """A video that an annotation file lists, with or without rows of its own. `duration_s` and `fps` are the file's words, or None."""
+    """A video that an annotation file lists, with or without rows of its own. `duration_s` and
+    `fps` are the file's words, or None.
+    """
 
     video_id: str
     split: str
@@ -61,7 +74,9 @@ class Entry(NamedTuple):
 class NoGoodRow(AnnotationError):
     """A file of which not one row is good, with the problems of all its rows."""
 
-    def __init__(self, file: str, field: str, found: object, expected: str, problems: list[Problem]) -> None:
+    def __init__(
+        self, file: str, field: str, found: object, expected: str, problems: list[Problem]
+    ) -> None:
         super().__init__(file, field, found, expected)
         self.problems = problems
 
@@ -74,7 +89,12 @@ class TemplateError(AnnotationError):
 
     def __init__(self, file: str, template: str, columns: tuple[str, ...], why: str = "") -> None:
         self.columns, self.why = columns, why
-        super().__init__(file, "video", template, f"a template over the columns {', '.join(columns)}" + (f" ({why})" if why else ""))
+        super().__init__(
+            file,
+            "video",
+            template,
+            f"a template over the columns {', '.join(columns)}" + (f" ({why})" if why else ""),
+        )
 
     def __reduce__(self) -> tuple[type[TemplateError], tuple[str, object, tuple[str, ...], str]]:  # type: ignore[override]
         return type(self), (self.file, self.found, self.columns, self.why)
@@ -84,12 +104,14 @@ class TemplateError(AnnotationError):
 class Context:
     """What a reader must know beside the bytes of its file.
 
-    `table` is the table to fill, for the formats that fill more than one. `video` is the template that turns a row's columns into a
-    video_id. `subset` names the part of a file's videos to read, in the file's own word, where it has such parts. `split` overrides
-    the file's own split, `fold` chooses one of a file's own splits, `target` one of a row's labels. `splits` maps video_id to split for
-    formats that carry none. `first_id` is the number of the first label where rows name theirs by number; None: as the vocabulary file
-    numbers them, else 0. `excluded` holds (video as the file names it, timestamp in s) of frames to leave out. Without a vocabulary
-    every label is taken, and its id is filled in later.
+    `table` is the table to fill, for the formats that fill more than one. `video` is the template
+    that turns a row's columns into a video_id. `subset` names the part of a file's videos to read,
+    in the file's own word, where it has such parts. `split` overrides the file's own split, `fold`
+    chooses one of a file's own splits, `target` one of a row's labels. `splits` maps video_id to
+    split for formats that carry none. `first_id` is the number of the first label where rows name
+    theirs by number; None: as the vocabulary file numbers them, else 0. `excluded` holds (video as
+    the file names it, timestamp in s) of frames to leave out. Without a vocabulary every label is
+    taken, and its id is filled in later.
     """
 
     dataset: str
@@ -107,9 +129,13 @@ class Context:
     excluded: frozenset[tuple[str, float]] = frozenset()
 
     def check_template(self, sample: Mapping[str, Any]) -> None:
-        """Raises TemplateError when the video template does not fit a sample row, or names a column that the row lacks."""
+        """Raises TemplateError when the video template does not fit a sample row, or names a column
+        that the row lacks.
+        """
         try:
-            names = [name for _, name, _, _ in string.Formatter().parse(self.video) if name is not None]
+            names = [
+                name for _, name, _, _ in string.Formatter().parse(self.video) if name is not None
+            ]
             known = bool(names) and all(name in sample for name in names)
             if known:
                 self.video.format(**sample)
@@ -119,16 +145,20 @@ class Context:
             raise TemplateError(self.file, self.video, tuple(sample))
 
     def label_id(self, label: str) -> int | None:
-        """Id of a label; None for a label that the vocabulary lacks. Without a vocabulary every label has the id -1."""
+        """Id of a label; None for a label that the vocabulary lacks. Without a vocabulary every
+        label has the id -1.
+        """
         return -1 if self.vocabulary is None else self.vocabulary.id_of.get(label)
 
 
 @dataclass(frozen=True)
 class Read:
-    """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that an exclusion list took out.
+    """A reader's answer: good rows in the table's schema, refused rows, and the number of rows that
+    an exclusion list took out.
 
-    `entries` are the videos that the file lists beside its rows; empty where the rows say all. `excluded_frames` are the key frames of
-    the exclusion list that this file's videos have, as (video_id, split, timestamp_s). `by_number` says that rows name labels by number.
+    `entries` are the videos that the file lists beside its rows; empty where the rows say all.
+    `excluded_frames` are the key frames of the exclusion list that this file's videos have, as
+    (video_id, split, timestamp_s). `by_number` says that rows name labels by number.
     """
 
     table: pa.Table
@@ -140,7 +170,9 @@ class Read:
 
 
 class Rows:
-    """Collects rows (tuples in the order of `columns`) into a table, some 65,000 at a time so that memory stays small."""
+    """Collects rows (tuples in the order of `columns`) into a table, some 65,000 at a time so that
+    memory stays small.
+    """
 
     BATCH = 65_536
 
@@ -158,7 +190,9 @@ class Rows:
             self._flush()
 
     def _flush(self) -> None:
-        values: dict[str, Any] = dict(zip(self.columns, zip(*self.pending, strict=True), strict=True))
+        values: dict[str, Any] = dict(
+            zip(self.columns, zip(*self.pending, strict=True), strict=True)
+        )
         values["dataset"] = [self.dataset] * len(self.pending)
         arrays = [pa.array(values[name.name], name.type) for name in self.schema]
         self.batches.append(pa.RecordBatch.from_arrays(arrays, schema=self.schema))
@@ -175,7 +209,8 @@ class Rows:
     ) -> Read:
         """The reader's answer.
 
-        Raises NoGoodRow when the file has neither a good row nor a listed video, AnnotationError when it has no row at all.
+        Raises NoGoodRow when the file has neither a good row nor a listed video, AnnotationError
+        when it has no row at all.
         """
         entries = tuple(entries)
         if not self.count and not entries:
@@ -185,7 +220,13 @@ class Rows:
             raise NoGoodRow(context.file, "(rows)", found, expected, problems)
         if self.pending:
             self._flush()
-        return Read(pa.Table.from_batches(self.batches, schema=self.schema), problems, excluded, entries, tuple(excluded_frames))
+        return Read(
+            pa.Table.from_batches(self.batches, schema=self.schema),
+            problems,
+            excluded,
+            entries,
+            tuple(excluded_frames),
+        )
 
 
 def describe(problem: Problem) -> str:
@@ -206,7 +247,9 @@ def split_name(text: str) -> str | None:
 
 
 def number(value: object) -> float | None:
-    """A finite number from a JSON value or a csv field; None for anything else (NaN, infinity, '1_0', true)."""
+    """A finite number from a JSON value or a csv field; None for anything else (NaN, infinity,
+    '1_0', true).
+    """
     if isinstance(value, str):
         if "_" in value or not value.isascii():  # float() takes '1_0' and digits of other scripts
             return None
@@ -236,8 +279,8 @@ def interval_fault(start: object, end: object, names: tuple[str, str]) -> Fault 
 def box_fault(box: object, limit: float | None, field: str = "box") -> Fault | None:
     """What is wrong with an xyxy box; None for a good one.
 
-    With a `limit` (1 for normalised boxes) coordinates lie in [0, limit] and the box has an area. Without, they are inclusive
-    pixels: not negative, and x1 == x2 is a box one pixel wide.
+    With a `limit` (1 for normalised boxes) coordinates lie in [0, limit] and the box has an area.
+    Without, they are inclusive pixels: not negative, and x1 == x2 is a box one pixel wide.
     """
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return Fault(field, box, "value", "a box is [x1, y1, x2, y2]")
@@ -246,7 +289,12 @@ def box_fault(box: object, limit: float | None, field: str = "box") -> Fault | N
         return Fault(field, box, "value", "a coordinate is not a finite number")
     x1, y1, x2, y2 = (value for value in values if value is not None)
     if min(x1, y1, x2, y2) < 0 or max(x1, y1, x2, y2) > (PIXEL_LIMIT if limit is None else limit):
-        return Fault(field, box, "box_outside", "box outside the image" if limit is None else f"box outside [0, {limit:g}]")
+        return Fault(
+            field,
+            box,
+            "box_outside",
+            "box outside the image" if limit is None else f"box outside [0, {limit:g}]",
+        )
     if x2 < x1 or y2 < y1:
         return Fault(field, box, "box_inverted", "inverted box")
     if limit is not None and (x1 == x2 or y1 == y2):

@@ -21,11 +21,21 @@ def annotate_dataset(dataset: Dataset, layout: Layout) -> AnnotationReport:
 
 
 def sources(dataset: Dataset, layout: Layout) -> str:
-    """Hash of the dataset's annotation files and of how they are read; of a folder the listing counts, of a file its content."""
+    """Hash of the dataset's annotation files and of how they are read; of a folder the listing
+    counts, of a file its content.
+    """
     root = layout.dataset_root(dataset)
-    paths = sorted({path for file in dataset.annotations for path in (file.path, file.labels, file.exclusions) if path})
+    paths = sorted(
+        {
+            path
+            for file in dataset.annotations
+            for path in (file.path, file.labels, file.exclusions)
+            if path
+        }
+    )
     found = {path: _stamp(f"{root}/{path}") for path in paths}
-    allow = [kind for kind in dataset.allow if kind in PROBLEM_KINDS]  # names of checks change nothing of what is read
+    # names of checks change nothing of what is read
+    allow = [kind for kind in dataset.allow if kind in PROBLEM_KINDS]
     how = [[file.model_dump() for file in dataset.annotations], allow, dataset.expected]
     return content_hash([how, found, versions.ANNOTATIONS])
 
@@ -44,6 +54,7 @@ def _sources_uri(dataset: Dataset, layout: Layout) -> str:
 
 
 def read_sources(dataset: Dataset, layout: Layout) -> str | None:
+    """As which files the tables were read; None where nobody has noted it."""
     try:
         return read_bytes(_sources_uri(dataset, layout)).decode()
     except FileNotFoundError:

@@ -1,4 +1,6 @@
-"""Times of a table against the lengths of its videos, as a whole: other units and other clocks, once for all formats."""
+"""Times of a table against the lengths of its videos, as a whole: other units and other clocks,
+once for all formats.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,11 @@ from configs.schema import TableName
 from ops.annotations.join import FAR_S, FAR_SHARE, Videos
 from ops.annotations.rows import Fault, Problem
 
-PLACES: dict[TableName, tuple[str, str]] = {"clips": ("start_s", "end_s"), "segments": ("start_s", "end_s"), "boxes": ("timestamp_s",) * 2}
+PLACES: dict[TableName, tuple[str, str]] = {
+    "clips": ("start_s", "end_s"),
+    "segments": ("start_s", "end_s"),
+    "boxes": ("timestamp_s",) * 2,
+}
 SHARE_FAR = 0.2  # of the rows beyond their videos' ends, from which all of them are in question
 TIMES_TOO_LONG = 3.0  # the last row of the usual video ends so many lengths of it away
 FITTING = 0.95  # of the rows, in the unit that they are taken for
@@ -21,16 +27,23 @@ REACH = (0.1, 1.1)  # the last row of the usual video then ends in this share of
 ALIKE = 1.15  # units closer than this are both named
 MIN_VIDEOS = 3  # of which times are asked for being too small
 UNITS: dict[str, float] = {
-    "milliseconds": 1e-3, "hundredths of a second": 1e-2, "microseconds": 1e-6, "samples at 48,000 a second": 1 / 48_000,
-    "samples at 44,100 a second": 1 / 44_100, "samples at 16,000 a second": 1 / 16_000,
-}  # fmt: skip
+    "milliseconds": 1e-3,
+    "hundredths of a second": 1e-2,
+    "microseconds": 1e-6,
+    "samples at 48,000 a second": 1 / 48_000,
+    "samples at 44,100 a second": 1 / 44_100,
+    "samples at 16,000 a second": 1 / 16_000,
+}
 LONG_UNITS: dict[str, float] = {"minutes": 60.0, "hours": 3600.0}
 
-SHARES = ((1.0, 5.0, "shares"), (100.0, 3.0, "percent"))  # the whole, the usual video's length in these from which it is asked, the word
+# the whole, the usual video's length in these from which it is asked, the word
+SHARES = ((1.0, 5.0, "shares"), (100.0, 3.0, "percent"))
 
 
 class _Rows(NamedTuple):
-    """Rows with a time, of videos of known length: start, end, length and rate of the video, and a number for each video."""
+    """Rows with a time, of videos of known length: start, end, length and rate of the video, and a
+    number for each video.
+    """
 
     start: np.ndarray
     end: np.ndarray
@@ -68,7 +81,9 @@ def unit_questions(kind: TableName, table: pa.Table, videos: Videos) -> list[Pro
 
 def _rows(kind: TableName, table: pa.Table, videos: Videos) -> _Rows | None:
     names = pc.dictionary_encode(table["video_id"].combine_chunks())
-    row = np.array([videos.row_of.get(name, -1) for name in names.dictionary.to_pylist()], dtype=np.int64)[names.indices.to_numpy()]
+    row = np.array(
+        [videos.row_of.get(name, -1) for name in names.dictionary.to_pylist()], dtype=np.int64
+    )[names.indices.to_numpy()]
     start, end = (pc.fill_null(table[column], np.nan).to_numpy() for column in PLACES[kind])
     facts = {name: _column(videos.table, name) for name in ("duration_s", "fps_num", "fps_den")}
     good = (row >= 0) & np.isfinite(start) & np.isfinite(end)
@@ -78,7 +93,13 @@ def _rows(kind: TableName, table: pa.Table, videos: Videos) -> _Rows | None:
     row = row[good]
     with np.errstate(invalid="ignore", divide="ignore"):
         fps = (facts["fps_num"] / facts["fps_den"])[row]
-    return _Rows(start[good], end[good], facts["duration_s"][row], fps, np.unique(row, return_inverse=True)[1])
+    return _Rows(
+        start[good],
+        end[good],
+        facts["duration_s"][row],
+        fps,
+        np.unique(row, return_inverse=True)[1],
+    )
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:
@@ -88,61 +109,122 @@ def _column(table: pa.Table, name: str) -> np.ndarray:
 
 
 def _too_long(rows: _Rows, kind: TableName) -> Fault | None:
-    far = (rows.start >= rows.length) | (rows.end - rows.length > np.maximum(FAR_S, FAR_SHARE * rows.length))
+    far = (rows.start >= rows.length) | (
+        rows.end - rows.length > np.maximum(FAR_S, FAR_SHARE * rows.length)
+    )
     last = rows.last(rows.end)
     if far.sum() < 2 or far.mean() < SHARE_FAR:
         return None
-    evidence = f"{far.sum()} of {len(far)} rows lie beyond the end of their video, the last of the usual one at {last:.3g} times its length"
+    evidence = (
+        f"{far.sum()} of {len(far)} rows lie beyond the end of their video, the last of the usual"
+        f" one at {last:.3g} times its length"
+    )
     first = np.full(rows.video.max() + 1, np.inf)
     np.minimum.at(first, rows.video, rows.start)
     shifted = rows.end - first[rows.video]
-    if rows.fit(shifted) and (kind == "boxes" or np.median((rows.end - rows.start) / rows.length) > 0.01):
-        reason = "counted from each video's first row they fit: times of the film that the videos were cut from?"
+    if rows.fit(shifted) and (
+        kind == "boxes" or np.median((rows.end - rows.start) / rows.length) > 0.01
+    ):
+        reason = (
+            "counted from each video's first row they fit: times of the film that the videos were"
+            " cut from?"
+        )
         return Fault("time", evidence, "time_unit", reason)
     if last < TIMES_TOO_LONG:
         return None  # shortened copies of videos show like this
-    units = {name: rows.end * factor for name, factor in UNITS.items()} | {"frames": rows.end / rows.fps}
-    fitting = {name: rows.last(ends) for name, ends in units.items() if np.isfinite(ends).all() and rows.fit(ends)}
+    units = {name: rows.end * factor for name, factor in UNITS.items()} | {
+        "frames": rows.end / rows.fps
+    }
+    fitting = {
+        name: rows.last(ends)
+        for name, ends in units.items()
+        if np.isfinite(ends).all() and rows.fit(ends)
+    }
     fitting = {name: reach for name, reach in fitting.items() if REACH[0] <= reach <= REACH[1]}
     if not fitting:
-        return Fault("time", evidence, "time_unit", "no usual unit makes them fit: do they belong to these videos?")
+        return Fault(
+            "time",
+            evidence,
+            "time_unit",
+            "no usual unit makes them fit: do they belong to these videos?",
+        )
     likely = [name for name, reach in fitting.items() if reach * ALIKE >= max(fitting.values())]
-    words = [f"{name} ({np.median(rows.fps):.6g} a second)" if name == "frames" else f"{name} (x {UNITS[name]:.6g})" for name in likely]
-    return Fault("time", evidence, "time_unit", f"they fit as {' or '.join(words)}; the form has seconds")
+    words = [
+        (
+            f"{name} ({np.median(rows.fps):.6g} a second)"
+            if name == "frames"
+            else f"{name} (x {UNITS[name]:.6g})"
+        )
+        for name in likely
+    ]
+    return Fault(
+        "time", evidence, "time_unit", f"they fit as {' or '.join(words)}; the form has seconds"
+    )
 
 
 def _too_short(rows: _Rows) -> Fault | None:
-    """Times that all lie in the first minutes of long videos, a sixtieth of each; or in the first second, as shares of a length would."""
-    last, reach = rows.last(rows.end), float(np.quantile(rows.end / rows.length, FITTING))  # a few rows may be in seconds all the same
+    """Times that all lie in the first minutes of long videos, a sixtieth of each; or in the first
+    second, as shares of a length would.
+    """
+    # a few rows may be in seconds all the same
+    last, reach = rows.last(rows.end), float(np.quantile(rows.end / rows.length, FITTING))
     if rows.video.max() + 1 < MIN_VIDEOS:
         return None
     if reach > 1.1 / LONG_UNITS["minutes"]:
         return _shares(rows)
-    fitting = [name for name, factor in LONG_UNITS.items() if REACH[0] <= last * factor <= REACH[1] and rows.fit(rows.end * factor)]
+    fitting = [
+        name
+        for name, factor in LONG_UNITS.items()
+        if REACH[0] <= last * factor <= REACH[1] and rows.fit(rows.end * factor)
+    ]
     likely = next(iter(fitting), None)
     if likely is None:
         return _shares(rows)
     far = float(np.max(rows.end / rows.length)) > reach * 1.1
-    found = f"{'nearly ' if far else ''}all {len(rows.end)} rows lie in the first {100 * reach:.2g} % of their videos"
-    return Fault("time", found, "time_unit", f"they fit as {likely} (x {LONG_UNITS[likely]:g}); the form has seconds")
+    found = (
+        f"{'nearly ' if far else ''}all {len(rows.end)} rows lie in the first {100 * reach:.2g} %"
+        " of their videos"
+    )
+    return Fault(
+        "time",
+        found,
+        "time_unit",
+        f"they fit as {likely} (x {LONG_UNITS[likely]:g}); the form has seconds",
+    )
 
 
 def _shares(rows: _Rows) -> Fault | None:
     """Times up to 1 or to 100, whatever the videos' lengths."""
     highest, ends = float(rows.end.max()), len(np.unique(rows.end))
     for scale, times, word in SHARES:
-        if 0.9 * scale < highest <= scale and ends >= MIN_VIDEOS and float(np.median(rows.length)) >= times * scale:
-            found = f"all {len(rows.end)} rows end within {scale:g} s, of videos of {np.median(rows.length):.3g} s"
-            return Fault("time", found, "time_unit", f"{word} of each video's length? the form has seconds")
+        if (
+            0.9 * scale < highest <= scale
+            and ends >= MIN_VIDEOS
+            and float(np.median(rows.length)) >= times * scale
+        ):
+            found = (
+                f"all {len(rows.end)} rows end within {scale:g} s, of videos of"
+                f" {np.median(rows.length):.3g} s"
+            )
+            return Fault(
+                "time", found, "time_unit", f"{word} of each video's length? the form has seconds"
+            )
     return None
 
 
 def with_said(videos: Videos, said: Mapping[str, float]) -> Videos:
-    """The videos, with the lengths that the annotation files give for those whose own is not known yet."""
+    """The videos, with the lengths that the annotation files give for those whose own is not known
+    yet.
+    """
     if not said or not videos.table["duration_s"].null_count:
         return videos
     known = videos.table["duration_s"].to_pylist()
-    lengths = [said.get(name) if length is None else length for name, length in zip(videos.row_of, known, strict=True)]
+    lengths = [
+        said.get(name) if length is None else length
+        for name, length in zip(videos.row_of, known, strict=True)
+    ]
     place = videos.table.schema.get_field_index("duration_s")
-    table = videos.table.set_column(place, videos.table.schema.field(place), pa.array(lengths, pa.float64()))
+    table = videos.table.set_column(
+        place, videos.table.schema.field(place), pa.array(lengths, pa.float64())
+    )
     return Videos(videos.dataset, videos.row_of, table, videos.missing_buckets)

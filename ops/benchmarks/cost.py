@@ -1,4 +1,6 @@
-"""What a recipe's network costs: parameters, and multiply-adds of one test view, counted on `meta` tensors without weights or data."""
+"""What a recipe's network costs: parameters, and multiply-adds of one test view, counted on `meta`
+tensors without weights or data.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ class Cost:
 
 
 def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> list[Recipe]:
-    """The recipes of published rows of these tasks and families (of all, without any), by task, family and name.
+    """The recipes of published rows of these tasks and families (of all, without any), by task,
+    family and name.
 
     Raises ConfigError for a task without a catalogue and for a family without a recipe.
     """
@@ -43,7 +46,12 @@ def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> l
     for task in tasks:
         if task not in known:
             raise ConfigError("kinograph benchmark", "task", task, ", ".join(known))
-    found = [configs.load(name) for task in known if task in (tasks or known) for name in configs.names(task)]
+    found = [
+        configs.load(name)
+        for task in known
+        if task in (tasks or known)
+        for name in configs.names(task)
+    ]
     recipes = [recipe for recipe in found if recipe.dataset != "figures"]
     present = sorted({recipe.family for recipe in recipes})
     for family in families:
@@ -54,8 +62,12 @@ def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> l
 
 
 def cost_of(recipe: Recipe) -> Cost:
-    """Count the recipe's network at its test view. Recipes that differ in data alone are counted once."""
-    return _cost(recipe.task, recipe.family, recipe.num_classes, _text(recipe.model), view_of(recipe))
+    """Count the recipe's network at its test view. Recipes that differ in data alone are counted
+    once.
+    """
+    return _cost(
+        recipe.task, recipe.family, recipe.num_classes, _text(recipe.model), view_of(recipe)
+    )
 
 
 def view_of(recipe: Recipe) -> View:
@@ -77,7 +89,10 @@ def _cost(task: str, family: str, num_classes: int, model: str, view: View) -> C
     clip = torch.empty(1, 3, view.num_frames, view.size, view.size, device="meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(clip)
-    return Cost(sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops() / 2e9)
+    return Cost(
+        sum(parameter.numel() for parameter in network.parameters()),
+        counter.get_total_flops() / 2e9,
+    )
 
 
 @cache
@@ -88,5 +103,7 @@ def _network(task: str, family: str, num_classes: int, model: str) -> nn.Module:
 
     with torch.device("meta"):
         module = models.family(task, family)
-        network: nn.Module = module.build(module.Config(num_classes=num_classes, **json.loads(model)))
+        network: nn.Module = module.build(
+            module.Config(num_classes=num_classes, **json.loads(model))
+        )
     return network.eval().requires_grad_(False).to("meta")

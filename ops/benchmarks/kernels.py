@@ -1,7 +1,8 @@
-"""Which kernels of the libraries below the networks compute wrongly or write past their memory, on the sets that processors have.
+"""Which kernels of the libraries below the networks compute wrongly or write past their memory, on
+the sets that processors have.
 
-Every layer of the zoo at odd widths (`ops.benchmarks.kernel_cases`) runs in one process per set; narrower processors' kernels run on
-wider ones by the environment.
+Every layer of the zoo at odd widths (`ops.benchmarks.kernel_cases`) runs in one process per set;
+narrower processors' kernels run on wider ones by the environment.
 """
 
 from __future__ import annotations
@@ -58,12 +59,14 @@ One that this processor does not have is known: with AMX, 3D convolutions in bfl
 `models.blocks.conv` has a detour for each, and every convolution of the networks that could come to it goes through there: the places are
 taken first, or the convolution is computed in float32 where its weights train. The second table holds what the networks compute then.
 Everything else is rounding.
-"""
+"""  # noqa: E501
 
 
 @dataclass
 class Cell:
-    """What was found of a kind on a set: furthest of what is right by type, how many cases, those that are wrong and those that ended."""
+    """What was found of a kind on a set: furthest of what is right by type, how many cases, those
+    that are wrong and those that ended.
+    """
 
     furthest: dict[str, float] = field(default_factory=dict)
     count: int = 0
@@ -91,37 +94,57 @@ class Cell:
         return self
 
     def __str__(self) -> str:
-        right = " / ".join(f"{self.furthest[dtype]:.0e}" if dtype in self.furthest else "-" for dtype in LIMITS)
+        right = " / ".join(
+            f"{self.furthest[dtype]:.0e}" if dtype in self.furthest else "-" for dtype in LIMITS
+        )
         bad = [(what, some) for what, some in (("wrong", self.wrong), ("ends", self.ended)) if some]
-        return "; ".join([right, *(f"**{what}** {len(some)} of {self.count}: {_where(some)}" for what, some in bad)])
+        return "; ".join(
+            [
+                right,
+                *(f"**{what}** {len(some)} of {self.count}: {_where(some)}" for what, some in bad),
+            ]
+        )
 
 
 def _where(some: Sequence[Case]) -> str:
     channels = sorted({case.channels for case in some})
-    parts = [f"{channels[0]} to {channels[-1]} channels" if len(channels) > 1 else f"{channels[0]} channels"]
+    parts = [
+        (
+            f"{channels[0]} to {channels[-1]} channels"
+            if len(channels) > 1
+            else f"{channels[0]} channels"
+        )
+    ]
     for values in ({case.layout for case in some}, {case.dtype for case in some}):
         parts += sorted(values) if len(values) == 1 else []
     return ", ".join(parts)
 
 
 def checked_heap() -> dict[str, str]:
-    """The environment in which glibc ends a process that has written past a block; empty where there is no glibc."""
+    """The environment in which glibc ends a process that has written past a block; empty where
+    there is no glibc.
+    """
     if sys.platform != "linux" or ctypes.util.find_library("c") != "libc.so.6":
         return {}
     return {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
 
 
-def found_on(kernels: Mapping[str, str], guarded: bool = False, kinds: Sequence[str] = ()) -> Iterator[tuple[Case, dict[str, object]]]:
-    """Each case with what was found: {"distance": ...}, {"ended": a signal's name} or {"refused": what torch said}.
+def found_on(
+    kernels: Mapping[str, str], guarded: bool = False, kinds: Sequence[str] = ()
+) -> Iterator[tuple[Case, dict[str, object]]]:
+    """Each case with what was found: {"distance": ...}, {"ended": a signal's name} or {"refused":
+    what torch said}.
 
-    `kernels` is an environment, `guarded` takes the networks' convolutions instead of torch's, `kinds` are parts of the kinds wanted.
-    Raises OSError where the process itself fails.
+    `kernels` is an environment, `guarded` takes the networks' convolutions instead of torch's,
+    `kinds` are parts of the kinds wanted. Raises OSError where the process itself fails.
     """
     path = os.pathsep.join([str(REPO), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "ops.benchmarks.kernel_cases", str(int(guarded)), *kinds]
     env = {**os.environ, **checked_heap(), "PYTHONPATH": path, **kernels}
     known = cases(guarded)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, cwd=REPO) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env, cwd=REPO
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             found = json.loads(line)
@@ -134,7 +157,9 @@ Table = dict[str, dict[str, Cell]]
 """Kind -> set -> cell."""
 
 
-def table_of(guarded: bool = False, kinds: Sequence[str] = (), sets: Mapping[str, dict[str, str]] = SETS) -> Table:
+def table_of(
+    guarded: bool = False, kinds: Sequence[str] = (), sets: Mapping[str, dict[str, str]] = SETS
+) -> Table:
     """Everything, set after set: minutes each."""
     table: Table = {}
     for name, kernels in sets.items():
@@ -148,13 +173,22 @@ def lines_of(table: Table) -> list[str]:
     names = list(next(iter(table.values())))
     lines = ["| layer | cases | " + " | ".join(names) + " |", "|---|---:|" + "---|" * len(names)]
     for kind, row in table.items():
-        lines.append(f"| {kind} | {next(iter(row.values())).count} | " + " | ".join(str(cell) for cell in row.values()) + " |")
+        lines.append(
+            f"| {kind} | {next(iter(row.values())).count} | "
+            + " | ".join(str(cell) for cell in row.values())
+            + " |"
+        )
     return lines
 
 
 def mistakes(table: Table) -> list[str]:
     """One line for each kind and set in which a case is wrong or ended."""
-    return [f"{kind}, {name}: {cell}" for kind, row in table.items() for name, cell in row.items() if cell.bad]
+    return [
+        f"{kind}, {name}: {cell}"
+        for kind, row in table.items()
+        for name, cell in row.items()
+        if cell.bad
+    ]
 
 
 def wrong_kinds(table: Table) -> tuple[str, ...]:
@@ -166,7 +200,11 @@ def page(torchs: Table, networks: Table) -> str:
     """The page of the docs."""
     from ops.benchmarks.kernel_cases import WIDTHS
 
-    sets = ", ".join(f"{name} by `{' '.join(f'{key}={value}' for key, value in env.items())}`" for name, env in SETS.items() if env)
+    sets = ", ".join(
+        f"{name} by `{' '.join(f'{key}={value}' for key, value in env.items())}`"
+        for name, env in SETS.items()
+        if env
+    )
     head = HEAD.format(widths=", ".join(map(str, WIDTHS)), sets=sets, machine=_machine(), **LIMITS)
     parts = [head, "## Torch's layers\n", *lines_of(torchs)]
     if networks:
@@ -178,11 +216,20 @@ def _machine() -> str:
     """Processor, widest kernels, and versions."""
     import torch
 
-    names = [line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")]
-    built = next((line.strip(" -") for line in torch.__config__.show().splitlines() if "MKL-DNN" in line), "")
+    names = [
+        line.partition(":")[2].strip()
+        for line in _lines(Path("/proc/cpuinfo"))
+        if line.startswith("model name")
+    ]
+    built = next(
+        (line.strip(" -") for line in torch.__config__.show().splitlines() if "MKL-DNN" in line), ""
+    )
     built = built.removeprefix("Intel(R) MKL-DNN ").partition(" ")[0]
     widest = torch.backends.cpu.get_cpu_capability()
-    return f"{(names or [platform.processor() or platform.machine()])[0]} ({widest}), torch {torch.__version__}, oneDNN {built}"
+    return (
+        f"{(names or [platform.processor() or platform.machine()])[0]} ({widest}), torch"
+        f" {torch.__version__}, oneDNN {built}"
+    )
 
 
 def _lines(path: Path) -> list[str]:

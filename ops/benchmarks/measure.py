@@ -1,7 +1,9 @@
-"""Speed and memory of one recipe's network: python -m ops.benchmarks.measure RECIPE BATCH THREADS; prints JSON.
+"""Speed and memory of one recipe's network: python -m ops.benchmarks.measure RECIPE BATCH THREADS;
+prints JSON.
 
-The process is fresh, so that the most memory it ever held is the network's. A large matrix product is timed between the passes, so that
-what else the machine does slows both. Of a single thread the processor's own time is taken.
+The process is fresh, so that the most memory it ever held is the network's. A large matrix product
+is timed between the passes, so that what else the machine does slows both. Of a single thread the
+processor's own time is taken.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ SIDE = 2048  # of the square matrices of the product that is the peak
 
 @dataclass(frozen=True)
 class Speed:
-    """Of a batch of clips, as the recipe's test sees one view: seconds of the forward pass in evaluation and of a training step (forward,
-    backward), the most memory in MB that each took above the process before it, and the peak of a float32 matrix product."""
+    """Of a batch of clips, as the recipe's test sees one view: seconds of the forward pass in
+    evaluation and of a training step (forward, backward), the most memory in MB that each took
+    above the process before it, and the peak of a float32 matrix product.
+    """
 
     batch: int
     eval_s: float
@@ -43,12 +47,16 @@ def measure(recipe: str, batch: int, threads: int) -> Speed:
     command = [sys.executable, "-m", "ops.benchmarks.measure", recipe, str(batch), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise OSError(
+            f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()[-500:]}"
+        )
     return Speed(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _most_mb() -> float:
-    """The most memory that this process has held. `getrusage` would count its parent before the start."""
+    """The most memory that this process has held. `getrusage` would count its parent before the
+    start.
+    """
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     except FileNotFoundError:  # not Linux; macOS counts in bytes
@@ -70,7 +78,8 @@ def _measured(name: str, batch: int, threads: int) -> Speed:
     from ops.benchmarks.cost import view_of
 
     torch.set_num_threads(threads)
-    clock = time.process_time if threads == 1 else time.perf_counter  # of one thread, what other processes take does not count
+    # of one thread, what other processes take does not count
+    clock = time.process_time if threads == 1 else time.perf_counter
     recipe = configs.load(name)
     view = view_of(recipe)
     network: Any = models.build(recipe).eval()

@@ -1,4 +1,6 @@
-"""The catalogue as a page: every published row with its recipe, the figures of its table and what was counted here."""
+"""The catalogue as a page: every published row with its recipe, the figures of its table and what
+was counted here.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,20 @@ from ops.benchmarks.cost import Cost, cost_of, view_of
 
 REPO = Path(__file__).resolve().parents[2]
 COLUMNS = (
-    "recipe", "origin", "data", "pretraining", "protocol", "top-1", "top-5", "GFLOPs published", "GMACs counted", "of a view",
-    "M parameters published", "counted", "note",
-)  # fmt: skip
+    "recipe",
+    "origin",
+    "data",
+    "pretraining",
+    "protocol",
+    "top-1",
+    "top-5",
+    "GFLOPs published",
+    "GMACs counted",
+    "of a view",
+    "M parameters published",
+    "counted",
+    "note",
+)
 NUMERIC = range(5, 12)
 RECIPE = re.compile(r"([a-z0-9_]+):")
 HEAD = """\
@@ -29,7 +42,7 @@ multiply-adds too, mostly of a view of 224 pixels and of the frames of training,
 figure that is known to be wrong in its table has a note.
 
 Made by `kinograph benchmark rows --markdown docs/zoo.md`; a test holds it up to date.
-"""
+"""  # noqa: E501
 
 
 @dataclass(frozen=True)
@@ -53,7 +66,8 @@ def lines_of(recipes: Iterable[Recipe]) -> dict[str, Line]:
 
 def cells(recipe: Recipe, line: Line | None, cost: Cost) -> list[str]:
     """One row of the table, in markdown."""
-    facts = recipe.published or Published(dataset=recipe.dataset)  # a branch that is trained for a published whole
+    # a branch that is trained for a published whole
+    facts = recipe.published or Published(dataset=recipe.dataset)
     name = f"[{recipe.name}](../{line.file}#L{line.number})" if line else recipe.name
     return [
         name,

@@ -1,4 +1,6 @@
-"""Training and scoring the demo-size recipe of a family: the pipeline's own task and loop, in this process and without a tracker."""
+"""Training and scoring the demo-size recipe of a family: the pipeline's own task and loop, in this
+process and without a tracker.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ DEMO = "_tiny_figures"
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a demo-size recipe reached on the validation split, by its test views; shares in 0..1."""
+    """What a demo-size recipe reached on the validation split, by its test views; shares in
+    0..1.
+    """
 
     recipe: str
     top1: float
@@ -29,18 +33,32 @@ class Learnt:
 
 
 def demo_recipes(families: tuple[str, ...] = ()) -> list[RecognitionRecipe]:
-    """The demo-size recipes of these families (of all, without any), by family. Raises ConfigError for an unknown family."""
-    found = {name.removesuffix(DEMO): configs.load(name) for name in configs.names("recognition") if name.endswith(DEMO)}
+    """The demo-size recipes of these families (of all, without any), by family. Raises ConfigError
+    for an unknown family.
+    """
+    found = {
+        name.removesuffix(DEMO): configs.load(name)
+        for name in configs.names("recognition")
+        if name.endswith(DEMO)
+    }
     for family in families:
         if family not in found:
             raise ConfigError("kinograph benchmark families", "family", family, ", ".join(found))
-    return [recipe for family, recipe in sorted(found.items()) if isinstance(recipe, RecognitionRecipe) and family in (families or found)]
+    return [
+        recipe
+        for family, recipe in sorted(found.items())
+        if isinstance(recipe, RecognitionRecipe) and family in (families or found)
+    ]
 
 
-def learn(recipe: RecognitionRecipe, layout: Layout, threads: int, note: Callable[[str], None]) -> Learnt:
-    """Train the recipe on the data as it is and score it; what is finished is found by its content and left alone.
+def learn(
+    recipe: RecognitionRecipe, layout: Layout, threads: int, note: Callable[[str], None]
+) -> Learnt:
+    """Train the recipe on the data as it is and score it; what is finished is found by its content
+    and left alone.
 
-    A training that the pipeline has finished on this store counts too. Raises ConfigError, DataError, TrainingError.
+    A training that the pipeline has finished on this store counts too. Raises ConfigError,
+    DataError, TrainingError.
     """
     from ops.evaluation.run import evaluate
 
@@ -65,7 +83,9 @@ def _own_folder(recipe: Recipe, layout: Layout, plan: RunPlan) -> str:
     return Layout(f"{layout.root}/zoo").run(recipe.name, plan.run_key)
 
 
-def _train(task: Task, layout: Layout, plan: RunPlan, threads: int, note: Callable[[str], None]) -> TrainResult:
+def _train(
+    task: Task, layout: Layout, plan: RunPlan, threads: int, note: Callable[[str], None]
+) -> TrainResult:
     import torch
     from safetensors.torch import save
 
@@ -76,10 +96,17 @@ def _train(task: Task, layout: Layout, plan: RunPlan, threads: int, note: Callab
     torch.set_num_threads(threads)
     set_decode_threads(threads)
     recipe = task.recipe
-    state = fit(task, recipe.scale, on_epoch=lambda report, save_to: note(epoch_line(recipe.name, report)))
+    state = fit(
+        task, recipe.scale, on_epoch=lambda report, save_to: note(epoch_line(recipe.name, report))
+    )
     folder = _own_folder(recipe, layout, plan)
-    write_bytes(f"{folder}/{WEIGHTS}", save({name: tensor.detach().contiguous() for name, tensor in state.weights.items()}))
-    last = {name: value for name, value in state.history[-1].items() if name not in ("epoch", "seconds")}
+    write_bytes(
+        f"{folder}/{WEIGHTS}",
+        save({name: tensor.detach().contiguous() for name, tensor in state.weights.items()}),
+    )
+    last = {
+        name: value for name, value in state.history[-1].items() if name not in ("epoch", "seconds")
+    }
     seconds = sum(row["seconds"] for row in state.history)
     result = TrainResult(
         run_dir=folder,

@@ -1,4 +1,6 @@
-"""Ray for this process: an existing cluster, or a local one that lives as long as the process and may serve several trainings."""
+"""Ray for this process: an existing cluster, or a local one that lives as long as the process and
+may serve several trainings.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +31,27 @@ from ops.store.threads import usable_cpus
 
 KNOCK_S = 10.0  # Ray itself takes minutes to find that nobody is there
 OBJECT_STORE_BYTES = 256 * 2**20  # trainings pass nothing large through it
-PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")  # no secret among them: nodes have their own
+# no secret among them: nodes have their own
+PASSED_ON = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 ENVIRONMENT = {
-    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait cost a busy machine several times the work itself
+    # threads that spin while they wait cost a busy machine several times the work itself
+    "OMP_WAIT_POLICY": "PASSIVE",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # an epoch's report waits for the next of these looks; Ray's own 2 s would add up
+    # an epoch's report waits for the next of these looks; Ray's own 2 s would add up
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
 }
 
 
 def connect(settings: Settings, scale: Scale) -> None:
-    """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that is not there or too small.
+    """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that
+    is not there or too small.
 
-    A local Ray listens on the loopback device, has no dashboard and sends no worker output here: what matters of it is shown
-    by `ops.training.progress`. Its files and its token lie in a folder of this process that no other user can enter. On an existing
-    cluster the code travels with the job.
+    A local Ray listens on the loopback device, has no dashboard and sends no worker output here:
+    what matters of it is shown by `ops.training.progress`. Its files and its token lie in a folder
+    of this process that no other user can enter. On an existing cluster the code travels with the
+    job.
     """
     give_home(settings.home / HOME)
     for name, value in ENVIRONMENT.items():
@@ -56,14 +63,21 @@ def connect(settings: Settings, scale: Scale) -> None:
         _start(scale)
     if lacking := _lacks(scale):
         name, found, wanted = lacking
-        raise ConfigError("recipe", f"scale ({name})", f"{wanted:g} for {scale.num_workers} workers", f"at most {found:g} on this cluster")
+        raise ConfigError(
+            "recipe",
+            f"scale ({name})",
+            f"{wanted:g} for {scale.num_workers} workers",
+            f"at most {found:g} on this cluster",
+        )
 
 
 def _start(scale: Scale) -> None:
-    # Ray's switch for machines without a cluster network, off by default on Linux; read when ray is imported, and by its processes.
+    # Ray's switch for machines without a cluster network, off by default on Linux; read when ray is
+    # imported, and by its processes.
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # one process less: nobody preempts this machine
+    # one process less: nobody preempts this machine
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     _own_token()
     with safe_path(), interrupt_handler_kept():
         ray.init(
@@ -76,13 +90,16 @@ def _start(scale: Scale) -> None:
             logging_level=logging.ERROR,
             job_config=_Job(),
             _node_ip_address="127.0.0.1",
-            _temp_dir=str(private_folder() / RAY),  # Ray opens it to everybody; the folder above it is closed
+            # Ray opens it to everybody; the folder above it is closed
+            _temp_dir=str(private_folder() / RAY),
             _plasma_directory=_shared_memory(),
         )
 
 
 def _own_token() -> None:
-    """Have Ray take its token from a file that only this user can read, unless the environment names one: its own is open, in HOME."""
+    """Have Ray take its token from a file that only this user can read, unless the environment
+    names one: its own is open, in HOME.
+    """
     if any(variable(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")):
         return
     path = private_folder() / "token"
@@ -92,16 +109,23 @@ def _own_token() -> None:
 
 
 def _shared_memory() -> str | None:
-    """Where Ray's objects lie: its own choice, or a folder on disk where the machine's shared memory is missing or too small."""
+    """Where Ray's objects lie: its own choice, or a folder on disk where the machine's shared
+    memory is missing or too small.
+    """
     with suppress(OSError):
         about = os.statvfs("/dev/shm")
-        if os.access("/dev/shm", os.W_OK | os.X_OK) and about.f_bavail * about.f_frsize > OBJECT_STORE_BYTES:
+        if (
+            os.access("/dev/shm", os.W_OK | os.X_OK)
+            and about.f_bavail * about.f_frsize > OBJECT_STORE_BYTES
+        ):
             return None
     return None if sys.platform == "darwin" else str(roomy_folder())
 
 
 class _Job(JobConfig):
-    """What workers get for a search path is what the driver has. Ray adds the working folder, where anything may lie."""
+    """What workers get for a search path is what the driver has. Ray adds the working folder, where
+    anything may lie.
+    """
 
     def _get_proto_job_config(self) -> Any:
         self._py_driver_sys_path = [path for path in self._py_driver_sys_path if path in sys.path]
@@ -116,33 +140,60 @@ def _knock(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
     except OSError as error:
-        raise ConfigError("environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({error})") from error
+        raise ConfigError(
+            "environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({error})"
+        ) from error
 
 
 def _join(address: str) -> None:
     _knock(address)
     environment: dict[str, Any] = {
-        "py_modules": [str(Path(package.__file__ or "").parent) for package in (configs, models, ops)],
+        "py_modules": [
+            str(Path(package.__file__ or "").parent) for package in (configs, models, ops)
+        ],
         "env_vars": {name: os.environ[name] for name in PASSED_ON if name in os.environ},
     }
     try:
         with interrupt_handler_kept():
-            ray.init(address=address, runtime_env=environment, job_config=_Job(), log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                runtime_env=environment,
+                job_config=_Job(),
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, RuntimeError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError("environment", "RAY_ADDRESS", address, f"the address of a running Ray cluster ({reason})") from error
+        raise ConfigError(
+            "environment",
+            "RAY_ADDRESS",
+            address,
+            f"the address of a running Ray cluster ({reason})",
+        ) from error
 
 
 def _lacks(scale: Scale) -> tuple[str, float, float] | None:
     """(resource, found, wanted) of the first resource that the cluster has too little of."""
-    wanted = {"CPU": scale.num_workers * scale.cpus_per_worker, "GPU": float(scale.num_workers if scale.use_gpu else 0)}
+    wanted = {
+        "CPU": scale.num_workers * scale.cpus_per_worker,
+        "GPU": float(scale.num_workers if scale.use_gpu else 0),
+    }
     found = ray.cluster_resources()
-    return next(((name, found.get(name, 0.0), number) for name, number in wanted.items() if found.get(name, 0.0) < number), None)
+    return next(
+        (
+            (name, found.get(name, 0.0), number)
+            for name, number in wanted.items()
+            if found.get(name, 0.0) < number
+        ),
+        None,
+    )
 
 
 @contextmanager
 def interrupt_handler_kept() -> Iterator[None]:
-    """Put the process's handlers of Ctrl-C and SIGTERM back after the block: Ray leaves its own behind, which end the process."""
+    """Put the process's handlers of Ctrl-C and SIGTERM back after the block: Ray leaves its own
+    behind, which end the process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,6 @@
-"""Where jobs run: in this machine's worker processes, or as tasks on a Ray cluster, each with such processes of its own."""
+"""Where jobs run: in this machine's worker processes, or as tasks on a Ray cluster, each with such
+processes of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ WINDOW = 4096  # jobs that the local pool knows at a time: a million would fill 
 
 @dataclass(frozen=True)
 class Answer:
-    """A worker's function with a failing store as its value: that is not the fault of the video at hand."""
+    """A worker's function with a failing store as its value: that is not the fault of the video at
+    hand.
+    """
 
     function: Work
 
@@ -34,13 +38,19 @@ class Answer:
 
 
 def run_anywhere(
-    function: Work, jobs: Iterable[Job], workers: int | None = None, engine: Engine = "auto", ray_address: str | None = None
+    function: Work,
+    jobs: Iterable[Job],
+    workers: int | None = None,
+    engine: Engine = "auto",
+    ray_address: str | None = None,
 ) -> Generator[Outcome | None, None, None]:
-    """`run_jobs` on the chosen engine; jobs are taken from the iterable as places become free, and None comes now and then.
+    """`run_jobs` on the chosen engine; jobs are taken from the iterable as places become free, and
+    None comes now and then.
 
-    "auto" is Ray where a cluster is named (`ray_address`, or RAY_ADDRESS in the environment), else the local pool: to start a Ray of
-    its own costs a machine ten seconds and gigabytes. `workers` is the local pool's. A store that fails for a while is waited for, and
-    the job comes again at the end. Raises ValueError for an unknown engine, StorageError, and what else `function` raises.
+    "auto" is Ray where a cluster is named (`ray_address`, or RAY_ADDRESS in the environment), else
+    the local pool: to start a Ray of its own costs a machine ten seconds and gigabytes. `workers`
+    is the local pool's. A store that fails for a while is waited for, and the job comes again at
+    the end. Raises ValueError for an unknown engine, StorageError, and what else `function` raises.
     """
     tries: Counter[Any] = Counter()
     while True:

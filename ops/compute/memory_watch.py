@@ -1,4 +1,6 @@
-"""A memory ceiling on worker processes, kept from outside: C code that allocates may hold the interpreter's lock all the while."""
+"""A memory ceiling on worker processes, kept from outside: C code that allocates may hold the
+interpreter's lock all the while.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +13,19 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 CEILING_MB = 700
-LOOK_EVERY_S = 0.02  # memory can be filled at some GB/s: a worker oversteps by tens of megabytes before it is seen
-HARD_CEILING = 2  # times the ceiling: what one call could allocate between two looks. The kernel refuses more.
+# memory can be filled at some GB/s: a worker oversteps by tens of megabytes before it is seen
+LOOK_EVERY_S = 0.02
+# times the ceiling: what one call could allocate between two looks. The kernel refuses more.
+HARD_CEILING = 2
 MB = 2**20
 
 
 class MemoryWatch:
-    """Kills the workers that have more than `ceiling_mb` of memory in use, and remembers which: `killed` are process ids.
+    """Kills the workers that have more than `ceiling_mb` of memory in use, and remembers which:
+    `killed` are process ids.
 
-    Workers enrol with the `sender` that they are started with; it is a pipe, so that nobody needs to know how the pool keeps them.
+    Workers enrol with the `sender` that they are started with; it is a pipe, so that nobody needs
+    to know how the pool keeps them.
     """
 
     def __init__(self, ceiling_mb: int, context: Any) -> None:
@@ -65,9 +71,13 @@ class MemoryWatch:
 
 
 def enrol(sender: Connection, pid: int, ceiling_mb: int) -> None:
-    """Puts this worker process under watch, and has the kernel refuse it memory far beyond the ceiling."""
+    """Puts this worker process under watch, and has the kernel refuse it memory far beyond the
+    ceiling.
+    """
     sender.send_bytes(pid.to_bytes(8, "little"))
     sender.close()
     limit = getattr(psutil.Process().memory_info(), "data", 0) + HARD_CEILING * ceiling_mb * MB
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    resource.setrlimit(resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+    resource.setrlimit(
+        resource.RLIMIT_DATA, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard)
+    )

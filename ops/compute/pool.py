@@ -1,4 +1,6 @@
-"""Jobs in processes that can be killed: each with a deadline, a memory ceiling, a second try, and a true reason when both fail."""
+"""Jobs in processes that can be killed: each with a deadline, a memory ceiling, a second try, and a
+true reason when both fail.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,20 @@ from ops.compute.environment import Context, workers_context
 from ops.compute.memory_watch import CEILING_MB, MemoryWatch, enrol
 from ops.store.threads import usable_cpus
 
-REBUILDS = 3  # pools that may break as a whole (all workers killed while idle) before the run gives up
-TASKS_PER_WORKER = 256  # decord is said to leak slowly; a new worker now and then costs milliseconds
-# What the fork server imports once, so that a new worker starts in milliseconds. None of these starts a thread or an event loop.
-PRELOAD = ["__main__", "ops.media.decord_reader", "ops.media.pyav_reader", "ops.media.audit", "ops.media.store_video", "ops.store.frames"]
+# pools that may break as a whole (all workers killed while idle) before the run gives up
+REBUILDS = 3
+# decord is said to leak slowly; a new worker now and then costs milliseconds
+TASKS_PER_WORKER = 256
+# What the fork server imports once, so that a new worker starts in milliseconds. None of these
+# starts a thread or an event loop.
+PRELOAD = [
+    "__main__",
+    "ops.media.decord_reader",
+    "ops.media.pyav_reader",
+    "ops.media.audit",
+    "ops.media.store_video",
+    "ops.store.frames",
+]
 
 
 class PoolError(KinographError):
@@ -36,7 +48,9 @@ class PoolError(KinographError):
 
 @dataclass(frozen=True)
 class Job:
-    """`function(payload, attempt)` runs in a worker; `attempt` is how the try before ended: "", "deadline", "memory", "signal 11"."""
+    """`function(payload, attempt)` runs in a worker; `attempt` is how the try before ended: "",
+    "deadline", "memory", "signal 11".
+    """
 
     key: Any
     payload: Any
@@ -59,11 +73,12 @@ def run_jobs(
     wake_s: float = 0.5,
     ceiling_mb: int = CEILING_MB,
 ) -> Generator[Outcome | None, None, None]:
-    """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller can do other things.
+    """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller
+    can do other things.
 
-    A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its job is tried once more.
-    An exception of `function` ends the run and is raised here. Raises PoolError, with how its processes ended, when the pool
-    breaks again and again.
+    A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its
+    job is tried once more. An exception of `function` ends the run and is raised here. Raises
+    PoolError, with how its processes ended, when the pool breaks again and again.
     """
     waiting = list(jobs)[::-1]
     if not waiting:
@@ -79,14 +94,28 @@ def run_jobs(
 
 
 def _run(
-    function: Callable, waiting: list[Job], again: list[tuple[Job, str]], workers: int, wake_s: float, ceiling_mb: int, context: Context
+    function: Callable,
+    waiting: list[Job],
+    again: list[tuple[Job, str]],
+    workers: int,
+    wake_s: float,
+    ceiling_mb: int,
+    context: Context,
 ) -> Generator[Outcome | None, None, bool]:
-    """Works until nothing is left (False) or the pool breaks (True; what was under way is in `again`)."""
+    """Works until nothing is left (False) or the pool breaks (True; what was under way is in
+    `again`).
+    """
     done: queue.Queue[tuple[Job, str, Future]] = queue.Queue()
     running: dict[Any, tuple[Job, str]] = {}
     watch = MemoryWatch(ceiling_mb, context)
     arguments = (inherited(), watch.sender, ceiling_mb)
-    pool = ProcessPool(workers, max_tasks=TASKS_PER_WORKER, initializer=start_worker, initargs=arguments, context=context)
+    pool = ProcessPool(
+        workers,
+        max_tasks=TASKS_PER_WORKER,
+        initializer=start_worker,
+        initargs=arguments,
+        context=context,
+    )
 
     def start(job: Job, attempt: str) -> None:
         running[job.key] = (job, attempt)
@@ -101,7 +130,8 @@ def _run(
             try:
                 job, attempt, future = done.get(timeout=wake_s)
             except queue.Empty:
-                if not pool.active:  # a job that no worker had taken yet when the pool broke is never heard of again
+                # a job that no worker had taken yet when the pool broke is never heard of again
+                if not pool.active:
                     raise BrokenProcessPool from None
                 yield None
                 continue
@@ -126,7 +156,8 @@ def _run(
 
 
 def _ending(future: Future, overfull: set[int]) -> str | None:
-    """How a try was cut short; None when the function returned. `overfull` workers were killed for their memory.
+    """How a try was cut short; None when the function returned. `overfull` workers were killed for
+    their memory.
 
     Raises what the function raised.
     """
@@ -138,7 +169,11 @@ def _ending(future: Future, overfull: set[int]) -> str | None:
     if isinstance(error, ProcessExpired):
         if error.pid in overfull:
             return "memory"
-        return f"signal {-error.exitcode}" if (error.exitcode or 0) < 0 else f"exit code {error.exitcode}"
+        return (
+            f"signal {-error.exitcode}"
+            if (error.exitcode or 0) < 0
+            else f"exit code {error.exitcode}"
+        )
     if isinstance(error, TimeoutError) and error.args and error.args[0] == "Task timeout":
         return "deadline"
     raise error
@@ -153,12 +188,18 @@ def _reason(ended: str, job: Job, ceiling_mb: int) -> str:
 
 
 def inherited() -> dict[str, str]:
-    """Environment that workers need and that the fork server, started once, may have from an earlier time."""
-    return {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KINOGRAPH_"))}
+    """Environment that workers need and that the fork server, started once, may have from an
+    earlier time.
+    """
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KINOGRAPH_"))
+    }
 
 
 def start_worker(environment: Mapping[str, str], watch: Connection, ceiling_mb: int) -> None:
-    """Prepares a worker: environment, no reaction to Ctrl-C (the parent's), a memory ceiling, and an end when the parent ends."""
+    """Prepares a worker: environment, no reaction to Ctrl-C (the parent's), a memory ceiling, and
+    an end when the parent ends.
+    """
     enrol(watch, os.getpid(), ceiling_mb)
     for name in inherited():
         del os.environ[name]
@@ -170,7 +211,9 @@ def start_worker(environment: Mapping[str, str], watch: Connection, ceiling_mb: 
 
 
 def _end_with(sentinel: int) -> None:
-    """A worker must not go on writing after its parent was killed: the next run may already work on the same array."""
+    """A worker must not go on writing after its parent was killed: the next run may already work on
+    the same array.
+    """
     connection.wait([sentinel])
     os._exit(1)
 
@@ -200,7 +243,9 @@ def _nameless_file() -> int:
 
 @contextmanager
 def quiet_stderr() -> Iterator[Stderr]:
-    """Catches what C libraries write to file descriptor 2, for good. For worker processes: it affects the whole process."""
+    """Catches what C libraries write to file descriptor 2, for good. For worker processes: it
+    affects the whole process.
+    """
     kept, file = os.dup(2), _nameless_file()
     os.dup2(file, 2)
     try:

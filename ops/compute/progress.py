@@ -50,7 +50,9 @@ def counted(progress: Progress, count: int) -> Progress:
 
 
 class Bar:
-    """One stage as a person follows it: call it with (done, total), and with the stage's own words where a count says too little."""
+    """One stage as a person follows it: call it with (done, total), and with the stage's own words
+    where a count says too little.
+    """
 
     def __init__(self, title: str, unit: str, every_s: float, bars: Bars | None = None) -> None:
         self._title, self._unit, self._every_s, self._bars = title, unit, every_s, bars
@@ -67,7 +69,10 @@ class Bar:
             self._bars.update(self._task, completed=done, total=total, state=f"{state}, {left}")
         elif not words and (now >= self._due or done >= total):
             self._due = now + self._every_s
-            print(f"{self._title}: {done}/{total} {self._unit}, {per_s:.1f} {self._unit}/s, {left}", flush=True)
+            print(
+                f"{self._title}: {done}/{total} {self._unit}, {per_s:.1f} {self._unit}/s, {left}",
+                flush=True,
+            )
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar where there is one."""
@@ -79,11 +84,15 @@ class Bar:
 
 @contextmanager
 def progress_bar(title: str, unit: str, every_s: float = 30.0) -> Iterator[Bar]:
-    """Yield what shows count, rate and time left of one stage: a bar in a terminal, else a line now and then."""
+    """Yield what shows count, rate and time left of one stage: a bar in a terminal, else a line now
+    and then.
+    """
     if not sys.stdout.isatty():
         yield Bar(title, unit, every_s)
         return
     from rich.progress import BarColumn, Progress, TextColumn
 
-    with Progress(TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[state]}")) as bars:
+    with Progress(
+        TextColumn("{task.description:<12}"), BarColumn(), TextColumn("{task.fields[state]}")
+    ) as bars:
         yield Bar(title, unit, every_s, bars)

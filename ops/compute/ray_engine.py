@@ -1,8 +1,10 @@
-"""Jobs as tasks on a Ray cluster: every task takes a few of them through worker processes of its own node.
+"""Jobs as tasks on a Ray cluster: every task takes a few of them through worker processes of its
+own node.
 
-A decoder that hangs or fills the memory is killed by the pool inside the task, as on one machine; Ray looks after workers and nodes
-that die. The driver holds a bounded number of tasks in flight, somewhat more than the cluster can run, so that Ray's autoscaler sees what
-is wanted; results stream back, and the driver alone writes the ledger.
+A decoder that hangs or fills the memory is killed by the pool inside the task, as on one machine;
+Ray looks after workers and nodes that die. The driver holds a bounded number of tasks in flight,
+somewhat more than the cluster can run, so that Ray's autoscaler sees what is wanted; results stream
+back, and the driver alone writes the ledger.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from itertools import islice
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayError,
+    WorkerCrashedError,
+)
 
 import configs
 from configs.schema import Scale
@@ -35,13 +43,19 @@ Result = list[tuple[int, Any, str | None]]
 
 
 def run_on_ray(
-    function: Callable[[Any, str], Any], jobs: Iterable[Job], address: str | None = None, wake_s: float = 0.5
+    function: Callable[[Any, str], Any],
+    jobs: Iterable[Job],
+    address: str | None = None,
+    wake_s: float = 0.5,
 ) -> Generator[Outcome | None, None, None]:
-    """Outcomes in the order of completion; None at least every `wake_s` seconds. Jobs are taken from the iterable as tasks are started.
+    """Outcomes in the order of completion; None at least every `wake_s` seconds. Jobs are taken
+    from the iterable as tasks are started.
 
-    `address` is that of a cluster (the code travels with the job, storage and videos must be reachable from every node); None starts
-    Ray on this machine. A job whose worker or node dies again and again, when it is alone in its task, comes back with that as its
-    failure. An exception of `function` ends the run and is raised here. Raises ConfigError for a cluster that is not there.
+    `address` is that of a cluster (the code travels with the job, storage and videos must be
+    reachable from every node); None starts Ray on this machine. A job whose worker or node dies
+    again and again, when it is alone in its task, comes back with that as its failure. An exception
+    of `function` ends the run and is raised here. Raises ConfigError for a cluster that is not
+    there.
     """
     settings = configs.settings().model_copy(update={"ray_address": address})
     connect(settings, Scale(num_workers=1, cpus_per_worker=1))
@@ -49,9 +63,15 @@ def run_on_ray(
 
 
 def work_batch(function: Callable[[Any, str], Any], jobs: list[Job]) -> Result:
-    """(place in `jobs`, value, failure) of each. Runs as a Ray task; the jobs run one after another in a process that can be killed."""
+    """(place in `jobs`, value, failure) of each. Runs as a Ray task; the jobs run one after another
+    in a process that can be killed.
+    """
     places = {job.key: place for place, job in enumerate(jobs)}
-    return [(places[outcome.job.key], outcome.value, outcome.failure) for outcome in run_jobs(function, jobs, 1) if outcome is not None]
+    return [
+        (places[outcome.job.key], outcome.value, outcome.failure)
+        for outcome in run_jobs(function, jobs, 1)
+        if outcome is not None
+    ]
 
 
 class _Tasks:
@@ -60,12 +80,16 @@ class _Tasks:
     def __init__(self, function: Callable[[Any, str], Any], jobs: Iterable[Job]) -> None:
         self._function = ray.put(function)
         self._jobs = iter(jobs)
-        self._alone: deque[Job] = deque()  # jobs of a task that died: each comes again in a task of its own
+        # jobs of a task that died: each comes again in a task of its own
+        self._alone: deque[Job] = deque()
         self._deaths: Counter[Any] = Counter()
         self._running: dict[Any, list[Job]] = {}
         self._limit, self._looked = 0, -LOOK_EVERY_S
         self._task = ray.remote(work_batch).options(
-            num_cpus=1, memory=(CEILING_MB + OWN_MB) * 2**20, max_retries=TASK_RETRIES, name="kinograph decode"
+            num_cpus=1,
+            memory=(CEILING_MB + OWN_MB) * 2**20,
+            max_retries=TASK_RETRIES,
+            name="kinograph decode",
         )
 
     def run(self, wake_s: float) -> Generator[Outcome | None, None, None]:
@@ -93,7 +117,9 @@ class _Tasks:
     def _places(self) -> int:
         now = time.monotonic()
         if now - self._looked >= LOOK_EVERY_S:
-            self._limit = max(LEAST_IN_FLIGHT, int(TASKS_PER_CPU * ray.cluster_resources().get("CPU", 0)))
+            self._limit = max(
+                LEAST_IN_FLIGHT, int(TASKS_PER_CPU * ray.cluster_resources().get("CPU", 0))
+            )
             self._looked = now
         return self._limit
 
@@ -112,12 +138,20 @@ class _Tasks:
             self._deaths[batch[0].key] += 1
             if self._deaths[batch[0].key] >= LONE_TRIES:
                 times = LONE_TRIES * (1 + TASK_RETRIES)
-                yield Outcome(batch[0], failure=f"decoder took its worker or node down {times} times ({type(error).__name__})")
+                yield Outcome(
+                    batch[0],
+                    failure=(
+                        f"decoder took its worker or node down {times} times"
+                        f" ({type(error).__name__})"
+                    ),
+                )
                 return
         self._alone += batch
 
     def _cancel(self) -> None:
-        """Ends what still runs, and waits for it: nobody may write an array that the caller is about to remove."""
+        """Ends what still runs, and waits for it: nobody may write an array that the caller is
+        about to remove.
+        """
         left = list(self._running)
         for reference in left:
             with suppress(RayError, ValueError):

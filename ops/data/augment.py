@@ -1,7 +1,9 @@
-"""Random changes of a clip's pixels, the same for all its frames: colours, RandAugment, random erasing.
+"""Random changes of a clip's pixels, the same for all its frames: colours, RandAugment, random
+erasing.
 
-RandAugment (Cubuk et al., 2020) and random erasing (Zhong et al., 2020) are in timm's form: its list of operations, its magnitudes
-of 0 to 10 with normal noise, its fill by the mean colour; an operation's strength and sign are drawn once for the whole clip.
+RandAugment (Cubuk et al., 2020) and random erasing (Zhong et al., 2020) are in timm's form: its
+list of operations, its magnitudes of 0 to 10 with normal noise, its fill by the mean colour; an
+operation's strength and sign are drawn once for the whole clip.
 """
 
 from __future__ import annotations
@@ -24,9 +26,22 @@ MAGNITUDES = 10.0  # the full scale
 ATTEMPTS = 10
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 OPERATIONS = (
-    "auto_contrast", "equalize", "invert", "rotate", "posterize", "solarize", "solarize_add", "colour", "contrast", "brightness",
-    "sharpness", "shear_x", "shear_y", "translate_x", "translate_y",
-)  # fmt: skip
+    "auto_contrast",
+    "equalize",
+    "invert",
+    "rotate",
+    "posterize",
+    "solarize",
+    "solarize_add",
+    "colour",
+    "contrast",
+    "brightness",
+    "sharpness",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+)
 ENHANCERS = {
     "colour": ImageEnhance.Color,
     "contrast": ImageEnhance.Contrast,
@@ -37,7 +52,9 @@ SIGNED = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 
 
 class Colour(NamedTuple):
-    """Factors of a colour jitter, and the turn of the hue as a share of the colour circle; these change nothing."""
+    """Factors of a colour jitter, and the turn of the hue as a share of the colour circle; these
+    change nothing.
+    """
 
     brightness: float = 1.0
     contrast: float = 1.0
@@ -46,8 +63,11 @@ class Colour(NamedTuple):
 
 
 def random_colour(config: Transforms, rng: np.random.Generator) -> Colour:
-    """One jitter for the whole clip, each value uniform around no change; none at all but with `colour_probability`."""
-    # All five are drawn whatever happens, so that a probability changes nothing of the draws that follow.
+    """One jitter for the whole clip, each value uniform around no change; none at all but with
+    `colour_probability`.
+    """
+    # All five are drawn whatever happens, so that a probability changes nothing of the draws that
+    # follow.
     draws = rng.random(5)
     if draws[0] >= config.colour_probability:
         return Colour()
@@ -59,7 +79,9 @@ def random_colour(config: Transforms, rng: np.random.Generator) -> Colour:
 
 
 def shift_hue(frames: np.ndarray, turn: float) -> np.ndarray:
-    """uint8 [T, H, W, 3] with its hue turned by a share of the colour circle, in steps of 1/256 (Pillow's HSV, which rounds a little)."""
+    """uint8 [T, H, W, 3] with its hue turned by a share of the colour circle, in steps of 1/256
+    (Pillow's HSV, which rounds a little).
+    """
     step = round(turn * 256) % 256
     if not step:
         return frames
@@ -71,17 +93,26 @@ def shift_hue(frames: np.ndarray, turn: float) -> np.ndarray:
     return turned
 
 
-# -------------------------------------------------------------------------------------------------- RandAugment
+# --------------------------------------------------------------------------------------------------
+# RandAugment
 
 
 def rand_augment(
-    frames: np.ndarray, config: RandAugment, rng: np.random.Generator, fill: Colours = (128, 128, 128), interpolation: str = "bicubic"
+    frames: np.ndarray,
+    config: RandAugment,
+    rng: np.random.Generator,
+    fill: Colours = (128, 128, 128),
+    interpolation: str = "bicubic",
 ) -> np.ndarray:
-    """uint8 [T, H, W, 3] after `num_ops` random operations (each with its probability), the same ones for every frame.
+    """uint8 [T, H, W, 3] after `num_ops` random operations (each with its probability), the same
+    ones for every frame.
 
-    `fill` is the colour of what geometry uncovers. Contrast and histogram operations look at each frame alone.
+    `fill` is the colour of what geometry uncovers. Contrast and histogram operations look at each
+    frame alone.
     """
-    operations = random_operations(config, rng, frames.shape[2], frames.shape[1], fill, interpolation)
+    operations = random_operations(
+        config, rng, frames.shape[2], frames.shape[1], fill, interpolation
+    )
     if not operations:
         return frames
     changed = np.empty(frames.shape, np.uint8)
@@ -94,23 +125,42 @@ def rand_augment(
 
 
 def random_operations(
-    config: RandAugment, rng: np.random.Generator, width: int, height: int, fill: Colours, interpolation: str
+    config: RandAugment,
+    rng: np.random.Generator,
+    width: int,
+    height: int,
+    fill: Colours,
+    interpolation: str,
 ) -> list[Operation]:
     """The operations that are applied, drawn with repeats from the 15 of timm's list."""
     operations = []
     for _ in range(config.num_ops):
         name = OPERATIONS[rng.integers(len(OPERATIONS))]
         applied, sign = rng.random() < config.probability, -1.0 if rng.random() > 0.5 else 1.0
-        magnitude = min(max(config.magnitude + config.magnitude_std * rng.standard_normal(), 0.0), MAGNITUDES)
+        magnitude = min(
+            max(config.magnitude + config.magnitude_std * rng.standard_normal(), 0.0), MAGNITUDES
+        )
         if applied:
-            operations.append(operation_of(name, magnitude, sign, config.increasing, (width, height), fill, interpolation))
+            operations.append(
+                operation_of(
+                    name, magnitude, sign, config.increasing, (width, height), fill, interpolation
+                )
+            )
     return operations
 
 
 def operation_of(
-    name: str, magnitude: float, sign: float, increasing: bool, size: tuple[int, int], fill: Colours, interpolation: str
+    name: str,
+    magnitude: float,
+    sign: float,
+    increasing: bool,
+    size: tuple[int, int],
+    fill: Colours,
+    interpolation: str,
 ) -> Operation:
-    """One operation at a magnitude in [0, 10]; `sign` turns what has a direction. `size` is (width, height)."""
+    """One operation at a magnitude in [0, 10]; `sign` turns what has a direction. `size` is (width,
+    height).
+    """
     strength = magnitude / MAGNITUDES
     resample = RESAMPLE[interpolation]
     if name in ENHANCERS:
@@ -120,7 +170,8 @@ def operation_of(
         return _geometry(name, sign * strength, size, fill, resample)
     if name == "posterize":
         bits = int(4 * strength)
-        lost = 8 - (4 - bits if increasing else bits)  # up to all 8, which Pillow's own posterize refuses
+        # up to all 8, which Pillow's own posterize refuses
+        lost = 8 - (4 - bits if increasing else bits)
         return _table([level >> lost << lost for level in range(256)])
     if name == "solarize":
         threshold = min(256, int(256 * strength))
@@ -128,7 +179,11 @@ def operation_of(
     if name == "solarize_add":
         added = min(128, int(110 * strength))
         return _table([min(255, level + added) if level < 128 else level for level in range(256)])
-    plain: dict[str, Operation] = {"auto_contrast": ImageOps.autocontrast, "equalize": ImageOps.equalize, "invert": ImageOps.invert}
+    plain: dict[str, Operation] = {
+        "auto_contrast": ImageOps.autocontrast,
+        "equalize": ImageOps.equalize,
+        "invert": ImageOps.invert,
+    }
     return plain[name]
 
 
@@ -136,7 +191,9 @@ def _table(levels: list[int]) -> Operation:
     return lambda picture: picture.point(levels * 3)
 
 
-def _geometry(name: str, strength: float, size: tuple[int, int], fill: Colours, resample: Image.Resampling) -> Operation:
+def _geometry(
+    name: str, strength: float, size: tuple[int, int], fill: Colours, resample: Image.Resampling
+) -> Operation:
     """Rotation by up to 30 degrees, shear by up to 0.3, translation by up to 0.45 of the side."""
     if name == "rotate":
         return lambda picture: picture.rotate(30 * strength, resample, fillcolor=fill)
@@ -147,19 +204,27 @@ def _geometry(name: str, strength: float, size: tuple[int, int], fill: Colours, 
         "translate_x": (1, 0, 0.45 * strength * width, 0, 1, 0),
         "translate_y": (1, 0, 0, 0, 1, 0.45 * strength * height),
     }[name]
-    return lambda picture: picture.transform(size, Image.Transform.AFFINE, matrix, resample, fillcolor=fill)
+    return lambda picture: picture.transform(
+        size, Image.Transform.AFFINE, matrix, resample, fillcolor=fill
+    )
 
 
-# ---------------------------------------------------------------------------------------------- random erasing
+# ----------------------------------------------------------------------------------------------
+# random erasing
 
 
 def erase(
-    pixels: np.ndarray, config: RandomErasing, rng: np.random.Generator, mean: Triple = (127.5,) * 3, std: Triple = (127.5,) * 3
+    pixels: np.ndarray,
+    config: RandomErasing,
+    rng: np.random.Generator,
+    mean: Triple = (127.5,) * 3,
+    std: Triple = (127.5,) * 3,
 ) -> None:
-    """Fill one rectangle of normalised float32 [3, T, H, W], at the same place in all frames, in place.
+    """Fill one rectangle of normalised float32 [3, T, H, W], at the same place in all frames, in
+    place.
 
-    'constant' is 0, 'random' one colour of normal noise for the clip, 'pixel' noise of its own for every value, 'bytes' uniform noise of
-    0..255, which `mean` and `std` normalise.
+    'constant' is 0, 'random' one colour of normal noise for the clip, 'pixel' noise of its own for
+    every value, 'bytes' uniform noise of 0..255, which `mean` and `std` normalise.
     """
     if rng.random() >= config.probability:
         return
@@ -172,16 +237,24 @@ def erase(
     if config.mode == "bytes":
         noise = rng.integers(0, 256, hole.shape, np.uint8).astype(np.float32)
         # [3, 1, 1, 1]: one a channel, over frames, rows and columns.
-        means, scales = (np.asarray(values, np.float32)[:, None, None, None] for values in (mean, std))
+        means, scales = (
+            np.asarray(values, np.float32)[:, None, None, None] for values in (mean, std)
+        )
         hole[...] = (noise - means) / scales
     elif config.mode == "pixel":
         hole[...] = rng.standard_normal(hole.shape, np.float32)
     else:
-        hole[...] = rng.standard_normal((3, 1, 1, 1), np.float32) if config.mode == "random" else 0.0
+        hole[...] = (
+            rng.standard_normal((3, 1, 1, 1), np.float32) if config.mode == "random" else 0.0
+        )
 
 
-def _rectangle(height: int, width: int, config: RandomErasing, rng: np.random.Generator) -> tuple[int, int, int, int] | None:
-    """(top, left, height, width) of a rectangle smaller than the frame; None where ten tries find none."""
+def _rectangle(
+    height: int, width: int, config: RandomErasing, rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of a rectangle smaller than the frame; None where ten tries find
+    none.
+    """
     for _ in range(ATTEMPTS):
         area = rng.uniform(*config.area) * height * width
         aspect = math.exp(rng.uniform(math.log(config.aspect[0]), math.log(config.aspect[1])))

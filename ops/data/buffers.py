@@ -1,10 +1,11 @@
 """Memory that a loader process fills and the training process reads, used again and again.
 
-A batch of video is tens of megabytes. Fresh shared memory costs several times the copy itself, as the kernel hands it out page by
-page, so a loader process keeps its blocks: a block is free again when the last tensor on it is gone in the training process,
-however long that keeps it. Blocks are anonymous files in memory (`memfd`): no name is left behind by a killed process, and the
-small `/dev/shm` of containers is no limit. Messages are pickled as multiprocessing does it, between a process and its own child over
-a pipe that nobody else has; nothing is read from a file.
+A batch of video is tens of megabytes. Fresh shared memory costs several times the copy itself, as
+the kernel hands it out page by page, so a loader process keeps its blocks: a block is free again
+when the last tensor on it is gone in the training process, however long that keeps it. Blocks are
+anonymous files in memory (`memfd`): no name is left behind by a killed process, and the small
+`/dev/shm` of containers is no limit. Messages are pickled as multiprocessing does it, between a
+process and its own child over a pipe that nobody else has; nothing is read from a file.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ SPARE = 2  # free blocks that a process keeps: a batch can be large
 
 
 def stacked(arrays: Sequence[np.ndarray]) -> Tensor:
-    """A tensor [len(arrays), ...] of arrays of one shape and type: what `collate` makes a batch with.
+    """A tensor [len(arrays), ...] of arrays of one shape and type: what `collate` makes a batch
+    with.
 
-    In a loader process it lies in a shared block from the start, so that the batch is written once and never copied.
+    In a loader process it lies in a shared block from the start, so that the batch is written once
+    and never copied.
     """
     out = empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
     np.stack(arrays, out=out)
@@ -68,7 +71,8 @@ class Blocks:
         self._free: list[Block] = []
         self._lent: dict[int, Block] = {}  # by number: the training process has them
         self._taken: dict[int, Block] = {}  # by address: of the batch that is being made
-        self._new: list[tuple[int, int, int]] = []  # (number, size, handle) that the training process has not seen
+        # (number, size, handle) that the training process has not seen
+        self._new: list[tuple[int, int, int]] = []
         self._gone: list[int] = []
         self._count = 0
 
@@ -107,7 +111,9 @@ class Blocks:
             os.close(handle)
 
     def place(self, tensor: Tensor) -> int:
-        """Number of the block that holds the tensor from its first byte on; the tensor is copied into one if it must."""
+        """Number of the block that holds the tensor from its first byte on; the tensor is copied
+        into one if it must.
+        """
         block = self._taken.pop(tensor.data_ptr(), None)
         if block is None:
             block = self.take(tensor.nbytes)
@@ -118,9 +124,11 @@ class Blocks:
 
 
 class Shared:
-    """A thing for many processes whose large buffers (of arrays, of Arrow tables) lie in one file that each of them maps.
+    """A thing for many processes whose large buffers (of arrays, of Arrow tables) lie in one file
+    that each of them maps.
 
-    A data set of a million clips so lies in memory once more, and not once for every process that loads it.
+    A data set of a million clips so lies in memory once more, and not once for every process that
+    loads it.
     """
 
     def __init__(self, thing: Any) -> None:
@@ -129,7 +137,9 @@ class Shared:
         self._handle: int | None = None
 
     def send(self, connection: Connection, pid: int) -> None:
-        """Send it to the process `pid` at the other end. Raises OSError, as without memory for the file."""
+        """Send it to the process `pid` at the other end. Raises OSError, as without memory for the
+        file.
+        """
         large: list[memoryview] = []
 
         def stays(buffer: pickle.PickleBuffer) -> bool:  # with the message
@@ -138,7 +148,8 @@ class Shared:
                 large.append(raw)
             return raw.nbytes <= SMALL
 
-        # The message is each process's own, as handles of tensors in shared memory can be taken but once; the file is for all.
+        # The message is each process's own, as handles of tensors in shared memory can be taken but
+        # once; the file is for all.
         content = io.BytesIO()
         ForkingPickler(content, pickle.HIGHEST_PROTOCOL, True, stays).dump(self.thing)
         if large and self._handle is None:
@@ -156,7 +167,9 @@ class Shared:
 
 
 def receive_shared(connection: Connection, content: bytes, sizes: Sequence[int]) -> Any:
-    """The thing whose message has come, on memory that all have in common; what is written to it is this process's own."""
+    """The thing whose message has come, on memory that all have in common; what is written to it is
+    this process's own.
+    """
     if not sizes:
         return ForkingPickler.loads(content)
     starts, size = _spread(sizes)
@@ -165,7 +178,12 @@ def receive_shared(connection: Connection, content: bytes, sizes: Sequence[int])
         memory = memoryview(mmap.mmap(handle, size, access=mmap.ACCESS_COPY))
     finally:
         os.close(handle)
-    return ForkingPickler.loads(content, buffers=[memory[start : start + nbytes] for start, nbytes in zip(starts, sizes, strict=True)])
+    return ForkingPickler.loads(
+        content,
+        buffers=[
+            memory[start : start + nbytes] for start, nbytes in zip(starts, sizes, strict=True)
+        ],
+    )
 
 
 def _spread(sizes: Sequence[int]) -> tuple[list[int], int]:
@@ -182,7 +200,9 @@ class Mirror:
         self._released: list[int] = []
 
     def receive(self, connection: Connection) -> Any:
-        """The next message, its tensors in shared memory. Raises EOFError, OSError when the process is gone."""
+        """The next message, its tensors in shared memory. Raises EOFError, OSError when the process
+        is gone.
+        """
         new, gone, content = connection.recv()
         for number, size in new:
             self._blocks[number] = Block(number, size, recv_handle(connection))
@@ -199,7 +219,9 @@ class Mirror:
         return numbers
 
     def tensor(self, number: int, nbytes: int) -> Tensor:
-        """The first bytes of a block as uint8; the block counts as released when nothing refers to them any more."""
+        """The first bytes of a block as uint8; the block counts as released when nothing refers to
+        them any more.
+        """
         view = self._blocks[number].array[:nbytes]
         weakref.finalize(view, self._released.append, number).atexit = False
         return torch.from_numpy(view)
@@ -220,7 +242,11 @@ class _Pickler(pickle.Pickler):
         self._blocks = blocks
 
     def persistent_id(self, thing: Any) -> Any:
-        if not isinstance(thing, Tensor) or thing.device.type != "cpu" or thing.layout != torch.strided:
+        if (
+            not isinstance(thing, Tensor)
+            or thing.device.type != "cpu"
+            or thing.layout != torch.strided
+        ):
             return None
         tensor = thing.detach().contiguous()
         about = (str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.nbytes)
@@ -240,7 +266,11 @@ class _Unpickler(pickle.Unpickler):
         if not nbytes:
             return torch.empty(shape, dtype=kind)
         own = isinstance(content, bytes)
-        raw = torch.frombuffer(bytearray(content), dtype=torch.uint8) if own else self._mirror.tensor(content, nbytes)
+        raw = (
+            torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            if own
+            else self._mirror.tensor(content, nbytes)
+        )
         return raw.view(kind).reshape(shape)
 
 
@@ -261,7 +291,11 @@ def _memory(size: int) -> int:
         with tempfile.TemporaryFile() as file:
             handle = os.dup(file.fileno())
     try:
-        os.posix_fallocate(handle, 0, size) if hasattr(os, "posix_fallocate") else os.ftruncate(handle, size)
+        (
+            os.posix_fallocate(handle, 0, size)
+            if hasattr(os, "posix_fallocate")
+            else os.ftruncate(handle, size)
+        )
     except OSError:
         os.close(handle)
         raise

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many clips of a split are annotated, how many of these have stored frames, and how many begin after the last of these."""
+    """How many clips of a split are annotated, how many of these have stored frames, and how many
+    begin after the last of these.
+    """
 
     annotated: int
     usable: int

@@ -1,4 +1,6 @@
-"""Windows of a frame: where a crop is cut, at random in training and at fixed places in testing. Numbers only, no pixels."""
+"""Windows of a frame: where a crop is cut, at random in training and at fixed places in testing.
+Numbers only, no pixels.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +26,24 @@ class Window(NamedTuple):
 
 
 def short_side_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """Height and width after a resize of the shorter side; the longer one is rounded to the nearest pixel, half upwards."""
+    """Height and width after a resize of the shorter side; the longer one is rounded to the nearest
+    pixel, half upwards.
+    """
     scale = short_side / min(height, width)
     return max(short_side, int(height * scale + 0.5)), max(short_side, int(width * scale + 0.5))
 
 
-def training_window(height: int, width: int, config: Transforms, rng: np.random.Generator) -> Window:
+def training_window(
+    height: int, width: int, config: Transforms, rng: np.random.Generator
+) -> Window:
     """A random window of a stored frame, to be resized to the crop.
 
-    The window of a `random` or `multi_scale` crop is drawn in the frame as it would be after the resize of its shorter side, and
-    brought back to the stored pixels: one interpolation instead of two, and only of what is seen.
+    The window of a `random` or `multi_scale` crop is drawn in the frame as it would be after the
+    resize of its shorter side, and brought back to the stored pixels: one interpolation instead of
+    two, and only of what is seen.
     """
-    if config.train_crop == "random_resized":  # a share of the area is the same before and after a resize
+    # a share of the area is the same before and after a resize
+    if config.train_crop == "random_resized":
         return random_resized(height, width, config.area, rng, config.aspect)
     short_side = config.short_side
     if config.short_side_range is not None:
@@ -45,27 +53,50 @@ def training_window(height: int, width: int, config: Transforms, rng: np.random.
     if config.train_crop == "random":
         window = random_window(new_height, new_width, config.crop, rng)
     else:
-        window = multi_scale(new_height, new_width, config.crop, rng, config.scales, config.max_scale_gap, config.fixed_places)
-    return window if (new_height, new_width) == (height, width) else _brought(window, width / new_width, height / new_height)
+        window = multi_scale(
+            new_height,
+            new_width,
+            config.crop,
+            rng,
+            config.scales,
+            config.max_scale_gap,
+            config.fixed_places,
+        )
+    return (
+        window
+        if (new_height, new_width) == (height, width)
+        else _brought(window, width / new_width, height / new_height)
+    )
 
 
 def random_window(height: int, width: int, size: int, rng: np.random.Generator) -> Window:
     """A square anywhere in the frame."""
-    return Window(int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1)), size, size)
+    return Window(
+        int(rng.integers(width - size + 1)), int(rng.integers(height - size + 1)), size, size
+    )
 
 
 def random_resized(
-    height: int, width: int, area: tuple[float, float], rng: np.random.Generator, aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    height: int,
+    width: int,
+    area: tuple[float, float],
+    rng: np.random.Generator,
+    aspect: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Window:
-    """A rectangle of random area and aspect (Inception crop); the centred square when ten tries find none that fits."""
-    # [ATTEMPTS] each, all drawn at once; aspects (width / height) uniform in the logarithm, areas in pixels.
+    """A rectangle of random area and aspect (Inception crop); the centred square when ten tries
+    find none that fits.
+    """
+    # [ATTEMPTS] each, all drawn at once; aspects (width / height) uniform in the logarithm, areas
+    # in pixels.
     aspects = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1]), ATTEMPTS))
     areas = rng.uniform(*area, ATTEMPTS) * height * width
     widths = np.round(np.sqrt(areas * aspects)).astype(int)
     heights = np.round(np.sqrt(areas / aspects)).astype(int)
     for w, h in zip(widths, heights, strict=True):
         if 0 < w <= width and 0 < h <= height:
-            return Window(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), int(w), int(h))
+            return Window(
+                int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), int(w), int(h)
+            )
     side = min(height, width)
     return Window((width - side) // 2, (height - side) // 2, side, side)
 
@@ -79,10 +110,17 @@ def multi_scale(
     max_gap: int = 1,
     places: int | None = 13,
 ) -> Window:
-    """One of TSN's fixed sizes (sides at most `max_gap` scales apart) at one of its 5 or 13 fixed places, or anywhere (None)."""
+    """One of TSN's fixed sizes (sides at most `max_gap` scales apart) at one of its 5 or 13 fixed
+    places, or anywhere (None).
+    """
     sides = [int(min(height, width) * scale) for scale in scales]
     sides = [crop if abs(side - crop) < ALMOST else side for side in sides]
-    pairs = [(sides[i], sides[j]) for i in range(len(sides)) for j in range(len(sides)) if abs(i - j) <= max_gap]
+    pairs = [
+        (sides[i], sides[j])
+        for i in range(len(sides))
+        for j in range(len(sides))
+        if abs(i - j) <= max_gap
+    ]
     w, h = pairs[rng.integers(len(pairs))]
     if places is None:
         return Window(int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h)
@@ -93,8 +131,8 @@ def multi_scale(
 def fixed_windows(height: int, width: int, crop: int, num_crops: int) -> list[Window]:
     """Windows of the test views, before mirroring.
 
-    1: the centre. 3: left, right, middle (top, bottom, middle of an upright frame). 5 and 10: upper left, upper right, lower
-    left, lower right, centre.
+    1: the centre. 3: left, right, middle (top, bottom, middle of an upright frame). 5 and 10: upper
+    left, upper right, lower left, lower right, centre.
     """
     if num_crops == 1:
         return [Window((width - crop) // 2, (height - crop) // 2, crop, crop)]

@@ -1,4 +1,6 @@
-"""Where stored videos end: by the times of their frames, which are asked only of videos that a row's time is near the end of."""
+"""Where stored videos end: by the times of their frames, which are asked only of videos that a
+row's time is near the end of.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +17,16 @@ APART = 1.03  # the ledger's rate is that of the frames' times to 2% (`ops.media
 
 
 def surely(num_frames: np.ndarray, fps: np.ndarray) -> np.ndarray:
-    """Seconds float64 [V] up to which stored videos surely have frames, by the ledger's mean rates; 0 where that is 0 or NaN."""
+    """Seconds float64 [V] up to which stored videos surely have frames, by the ledger's mean rates;
+    0 where that is 0 or NaN.
+    """
     known = fps > 0
     return np.where(known, (num_frames - 1) / np.where(known, fps, 1.0) / APART, 0.0)
 
 
 def ends(uris: Iterable[str]) -> dict[str, float]:
-    """Seconds at which the last frame of each stored video has been shown; infinity for an array that cannot be opened.
+    """Seconds at which the last frame of each stored video has been shown; infinity for an array
+    that cannot be opened.
 
     Such an array is named when it is read. Raises StorageError for a store that fails.
     """

@@ -1,11 +1,14 @@
-"""The time grid of features, as in ActionFormer (Zhang et al., ECCV 2022): steps of `stride` frames, windows of `num_frames`.
+"""The time grid of features, as in ActionFormer (Zhang et al., ECCV 2022): steps of `stride`
+frames, windows of `num_frames`.
 
-Step i covers the frames [i * stride, i * stride + num_frames) on a clock of `fps` that starts at the video's time zero; its time is the
-window's middle. A place on the grid is a real number, and one a little below zero is allowed: it lies before the first window's middle.
+Step i covers the frames [i * stride, i * stride + num_frames) on a clock of `fps` that starts at
+the video's time zero; its time is the window's middle. A place on the grid is a real number, and
+one a little below zero is allowed: it lies before the first window's middle.
 
-Only windows that lie inside the video count, as the lengths of the published features have it (T steps stand for
-(T - 1) * stride + num_frames frames): up to stride - 1 frames of the tail are covered by no window of their own. A video that is
-shorter than one window gives one step, whose missing frames repeat the last one.
+Only windows that lie inside the video count, as the lengths of the published features have it (T
+steps stand for (T - 1) * stride + num_frames frames): up to stride - 1 frames of the tail are
+covered by no window of their own. A video that is shorter than one window gives one step, whose
+missing frames repeat the last one.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ Number = TypeVar("Number", float, np.ndarray)
 
 
 def to_grid(seconds: Number, fps: float, stride: float, num_frames: float) -> Number:
-    """Time in seconds -> place on the grid, in steps: seconds * fps / stride - 0.5 * num_frames / stride."""
+    """Time in seconds -> place on the grid, in steps: seconds * fps / stride - 0.5 * num_frames /
+    stride.
+    """
     return seconds * fps / stride - 0.5 * num_frames / stride
 
 
@@ -35,7 +40,8 @@ def covered_frames(steps: int, stride: int, num_frames: int) -> int:
 
 
 def end_of(timestamps_s: np.ndarray, alone_s: float) -> float:
-    """When the last frame ends, in seconds: it lasts as long as the median frame, a single one `alone_s`.
+    """When the last frame ends, in seconds: it lasts as long as the median frame, a single one
+    `alone_s`.
 
     Raises ValueError for no frames.
     """
@@ -46,24 +52,29 @@ def end_of(timestamps_s: np.ndarray, alone_s: float) -> float:
 
 
 def clock(timestamps_s: np.ndarray, fps: float) -> np.ndarray:
-    """For every tick of a clock of `fps`, the stored frame that is nearest in time: int64 [ticks], ascending.
+    """For every tick of a clock of `fps`, the stored frame that is nearest in time: int64 [ticks],
+    ascending.
 
-    `timestamps_s` ascends and starts at or after the video's time zero, as does the clock: tick k is at k / fps. The clock runs to the
-    end of the last frame (`end_of`); of two frames equally near, the earlier is taken. On the video's own
-    constant rate every tick is its own frame. Raises ValueError for no frames.
+    `timestamps_s` ascends and starts at or after the video's time zero, as does the clock: tick k
+    is at k / fps. The clock runs to the end of the last frame (`end_of`); of two frames equally
+    near, the earlier is taken. On the video's own constant rate every tick is its own frame. Raises
+    ValueError for no frames.
     """
     times = np.asarray(timestamps_s, np.float64)
     ticks = max(1, int(end_of(times, 1.0 / fps) * fps + 0.5))
-    # [T - 1]: a tick before the middle of two frames is nearer to the first; `searchsorted` counts the middles before it.
+    # [T - 1]: a tick before the middle of two frames is nearer to the first; `searchsorted` counts
+    # the middles before it.
     middles = (times[1:] + times[:-1]) / 2
     # a tick that rounding puts behind a middle by less than a microsecond is on it
     return np.searchsorted(middles, np.arange(ticks) / fps - 1e-6).astype(np.int64)
 
 
 def sampled(num_frames: int, frames: int) -> np.ndarray:
-    """Which `frames` of a window's `num_frames` a model sees: the middle of each equal share, int64 [frames].
+    """Which `frames` of a window's `num_frames` a model sees: the middle of each equal share, int64
+    [frames].
 
-    All of them when the numbers are equal; the rule of TSN's test samples. Raises ValueError for more than there are.
+    All of them when the numbers are equal; the rule of TSN's test samples. Raises ValueError for
+    more than there are.
     """
     if not 1 <= frames <= num_frames:
         raise ValueError(f"frames of a window: found {frames}; allowed: 1..{num_frames}")
@@ -73,7 +84,8 @@ def sampled(num_frames: int, frames: int) -> np.ndarray:
 def window_frames(ticks: np.ndarray, stride: int, num_frames: int, frames: int) -> np.ndarray:
     """The stored frames that a model sees of every window: int64 [steps, frames].
 
-    `ticks` are the stored frames of the clock (`clock`, or 0..N-1 where frames are counted as they are).
+    `ticks` are the stored frames of the clock (`clock`, or 0..N-1 where frames are counted as they
+    are).
     """
     steps = num_steps(len(ticks), stride, num_frames)
     # [steps, 1] + [frames]: places on the timeline; past its end the last frame is repeated.

@@ -1,4 +1,6 @@
-"""Batches ahead of time: from a background thread, or from loader processes. Both give the same batches in the same order."""
+"""Batches ahead of time: from a background thread, or from loader processes. Both give the same
+batches in the same order.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,28 @@ AHEAD = 3  # batches that a background thread prepares in advance
 class Loader:
     """Turns lists of indices into collated batches, epoch after epoch.
 
-    `workers` 0 uses one thread: decoding and numpy release the interpreter lock, and nothing is started or copied. A number
-    starts that many processes by forkserver (open stores do not survive a fork) and keeps them until `close`. A WorkerPool is
-    shared with other loaders and stays its owner's to close. `pin_memory` copies every batch into page-locked memory, ahead of
-    time too.
+    `workers` 0 uses one thread: decoding and numpy release the interpreter lock, and nothing is
+    started or copied. A number starts that many processes by forkserver (open stores do not survive
+    a fork) and keeps them until `close`. A WorkerPool is shared with other loaders and stays its
+    owner's to close. `pin_memory` copies every batch into page-locked memory, ahead of time too.
     """
 
-    def __init__(self, dataset: Any, collate: Collate, workers: int | WorkerPool = 0, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Collate,
+        workers: int | WorkerPool = 0,
+        pin_memory: bool = False,
+    ) -> None:
         self.dataset, self.collate, self.pin_memory = dataset, collate, pin_memory
         self._own = WorkerPool(workers) if isinstance(workers, int) and workers else None
         self._pool = workers if isinstance(workers, WorkerPool) else self._own
         self._source = self._pool.add(dataset, collate) if self._pool else None
 
     def epoch(self, batches: Sequence[Sequence[int]]) -> Iterator[Any]:
-        """Yield the batches in order. An error of a sample is raised here, at its batch; LoaderError when a process died."""
+        """Yield the batches in order. An error of a sample is raised here, at its batch;
+        LoaderError when a process died.
+        """
         made = self._made(batches)
         if self.pin_memory:
             made = map(_pinned, made)
@@ -67,8 +77,8 @@ def _ahead(source: Iterator[Any]) -> Iterator[Any]:
                 hand_over(batch, None, False)
                 del batch  # or its memory would be held while the next one is made
                 if stop.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 - it is raised again, by the consumer
+                    return None
+        except BaseException as error:
             return hand_over(None, error, True)
         hand_over(None, None, True)
 

@@ -1,4 +1,5 @@
-"""Mixup and cutmix of a whole batch, with soft labels, as timm mixes: every clip with the one opposite in the batch.
+"""Mixup and cutmix of a whole batch, with soft labels, as timm mixes: every clip with the one
+opposite in the batch.
 
 Zhang et al., "mixup", ICLR 2018; Yun et al., "CutMix", ICCV 2019.
 """
@@ -17,22 +18,29 @@ STREAM = 0x6D6978  # keeps the draws of a batch apart from those of its samples,
 
 
 def batch_generator(seed: int, epoch: int, first_index: int) -> np.random.Generator:
-    """The generator of one batch: an epoch has a sample but once, so that the first one names the step and the rank."""
+    """The generator of one batch: an epoch has a sample but once, so that the first one names the
+    step and the rank.
+    """
     return np.random.default_rng((seed, epoch, first_index, STREAM))
 
 
 def soft_labels(label_ids: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
-    """Float32 [N, classes]: 1 - smoothing on the label, and smoothing spread evenly over all classes."""
+    """Float32 [N, classes]: 1 - smoothing on the label, and smoothing spread evenly over all
+    classes.
+    """
     rest = smoothing / num_classes
     labels = torch.full((len(label_ids), num_classes), rest, device=label_ids.device)
     return labels.scatter_(1, label_ids[:, None], 1 - smoothing + rest)
 
 
-def mix(frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixed frames [N, ..., H, W] and soft labels [N, classes]; with probability 1 - `probability` both as they are.
+def mix(
+    frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mixed frames [N, ..., H, W] and soft labels [N, classes]; with probability 1 - `probability`
+    both as they are.
 
-    Clip i is mixed with clip N - 1 - i: one share, and with cutmix one rectangle (cut off at the border, which corrects the
-    share), for all clips and frames of the batch.
+    Clip i is mixed with clip N - 1 - i: one share, and with cutmix one rectangle (cut off at the
+    border, which corrects the share), for all clips and frames of the batch.
     """
     applied, switched = rng.random() < config.probability, rng.random() < config.switch_probability
     if not applied:
@@ -52,10 +60,19 @@ def mix(frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator
     return mixed, torch.lerp(labels.flip(0), labels, share)
 
 
-def rectangle(height: int, width: int, share: float, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a rectangle of the frame's shape around a random point, 1 - share of its area."""
+def rectangle(
+    height: int, width: int, share: float, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of a rectangle of the frame's shape around a random point, 1 -
+    share of its area.
+    """
     side = math.sqrt(1 - share)
     # Half the sides of a rectangle of the frame's own shape with 1 - share of its area, in pixels.
     half_height, half_width = int(height * side) // 2, int(width * side) // 2
     y, x = int(rng.integers(height)), int(rng.integers(width))
-    return max(y - half_height, 0), min(y + half_height, height), max(x - half_width, 0), min(x + half_width, width)
+    return (
+        max(y - half_height, 0),
+        min(y + half_height, height),
+        max(x - half_width, 0),
+        min(x + half_width, width),
+    )

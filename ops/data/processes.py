@@ -1,7 +1,8 @@
-"""Loader processes: started by forkserver, kept for all epochs and data sets of a training, each with a pipe of its own.
+"""Loader processes: started by forkserver, kept for all epochs and data sets of a training, each
+with a pipe of its own.
 
-Nothing is shared between two of them, so one that is killed cannot leave a lock behind that the others wait for: its pipe closes,
-and that is an error at once.
+Nothing is shared between two of them, so one that is killed cannot leave a lock behind that the
+others wait for: its pipe closes, and that is an error at once.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from ops.store.threads import decode_threads, set_decode_threads
 
 AHEAD = 2  # batches that each process has in hand
 END_S = 5.0  # a process that does not end by itself is killed
-PRELOADED = ["torch"]  # by the server that processes are forked from: most of their start, and free of threads that matter
+# by the server that processes are forked from: most of their start, and free of threads that matter
+PRELOADED = ["torch"]
 Collate = Callable[[list[Any]], Any]
 
 
@@ -36,7 +38,8 @@ class LoaderError(KinographError, RuntimeError):
 class WorkerPool:
     """So many loader processes, started with the first batch that is asked for.
 
-    `add` gives a data set to all of them. A process computes on one thread and decodes on its share of this one's threads.
+    `add` gives a data set to all of them. A process computes on one thread and decodes on its share
+    of this one's threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -56,8 +59,9 @@ class WorkerPool:
     def batches(self, source: int, batches: Sequence[Sequence[int]]) -> Iterator[Any]:
         """Yield the collated batches in order, made up to two per process ahead.
 
-        An error of a sample is raised at its batch, with the process's own traceback as a note. Raises LoaderError when a
-        process died. Another iterator may be started at any time; it ends this one.
+        An error of a sample is raised at its batch, with the process's own traceback as a note.
+        Raises LoaderError when a process died. Another iterator may be started at any time; it ends
+        this one.
         """
         self._start()
         self._shared += [Shared(own) for own in self._sources[len(self._shared) : source + 1]]
@@ -66,7 +70,12 @@ class WorkerPool:
         for number in range(len(batches)):
             while True:
                 while sent < len(batches) and (worker := self._idlest()).waiting < AHEAD:
-                    self._guarded(worker, lambda w=worker, n=sent: w.ask(run, n, source, self._shared, list(batches[n])))  # type: ignore[misc]
+                    self._guarded(
+                        worker,
+                        lambda w=worker, n=sent: w.ask(  # type: ignore[misc]
+                            run, n, source, self._shared, list(batches[n])
+                        ),
+                    )
                     sent += 1
                 if number in ready:
                     break
@@ -97,7 +106,8 @@ class WorkerPool:
         """Process ids, none before the first batch."""
         return [worker.process.pid or 0 for worker in self._workers]
 
-    # ------------------------------------------------------------------------------------------------ parts
+    # ----------------------------------------------------------------------------------------------
+    # parts
 
     def _start(self) -> None:
         if self._workers:
@@ -142,12 +152,16 @@ class _Worker:
     def start(cls, context: Context, threads: int) -> _Worker:
         ours, theirs = context.Pipe()
         # the server that forks them has the environment of its own start, not today's
-        process = context.Process(target=_serve, args=(theirs, dict(os.environ), threads), name="loader", daemon=True)
+        process = context.Process(
+            target=_serve, args=(theirs, dict(os.environ), threads), name="loader", daemon=True
+        )
         process.start()
         theirs.close()  # theirs alone from here on: it closes when they die
-        return cls(process, ours, context)  # type: ignore[arg-type]
+        return cls(process, ours, context)
 
-    def ask(self, run: int, number: int, source: int, shared: Sequence[Shared], indices: list[int]) -> None:
+    def ask(
+        self, run: int, number: int, source: int, shared: Sequence[Shared], indices: list[int]
+    ) -> None:
         while self.sources <= source:
             shared[self.sources].send(self.connection, self.process.pid)
             self.sources += 1
@@ -170,27 +184,35 @@ class _Worker:
         if words := self.context.last_words():
             told += f"; the last lines of its standard error: {words}"
         if code == -signal.SIGKILL:  # as the kernel ends what is too large
-            told += "; when the machine ran out of memory, lower scale.loader_workers or training.batch_size"
+            told += (
+                "; when the machine ran out of memory, lower scale.loader_workers or"
+                " training.batch_size"
+            )
         return told
 
 
 def _error(error: bytes | None, told: str, pid: int) -> BaseException:
-    """The sample's own error with the process's traceback, or a LoaderError that tells of one that cannot travel."""
+    """The sample's own error with the process's traceback, or a LoaderError that tells of one that
+    cannot travel.
+    """
     found: BaseException | None = None
     if error is not None:
-        with contextlib.suppress(Exception):  # an error whose own class cannot be rebuilt here: its text is told all the same
+        # an error whose own class cannot be rebuilt here: its text is told all the same
+        with contextlib.suppress(Exception):
             found = ForkingPickler.loads(error)
     found = found or LoaderError(f"loader process {pid} failed: {told.strip().splitlines()[-1]}")
     found.add_note(f"in loader process {pid}:\n{told}")
     return found
 
 
-# ---------------------------------------------------------------------------------------------------- in the process
+# --------------------------------------------------------------------------------------------------
+# in the process
 
 
 def _serve(connection: Connection, environment: Mapping[str, str], threads: int) -> None:
     """Load batches until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the training's to handle; the pipe closes with it
+    # Ctrl-C is the training's to handle; the pipe closes with it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(1)
@@ -214,9 +236,9 @@ def _load(dataset: Any, collate: Collate, indices: list[int]) -> tuple[Any, byte
     """(batch, pickled error, traceback): the batch, or why there is none."""
     try:
         return collate([dataset[index] for index in indices]), None, ""
-    except Exception as error:  # noqa: BLE001 - it is raised again, by the training process
+    except Exception as error:
         told = traceback.format_exc()
         try:
             return None, bytes(ForkingPickler.dumps(error)), told
-        except Exception:  # noqa: BLE001 - an error that holds what cannot travel
+        except Exception:
             return None, None, told

@@ -1,4 +1,6 @@
-"""Annotation tables and the stored videos that they name, as columns: what grows with a dataset is never a Python object per row."""
+"""Annotation tables and the stored videos that they name, as columns: what grows with a dataset is
+never a Python object per row.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,16 @@ from ops.store.layout import Layout
 from ops.store.tables import BOXES, CLIPS, ENTRIES, PARTS, SEGMENTS, read_table
 
 SCHEMAS = {"clips": CLIPS, "segments": SEGMENTS, "boxes": BOXES, "parts": PARTS, "entries": ENTRIES}
-REPEATED = ("dataset", "split", "target", "table", "label")  # few different values, however many rows
-ESCAPED = r'[^ !#-\[\]-~]'  # what JSON does not write as it is
+# few different values, however many rows
+REPEATED = ("dataset", "split", "target", "table", "label")
+ESCAPED = r"[^ !#-\[\]-~]"  # what JSON does not write as it is
 Row = TypeVar("Row")
 
 
 class StoredVideo(NamedTuple):
-    """A stored video. `key` is the ledger's: the hash of content and decoding; sizes are those of the stored frames; `fps` 0 is unknown."""
+    """A stored video. `key` is the ledger's: the hash of content and decoding; sizes are those of
+    the stored frames; `fps` 0 is unknown.
+    """
 
     video_id: str
     array_uri: str
@@ -36,7 +41,9 @@ class StoredVideo(NamedTuple):
 
 
 class Made(Sequence[Row]):
-    """A sequence over columns: an item is made when it is asked for, by `item`, and nobody keeps it."""
+    """A sequence over columns: an item is made when it is asked for, by `item`, and nobody keeps
+    it.
+    """
 
     @abstractmethod
     def item(self, index: int) -> Row:
@@ -72,30 +79,46 @@ def row_of(table: pa.Table, index: int) -> dict[str, Any]:
     return row
 
 
-def read_annotations(layout: Layout, dataset: Dataset, name: TableName | Literal["entries"]) -> pa.Table:
+def read_annotations(
+    layout: Layout, dataset: Dataset, name: TableName | Literal["entries"]
+) -> pa.Table:
     """The table `name` of SCHEMAS, what repeats in it dictionary-encoded.
 
     Raises DataError for one that is missing or of another version; StorageError.
     """
-    uri = layout.entries_table(dataset.name) if name == "entries" else layout.annotation_table(dataset.name, name)
+    uri = (
+        layout.entries_table(dataset.name)
+        if name == "entries"
+        else layout.annotation_table(dataset.name, name)
+    )
     try:
         table = read_table(uri, dictionaries=REPEATED)
     except FileNotFoundError as error:
-        raise DataError(f"dataset '{dataset.name}': no {name} table at {uri}; read the annotations first") from error
+        raise DataError(
+            f"dataset '{dataset.name}': no {name} table at {uri}; read the annotations first"
+        ) from error
     if table.schema.names != SCHEMAS[name].names:
-        raise DataError(f"dataset '{dataset.name}': {uri} was written by another version of this code; read the annotations again")
+        raise DataError(
+            f"dataset '{dataset.name}': {uri} was written by another version of this code; read the"
+            " annotations again"
+        )
     return table
 
 
 def rows_of(ids: pa.ChunkedArray | pa.Array, table: pa.Table) -> np.ndarray:
     """The row of `table` with each video id, int64 [len(ids)]; -1 where there is none."""
-    return pc.fill_null(pc.index_in(ids, value_set=table["video_id"]), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return (
+        pc.fill_null(pc.index_in(ids, value_set=table["video_id"]), -1)
+        .to_numpy(zero_copy_only=False)
+        .astype(np.int64)
+    )
 
 
 def stored_rows(ids: pa.ChunkedArray, ledger: pa.Table) -> np.ndarray:
     """`rows_of` a ledger with a column `status`, -1 where nothing is stored, too."""
     rows = rows_of(ids, ledger)
-    refused = np.append(pc.not_equal(ledger["status"], "ok").to_numpy(), True)  # one more at the end, where -1 looks
+    # one more at the end, where -1 looks
+    refused = np.append(pc.not_equal(ledger["status"], "ok").to_numpy(), True)
     return np.where(refused[rows], -1, rows)
 
 
@@ -103,8 +126,10 @@ def ranked(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     """(the different values, sorted; the place of each row's value among them, int64 [rows])."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
-    coded = column.unify_dictionaries().combine_chunks()  # each chunk that was read has a dictionary of its own
-    # Rows that were filtered away leave their values behind in the dictionary: `used` are the others, `code` [rows] numbers these.
+    # each chunk that was read has a dictionary of its own
+    coded = column.unify_dictionaries().combine_chunks()
+    # Rows that were filtered away leave their values behind in the dictionary: `used` are the
+    # others, `code` [rows] numbers these.
     used, code = np.unique(coded.indices.to_numpy(), return_inverse=True)
     values = coded.dictionary.take(pa.array(used)).to_pylist()
     order = sorted(range(len(values)), key=values.__getitem__)
@@ -124,8 +149,14 @@ def floats(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def label_ids_of(rows: pa.Table) -> dict[str, int]:
-    """The id of every label, in the order of their first rows; should rows disagree, the last one's."""
-    pairs = rows.select(["label", "label_id"]).group_by("label", use_threads=False).aggregate([("label_id", "last")])
+    """The id of every label, in the order of their first rows; should rows disagree, the last
+    one's.
+    """
+    pairs = (
+        rows.select(["label", "label_id"])
+        .group_by("label", use_threads=False)
+        .aggregate([("label_id", "last")])
+    )
     return dict(zip(pairs["label"].to_pylist(), pairs["label_id_last"].to_pylist(), strict=True))
 
 
@@ -137,6 +168,11 @@ def as_json(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
         return as_json(coded.dictionary).take(coded.indices)
     if pa.types.is_integer(kind) and not column.null_count:
         return column.cast(pa.string())
-    if pa.types.is_string(kind) and not column.null_count and not pc.any(pc.match_substring_regex(column, ESCAPED)).as_py():
+    if (
+        pa.types.is_string(kind)
+        and not column.null_count
+        and not pc.any(pc.match_substring_regex(column, ESCAPED)).as_py()
+    ):
         return pc.binary_join_element_wise('"', column, '"', "")
-    return pa.array(map(json.dumps, column.to_pylist()), pa.string())  # floats: Arrow writes some of them in another way
+    # floats: Arrow writes some of them in another way
+    return pa.array(map(json.dumps, column.to_pylist()), pa.string())

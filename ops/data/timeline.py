@@ -1,7 +1,9 @@
-"""Times to frames: places inside a video and clocks of a fixed rate, by the timestamps that are stored with the frames.
+"""Times to frames: places inside a video and clocks of a fixed rate, by the timestamps that are
+stored with the frames.
 
-All times are seconds on the video's own clock. Frame i is shown from its timestamp until the next one's, whatever the rate does
-in between, so a video of variable rate is cut and sampled as exactly as any other.
+All times are seconds on the video's own clock. Frame i is shown from its timestamp until the next
+one's, whatever the rate does in between, so a video of variable rate is cut and sampled as exactly
+as any other.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ class TimeError(KinographError, ValueError):
 
 
 def timestamps(attributes: dict[str, Any]) -> np.ndarray:
-    """Timestamps float64 [T] of a stored array's attributes. Raises TimeError for an array without them."""
+    """Timestamps float64 [T] of a stored array's attributes. Raises TimeError for an array without
+    them.
+    """
     stored = attributes.get("timestamps_s")
     if stored is None or not len(stored):
         raise TimeError("the stored array has no timestamps_s; store the video's frames again")
@@ -28,7 +32,9 @@ def timestamps(attributes: dict[str, Any]) -> np.ndarray:
 
 
 def end_of(times: np.ndarray) -> float:
-    """When the last frame ends: it lasts as long as the frames of this video do in the middle (a lone frame: no time)."""
+    """When the last frame ends: it lasts as long as the frames of this video do in the middle (a
+    lone frame: no time).
+    """
     return float(times[-1] + (np.median(np.diff(times)) if len(times) > 1 else 0.0))
 
 
@@ -38,7 +44,9 @@ def shown_until(times: np.ndarray) -> float:
 
 
 def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
-    """Index of the frame that is shown at each time, int64; the first and the last one also stand before and after the video."""
+    """Index of the frame that is shown at each time, int64; the first and the last one also stand
+    before and after the video.
+    """
     # The last frame that began at or before each time: the number of timestamps up to it, less one.
     found = np.searchsorted(times, np.asarray(at_s, np.float64) + TOLERANCE_S, side="right") - 1
     return np.clip(found, 0, len(times) - 1).astype(np.int64)
@@ -47,16 +55,26 @@ def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
 def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range:
     """The frames whose timestamps lie in [start_s, end_s); None is the video's own start or end.
 
-    A place between two timestamps has the one frame that is shown there. Raises TimeError for one outside the video or empty.
+    A place between two timestamps has the one frame that is shown there. Raises TimeError for one
+    outside the video or empty.
     """
-    # The first frame that begins at the place's start or later, and the first one at its end or later, which is outside.
-    first = 0 if start_s is None else int(np.searchsorted(times, start_s - TOLERANCE_S, side="left"))
-    stop = len(times) if end_s is None else int(np.searchsorted(times, end_s - TOLERANCE_S, side="left"))
+    # The first frame that begins at the place's start or later, and the first one at its end or
+    # later, which is outside.
+    first = (
+        0 if start_s is None else int(np.searchsorted(times, start_s - TOLERANCE_S, side="left"))
+    )
+    stop = (
+        len(times)
+        if end_s is None
+        else int(np.searchsorted(times, end_s - TOLERANCE_S, side="left"))
+    )
     begin = times[0] if start_s is None else start_s
     if end_s is not None and end_s <= begin:
         raise TimeError(f"the place from {begin:.3f} s to {end_s:.3f} s is empty")
     if begin > shown_until(times):
-        raise TimeError(f"the place begins at {begin:.3f} s, after the video's last frame at {times[-1]:.3f} s")
+        raise TimeError(
+            f"the place begins at {begin:.3f} s, after the video's last frame at {times[-1]:.3f} s"
+        )
     if first < stop:
         return range(first, stop)
     shown = int(frames_at(times, begin))
@@ -64,9 +82,11 @@ def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range
 
 
 def ticks(times: np.ndarray, start_s: float | None, end_s: float | None, fps: float) -> np.ndarray:
-    """The frame shown at every tick of a clock of this rate, int64 [N], from the place's start to its end.
+    """The frame shown at every tick of a clock of this rate, int64 [N], from the place's start to
+    its end.
 
-    A frame that is shown for longer than a tick stands there more than once, one that is shown for less may be missing.
+    A frame that is shown for longer than a tick stands there more than once, one that is shown for
+    less may be missing.
     """
     frames = span(times, start_s, end_s)
     begin = times[frames.start] if start_s is None else start_s
@@ -77,9 +97,15 @@ def ticks(times: np.ndarray, start_s: float | None, end_s: float | None, fps: fl
 
 
 def timeline(
-    num_frames: int, attributes: dict[str, Any], *, start_s: float | None = None, end_s: float | None = None, fps: float | None = None
+    num_frames: int,
+    attributes: dict[str, Any],
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    fps: float | None = None,
 ) -> np.ndarray:
-    """The frames that a sampler chooses from, int64 [N]: a place inside a video (None: all of it), by frame or on a clock.
+    """The frames that a sampler chooses from, int64 [N]: a place inside a video (None: all of it),
+    by frame or on a clock.
 
     Raises TimeError; ValueError where array and timestamps differ in length.
     """

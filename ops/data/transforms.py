@@ -1,8 +1,11 @@
-"""Pixels from the store to the model: uint8 frames [T, H, W, 3] RGB to normalised float32 [3, T, H, W].
+"""Pixels from the store to the model: uint8 frames [T, H, W, 3] RGB to normalised float32 [3, T, H,
+W].
 
-A crop is cut first and resized once; work stays in uint8 until the last step. Every kind of randomness (window, flip, colour,
-RandAugment, erasing) has its own generator, spawned from the one that the caller passes: to change one option of a recipe leaves the
-draws of the others as they were. Resizing is bilinear or bicubic (a = -0.75) without antialiasing, as OpenCV's in the originals.
+A crop is cut first and resized once; work stays in uint8 until the last step. Every kind of
+randomness (window, flip, colour, RandAugment, erasing) has its own generator, spawned from the one
+that the caller passes: to change one option of a recipe leaves the draws of the others as they
+were. Resizing is bilinear or bicubic (a = -0.75) without antialiasing, as OpenCV's in the
+originals.
 """
 
 from __future__ import annotations
@@ -18,15 +21,22 @@ from ops.data.crops import Window, fixed_windows, short_side_size, training_wind
 GRAY = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601 luma
 
 
-def random_view(frames: np.ndarray, config: Transforms, rng: np.random.Generator) -> tuple[np.ndarray, bool]:
-    """One random view: float32 [3, T, crop, crop] and whether it is mirrored (the label may have to change with it).
+def random_view(
+    frames: np.ndarray, config: Transforms, rng: np.random.Generator
+) -> tuple[np.ndarray, bool]:
+    """One random view: float32 [3, T, crop, crop] and whether it is mirrored (the label may have to
+    change with it).
 
-    RandAugment comes first, on frames of `short_side`, or where it says so behind the crop; then crop, flip, colour, and erasing last,
-    after normalisation. Raises ConfigError for sizes that do not fit.
+    RandAugment comes first, on frames of `short_side`, or where it says so behind the crop; then
+    crop, flip, colour, and erasing last, after normalisation. Raises ConfigError for sizes that do
+    not fit.
     """
     check(config)
     places, sides, colours, operations, holes = rng.spawn(5)
-    random, fill = config.randaugment, (round(config.mean[0]), round(config.mean[1]), round(config.mean[2]))
+    random, fill = (
+        config.randaugment,
+        (round(config.mean[0]), round(config.mean[1]), round(config.mean[2])),
+    )
     if random is not None and not random.after_crop:
         frames = resize_short_side(frames, config.short_side, config.interpolation)
         frames = rand_augment(frames, random, operations, fill, config.interpolation)
@@ -46,12 +56,20 @@ def random_view(frames: np.ndarray, config: Transforms, rng: np.random.Generator
     return pixels, mirrored
 
 
-def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int = 1, full: bool = False, num_clips: int = 1) -> np.ndarray:
-    """The fixed views of testing: float32 [num_crops * num_clips, 3, T, crop, crop], with `full` [num_clips, 3, T, H, W]: no crop.
+def fixed_views(
+    frames: np.ndarray,
+    config: Transforms,
+    num_crops: int = 1,
+    full: bool = False,
+    num_clips: int = 1,
+) -> np.ndarray:
+    """The fixed views of testing: float32 [num_crops * num_clips, 3, T, crop, crop], with `full`
+    [num_clips, 3, T, H, W]: no crop.
 
-    The frames are those of `num_clips` clips of T frames, one after another; all clips of the first crop come first. 1 crop:
-    centre. 3: left, right, middle (top, bottom, middle of an upright video). 5: four corners and centre. 10: these, each followed
-    by its mirror image. Raises ConfigError for sizes that do not fit.
+    The frames are those of `num_clips` clips of T frames, one after another; all clips of the first
+    crop come first. 1 crop: centre. 3: left, right, middle (top, bottom, middle of an upright
+    video). 5: four corners and centre. 10: these, each followed by its mirror image. Raises
+    ConfigError for sizes that do not fit.
     """
     if full and num_crops != 1:
         raise ConfigError("recipe", "views.num_crops", num_crops, "1 with views.full")
@@ -59,7 +77,11 @@ def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int = 1, full
         check(config)
     frames = resize_short_side(frames, config.short_side, config.interpolation)
     height, width = frames.shape[1:3]
-    windows = [Window(0, 0, width, height)] if full else fixed_windows(height, width, config.crop, num_crops)
+    windows = (
+        [Window(0, 0, width, height)]
+        if full
+        else fixed_windows(height, width, config.crop, num_crops)
+    )
     views = []
     for window in windows:
         view = cut(frames, window)
@@ -75,27 +97,61 @@ def fixed_views(frames: np.ndarray, config: Transforms, num_crops: int = 1, full
 def check(config: Transforms) -> None:
     """Raise ConfigError when a crop cannot be cut from a resized frame."""
     if config.crop > config.short_side:
-        raise ConfigError("recipe", "transforms.crop", config.crop, f"at most transforms.short_side = {config.short_side}")
+        raise ConfigError(
+            "recipe",
+            "transforms.crop",
+            config.crop,
+            f"at most transforms.short_side = {config.short_side}",
+        )
     sides = config.short_side_range
     if sides is not None and config.crop > sides[0]:
-        raise ConfigError("recipe", "transforms.short_side_range", sides, f"two ascending sizes of at least crop = {config.crop}")
-    if config.train_crop == "multi_scale" and not (config.scales and 0 < min(config.scales) and max(config.scales) <= 1):
-        raise ConfigError("recipe", "transforms.scales", config.scales, "shares of the shorter side, above 0 and at most 1")
+        raise ConfigError(
+            "recipe",
+            "transforms.short_side_range",
+            sides,
+            f"two ascending sizes of at least crop = {config.crop}",
+        )
+    if config.train_crop == "multi_scale" and not (
+        config.scales and 0 < min(config.scales) and max(config.scales) <= 1
+    ):
+        raise ConfigError(
+            "recipe",
+            "transforms.scales",
+            config.scales,
+            "shares of the shorter side, above 0 and at most 1",
+        )
     if config.area[1] > 1:
-        raise ConfigError("recipe", "transforms.area", config.area, "two ascending shares, above 0 and at most 1")
+        raise ConfigError(
+            "recipe", "transforms.area", config.area, "two ascending shares, above 0 and at most 1"
+        )
 
 
-def resize(frames: np.ndarray, height: int, width: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Resize of uint8 [T, H, W, 3], 'bilinear' or 'bicubic'; the same array when the size is already right."""
+def resize(
+    frames: np.ndarray, height: int, width: int, interpolation: str = "bilinear"
+) -> np.ndarray:
+    """Resize of uint8 [T, H, W, 3], 'bilinear' or 'bicubic'; the same array when the size is
+    already right.
+    """
     if frames.shape[1:3] == (height, width):
         return frames
-    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)  # channels-last memory, no copy
-    return interpolate(images, (height, width), mode=interpolation, align_corners=False).permute(0, 2, 3, 1).numpy()
+    # channels-last memory, no copy
+    images = torch.from_numpy(np.ascontiguousarray(frames)).permute(0, 3, 1, 2)
+    return (
+        interpolate(images, (height, width), mode=interpolation, align_corners=False)
+        .permute(0, 2, 3, 1)
+        .numpy()
+    )
 
 
-def resize_short_side(frames: np.ndarray, short_side: int, interpolation: str = "bilinear") -> np.ndarray:
-    """Resize so that the shorter side has `short_side` pixels; the longer one is rounded to the nearest pixel."""
-    return resize(frames, *short_side_size(frames.shape[1], frames.shape[2], short_side), interpolation)
+def resize_short_side(
+    frames: np.ndarray, short_side: int, interpolation: str = "bilinear"
+) -> np.ndarray:
+    """Resize so that the shorter side has `short_side` pixels; the longer one is rounded to the
+    nearest pixel.
+    """
+    return resize(
+        frames, *short_side_size(frames.shape[1], frames.shape[2], short_side), interpolation
+    )
 
 
 def cut(frames: np.ndarray, window: Window) -> np.ndarray:
@@ -111,16 +167,21 @@ def normalise(
     saturation: float = 1.0,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: uint8 [T, H, W, 3] to float32 [3, T, H, W].
+    """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: uint8 [T, H, W, 3]
+    to float32 [3, T, H, W].
 
-    Contrast turns around the clip's mean grey, taken from every fourth row and column. Values stay within 0..255 after each step.
-    `out` takes the result where it is given.
+    Contrast turns around the clip's mean grey, taken from every fourth row and column. Values stay
+    within 0..255 after each step. `out` takes the result where it is given.
     """
     pixels = np.empty((3, *frames.shape[:3]), np.float32) if out is None else out
-    mean, scale = np.asarray(config.mean, np.float32), (1 / np.asarray(config.std)).astype(np.float32)
+    mean, scale = (
+        np.asarray(config.mean, np.float32),
+        (1 / np.asarray(config.std)).astype(np.float32),
+    )
     jitter = Colour(brightness, contrast, saturation)
     plain, grey = jitter == Colour(), _mean_grey(frames, brightness) if contrast != 1.0 else 0.0
-    for t, frame in enumerate(frames):  # frame by frame and plane by plane: what is read twice is still in the cache
+    # frame by frame and plane by plane: what is read twice is still in the cache
+    for t, frame in enumerate(frames):
         planes = pixels[:, t]
         for channel in range(3):
             planes[channel] = frame[..., channel]
@@ -133,12 +194,15 @@ def normalise(
 
 
 def _mean_grey(frames: np.ndarray, brightness: float) -> float:
-    some = frames[:, ::4, ::4].astype(np.float32)  # a sixteenth of the pixels tells the mean as well
+    # a sixteenth of the pixels tells the mean as well
+    some = frames[:, ::4, ::4].astype(np.float32)
     return float(np.minimum(some * np.float32(brightness), 255).mean(axis=(0, 1, 2)) @ GRAY)
 
 
 def _jitter(planes: np.ndarray, jitter: Colour, grey: float) -> None:
-    """Brightness, contrast around a grey level, and saturation of one frame's float32 planes [3, H, W] of 0..255, in place."""
+    """Brightness, contrast around a grey level, and saturation of one frame's float32 planes [3, H,
+    W] of 0..255, in place.
+    """
     brightness, contrast, saturation, _ = map(np.float32, jitter)
     for plane in planes:
         if brightness != 1:
@@ -150,7 +214,9 @@ def _jitter(planes: np.ndarray, jitter: Colour, grey: float) -> None:
             np.clip(plane, 0, 255, out=plane)
     if saturation != 1:
         # [H, W]: the luma that every channel moves towards (or away from) by 1 - saturation.
-        own_grey = (1 - saturation) * (GRAY[0] * planes[0] + GRAY[1] * planes[1] + GRAY[2] * planes[2])
+        own_grey = (1 - saturation) * (
+            GRAY[0] * planes[0] + GRAY[1] * planes[1] + GRAY[2] * planes[2]
+        )
         for plane in planes:
             plane *= saturation
             plane += own_grey

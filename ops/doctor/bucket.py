@@ -1,4 +1,6 @@
-"""S3, where the storage is there: whatever the store, the ledger and the readers ask of it, on a probe that is removed again."""
+"""S3, where the storage is there: whatever the store, the ledger and the readers ask of it, on a
+probe that is removed again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,11 @@ def check(settings: Settings) -> Iterator[Finding]:
     try:
         write_bytes(f"{folder}/data", DATA)
         if read_bytes(f"{folder}/data") != DATA:
-            yield wrong("S3 write and read", f"{where}: an object reads back otherwise", "what stands between this machine and the store?")
+            yield wrong(
+                "S3 write and read",
+                f"{where}: an object reads back otherwise",
+                "what stands between this machine and the store?",
+            )
             return
         yield good("S3 write and read", where)
         yield _conditional(folder)
@@ -30,12 +36,20 @@ def check(settings: Settings) -> Iterator[Finding]:
         names = [info.path_below for info in list_files(folder)]
         listed = names == ["data", "lease"] and all(info.modified for info in list_files(folder))
         advice = "the store must list an object as soon as it is written, with its ETag"
-        yield good("S3 list", f"{len(names)} objects") if listed else wrong("S3 list", f"found {names}, written were data, lease", advice)
+        yield (
+            good("S3 list", f"{len(names)} objects")
+            if listed
+            else wrong("S3 list", f"found {names}, written were data, lease", advice)
+        )
     finally:
         remove(folder)
     left = [info.path_below for info in list_files(folder)]
     advice = f"grant s3:DeleteObject to these credentials, and remove {folder}"
-    yield wrong("S3 delete", f"still there: {', '.join(left)}", advice) if left else good("S3 delete", "nothing is left")
+    yield (
+        wrong("S3 delete", f"still there: {', '.join(left)}", advice)
+        if left
+        else good("S3 delete", "nothing is left")
+    )
 
 
 def _conditional(folder: str) -> Finding:
@@ -47,7 +61,10 @@ def _conditional(folder: str) -> Finding:
         create_bytes(f"{folder}/lease", b"another")
     except FileExistsError:
         return good(name, "a second create of one key is refused (If-None-Match)")
-    advice = "two runs would not see each other's leases: use a store that honours 'If-None-Match: *' on a put, or never run two at once"
+    advice = (
+        "two runs would not see each other's leases: use a store that honours 'If-None-Match: *' on"
+        " a put, or never run two at once"
+    )
     return wrong(name, "a second create of one key was let through", advice)
 
 

@@ -11,15 +11,31 @@ from ops.doctor.finding import Check
 from ops.files.storage import is_local
 
 GROUPS = ("machine", "software", "folders", "arithmetic", "decoders", "storage", "Ray", "MLflow")
-DEMO = ("tsn_tiny_figures", "tsm_tiny_figures", "actionformer_tiny_figures", "evad_tiny_figures", "apct_tiny_figures")
+DEMO = (
+    "tsn_tiny_figures",
+    "tsm_tiny_figures",
+    "actionformer_tiny_figures",
+    "evad_tiny_figures",
+    "apct_tiny_figures",
+)
 RECIPE_S = 120.0  # of a miniature or a recipe of the demo, on a busy machine
 LARGE_RECIPE_S = 900.0
 # What kept a wrong kernel of oneDNN from being chosen, in the order of its price
-REMEDIES = ({"ONEDNN_MAX_CPU_ISA": "AVX2"}, {"ONEDNN_MAX_CPU_ISA": "AVX"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"})
+REMEDIES = (
+    {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+    {"ONEDNN_MAX_CPU_ISA": "AVX"},
+    {"ONEDNN_MAX_CPU_ISA": "SSE41"},
+)
 
 
-def checks(settings: Settings, recipes: Sequence[str] = (), catalogue: bool = False, groups: Sequence[str] = ()) -> list[Check]:
-    """All checks, or those of these groups; `recipes` are computed instead of the demo's, `catalogue` adds every family's miniature.
+def checks(
+    settings: Settings,
+    recipes: Sequence[str] = (),
+    catalogue: bool = False,
+    groups: Sequence[str] = (),
+) -> list[Check]:
+    """All checks, or those of these groups; `recipes` are computed instead of the demo's,
+    `catalogue` adds every family's miniature.
 
     Raises ConfigError for an unknown group or recipe.
     """
@@ -31,11 +47,20 @@ def checks(settings: Settings, recipes: Sequence[str] = (), catalogue: bool = Fa
 
 
 def _machine() -> list[Check]:
-    parts = {"processor": "CPUs", "memory": "memory", "switches": "environment", "instructions": "torch kernels", "gpus": "GPU"}
+    parts = {
+        "processor": "CPUs",
+        "memory": "memory",
+        "switches": "environment",
+        "instructions": "torch kernels",
+        "gpus": "GPU",
+    }
     software = {"python": "Python", "dependencies": "packages"}
     return [
         *(Check("machine", name, f"ops.doctor.machine:{part}") for part, name in parts.items()),
-        *(Check("software", name, f"ops.doctor.versions:{part}") for part, name in software.items()),
+        *(
+            Check("software", name, f"ops.doctor.versions:{part}")
+            for part, name in software.items()
+        ),
     ]
 
 
@@ -48,17 +73,32 @@ def _folders() -> list[Check]:
 def _arithmetic(recipes: Sequence[str], catalogue: bool) -> list[Check]:
     for name in recipes:
         configs.load(name)
-    each = [(name, "recipe", {"name": name}, LARGE_RECIPE_S if recipes else RECIPE_S) for name in recipes or DEMO]
+    each = [
+        (name, "recipe", {"name": name}, LARGE_RECIPE_S if recipes else RECIPE_S)
+        for name in recipes or DEMO
+    ]
     if catalogue:
         import models
 
         pairs = [(task, family) for task in TASKS for family in models.families(task)]
-        each += [(f"{task}/{family}", "miniature", {"task": task, "family": family}, RECIPE_S) for task, family in pairs]
+        each += [
+            (f"{task}/{family}", "miniature", {"task": task, "family": family}, RECIPE_S)
+            for task, family in pairs
+        ]
     found = []
     for name, function, arguments, deadline_s in each:
         for device, remedies in (("cpu", REMEDIES), ("cuda", ())):
             call = f"ops.doctor.arithmetic:{function}"
-            found.append(Check("arithmetic", f"{name} on {device}", call, {**arguments, "device": device}, deadline_s, remedies))
+            found.append(
+                Check(
+                    "arithmetic",
+                    f"{name} on {device}",
+                    call,
+                    {**arguments, "device": device},
+                    deadline_s,
+                    remedies,
+                )
+            )
     return found
 
 
@@ -67,7 +107,9 @@ def _services(settings: Settings) -> list[Check]:
     return [
         Check("decoders", "decoders", "ops.doctor.decoders:check", deadline_s=60.0),
         *([Check("storage", "S3", f"ops.doctor.{where}", deadline_s=120.0)] if where else []),
-        Check("storage", "frames in the temporary folder", "ops.doctor.arrays:local", deadline_s=60.0),
+        Check(
+            "storage", "frames in the temporary folder", "ops.doctor.arrays:local", deadline_s=60.0
+        ),
         Check("storage", "frames in the storage", "ops.doctor.arrays:stored", deadline_s=120.0),
         Check("Ray", "Ray", "ops.doctor.ray_start:check", deadline_s=120.0),
         Check("MLflow", "MLflow", "ops.doctor.tracker:check", deadline_s=120.0),

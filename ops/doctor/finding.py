@@ -13,7 +13,8 @@ LAST_RESORT_S = 30.0  # what a check may take where it says nothing else
 class Finding:
     """One line of the report.
 
-    `good` holds, `note` is worth knowing and stops nothing, `wrong` has to be mended; `advice` then says how. `found` is never a secret.
+    `good` holds, `note` is worth knowing and stops nothing, `wrong` has to be mended; `advice` then
+    says how. `found` is never a secret.
     """
 
     name: str
@@ -25,10 +26,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """One thing to look at: `function` ("module:name") is called with the settings and `arguments`, and yields findings.
+    """One thing to look at: `function` ("module:name") is called with the settings and `arguments`,
+    and yields findings.
 
-    It runs in a process of its own or after others of its group, may take `deadline_s` seconds, and may end the process. Where it is
-    wrong (or dies), it is tried once more with each of `remedies` (environment variables), and the advice names the first that helps.
+    It runs in a process of its own or after others of its group, may take `deadline_s` seconds, and
+    may end the process. Where it is wrong (or dies), it is tried once more with each of `remedies`
+    (environment variables), and the advice names the first that helps.
     """
 
     group: str

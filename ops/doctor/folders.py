@@ -1,4 +1,6 @@
-"""The folders that a run writes to: are they there, can they be written, do locks and links work, is there room."""
+"""The folders that a run writes to: are they there, can they be written, do locks and links work,
+is there room.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,14 @@ PROBE = ".kinograph-doctor"
 
 
 def storage(settings: Settings) -> Iterator[Finding]:
-    """The storage root, where it is a folder: files written whole, hard links (the leases), room."""
+    """The storage root, where it is a folder: files written whole, hard links (the leases),
+    room.
+    """
     if not is_local(settings.storage):
         return
-    yield from _folder("storage", local_path(settings.storage), "KINOGRAPH_STORAGE", with_links=True)
+    yield from _folder(
+        "storage", local_path(settings.storage), "KINOGRAPH_STORAGE", with_links=True
+    )
 
 
 def home(settings: Settings) -> Iterator[Finding]:
@@ -32,10 +38,14 @@ def home(settings: Settings) -> Iterator[Finding]:
     yield from _folder("home", settings.home, "KINOGRAPH_HOME", with_locks=True)
 
 
-def _folder(name: str, folder: Path, variable: str, with_links: bool = False, with_locks: bool = False) -> Iterator[Finding]:
+def _folder(
+    name: str, folder: Path, variable: str, with_links: bool = False, with_locks: bool = False
+) -> Iterator[Finding]:
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
     room = shutil.disk_usage(there)
-    text = f"{folder}, {room.free / 1e9:.1f} GB free of {room.total / 1e9:.1f}" + ("" if there == folder else ", not made yet")
+    text = f"{folder}, {room.free / 1e9:.1f} GB free of {room.total / 1e9:.1f}" + (
+        "" if there == folder else ", not made yet"
+    )
     made = _first_missing(folder)
     probe = folder / f"{PROBE}-{uuid.uuid4().hex[:8]}"
     try:
@@ -47,14 +57,25 @@ def _folder(name: str, folder: Path, variable: str, with_links: bool = False, wi
         if with_locks:
             _locks(probe)
     except OSError as error:
-        yield wrong(name, f"{text}: {error}", f"set {variable} to a folder on a local disk that this user ({_user()}) may write to")
+        yield wrong(
+            name,
+            f"{text}: {error}",
+            f"set {variable} to a folder on a local disk that this user ({_user()}) may write to",
+        )
         return
     finally:
         _tidy(probe, folder, made)
     if room.free < LITTLE_GB * 1e9:
-        yield wrong(name, text, f"free some space: the demo alone needs {LITTLE_GB:g} GB; or set {variable} to a folder on a larger disk")
+        yield wrong(
+            name,
+            text,
+            f"free some space: the demo alone needs {LITTLE_GB:g} GB; or set {variable} to a folder"
+            " on a larger disk",
+        )
     else:
-        yield good(name, text + "; written, " + ("linked" if with_links else "locked") + " and read back")
+        yield good(
+            name, text + "; written, " + ("linked" if with_links else "locked") + " and read back"
+        )
 
 
 def _first_missing(folder: Path) -> Path | None:
@@ -83,7 +104,9 @@ def _links(probe: Path) -> None:
         create_bytes(str(probe / "lease"), b"another")
     except FileExistsError:
         return
-    raise OSError("a file that must not exist yet was written over: two runs would not see one another")
+    raise OSError(
+        "a file that must not exist yet was written over: two runs would not see one another"
+    )
 
 
 def _locks(probe: Path) -> None:
@@ -125,16 +148,25 @@ def user(settings: Settings) -> Iterator[Finding]:
     if value and os.access(value, os.W_OK) and value != "/":
         yield good("user", text)
     else:
-        advice = "libraries keep caches there: set HOME to a folder that can be written to where one of them complains"
-        yield note("user", text + ("" if value in ("", "/") else ", which cannot be written to"), advice)
+        advice = (
+            "libraries keep caches there: set HOME to a folder that can be written to where one of"
+            " them complains"
+        )
+        yield note(
+            "user", text + ("" if value in ("", "/") else ", which cannot be written to"), advice
+        )
 
 
 def temporary(settings: Settings) -> Iterator[Finding]:
-    """The temporary folder: writable, with room, and short enough for the sockets that are put below it."""
+    """The temporary folder: writable, with room, and short enough for the sockets that are put
+    below it.
+    """
     try:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
-        yield wrong("temporary folder", str(error), "set TMPDIR to a folder that this user may write to")
+        yield wrong(
+            "temporary folder", str(error), "set TMPDIR to a folder that this user may write to"
+        )
         return
     yield from _folder("temporary folder", folder, "TMPDIR", with_locks=True)
 
@@ -160,7 +192,10 @@ def sockets(settings: Settings) -> Iterator[Finding]:
         with Listener(family="AF_UNIX") as listener:
             path = str(listener.address)
     except OSError as error:
-        advice = f"set TMPDIR to a short path on a local disk: a socket's whole path may have {SOCKET_CHARS} characters (macOS: 103)"
+        advice = (
+            "set TMPDIR to a short path on a local disk: a socket's whole path may have"
+            f" {SOCKET_CHARS} characters (macOS: 103)"
+        )
         yield wrong("sockets", f"{error}, below {tempfile.gettempdir()}", advice)
         return
     yield good("sockets", f"{path} is short enough ({len(path)} of {SOCKET_CHARS} characters)")

@@ -1,4 +1,6 @@
-"""The process that checks run in: python -m ops.doctor.process FD; reads what to do from its input, writes JSON lines to the descriptor."""
+"""The process that checks run in: python -m ops.doctor.process FD; reads what to do from its input,
+writes JSON lines to the descriptor.
+"""
 
 from __future__ import annotations
 
@@ -44,9 +46,20 @@ def findings(check: Check, settings: Settings) -> Iterable[Finding]:
             began = time.perf_counter()
     except Exception as error:
         reason = " ".join(str(error).split())[:500] or "no message"
-        known = isinstance(error, (ValueError, OSError))  # those of ours and of the system say what to do
-        advice = "mend what the message names" if known else "the check did not expect this; the message is all that is known"
-        yield Finding(check.name, "wrong", f"{type(error).__name__}: {reason}", advice, time.perf_counter() - began)
+        # those of ours and of the system say what to do
+        known = isinstance(error, (ValueError, OSError))
+        advice = (
+            "mend what the message names"
+            if known
+            else "the check did not expect this; the message is all that is known"
+        )
+        yield Finding(
+            check.name,
+            "wrong",
+            f"{type(error).__name__}: {reason}",
+            advice,
+            time.perf_counter() - began,
+        )
 
 
 if __name__ == "__main__":

@@ -24,17 +24,24 @@ def check(settings: Settings) -> Iterator[Finding]:
     connect(settings, Scale(num_workers=1, cpus_per_worker=1))
     try:
         sent = np.arange(BYTES, dtype=np.uint8)
-        total, version, host = ray.get(ray.remote(num_cpus=1)(_task).remote(ray.put(sent)), timeout=WAIT_S)
+        total, version, host = ray.get(
+            ray.remote(num_cpus=1)(_task).remote(ray.put(sent)), timeout=WAIT_S
+        )
         found, nodes = ray.cluster_resources(), [node for node in ray.nodes() if node["Alive"]]
     finally:
         ray.shutdown()
     place = f"cluster at {settings.ray_address}" if settings.ray_address else "local"
-    sizes = f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {found.get('CPU', 0):g} CPUs, {found.get('GPU', 0):g} GPUs"
+    sizes = (
+        f"{len(nodes)} node{'s' * (len(nodes) != 1)}, {found.get('CPU', 0):g} CPUs,"
+        f" {found.get('GPU', 0):g} GPUs"
+    )
     text = f"{place}: {sizes}; a task ran on {host}"
     if total != int(sent.sum(dtype=np.int64)):
         yield wrong("Ray", f"{text}, and added {BYTES} bytes wrongly", "look at the nodes' memory")
     elif version != list(sys.version_info[:2]):
-        yield wrong("Ray", f"{text} with Python {version}", "give the nodes the Python of this machine")
+        yield wrong(
+            "Ray", f"{text} with Python {version}", "give the nodes the Python of this machine"
+        )
     else:
         yield good("Ray", f"{text}, and stopped")
 

@@ -1,4 +1,6 @@
-"""Running checks in a process that can be killed: one that hangs has a deadline, one that dies is named, and the rest go on."""
+"""Running checks in a process that can be killed: one that hangs has a deadline, one that dies is
+named, and the rest go on.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ SAID_CHARS = 300  # of what a process wrote before it died
 OnStart = Callable[[Check], None]
 
 
-def run(checks: Sequence[Check], settings: Settings, on_start: OnStart = lambda check: None) -> Iterator[tuple[Check, Finding]]:
+def run(
+    checks: Sequence[Check], settings: Settings, on_start: OnStart = lambda check: None
+) -> Iterator[tuple[Check, Finding]]:
     """Findings as they come, with their check. `on_start` hears of each check that begins.
 
     Checks of one group share a process as long as it lives. Ending the iteration kills what runs.
@@ -39,7 +43,14 @@ def run(checks: Sequence[Check], settings: Settings, on_start: OnStart = lambda 
             for index, finding in _in_one_process(waiting, settings, {}, on_start):
                 check, reached = waiting[index], index
                 if finding is not None:
-                    yield check, _with_remedy(check, finding, settings) if finding.state == "wrong" else finding
+                    yield (
+                        check,
+                        (
+                            _with_remedy(check, finding, settings)
+                            if finding.state == "wrong"
+                            else finding
+                        ),
+                    )
             waiting = waiting[reached + 1 :]
 
 
@@ -47,18 +58,35 @@ def _with_remedy(check: Check, finding: Finding, settings: Settings) -> Finding:
     for environment in check.remedies:
         if environment.items() <= os.environ.items():
             continue
-        again = [found for _, found in _in_one_process([check], settings, environment, lambda check: None) if found is not None]
-        if any(found.name == finding.name for found in again) and all(found.state != "wrong" for found in again):
+        again = [
+            found
+            for _, found in _in_one_process([check], settings, environment, lambda check: None)
+            if found is not None
+        ]
+        if any(found.name == finding.name for found in again) and all(
+            found.state != "wrong" for found in again
+        ):
             words = " ".join(f"{name}={value}" for name, value in environment.items())
-            return replace(finding, advice=f"it is right with {words} in the environment: set it and run again. {finding.advice}".strip())
+            return replace(
+                finding,
+                advice=(
+                    f"it is right with {words} in the environment: set it and run again."
+                    f" {finding.advice}".strip()
+                ),
+            )
     return finding
 
 
 def _in_one_process(
     checks: Sequence[Check], settings: Settings, environment: Mapping[str, str], on_start: OnStart
 ) -> Iterator[tuple[int, Finding | None]]:
-    """(place of a check, what it finds), None as it begins, until all are done or the process has ended; the last finding says how."""
-    order = {"settings": settings.model_dump(mode="json"), "checks": [asdict(check) for check in checks]}
+    """(place of a check, what it finds), None as it begins, until all are done or the process has
+    ended; the last finding says how.
+    """
+    order = {
+        "settings": settings.model_dump(mode="json"),
+        "checks": [asdict(check) for check in checks],
+    }
     reading, writing = os.pipe()
     with tempfile.TemporaryFile() as said, os.fdopen(reading, "rb", buffering=0) as pipe:
         process = subprocess.Popen(
@@ -78,7 +106,12 @@ def _in_one_process(
 
 
 def _followed(
-    process: subprocess.Popen, order: dict[str, Any], pipe: IO[bytes], checks: Sequence[Check], said: IO[bytes], on_start: OnStart
+    process: subprocess.Popen,
+    order: dict[str, Any],
+    pipe: IO[bytes],
+    checks: Sequence[Check],
+    said: IO[bytes],
+    on_start: OnStart,
 ) -> Iterator[tuple[int, Finding | None]]:
     assert process.stdin is not None
     try:
@@ -112,17 +145,29 @@ def _followed(
 
 
 def _hung(check: Check, limit: float) -> Finding:
-    return wrong(check.name, f"not done after {limit:.0f} s; stopped", "see what keeps it: a full or slow machine, a dead address", limit)
+    return wrong(
+        check.name,
+        f"not done after {limit:.0f} s; stopped",
+        "see what keeps it: a full or slow machine, a dead address",
+        limit,
+    )
 
 
 def _died(check: Check, process: subprocess.Popen, seconds: float, said: IO[bytes]) -> Finding:
     code = process.wait(timeout=10)
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
     said.seek(max(0, said.seek(0, os.SEEK_END) - 4096))
-    words = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-    told = next((line for line in words if "rror" in line or "orrupt" in line or "Fatal" in line), words[-1] if words else "")
+    words = [
+        line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()
+    ]
+    told = next(
+        (line for line in words if "rror" in line or "orrupt" in line or "Fatal" in line),
+        words[-1] if words else "",
+    )
     text = f"the process {how} after {seconds:.1f} s" + (f": {told[:SAID_CHARS]}" if told else "")
-    return wrong(check.name, text, "what this check does cannot be done on this machine as it is", seconds)
+    return wrong(
+        check.name, text, "what this check does cannot be done on this machine as it is", seconds
+    )
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -134,6 +179,7 @@ def _kill(process: subprocess.Popen) -> None:
     for end in (lambda: os.killpg(process.pid, signal.SIGKILL), *(child.kill for child in tree)):
         try:
             end()
-        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):  # gone already; macOS refuses a group of the dead
+        # gone already; macOS refuses a group of the dead
+        except (ProcessLookupError, PermissionError, psutil.NoSuchProcess):
             continue
     process.wait()

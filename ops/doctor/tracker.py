@@ -1,4 +1,6 @@
-"""MLflow: does the tracking store answer, in which version, and can runs, artifacts and models be kept there."""
+"""MLflow: does the tracking store answer, in which version, and can runs, artifacts and models be
+kept there.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ TEXT = "written by kinograph doctor"
 
 
 def check(settings: Settings) -> Iterator[Finding]:
-    """Open the store. A database file that is not there yet is tried in the temporary folder; a server gets an experiment and loses it."""
+    """Open the store. A database file that is not there yet is tried in the temporary folder; a
+    server gets an experiment and loses it.
+    """
     from ops.tracking.connect import client
 
     path = _sqlite(settings.tracking_uri)
@@ -28,7 +32,10 @@ def check(settings: Settings) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
             there = path.exists()
             opened = client(settings.tracking_uri if there else f"sqlite:///{folder}/mlflow.db")
-            yield _registry(opened, f"{path}" if there else f"{path}, not made yet (one was made elsewhere for trying)")
+            yield _registry(
+                opened,
+                f"{path}" if there else f"{path}, not made yet (one was made elsewhere for trying)",
+            )
         return
     opened = client(settings.tracking_uri)
     yield _server_version(settings.tracking_uri)
@@ -37,13 +44,17 @@ def check(settings: Settings) -> Iterator[Finding]:
 
 
 def _sqlite(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+    return (
+        Path(uri.removeprefix("sqlite:///").split("?")[0]) if uri.startswith("sqlite:///") else None
+    )
 
 
 def _registry(opened: Any, where: str) -> Finding:
     experiments = opened.search_experiments(max_results=1000)
     registered = opened.search_registered_models(max_results=100)
-    return good("MLflow", f"{where}: {len(experiments)} experiments, {len(registered)} registered models")
+    return good(
+        "MLflow", f"{where}: {len(experiments)} experiments, {len(registered)} registered models"
+    )
 
 
 def _server_version(uri: str) -> Finding:
@@ -56,7 +67,11 @@ def _server_version(uri: str) -> Finding:
     except OSError as error:
         return note("MLflow version", f"{own} here; the server does not tell its own ({error})")
     if theirs.split(".")[0] != own.split(".")[0]:
-        return wrong("MLflow version", f"{own} here, {theirs} on the server", f"run a server of version {own.split('.')[0]}")
+        return wrong(
+            "MLflow version",
+            f"{own} here, {theirs} on the server",
+            f"run a server of version {own.split('.')[0]}",
+        )
     return good("MLflow version", f"{own} here, {theirs} on the server")
 
 
@@ -85,14 +100,27 @@ def _artifact(opened: Any, run: Any, tracking_uri: str) -> Finding:
     try:
         opened.log_text(run.info.run_id, TEXT, name)
         with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
-            read = Path(opened.download_artifacts(run.info.run_id, name, folder)).read_text(encoding="utf-8")
+            read = Path(opened.download_artifacts(run.info.run_id, name, folder)).read_text(
+                encoding="utf-8"
+            )
     except Exception as error:  # of whatever library the store's kind asks for
-        advice = "models and pictures go there: give this machine access to it, or start the server with --serve-artifacts"
-        return wrong("MLflow artifacts", f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}", advice)
+        advice = (
+            "models and pictures go there: give this machine access to it, or start the server with"
+            " --serve-artifacts"
+        )
+        return wrong(
+            "MLflow artifacts",
+            f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:300]}",
+            advice,
+        )
     finally:
         _delete(run.info.artifact_uri, name, tracking_uri)
     if read != TEXT:
-        return wrong("MLflow artifacts", f"{where}: a text reads back otherwise", "look at what serves the artifacts")
+        return wrong(
+            "MLflow artifacts",
+            f"{where}: a text reads back otherwise",
+            "look at what serves the artifacts",
+        )
     return good("MLflow artifacts", f"written and read at {where}")
 
 

@@ -28,11 +28,13 @@ def python(settings: Settings) -> Iterator[Finding]:
 
 def _required_python() -> str:
     about = metadata.metadata(PROJECT)
-    return about["Requires-Python"] if "Requires-Python" in about else ""
+    return about["Requires-Python"] if "Requires-Python" in about else ""  # noqa: SIM401
 
 
 def dependencies(settings: Settings) -> Iterator[Finding]:
-    """Every dependency that this platform needs: one line for those that fit, one for each that is absent or of another version."""
+    """Every dependency that this platform needs: one line for those that fit, one for each that is
+    absent or of another version.
+    """
     fit = []
     for line in metadata.requires(PROJECT) or []:
         required = Requirement(line)
@@ -41,7 +43,9 @@ def dependencies(settings: Settings) -> Iterator[Finding]:
         try:
             found = metadata.version(required.name)
         except metadata.PackageNotFoundError:
-            yield wrong(required.name, "not installed", f"pip install '{required.name}{required.specifier}'")
+            yield wrong(
+                required.name, "not installed", f"pip install '{required.name}{required.specifier}'"
+            )
             continue
         if required.specifier.contains(found, prereleases=True):
             fit.append(f"{required.name} {found}")

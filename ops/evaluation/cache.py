@@ -1,4 +1,6 @@
-"""An evaluation on disk, beside the weights that it scored. `evaluation.json` is written last, and without it nothing counts."""
+"""An evaluation on disk, beside the weights that it scored. `evaluation.json` is written last, and
+without it nothing counts.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ RECORD, PREDICTIONS = "evaluation.json", "predictions.parquet"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model on one frozen evaluation set of `num_samples` clips, videos, key frames or frames (`sample_unit`), in one precision.
+    """One model on one frozen evaluation set of `num_samples` clips, videos, key frames or frames
+    (`sample_unit`), in one precision.
 
     `pictures` (PNG) and `files` map file names to URIs.
     """
@@ -42,7 +45,9 @@ class Evaluation:
 
 
 class Results(NamedTuple):
-    """What a task makes of a model's answers; `pictures` (PNG) and `files` are contents by file name."""
+    """What a task makes of a model's answers; `pictures` (PNG) and `files` are contents by file
+    name.
+    """
 
     num_samples: int
     metrics: Mapping[str, float]
@@ -56,9 +61,10 @@ class Results(NamedTuple):
 class EvaluationCache:
     """Where the evaluation of some weights on one frozen set lies, and what it is of.
 
-    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: an evaluation of others does not count. The
-    seconds that are noted count from when this was made. `unsaid` is what those are taken for that do not note their precision: of before,
-    when it was the training's.
+    `owner` is the folder of the weights; `identity` hashes weights, recipe and split: an evaluation
+    of others does not count. The seconds that are noted count from when this was made. `unsaid` is
+    what those are taken for that do not note their precision: of before, when it was the
+    training's.
     """
 
     owner: str

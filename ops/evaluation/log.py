@@ -1,4 +1,6 @@
-"""An evaluation in the MLflow run of its training: metrics `eval/...`, predictions, pictures and learning curves."""
+"""An evaluation in the MLflow run of its training: metrics `eval/...`, predictions, pictures and
+learning curves.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ EVAL_SET, PRECISION = "kinograph.eval_set", "kinograph.eval_precision"
 
 
 def log_evaluation(run: RunLogger, evaluation: Evaluation, title: str) -> bool:
-    """Write the evaluation into the run; False when the run holds this evaluation set already. `title` heads the curves."""
+    """Write the evaluation into the run; False when the run holds this evaluation set already.
+    `title` heads the curves.
+    """
     from ops.evaluation.plots import learning_curves
 
     if run.run().data.tags.get(EVAL_SET) == evaluation.eval_set:
@@ -21,5 +25,6 @@ def log_evaluation(run: RunLogger, evaluation: Evaluation, title: str) -> bool:
     run.log_bytes(read_bytes(evaluation.predictions_uri), "evaluation/predictions.parquet")
     if curves := run.curves():
         run.log_bytes(learning_curves(curves, title), "evaluation/learning_curves.png")
-    run.set_tags({PRECISION: evaluation.precision, EVAL_SET: evaluation.eval_set})  # last: a record that stopped half-way is written again
+    # last: a record that stopped half-way is written again
+    run.set_tags({PRECISION: evaluation.precision, EVAL_SET: evaluation.eval_set})
     return True

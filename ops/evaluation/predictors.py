@@ -33,7 +33,8 @@ class Predictor(Protocol):
 def load(model: str, settings: Settings, device: torch.device | None = None) -> Predictor:
     """The model of a registry URI or a run folder, whatever its task, on this device.
 
-    `device` None is where its recipe's networks are served on this machine. Raises PredictionError when there is no such model.
+    `device` None is where its recipe's networks are served on this machine. Raises PredictionError
+    when there is no such model.
     """
     kind = _from_registry if model.startswith("models:/") else _from_run
     return kind(model.rstrip("/"), settings, device)
@@ -47,9 +48,13 @@ def _from_registry(model: str, settings: Settings, device: torch.device | None) 
         with downloaded(model, settings) as folder:
             return _from_folder(folder, settings, device)
     except DamagedModelError as error:
-        raise PredictionError(f"{model}: {error}; run the line again to mend it from its run folder, or log it again") from error
+        raise PredictionError(
+            f"{model}: {error}; run the line again to mend it from its run folder, or log it again"
+        ) from error
     except MissingModelError as error:
-        raise PredictionError(f"{model}: not in the registry at {shown(settings.tracking_uri)} ({error})") from error
+        raise PredictionError(
+            f"{model}: not in the registry at {shown(settings.tracking_uri)} ({error})"
+        ) from error
 
 
 def _from_run(folder: str, settings: Settings, device: torch.device | None) -> Predictor:
@@ -64,16 +69,23 @@ def _from_run(folder: str, settings: Settings, device: torch.device | None) -> P
             except FileNotFoundError as error:
                 if name == PROVENANCE:
                     continue
-                raise PredictionError(f"{folder}: not the folder of a finished training run, nor a models:/ URI ({error})") from error
+                raise PredictionError(
+                    f"{folder}: not the folder of a finished training run, nor a models:/ URI"
+                    f" ({error})"
+                ) from error
             if name in wanted and sha256_of(path) != wanted[name]:
-                raise PredictionError(f"{folder}/{name}: not what the training wrote: its sha256 is another")
+                raise PredictionError(
+                    f"{folder}/{name}: not what the training wrote: its sha256 is another"
+                )
         return _from_folder(Path(scratch), settings, device)
 
 
 def _from_folder(folder: Path, settings: Settings, device: torch.device | None) -> Predictor:
     from ops.training.run_folder import RECIPE, VOCABULARY, WEIGHTS
 
-    return from_files(folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings, device=device)
+    return from_files(
+        folder / WEIGHTS, folder / RECIPE, folder / VOCABULARY, settings, device=device
+    )
 
 
 def from_files(
@@ -84,9 +96,11 @@ def from_files(
     provenance: Path | None = None,
     device: torch.device | None = None,
 ) -> Any:
-    """The predictor of the recipe's task, of files on this machine; the models that MLflow keeps are opened by it too.
+    """The predictor of the recipe's task, of files on this machine; the models that MLflow keeps
+    are opened by it too.
 
-    `settings` lead to the models that it asks in its turn; None are the process's. Raises as `ops.evaluation.weights.served` does.
+    `settings` lead to the models that it asks in its turn; None are the process's. Raises as
+    `ops.evaluation.weights.served` does.
     """
     from ops.evaluation.weights import served
 

@@ -8,7 +8,9 @@ from PIL import Image
 
 
 def jpeg_preview(png: bytes, width: int) -> bytes:
-    """The picture as JPEG, at most `width` pixels wide, sides in proportion; transparency is dropped."""
+    """The picture as JPEG, at most `width` pixels wide, sides in proportion; transparency is
+    dropped.
+    """
     with Image.open(io.BytesIO(png)) as image:
         rgb = image.convert("RGB")
     if rgb.width > width:

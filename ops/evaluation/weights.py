@@ -20,18 +20,27 @@ from ops.training.task import Vocabulary
 
 
 def load_weights(recipe: Recipe, weights: Path) -> nn.Module:
-    """The recipe's model in evaluation mode with these safetensors weights, all of them and no others. Raises ConfigError."""
+    """The recipe's model in evaluation mode with these safetensors weights, all of them and no
+    others. Raises ConfigError.
+    """
     model = models.build(recipe)
     try:
         model.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
         first = str(error).strip().splitlines()
-        raise ConfigError(str(weights), "(whole file)", " ".join(first)[:300], f"the weights of recipe {recipe.name}") from error
+        raise ConfigError(
+            str(weights),
+            "(whole file)",
+            " ".join(first)[:300],
+            f"the weights of recipe {recipe.name}",
+        ) from error
     return model.eval()
 
 
 class Served(NamedTuple):
-    """A trained model with all that its answers depend on; `provenance` is None for models of before."""
+    """A trained model with all that its answers depend on; `provenance` is None for models of
+    before.
+    """
 
     model: nn.Module
     recipe: Any
@@ -40,31 +49,48 @@ class Served(NamedTuple):
 
 
 def served(
-    weights: Path, recipe: Path, vocabulary: Path, provenance: Path | None = None, device: torch.device | None = None
-) -> Served:  # fmt: skip
-    """The model of model.safetensors, recipe.json, vocabulary.json and the provenance.json beside the weights, or the given one.
+    weights: Path,
+    recipe: Path,
+    vocabulary: Path,
+    provenance: Path | None = None,
+    device: torch.device | None = None,
+) -> Served:
+    """The model of model.safetensors, recipe.json, vocabulary.json and the provenance.json beside
+    the weights, or the given one.
 
-    Args:
-        device: where the model lies; None is where its recipe's networks are served on this machine.
+    Args: device: where the model lies; None is where its recipe's networks are served on this
+        machine.
 
-    Raises:
-        ConfigError: the files do not belong together, or are not those that the provenance was written for.
-        StorageError: a file is cut short.
+    Raises: ConfigError: the files do not belong together, or are not those that the provenance was
+        written for. StorageError: a file is cut short.
     """
     beside, known = provenance or weights.with_name(PROVENANCE), None
     if beside.is_file():
         known = read_as(Provenance, str(beside))
         for path in (weights, recipe, vocabulary):
             if (wanted := known.files.get(path.name)) is not None and sha256_of(path) != wanted:
-                raise ConfigError(str(path), "(whole file)", "another sha256", f"the file that {PROVENANCE} beside it was written for")
+                raise ConfigError(
+                    str(path),
+                    "(whole file)",
+                    "another sha256",
+                    f"the file that {PROVENANCE} beside it was written for",
+                )
     loaded, words = read_recipe(str(recipe)), read_words(str(vocabulary))
     if (found := len(words["labels"])) != loaded.num_classes:
-        raise ConfigError(str(vocabulary), "labels", f"{found} labels", f"{loaded.num_classes}, the recipe's num_classes")
-    return Served(load_weights(loaded, weights).to(device or device_of(loaded.scale)), loaded, words, known)
+        raise ConfigError(
+            str(vocabulary),
+            "labels",
+            f"{found} labels",
+            f"{loaded.num_classes}, the recipe's num_classes",
+        )
+    return Served(
+        load_weights(loaded, weights).to(device or device_of(loaded.scale)), loaded, words, known
+    )
 
 
 def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:
-    """How the frames were stored that training saw; for a model of before as its dataset stores them now.
+    """How the frames were stored that training saw; for a model of before as its dataset stores
+    them now.
 
     Raises ConfigError where neither is known.
     """
@@ -73,5 +99,10 @@ def frames_of(recipe: Recipe, provenance: Provenance | None) -> Frames:
     try:
         return configs.dataset(recipe.dataset).frames
     except ConfigError as error:
-        allowed = f"a dataset of that name in KINOGRAPH_CONFIGS: this model was kept without {PROVENANCE}; or train it again"
-        raise ConfigError(f"model of recipe {recipe.name}", "dataset", recipe.dataset, allowed) from error
+        allowed = (
+            "a dataset of that name in KINOGRAPH_CONFIGS: this model was kept without"
+            f" {PROVENANCE}; or train it again"
+        )
+        raise ConfigError(
+            f"model of recipe {recipe.name}", "dataset", recipe.dataset, allowed
+        ) from error

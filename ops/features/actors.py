@@ -1,4 +1,6 @@
-"""Extraction over a Ray cluster: one actor per GPU (or CPU) holds the models, a few videos are in flight, results come as they are done."""
+"""Extraction over a Ray cluster: one actor per GPU (or CPU) holds the models, a few videos are in
+flight, results come as they are done.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ CPUS_BESIDE_GPU = 2
 def extract_on_ray(
     sources: Sequence[Source], jobs: Sequence[ExtractJob], settings: Settings
 ) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
-    """The jobs on as many actors as the cluster has GPUs, or else CPUs, in the order in which they finish.
+    """The jobs on as many actors as the cluster has GPUs, or else CPUs, in the order in which they
+    finish.
 
-    The weights travel once, through Ray's object store; every actor writes the arrays itself, so the storage must be one that all nodes
-    reach. An actor that dies is replaced; the videos it had are tried once more, each alone, and then refused with the reason. Raises
-    ConfigError for a cluster that is not there, PoolError where no actor starts, StorageError for a store that fails.
+    The weights travel once, through Ray's object store; every actor writes the arrays itself, so
+    the storage must be one that all nodes reach. An actor that dies is replaced; the videos it had
+    are tried once more, each alone, and then refused with the reason. Raises ConfigError for a
+    cluster that is not there, PoolError where no actor starts, StorageError for a store that fails.
     """
     import ray
     from ray.exceptions import RayActorError, RayTaskError
@@ -33,7 +37,11 @@ def extract_on_ray(
 
     connect(settings, Scale(num_workers=1, cpus_per_worker=1))
     team = Team(ray, sources, len(jobs))
-    waiting, again, running = deque(jobs), deque[ExtractJob](), dict[Any, tuple[ExtractJob, int, Any, bool]]()
+    waiting, again, running = (
+        deque(jobs),
+        deque[ExtractJob](),
+        dict[Any, tuple[ExtractJob, int, Any, bool]](),
+    )
     try:
         team.start()
         while waiting or again or running:
@@ -50,7 +58,12 @@ def extract_on_ray(
             except RayActorError as error:
                 team.replace(at, actor)
                 if alone:
-                    yield job, FeaturesOutcome(reason=f"the worker died twice on it: {_first_line(error)}")
+                    yield (
+                        job,
+                        FeaturesOutcome(
+                            reason=f"the worker died twice on it: {_first_line(error)}"
+                        ),
+                    )
                 else:
                     again.append(job)
             except RayTaskError as error:
@@ -67,7 +80,9 @@ class Team:
         gpus = int(found.get("GPU", 0))
         self.cpus = CPUS_BESIDE_GPU if gpus else 1
         self.ray = ray
-        self.kind = ray.remote(num_cpus=self.cpus, num_gpus=1 if gpus else 0, max_restarts=0, max_task_retries=0)(Extractor)
+        self.kind = ray.remote(
+            num_cpus=self.cpus, num_gpus=1 if gpus else 0, max_restarts=0, max_task_retries=0
+        )(Extractor)
         self.weights = ray.put(list(sources))
         self.load = [0] * max(1, min(wanted, gpus or int(found.get("CPU", 1))))
         self.actors: list[Any] = []
@@ -78,7 +93,9 @@ class Team:
         try:
             self.ray.get(self.actors[0].ready.remote())
         except self.ray.exceptions.RayActorError as error:
-            raise PoolError(f"a worker with the models does not start: {_first_line(error)}") from error
+            raise PoolError(
+                f"a worker with the models does not start: {_first_line(error)}"
+            ) from error
 
     def idle(self) -> bool:
         """Whether an actor has nothing to do."""
@@ -95,7 +112,9 @@ class Team:
         return self.actors[at].store.remote(job), at
 
     def replace(self, at: int, dead: Any) -> None:
-        """A new actor for one that died. Every video that fell with it says so; only the first time counts."""
+        """A new actor for one that died. Every video that fell with it says so; only the first time
+        counts.
+        """
         if self.actors[at] is dead:
             self.ray.kill(dead)
             self.actors[at] = self._new()

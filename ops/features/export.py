@@ -1,4 +1,6 @@
-"""Stored features as the files that the field exchanges: one .npy or .npz per video, [T, C], named by video_id."""
+"""Stored features as the files that the field exchanges: one .npy or .npz per video, [T, C], named
+by video_id.
+"""
 
 from __future__ import annotations
 
@@ -42,16 +44,21 @@ def export_features(
     key: str = "feats",
     progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
-    """Writes `<folder>/<video_id>.npy` (or .npz with the member `key`, compressed) of all stored features.
+    """Writes `<folder>/<video_id>.npy` (or .npz with the member `key`, compressed) of all stored
+    features.
 
-    `<folder>/features.json` says what a reader of the files must know: stride, num_frames, channels, and rate and duration per video.
-    Raises FeaturesError where nothing is stored, StorageError.
+    `<folder>/features.json` says what a reader of the files must know: stride, num_frames,
+    channels, and rate and duration per video. Raises FeaturesError where nothing is stored,
+    StorageError.
     """
     start = time.monotonic()
     rows = read_rows(features, layout)
     stored = [row for row in rows if row["status"] == "ok"]
     if not stored:
-        raise FeaturesError(f"features '{features.name}': nothing is stored, there is nothing to export; make them first")
+        raise FeaturesError(
+            f"features '{features.name}': nothing is stored, there is nothing to export; make them"
+            " first"
+        )
     folder = folder.rstrip("/")
     size, videos = 0, {}
 
@@ -59,18 +66,30 @@ def export_features(
         reader = FeatureReader(row["array_uri"])
         data = _encoded(reader.read(), kind, key)
         write_bytes(below(folder, f"{row['video_id']}.{kind}"), data)
-        return len(data), {"num_steps": len(reader), **{name: reader.attributes[name] for name in ("fps", "duration_s")}}
+        return len(data), {
+            "num_steps": len(reader),
+            **{name: reader.attributes[name] for name in ("fps", "duration_s")},
+        }
 
     with ThreadPoolExecutor(WRITERS) as threads:
-        for done, (row, (number, facts)) in enumerate(zip(stored, threads.map(write, stored), strict=True), 1):
+        for done, (row, (number, facts)) in enumerate(
+            zip(stored, threads.map(write, stored), strict=True), 1
+        ):
             size += number
             videos[row["video_id"]] = facts
             if progress is not None:
                 progress(done, len(stored))
-    about = {"features": features.name, "dataset": features.dataset, "stride": features.stride, "num_frames": features.num_frames}
+    about = {
+        "features": features.name,
+        "dataset": features.dataset,
+        "stride": features.stride,
+        "num_frames": features.num_frames,
+    }
     about |= {"channels": stored[0]["channels"], "dtype": features.dtype, "videos": videos}
     write_bytes(f"{folder}/{ABOUT}", json.dumps(about, indent=1, sort_keys=True).encode())
-    return ExportReport(folder, len(stored), len(rows) - len(stored), size, time.monotonic() - start)
+    return ExportReport(
+        folder, len(stored), len(rows) - len(stored), size, time.monotonic() - start
+    )
 
 
 def _encoded(array: np.ndarray, kind: Format, key: str) -> bytes:

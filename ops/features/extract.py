@@ -1,4 +1,6 @@
-"""Features of one stored video: windows of its frames through one or several models, side by side on channels."""
+"""Features of one stored video: windows of its frames through one or several models, side by side
+on channels.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Extractor:
     """Models that are loaded once and see many videos, in this process or as a Ray actor."""
 
     def __init__(self, sources: Sequence[Source], threads: int | None = None) -> None:
-        """`threads` is how many computing threads the process may take; None leaves torch's own number."""
+        """`threads` is how many computing threads the process may take; None leaves torch's own
+        number.
+        """
         if threads is not None:
             import torch
 
@@ -38,8 +42,8 @@ class Extractor:
     def store(self, job: ExtractJob) -> FeaturesOutcome:
         """Extracts and stores one video's features; what is wrong with the video is in the outcome.
 
-        A store that is away is waited for. Raises StorageError for one that stays away or refuses (not for frames that it lacks or holds
-        damaged), ConfigError.
+        A store that is away is waited for. Raises StorageError for one that stays away or refuses
+        (not for frames that it lacks or holds damaged), ConfigError.
         """
         return patient(job.array_uri, lambda: self._store(job))
 
@@ -64,9 +68,15 @@ class Extractor:
         with np.errstate(over="ignore"):
             cast = array.astype(job.features.dtype)
         if not np.isfinite(cast).all():
-            what = "NaN or infinite" if not np.isfinite(array).all() else f"beyond the range of {job.features.dtype}"
+            what = (
+                "NaN or infinite"
+                if not np.isfinite(array).all()
+                else f"beyond the range of {job.features.dtype}"
+            )
             step = int(np.argwhere(~np.isfinite(cast))[0][0])
-            return refused(f"the model gives values that are {what}, the first at step {step}", start)
+            return refused(
+                f"the model gives values that are {what}, the first at step {step}", start
+            )
         streams = [
             {
                 **network.source.facts(),
@@ -75,28 +85,46 @@ class Extractor:
             }
             for network in self.networks
         ]
-        return stored(cast, write_features(job.array_uri, cast, {**job.attributes, **own, "streams": streams}), start)
+        return stored(
+            cast,
+            write_features(job.array_uri, cast, {**job.attributes, **own, "streams": streams}),
+            start,
+        )
 
 
 def features_of(reader: FrameReader, networks: Sequence[Network], job: ExtractJob) -> np.ndarray:
     """Features float32 [T, sum of D] of one video's stored frames.
 
-    The number of windows at once changes a value by no more than the rounding of the model's sums: 1e-5 of the largest in float32.
+    The number of windows at once changes a value by no more than the rounding of the model's sums:
+    1e-5 of the largest in float32.
     """
     config = job.features
-    ticks = clock(np.asarray(reader.attributes["timestamps_s"]), config.fps) if config.fps else np.arange(len(reader))
+    ticks = (
+        clock(np.asarray(reader.attributes["timestamps_s"]), config.fps)
+        if config.fps
+        else np.arange(len(reader))
+    )
     views = [
-        View(window_frames(ticks, config.stride, config.num_frames, network.source.sampled_frames), network.prepare) for network in networks
+        View(
+            window_frames(ticks, config.stride, config.num_frames, network.source.sampled_frames),
+            network.prepare,
+        )
+        for network in networks
     ]
     parts = [
-        np.concatenate([network.features(windows) for network, windows in zip(networks, batch, strict=True)], axis=1)
+        np.concatenate(
+            [network.features(windows) for network, windows in zip(networks, batch, strict=True)],
+            axis=1,
+        )
         for batch in _ahead(batches(reader.read, views, config.batch_size))
     ]
     return np.concatenate(parts)
 
 
 def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """The items, each made in another thread while the one before is used: frames are read while the model works."""
+    """The items, each made in another thread while the one before is used: frames are read while
+    the model works.
+    """
     end = object()
     with ThreadPoolExecutor(1) as thread:
         pending = thread.submit(next, items, end)
@@ -105,7 +133,9 @@ def _ahead(items: Iterator[T]) -> Iterator[T]:
             yield item  # type: ignore[misc]
 
 
-def extract_here(sources: Sequence[Source], jobs: Sequence[ExtractJob]) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
+def extract_here(
+    sources: Sequence[Source], jobs: Sequence[ExtractJob]
+) -> Iterator[tuple[ExtractJob, FeaturesOutcome]]:
     """The jobs one after another in this process. Raises StorageError."""
     extractor = Extractor(sources)
     for job in jobs:

@@ -1,4 +1,6 @@
-"""One video's share of the work, and what comes of it. Nothing heavy is imported: jobs travel between processes."""
+"""One video's share of the work, and what comes of it. Nothing heavy is imported: jobs travel
+between processes.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class ExtractJob(FeaturesJob):
 
 @dataclass(frozen=True)
 class FeaturesOutcome:
-    """What the ledger says of a video: stored (`reason` empty) or refused. `unchanged` leaves the ledger's row as it is."""
+    """What the ledger says of a video: stored (`reason` empty) or refused. `unchanged` leaves the
+    ledger's row as it is.
+    """
 
     num_steps: int = 0
     channels: int = 0

@@ -1,4 +1,6 @@
-"""Which videos there should be features of, and which feature files lie where: one listing per folder, never one question per video."""
+"""Which videos there should be features of, and which feature files lie where: one listing per
+folder, never one question per video.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,8 @@ class Entry:
 def annotated(dataset: Dataset, layout: Layout) -> dict[str, Entry] | None:
     """The videos that features are for, by id; None where the dataset has no annotation tables yet.
 
-    Features serve untrimmed videos: where the dataset annotates segments they are for the videos of that table (those without a
-    single segment included), otherwise for every annotated video.
+    Features serve untrimmed videos: where the dataset annotates segments they are for the videos of
+    that table (those without a single segment included), otherwise for every annotated video.
     """
     try:
         rows = read_table(layout.entries_table(dataset.name)).to_pylist()
@@ -41,7 +43,9 @@ def annotated(dataset: Dataset, layout: Layout) -> dict[str, Entry] | None:
     for row in chosen:
         old = found.get(row["video_id"], Entry(row["video_id"]))
         duration = old.duration_s if old.duration_s is not None else row["duration_s"]
-        found[row["video_id"]] = Entry(row["video_id"], duration, old.fps if old.fps is not None else row["fps"])
+        found[row["video_id"]] = Entry(
+            row["video_id"], duration, old.fps if old.fps is not None else row["fps"]
+        )
     return found
 
 
@@ -55,7 +59,9 @@ def _from_segments(dataset: Dataset, layout: Layout) -> dict[str, Entry] | None:
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one stream by the path that its template gives: one file each, or the .npy files of a folder."""
+    """The files of one stream by the path that its template gives: one file each, or the .npy files
+    of a folder.
+    """
 
     stream: FeatureFiles
     files: dict[str, tuple[FileInfo, ...]]
@@ -71,18 +77,27 @@ class Listing:
 
 
 def rendered(stream: FeatureFiles, video_id: str) -> str:
-    """Path of the video's file or folder below the dataset's root. '{video}' is the id, '{name}' its last part."""
+    """Path of the video's file or folder below the dataset's root. '{video}' is the id, '{name}'
+    its last part.
+    """
     return stream.path.format(video=video_id, name=video_id.rpartition("/")[2])
 
 
 def check_template(where: str, stream: FeatureFiles) -> None:
     """Raises ConfigError for a path that is no template over the video, once."""
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(stream.path) if field is not None]
+        fields = [
+            field for _, field, _, _ in string.Formatter().parse(stream.path) if field is not None
+        ]
     except ValueError:
         fields = []
     if len(fields) != 1 or fields[0] not in FIELDS:
-        raise ConfigError(where, "files.path", stream.path, "a path with '{video}' (or '{name}', the last part of the video's id) once")
+        raise ConfigError(
+            where,
+            "files.path",
+            stream.path,
+            "a path with '{video}' (or '{name}', the last part of the video's id) once",
+        )
 
 
 def listing(stream: FeatureFiles, root: str) -> Listing:
@@ -108,5 +123,7 @@ def _pattern(stream: FeatureFiles) -> re.Pattern[str]:
 
 
 def stamp(files: Iterable[FileInfo]) -> str:
-    """Changes when one of the files does, by name, size and time (or ETag): the cheap test before a file is read again."""
+    """Changes when one of the files does, by name, size and time (or ETag): the cheap test before a
+    file is read again.
+    """
     return content_hash([(info.path_below, info.bytes, info.modified) for info in files])

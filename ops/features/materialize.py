@@ -1,8 +1,10 @@
-"""Features of every video that a dataset annotates, extracted or imported, kept up to date by a ledger.
+"""Features of every video that a dataset annotates, extracted or imported, kept up to date by a
+ledger.
 
-The ledger's key of a video is made of what its features come from (the stored frames, or the content of the imported files), of the
-features' configuration, of the models' weights and of the code version. So an unchanged video costs nothing, and a newly promoted
-champion costs all of its features anew.
+The ledger's key of a video is made of what its features come from (the stored frames, or the
+content of the imported files), of the features' configuration, of the models' weights and of the
+code version. So an unchanged video costs nothing, and a newly promoted champion costs all of its
+features anew.
 """
 
 from __future__ import annotations
@@ -38,8 +40,9 @@ class FeaturesError(KinographError, ValueError):
 class FeaturesReport:
     """What one run planned and did, and what there is now.
 
-    `done`, `steps` and `bytes` count what was stored now. Over all videos: `annotated` should have features, `usable` have them,
-    `quarantined` were refused, files that belong to no annotated video among them. `models` is the weights' sha256 by model.
+    `done`, `steps` and `bytes` count what was stored now. Over all videos: `annotated` should have
+    features, `usable` have them, `quarantined` were refused, files that belong to no annotated
+    video among them. `models` is the weights' sha256 by model.
     """
 
     name: str
@@ -82,11 +85,13 @@ def make_features(
     retry_quarantined: bool = False,
     only: Set[str] | None = None,
 ) -> FeaturesReport:
-    """Stores the features that the ledger lacks, and forgets those of videos that are no longer asked for; `only` asks for these videos.
+    """Stores the features that the ledger lacks, and forgets those of videos that are no longer
+    asked for; `only` asks for these videos.
 
-    Extraction goes through Ray actors with engine 'ray' (None: where the settings name a cluster), otherwise through this process. A
-    refused video stays so until its source, the configuration, the weights or the code changes, or `retry_quarantined`. Raises
-    FeaturesError, ConfigError for a model that is not there, StorageError for a store that fails; what was finished is kept.
+    Extraction goes through Ray actors with engine 'ray' (None: where the settings name a cluster),
+    otherwise through this process. A refused video stays so until its source, the configuration,
+    the weights or the code changes, or `retry_quarantined`. Raises FeaturesError, ConfigError for a
+    model that is not there, StorageError for a store that fails; what was finished is kept.
     """
     start = time.monotonic()
     dataset = configs.dataset(features.dataset)
@@ -107,7 +112,11 @@ def make_features(
         _work(_run(jobs, sources, settings, engine), buckets, writers, report, progress)
     rows = [row for bucket in buckets for row in bucket.rows.values()]
     refused = [row["reason"] for row in rows if row["status"] != "ok"]
-    report.quarantined, report.usable, report.reasons = len(refused), len(rows) - len(refused), dict(Counter(refused))
+    report.quarantined, report.usable, report.reasons = (
+        len(refused),
+        len(rows) - len(refused),
+        dict(Counter(refused)),
+    )
     report.annotated = sum(one.reason != UNANNOTATED for one in requests)
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
@@ -135,19 +144,32 @@ def _work(
 
 
 def unmade(features: Features, layout: Layout, settings: Settings) -> int:
-    """How many videos `make_features` would have to touch, without touching them. Raises what it raises."""
-    requests, _ = _requests(features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name))
-    plans = [bucket.plan for bucket in open_buckets(features, layout, requests, False) if bucket.look()]
+    """How many videos `make_features` would have to touch, without touching them. Raises what it
+    raises.
+    """
+    requests, _ = _requests(
+        features, configs.dataset(features.dataset), layout, settings, FeaturesReport(features.name)
+    )
+    plans = [
+        bucket.plan for bucket in open_buckets(features, layout, requests, False) if bucket.look()
+    ]
     return sum(len(plan.jobs) + len(plan.put) + len(plan.drop) for plan in plans)
 
 
 def make_pinned(
-    features: Features, extractors: Sequence[Extractor], dataset: Dataset, layout: Layout, settings: Settings, split: str = "val"
+    features: Features,
+    extractors: Sequence[Extractor],
+    dataset: Dataset,
+    layout: Layout,
+    settings: Settings,
+    split: str = "val",
 ) -> Features:
-    """The same features as these very models made them, for the videos of a split; the configuration under which the store has them.
+    """The same features as these very models made them, for the videos of a split; the
+    configuration under which the store has them.
 
-    What is stored under the features' own name serves where it was made by these models. Otherwise they are made anew beside it, under the
-    models' versions. Raises ConfigError for models that are gone, and what `make_features` raises.
+    What is stored under the features' own name serves where it was made by these models. Otherwise
+    they are made anew beside it, under the models' versions. Raises ConfigError for models that are
+    gone, and what `make_features` raises.
     """
     if not features.extract:
         return features
@@ -156,12 +178,18 @@ def make_pinned(
     sources = [resolve_pinned(extractor, features.num_frames, settings) for extractor in extractors]
     rows = read_table(layout.entries_table(dataset.name)).to_pylist()
     only = {row["video_id"] for row in rows if row["table"] == "segments" and row["split"] == split}
-    keys = {one.video_id: one.key(features) for one in from_frames(features, dataset, layout, [source.key for source in sources])}
+    keys = {
+        one.video_id: one.key(features)
+        for one in from_frames(features, dataset, layout, [source.key for source in sources])
+    }
     stored = {row["video_id"]: row["key"] for row in read_rows(features, layout)}
     if all(stored.get(video) == keys.get(video) for video in only):
         return features
     pairs = zip(features.extract, sources, strict=True)
-    extract = tuple(own if source.version is None else own.model_copy(update={"model": source.version}) for own, source in pairs)
+    extract = tuple(
+        own if source.version is None else own.model_copy(update={"model": source.version})
+        for own, source in pairs
+    )
     pinned = features.model_copy(update={"extract": extract})
     make_features(pinned, layout, settings, only=only)
     return pinned
@@ -169,7 +197,10 @@ def make_pinned(
 
 def read_rows(features: Features, layout: Layout) -> list[Row]:
     """The features' ledger, stored and refused videos, sorted within each bucket."""
-    uris = (layout.features_manifest(features.dataset, features.key(), number) for number in range(BUCKETS))
+    uris = (
+        layout.features_manifest(features.dataset, features.key(), number)
+        for number in range(BUCKETS)
+    )
     return read_ledgers(uris, FEATURES).to_pylist()
 
 
@@ -179,16 +210,24 @@ def _requests(
     if features.extract:
         from ops.features.network import resolve
 
-        sources = [resolve(extraction, features.num_frames, settings) for extraction in features.extract]
+        sources = [
+            resolve(extraction, features.num_frames, settings) for extraction in features.extract
+        ]
         report.models = {source.reference: source.sha256 for source in sources}
         requests = from_frames(features, dataset, layout, [source.key for source in sources])
         if not any(one.frames_uri for one in requests):
-            raise FeaturesError(f"features '{features.name}': no stored frames of dataset '{dataset.name}'; bring its videos in first")
+            raise FeaturesError(
+                f"features '{features.name}': no stored frames of dataset '{dataset.name}'; bring"
+                " its videos in first"
+            )
         return requests, sources
     requests = from_files(features, dataset, layout)
     if not any(one.streams and not one.reason for one in requests):
         where = ", ".join(stream.path for stream in features.files)
-        raise FeaturesError(f"features '{features.name}': no video has its files ({where}) below {layout.dataset_root(dataset)}")
+        raise FeaturesError(
+            f"features '{features.name}': no video has its files ({where}) below"
+            f" {layout.dataset_root(dataset)}"
+        )
     return requests, ()
 
 

@@ -1,6 +1,8 @@
-"""The recognition models that features come from: found by name, loaded strictly, run without gradients.
+"""The recognition models that features come from: found by name, loaded strictly, run without
+gradients.
 
-A model has `features(x)`, from (B, 3, T, H, W) to (B, D), or to (B, T, D) with a feature per frame, which are averaged.
+A model has `features(x)`, from (B, 3, T, H, W) to (B, D), or to (B, T, D) with a feature per frame,
+which are averaged.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from safetensors.torch import load, save
 
 import configs
 import models
-from configs.schema import ConfigError, Extraction, Extractor, RecognitionRecipe, Transforms, content_hash
+from configs.schema import (
+    ConfigError,
+    Extraction,
+    Extractor,
+    RecognitionRecipe,
+    Transforms,
+    content_hash,
+)
 from configs.settings import Settings
 from models.weights import load_published
 from ops.data.transforms import check, fixed_views
@@ -27,9 +36,11 @@ PIXELS = ("short_side", "crop", "interpolation", "mean", "std")
 
 @dataclass(frozen=True)
 class Source:
-    """A model to extract with, small enough to travel: `weights` is a safetensors file, `sha256` that of the file it came from.
+    """A model to extract with, small enough to travel: `weights` is a safetensors file, `sha256`
+    that of the file it came from.
 
-    `version` is the registry URI of the very version, where the registry gave it: an alias moves on.
+    `version` is the registry URI of the very version, where the registry gave it: an alias moves
+    on.
     """
 
     reference: str
@@ -44,7 +55,16 @@ class Source:
     def key(self) -> str:
         """Hash of the weights and of all else that changes a feature."""
         recipe = self.recipe
-        return content_hash([self.sha256, recipe.family, recipe.num_classes, recipe.model, self.pixels, self.sampled_frames])
+        return content_hash(
+            [
+                self.sha256,
+                recipe.family,
+                recipe.num_classes,
+                recipe.model,
+                self.pixels,
+                self.sampled_frames,
+            ]
+        )
 
     @property
     def pixels(self) -> dict[str, Any]:
@@ -53,20 +73,37 @@ class Source:
 
     def facts(self) -> dict[str, Any]:
         """What is noted beside the features."""
-        facts = {"model": self.reference, "weights_sha256": self.sha256, "recipe": self.recipe.name, "recipe_key": self.recipe.key()}
+        facts = {
+            "model": self.reference,
+            "weights_sha256": self.sha256,
+            "recipe": self.recipe.name,
+            "recipe_key": self.recipe.key(),
+        }
         facts |= {"version": self.version} if self.version else {}
-        return {**facts, "family": self.recipe.family, "sampled_frames": self.sampled_frames, **self.pixels}
+        return {
+            **facts,
+            "family": self.recipe.family,
+            "sampled_frames": self.sampled_frames,
+            **self.pixels,
+        }
 
 
 def resolve(extraction: Extraction, num_frames: int, settings: Settings) -> Source:
-    """The model that the extraction names, as it stands now: an alias may have moved since the last time.
+    """The model that the extraction names, as it stands now: an alias may have moved since the last
+    time.
 
-    Raises ConfigError for a model that is not there or does not fit, PublishedWeightsError, StorageError, TrackingError.
+    Raises ConfigError for a model that is not there or does not fit, PublishedWeightsError,
+    StorageError, TrackingError.
     """
     model = extraction.model
     known = not _is_place(model) and model in configs.names("recognition")
     if extraction.checkpoint is not None and not known:
-        raise ConfigError("features", "extract.checkpoint", extraction.checkpoint, "nothing here: the model brings its own weights")
+        raise ConfigError(
+            "features",
+            "extract.checkpoint",
+            extraction.checkpoint,
+            "nothing here: the model brings its own weights",
+        )
     if model.startswith("models:/"):
         return _source(extraction, num_frames, _from_registry(model, settings))
     if not known:
@@ -77,10 +114,12 @@ def resolve(extraction: Extraction, num_frames: int, settings: Settings) -> Sour
 
 
 def resolve_pinned(extractor: Extractor, num_frames: int, settings: Settings) -> Source:
-    """The very model that features were made by, wherever aliases point now; needs nothing of the catalogue.
+    """The very model that features were made by, wherever aliases point now; needs nothing of the
+    catalogue.
 
-    The registry's version that was noted, else any that holds the same weights; a run folder or a checkpoint that still has them.
-    Raises ConfigError where these weights are nowhere, StorageError, TrackingError.
+    The registry's version that was noted, else any that holds the same weights; a run folder or a
+    checkpoint that still has them. Raises ConfigError where these weights are nowhere,
+    StorageError, TrackingError.
     """
     extraction, wanted = extractor.extraction, extractor.sha256
     if extraction.checkpoint is not None and extractor.recipe is not None:
@@ -92,7 +131,12 @@ def resolve_pinned(extractor: Extractor, num_frames: int, settings: Settings) ->
     else:
         found = _from_run(extractor.model)
     if wanted is not None and found.sha256 != wanted:
-        raise ConfigError("features", "extract.model", f"{extractor.model}, other weights now", f"the weights with sha256 {wanted}")
+        raise ConfigError(
+            "features",
+            "extract.model",
+            f"{extractor.model}, other weights now",
+            f"the weights with sha256 {wanted}",
+        )
     return _source(extraction, num_frames, found)
 
 
@@ -108,9 +152,22 @@ def _source(extraction: Extraction, num_frames: int, found: _Found) -> Source:
     check(transforms)
     frames = extraction.sampled_frames or found.recipe.sampling.num_frames
     if frames > num_frames:
-        allowed = f"at most num_frames = {num_frames}, the frames of a window ({found.recipe.name} sees {found.recipe.sampling.num_frames})"
-        raise ConfigError(f"features of {extraction.model}", "extract.sampled_frames", frames, allowed)
-    return Source(extraction.model, found.recipe, transforms, frames, found.sha256, found.weights, found.version)
+        allowed = (
+            f"at most num_frames = {num_frames}, the frames of a window ({found.recipe.name} sees"
+            f" {found.recipe.sampling.num_frames})"
+        )
+        raise ConfigError(
+            f"features of {extraction.model}", "extract.sampled_frames", frames, allowed
+        )
+    return Source(
+        extraction.model,
+        found.recipe,
+        transforms,
+        frames,
+        found.sha256,
+        found.weights,
+        found.version,
+    )
 
 
 def _pinned(extractor: Extractor, settings: Settings) -> str:
@@ -119,7 +176,9 @@ def _pinned(extractor: Extractor, settings: Settings) -> str:
     try:
         return pinned_uri(extractor, settings)
     except MissingModelError as error:
-        raise ConfigError("features", "extract.model", extractor.model, f"a model that is still there ({error})") from error
+        raise ConfigError(
+            "features", "extract.model", extractor.model, f"a model that is still there ({error})"
+        ) from error
 
 
 def _is_place(model: str) -> bool:
@@ -136,9 +195,13 @@ def _from_registry(model: str, settings: Settings) -> _Found:
         version = located(model, settings).version
         with downloaded(version or model, settings, needed=(WEIGHTS, RECIPE)) as folder:
             recipe = read_as(RecognitionRecipe, str(folder / RECIPE))
-            return _Found(recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes(), version)
+            return _Found(
+                recipe, sha256_of(folder / WEIGHTS), (folder / WEIGHTS).read_bytes(), version
+            )
     except MissingModelError as error:
-        allowed = f"a model of the registry at {shown(settings.tracking_uri)}, promoted before ({error})"
+        allowed = (
+            f"a model of the registry at {shown(settings.tracking_uri)}, promoted before ({error})"
+        )
         raise ConfigError("features", "extract.model", model, allowed) from error
 
 
@@ -151,33 +214,57 @@ def _from_run(folder: str) -> _Found:
         with local_copy(f"{folder}/model.safetensors") as path:
             return _Found(recipe, sha256_of(path), path.read_bytes())
     except FileNotFoundError as error:
-        allowed = "models:/<name>@<alias>, the name of a recognition recipe, or the folder of a finished training run"
+        allowed = (
+            "models:/<name>@<alias>, the name of a recognition recipe, or the folder of a finished"
+            " training run"
+        )
         raise ConfigError("features", "extract.model", folder, allowed) from error
 
 
 def _published(extraction: Extraction, recipe: RecognitionRecipe) -> _Found:
     if extraction.checkpoint is None:
-        raise ConfigError("features", "extract.checkpoint", None, f"path or URI of published weights for recipe {recipe.name}")
+        raise ConfigError(
+            "features",
+            "extract.checkpoint",
+            None,
+            f"path or URI of published weights for recipe {recipe.name}",
+        )
     network = models.build(recipe)
     with local_copy(extraction.checkpoint) as path:
         load_published(network, path)
-        return _Found(recipe, sha256_of(path), save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}))
+        return _Found(
+            recipe,
+            sha256_of(path),
+            save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}),
+        )
 
 
 class Network:
-    """A model on its device, in evaluation mode. On a GPU it runs in bfloat16, elsewhere in float32."""
+    """A model on its device, in evaluation mode. On a GPU it runs in bfloat16, elsewhere in
+    float32.
+    """
 
     def __init__(self, source: Source, device: torch.device) -> None:
         """Raises ConfigError for weights that do not fit, and for a model without `features`."""
         self.source, self.device = source, device
         self.model = models.build(source.recipe).eval()
         if not hasattr(self.model, "features"):
-            raise ConfigError(f"recipe {source.recipe.name}", "family", source.recipe.family, "a family whose models have features(x)")
+            raise ConfigError(
+                f"recipe {source.recipe.name}",
+                "family",
+                source.recipe.family,
+                "a family whose models have features(x)",
+            )
         try:
             self.model.load_state_dict(load(source.weights))
         except (RuntimeError, SafetensorError) as error:
             first = " ".join(str(error).split())[:300]
-            raise ConfigError(f"weights of {source.reference}", "(whole file)", first, f"those of recipe {source.recipe.name}") from error
+            raise ConfigError(
+                f"weights of {source.reference}",
+                "(whole file)",
+                first,
+                f"those of recipe {source.recipe.name}",
+            ) from error
         self.model.to(device)
 
     def prepare(self, frames: np.ndarray) -> np.ndarray:
@@ -188,11 +275,23 @@ class Network:
         """Windows float32 [B, 3, F, S, S] -> features float32 [B, D]."""
         network: Any = self.model
         gpu = self.device.type == "cuda"
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16) if gpu else nullcontext():
+        with (
+            torch.inference_mode(),
+            torch.autocast("cuda", torch.bfloat16) if gpu else nullcontext(),
+        ):
             found = network.features(torch.from_numpy(windows).to(self.device, non_blocking=True))
-        if not isinstance(found, torch.Tensor) or found.ndim not in (2, 3) or len(found) != len(windows):
+        if (
+            not isinstance(found, torch.Tensor)
+            or found.ndim not in (2, 3)
+            or len(found) != len(windows)
+        ):
             shape = list(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-            raise ConfigError(f"recipe {self.source.recipe.name}", "family", f"features of shape {shape}", "(B, D) or (B, T, D)")
+            raise ConfigError(
+                f"recipe {self.source.recipe.name}",
+                "family",
+                f"features of shape {shape}",
+                "(B, D) or (B, T, D)",
+            )
         found = found.float()
         return (found.mean(1) if found.ndim == 3 else found).cpu().numpy()
 

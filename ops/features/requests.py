@@ -1,4 +1,6 @@
-"""What each video's features are to be made from: its stored frames, or its files; or why there is nothing to make them from."""
+"""What each video's features are to be made from: its stored frames, or its files; or why there is
+nothing to make them from.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ UNANNOTATED = "no annotation names this video"
 
 @dataclass(frozen=True)
 class Request:
-    """One video that should have features. `reason` says why it cannot; else it has `frames_uri`, or the files of every stream."""
+    """One video that should have features. `reason` says why it cannot; else it has `frames_uri`,
+    or the files of every stream.
+    """
 
     video_id: str
     entry: Entry
@@ -28,15 +32,29 @@ class Request:
     streams: tuple[Named, ...] = ()
 
     def key(self, features: Features, sha256: str | None = None) -> str:
-        """Ledger key of features made from this content; of a refusal that needed no reading, the reason is part of it."""
-        content = f"{self.sha256}: {self.reason}" if self.reason else self.sha256 if sha256 is None else sha256
+        """Ledger key of features made from this content; of a refusal that needed no reading, the
+        reason is part of it.
+        """
+        content = (
+            f"{self.sha256}: {self.reason}"
+            if self.reason
+            else self.sha256
+            if sha256 is None
+            else sha256
+        )
         return content_hash([content, features.key(), *self.salt, versions.FEATURES])
 
 
-def from_frames(features: Features, dataset: Dataset, layout: Layout, models: Sequence[str]) -> list[Request]:
-    """The annotated videos, or all stored ones where nothing is annotated, with their stored frames."""
+def from_frames(
+    features: Features, dataset: Dataset, layout: Layout, models: Sequence[str]
+) -> list[Request]:
+    """The annotated videos, or all stored ones where nothing is annotated, with their stored
+    frames.
+    """
     columns = ["video_id", "key", "array_uri", "status", "reason"]
-    stored = {row["video_id"]: row for row in read_manifest(layout, dataset, columns=columns).to_pylist()}
+    stored = {
+        row["video_id"]: row for row in read_manifest(layout, dataset, columns=columns).to_pylist()
+    }
     entries = annotated(dataset, layout)
     if entries is None:
         entries = {video: Entry(video) for video in stored}
@@ -44,16 +62,34 @@ def from_frames(features: Features, dataset: Dataset, layout: Layout, models: Se
     for video, entry in sorted(entries.items()):
         row = stored.get(video)
         if row is None:
-            found.append(Request(video, entry, salt=tuple(models), reason="no stored frames: its file is not among the dataset's videos"))
+            found.append(
+                Request(
+                    video,
+                    entry,
+                    salt=tuple(models),
+                    reason="no stored frames: its file is not among the dataset's videos",
+                )
+            )
         elif row["status"] != "ok":
-            found.append(Request(video, entry, row["key"], tuple(models), reason=f"its frames are quarantined: {row['reason']}"))
+            found.append(
+                Request(
+                    video,
+                    entry,
+                    row["key"],
+                    tuple(models),
+                    reason=f"its frames are quarantined: {row['reason']}",
+                )
+            )
         else:
-            found.append(Request(video, entry, row["key"], tuple(models), frames_uri=row["array_uri"]))
+            found.append(
+                Request(video, entry, row["key"], tuple(models), frames_uri=row["array_uri"])
+            )
     return found
 
 
 def from_files(features: Features, dataset: Dataset, layout: Layout) -> list[Request]:
-    """The annotated videos with their files, and the files that belong to none; by the files alone where nothing is annotated.
+    """The annotated videos with their files, and the files that belong to none; by the files alone
+    where nothing is annotated.
 
     Raises ConfigError for a path that is no template over the video, StorageError.
     """
@@ -70,10 +106,22 @@ def from_files(features: Features, dataset: Dataset, layout: Layout) -> list[Req
         unannotated = {video for video in listed if video not in named}
     found = []
     for video, entry in sorted(entries.items()):
-        streams = tuple((one.stream, rendered(one.stream, video), one.of(video)) for one in listings)
+        streams = tuple(
+            (one.stream, rendered(one.stream, video), one.of(video)) for one in listings
+        )
         missing = [path for _, path, files in streams if not files]
-        found.append(Request(video, entry, reason=f"no file {', '.join(missing)}" if missing else "", streams=streams))
-    found += [Request(video, Entry(video), reason=UNANNOTATED) for video in sorted(unannotated - set(entries))]
+        found.append(
+            Request(
+                video,
+                entry,
+                reason=f"no file {', '.join(missing)}" if missing else "",
+                streams=streams,
+            )
+        )
+    found += [
+        Request(video, Entry(video), reason=UNANNOTATED)
+        for video in sorted(unannotated - set(entries))
+    ]
     return found
 
 

@@ -13,36 +13,69 @@ from configs.errors import KinographError
 TRIES = 3
 FIRST_WAIT_S = 0.2
 TRANSIENT = {
-    errno.EIO, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT, errno.ESTALE, errno.EREMOTEIO, errno.ECONNRESET, errno.ECONNREFUSED, errno.EINTR,
-}  # fmt: skip
+    errno.EIO,
+    errno.EAGAIN,
+    errno.EBUSY,
+    errno.ETIMEDOUT,
+    errno.ESTALE,
+    errno.EREMOTEIO,
+    errno.ECONNRESET,
+    errno.ECONNREFUSED,
+    errno.EINTR,
+}
 BUSY_STATUS = {408, 425, 429}  # HTTP answers that ask for another try, beside 500 and above
-# Exceptions of the stores' libraries that are no OSErrors, by name: importing them here would load those libraries for local runs too.
+# Exceptions of the stores' libraries that are no OSErrors, by name: importing them here would load
+# those libraries for local runs too.
 NETWORK = {
-    "HTTPClientError", "EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ClientPayloadError", "ClientConnectionError",
-    "ServiceRequestError", "ServiceResponseError", "TransportError", "GenericError",
-}  # fmt: skip
+    "HTTPClientError",
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ClientPayloadError",
+    "ClientConnectionError",
+    "ServiceRequestError",
+    "ServiceResponseError",
+    "TransportError",
+    "GenericError",
+}
 REFUSED = {
-    "NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError", "UnauthorizedSSOTokenError",
-    "PermissionDeniedError", "UnauthenticatedError", "ClientAuthenticationError", "DefaultCredentialsError",
-}  # fmt: skip
+    "NoCredentialsError",
+    "PartialCredentialsError",
+    "CredentialRetrievalError",
+    "TokenRetrievalError",
+    "UnauthorizedSSOTokenError",
+    "PermissionDeniedError",
+    "UnauthenticatedError",
+    "ClientAuthenticationError",
+    "DefaultCredentialsError",
+}
 CREDENTIALS = {
-    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL", "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "s3": "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}  # fmt: skip
+}
 _SECRETS = [  # of an address: user and password, and what signs a query
     (re.compile(r"://[^/@\s]+@"), "://...@"),
-    (re.compile(r"(?i)([?&][\w-]*(?:sig|token|key|secret|credential|password)[\w-]*=)[^&\s'\"]+"), r"\1..."),
+    (
+        re.compile(
+            r"(?i)([?&][\w-]*(?:sig|token|key|secret|credential|password)[\w-]*=)[^&\s'\"]+"
+        ),
+        r"\1...",
+    ),
 ]
 T = TypeVar("T")
 
 
 class StorageError(KinographError, OSError):
-    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it has one.
+    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it
+    has one.
 
     `transient` says that a later try may succeed: the store failed, it did not refuse.
     """
 
-    def __init__(self, uri: str, cause: object, code: int | None = None, transient: bool = False) -> None:
+    def __init__(
+        self, uri: str, cause: object, code: int | None = None, transient: bool = False
+    ) -> None:
         self.uri, self.cause, self.transient = uri, without_secrets(str(cause)), transient
         super().__init__(code, f"{without_secrets(uri)}: {self.cause}")
 
@@ -61,7 +94,9 @@ def without_secrets(text: str) -> str:
 
 
 def retry(uri: str, action: Callable[[], T]) -> T:
-    """Runs the action, up to three times while the failure may pass. Raises FileNotFoundError as it is, else StorageError."""
+    """Runs the action, up to three times while the failure may pass. Raises FileNotFoundError as it
+    is, else StorageError.
+    """
     wait = FIRST_WAIT_S
     for attempt in range(1, TRIES + 1):
         try:
@@ -69,7 +104,9 @@ def retry(uri: str, action: Callable[[], T]) -> T:
         except StorageError:
             raise
         except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "no such file or folder", without_secrets(uri)) from error
+            raise FileNotFoundError(
+                errno.ENOENT, "no such file or folder", without_secrets(uri)
+            ) from error
         except Exception as error:
             reason = _refusal(uri, error)
             if reason is not None:
@@ -79,7 +116,12 @@ def retry(uri: str, action: Callable[[], T]) -> T:
                     raise StorageError(uri, error.strerror or error, error.errno) from error
                 raise
             if attempt == TRIES:
-                raise StorageError(uri, f"failed {TRIES} times: {error}", getattr(error, "errno", None), transient=True) from error
+                raise StorageError(
+                    uri,
+                    f"failed {TRIES} times: {error}",
+                    getattr(error, "errno", None),
+                    transient=True,
+                ) from error
             time.sleep(wait)
             wait *= 2
     raise AssertionError("unreachable")
@@ -88,7 +130,10 @@ def retry(uri: str, action: Callable[[], T]) -> T:
 def http_status(error: BaseException | None) -> int | None:
     """The HTTP status that a store's library found."""
     values = (getattr(error, name, None) for name in ("status", "status_code", "code"))
-    return next((int(value) for value in values if isinstance(value, (int, str)) and str(value).isdigit()), None)
+    return next(
+        (int(value) for value in values if isinstance(value, (int, str)) and str(value).isdigit()),
+        None,
+    )
 
 
 def _refusal(uri: str, error: Exception) -> str | None:
@@ -101,7 +146,10 @@ def _refusal(uri: str, error: Exception) -> str | None:
         return f"a {scheme}:// store cannot do this ({first}); name a local path or a bucket"
     names, status = {kind.__name__ for kind in type(error).__mro__}, http_status(error)
     if isinstance(error, PermissionError) or names & REFUSED or status in (401, 403):
-        what = CREDENTIALS.get({"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}.get(scheme, scheme), "its credentials")
+        what = CREDENTIALS.get(
+            {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}.get(scheme, scheme),
+            "its credentials",
+        )
         return f"access refused ({first}); check {what}"
     if status is not None and not _transient(error) and not isinstance(error, OSError):
         return f"the server answers {status} ({first})"
@@ -110,7 +158,9 @@ def _refusal(uri: str, error: Exception) -> str | None:
 
 def _transient(error: Exception) -> bool:
     status = http_status(error)
-    if isinstance(error, (ConnectionError, TimeoutError)) or (status is not None and (status >= 500 or status in BUSY_STATUS)):
+    if isinstance(error, (ConnectionError, TimeoutError)) or (
+        status is not None and (status >= 500 or status in BUSY_STATUS)
+    ):
         return True
     if isinstance(error, OSError):
         return error.errno in TRANSIENT

@@ -1,4 +1,6 @@
-"""Waiting for a store that is away: longer than the retries of a single request, and not forever."""
+"""Waiting for a store that is away: longer than the retries of a single request, and not
+forever.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def patient(uri: str, action: Callable[[], T]) -> T:
 
 
 def wait_for(uri: str, error: StorageError) -> None:
-    """Returns when the store that holds `uri` answers again. Raises `error` where it does not within PATIENCE_S."""
+    """Returns when the store that holds `uri` answers again. Raises `error` where it does not
+    within PATIENCE_S.
+    """
     wait, ends = FIRST_WAIT_S, time.monotonic() + PATIENCE_S
     while True:
         time.sleep(wait)

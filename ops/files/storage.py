@@ -1,7 +1,9 @@
-"""Bytes at any fsspec URI (local, s3://, gs://, az://, http(s):// to read, ...): atomic writes, retries and one clear error.
+"""Bytes at any fsspec URI (local, s3://, gs://, az://, http(s):// to read, ...): atomic writes,
+retries and one clear error.
 
-A store takes its endpoint, region and credentials from the environment (`AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID`,
-`GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...); none of them is ever part of a message here.
+A store takes its endpoint, region and credentials from the environment (`AWS_ENDPOINT_URL`,
+`AWS_ACCESS_KEY_ID`, `GOOGLE_APPLICATION_CREDENTIALS`, `AZURE_STORAGE_ACCOUNT_NAME`, ...); none of
+them is ever part of a message here.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from ops.files.walk import FileInfo, Walk
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 WEB = ("http", "https")
-# Stores that create a file only where none is, in one request: what a lease needs. In memory that holds within one process.
+# Stores that create a file only where none is, in one request: what a lease needs. In memory that
+# holds within one process.
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
 
 
@@ -52,7 +55,9 @@ def _scheme(uri: str) -> str:
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """(fsspec filesystem, path in it) of a local path or any fsspec URI. Raises StorageError for a scheme that is not there."""
+    """(fsspec filesystem, path in it) of a local path or any fsspec URI. Raises StorageError for a
+    scheme that is not there.
+    """
     scheme = _scheme(uri)
     if scheme == "file":
         return fsspec.filesystem("file"), str(local_path(uri))
@@ -62,7 +67,11 @@ def filesystem(uri: str) -> tuple[Any, str]:
             endpoint_url=endpoint(),
             use_listings_cache=False,
             # the retries are ours, so that the number of tries does not multiply
-            config_kwargs={"retries": {"max_attempts": 0}, "connect_timeout": 10, "read_timeout": 60},
+            config_kwargs={
+                "retries": {"max_attempts": 0},
+                "connect_timeout": 10,
+                "read_timeout": 60,
+            },
         )
         system.retries = 1
         return system, uri.partition("://")[2]
@@ -71,12 +80,19 @@ def filesystem(uri: str) -> tuple[Any, str]:
     except ImportError as error:
         raise StorageError(uri, f"its library is not installed ({error})") from error
     except ValueError as error:
-        raise StorageError(uri, "unknown scheme; a local path or an fsspec URI is allowed (file, s3, gs, az, http, https, ...)") from error
+        raise StorageError(
+            uri,
+            "unknown scheme; a local path or an fsspec URI is allowed (file, s3, gs, az, http,"
+            " https, ...)",
+        ) from error
     options: dict[str, Any] = {"use_listings_cache": False} if scheme in (*EXCLUSIVE, *WEB) else {}
     if scheme in WEB:
         from aiohttp import ClientTimeout
 
-        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=10, sock_read=60)}  # a film may take its time
+        # a film may take its time
+        options["client_kwargs"] = {
+            "timeout": ClientTimeout(total=None, sock_connect=10, sock_read=60)
+        }
     return kind(**kind._get_kwargs_from_urls(uri), **options), str(kind._strip_protocol(uri))
 
 
@@ -97,21 +113,29 @@ def read_bytes(uri: str) -> bytes:
 
 
 def read_json(uri: str) -> Any:
-    """Content of a json file. Raises FileNotFoundError, and StorageError, also for a file that is cut short or no json."""
+    """Content of a json file. Raises FileNotFoundError, and StorageError, also for a file that is
+    cut short or no json.
+    """
     try:
         return json.loads(read_bytes(uri))
     except (ValueError, RecursionError) as error:
-        raise StorageError(uri, f"no whole json ({error}): it was cut short, or something else wrote it") from error
+        raise StorageError(
+            uri, f"no whole json ({error}): it was cut short, or something else wrote it"
+        ) from error
 
 
 def _writable(uri: str) -> tuple[Any, str]:
     if _scheme(uri) in WEB:
-        raise StorageError(uri, "a web server is only read from; name a local path or a bucket to write to")
+        raise StorageError(
+            uri, "a web server is only read from; name a local path or a bucket to write to"
+        )
     return filesystem(uri)
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Writes the file whole or not at all: locally and where a store takes whole objects (S3, Google's, Azure's). Raises StorageError."""
+    """Writes the file whole or not at all: locally and where a store takes whole objects (S3,
+    Google's, Azure's). Raises StorageError.
+    """
     if is_local(uri):
         retry(uri, lambda: _replace(local_path(uri), data))
         return
@@ -120,13 +144,18 @@ def write_bytes(uri: str, data: bytes) -> None:
 
 
 def create_bytes(uri: str, data: bytes) -> None:
-    """Writes a file that must not exist yet, whole or not at all. Raises FileExistsError, StorageError.
+    """Writes a file that must not exist yet, whole or not at all. Raises FileExistsError,
+    StorageError.
 
-    On S3 this needs a server that honours `If-None-Match: *` on a put, as Amazon's and most others do; a store that cannot do it at all
-    (EXCLUSIVE names those that can) is refused, for two runs would write over each other there.
+    On S3 this needs a server that honours `If-None-Match: *` on a put, as Amazon's and most others
+    do; a store that cannot do it at all (EXCLUSIVE names those that can) is refused, for two runs
+    would write over each other there.
     """
-    created = retry(uri, lambda: _replace(local_path(uri), data, os.link) if is_local(uri) else _put(uri, data))
-    if not created and read_bytes(uri) != data:  # equal: our own, whose answer was lost and which was tried again
+    created = retry(
+        uri, lambda: _replace(local_path(uri), data, os.link) if is_local(uri) else _put(uri, data)
+    )
+    # equal: our own, whose answer was lost and which was tried again
+    if not created and read_bytes(uri) != data:
         raise FileExistsError(errno.EEXIST, "it is there already", uri)
 
 
@@ -134,7 +163,11 @@ def _put(uri: str, data: bytes) -> bool:
     system, path = filesystem(uri)
     if _scheme(uri) not in EXCLUSIVE:
         allowed = "a local path, s3://, gs:// or az://"
-        raise StorageError(uri, f"this kind of store cannot keep one of two writers out; allowed where Kinograph writes: {allowed}")
+        raise StorageError(
+            uri,
+            "this kind of store cannot keep one of two writers out; allowed where Kinograph"
+            f" writes: {allowed}",
+        )
     try:
         system.pipe_file(path, data, mode="create")
     except Exception as error:  # every store says in its own words that a file is there
@@ -146,7 +179,11 @@ def _put(uri: str, data: bytes) -> bool:
 
 def _is_there(error: BaseException | None) -> bool:
     named = ("PreconditionFailed", "pre-condition", "conditionNotMet", "BlobAlreadyExists")
-    return isinstance(error, FileExistsError) or http_status(error) == 412 or any(name in str(error) for name in named)
+    return (
+        isinstance(error, FileExistsError)
+        or http_status(error) == 412
+        or any(name in str(error) for name in named)
+    )
 
 
 def _replace(path: Path, data: bytes, place: Callable[[Path, Path], None] = os.replace) -> bool:
@@ -209,10 +246,12 @@ def _remove_local(path: Path) -> None:
 def list_files(uri: str, aside: list[tuple[str, str]] | None = None) -> list[FileInfo]:
     """All files below the folder, sorted by their path below it; empty where the folder is missing.
 
-    Links to folders are followed, each real folder once: under its own name where it has one below the folder, else under the first link's.
-    Our own temporary files are left out, and so are the empty objects with a trailing slash by which some tools mark a folder on S3.
-    With `aside` one bad entry does not stop the listing: a name that is not UTF-8, a folder or file that cannot be read is an entry with
-    its `problem`, and (path below, why) of links that give nothing is appended. Without it such a folder raises StorageError.
+    Links to folders are followed, each real folder once: under its own name where it has one below
+    the folder, else under the first link's. Our own temporary files are left out, and so are the
+    empty objects with a trailing slash by which some tools mark a folder on S3. With `aside` one
+    bad entry does not stop the listing: a name that is not UTF-8, a folder or file that cannot be
+    read is an entry with its `problem`, and (path below, why) of links that give nothing is
+    appended. Without it such a folder raises StorageError.
     """
     if is_local(uri):
         root = local_path(uri)
@@ -228,13 +267,25 @@ def list_files(uri: str, aside: list[tuple[str, str]] | None = None) -> list[Fil
             details = retry(uri, lambda: system.find(path, detail=True, withdirs=False))
         except FileNotFoundError:
             return []
-        files = {name: entry for name, entry in details.items() if entry["type"] == "file" and name != path and not name.endswith("/")}
-        found = [_info(f"{uri.rstrip('/')}/{name[len(path) + 1 :]}", name[len(path) + 1 :], entry) for name, entry in files.items()]
-    return sorted((info for info in found if not info.path_below.endswith(TEMPORARY)), key=lambda info: info.path_below)
+        files = {
+            name: entry
+            for name, entry in details.items()
+            if entry["type"] == "file" and name != path and not name.endswith("/")
+        }
+        found = [
+            _info(f"{uri.rstrip('/')}/{name[len(path) + 1 :]}", name[len(path) + 1 :], entry)
+            for name, entry in files.items()
+        ]
+    return sorted(
+        (info for info in found if not info.path_below.endswith(TEMPORARY)),
+        key=lambda info: info.path_below,
+    )
 
 
 def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
-    """Files by the links of a web server's folder pages, each asked for its size. Raises StorageError where it shows no such page."""
+    """Files by the links of a web server's folder pages, each asked for its size. Raises
+    StorageError where it shows no such page.
+    """
     folder = f"{root}/{below}".rstrip("/")
     system, _ = filesystem(root)
     try:
@@ -242,14 +293,19 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
     except FileNotFoundError:
         links = []
     if not links and not below:
-        what = "turn on the server's folder pages (autoindex), or copy the files to a folder or a bucket and name that"
+        what = (
+            "turn on the server's folder pages (autoindex), or copy the files to a folder or a"
+            " bucket and name that"
+        )
         raise StorageError(root, f"the server shows no page that lists this folder: {what}")
     for link in links:
         raw = html.unescape(link.removeprefix(f"{folder}/"))
-        if raw == html.unescape(link) or not raw or "?" in raw or "#" in raw or link in seen:  # leads elsewhere, or sorts the page
+        # leads elsewhere, or sorts the page
+        if raw == html.unescape(link) or not raw or "?" in raw or "#" in raw or link in seen:
             continue
         seen.add(link)
-        name = raw if set(unquote(raw)) & set("%?#") else unquote(raw)  # as a person reads it, where it can be asked for so
+        # as a person reads it, where it can be asked for so
+        name = raw if set(unquote(raw)) & set("%?#") else unquote(raw)
         if name.endswith("/"):
             yield from _list_web(root, f"{below}{name}", seen)
         else:
@@ -259,7 +315,19 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
 
 
 def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:
-    stamps = (entry.get(name) for name in ("ETag", "etag", "md5Hash", "Content-MD5", "mtime", "last_modified", "LastModified", "created"))
+    stamps = (
+        entry.get(name)
+        for name in (
+            "ETag",
+            "etag",
+            "md5Hash",
+            "Content-MD5",
+            "mtime",
+            "last_modified",
+            "LastModified",
+            "created",
+        )
+    )
     modified = next((str(stamp).strip('"') for stamp in stamps if stamp is not None), "")
     return FileInfo(uri, path_below, int(entry["size"] or 0), modified)
 
@@ -268,18 +336,28 @@ def folders(uri: str) -> list[str]:
     """Names of the folders right below a folder, sorted; none where it is missing."""
     if is_local(uri):
         path = local_path(uri)
-        return sorted(entry.name for entry in path.iterdir() if entry.is_dir()) if path.is_dir() else []
+        return (
+            sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+            if path.is_dir()
+            else []
+        )
     system, path_of = filesystem(uri)
     try:
         entries = retry(uri, lambda: system.ls(path_of, detail=True))
     except FileNotFoundError:
         return []
-    return sorted(entry["name"].rstrip("/").rsplit("/", 1)[1] for entry in entries if entry["type"] == "directory")
+    return sorted(
+        entry["name"].rstrip("/").rsplit("/", 1)[1]
+        for entry in entries
+        if entry["type"] == "directory"
+    )
 
 
 @contextmanager
 def local_copy(uri: str) -> Iterator[Path]:
-    """A local path with the file's content: itself when it is local, else a temporary copy with the same ending."""
+    """A local path with the file's content: itself when it is local, else a temporary copy with the
+    same ending.
+    """
     if is_local(uri):
         yield local_path(uri)
         return

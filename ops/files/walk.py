@@ -12,9 +12,11 @@ from ops.files.errors import TRANSIENT
 
 @dataclass(frozen=True)
 class FileInfo:
-    """One file below a folder. `modified` changes when the content does: mtime in ns locally, the ETag on S3, elsewhere what the store has.
+    """One file below a folder. `modified` changes when the content does: mtime in ns locally, the
+    ETag on S3, elsewhere what the store has.
 
-    `problem` says why it cannot be read, where that shows in the listing; it may be a whole folder then.
+    `problem` says why it cannot be read, where that shows in the listing; it may be a whole folder
+    then.
     """
 
     uri: str
@@ -25,7 +27,9 @@ class FileInfo:
 
 
 class Walk:
-    """One pass over a local folder. Folders come before links to folders, and links by name: the disk's order has no say."""
+    """One pass over a local folder. Folders come before links to folders, and links by name: the
+    disk's order has no say.
+    """
 
     def __init__(self, root: Path, uri: str, patient: bool) -> None:
         self.root, self.uri, self.patient = str(root), uri, patient
@@ -45,17 +49,25 @@ class Walk:
                 below, folder = heapq.heappop(self.links)
             real = os.path.realpath(folder)
             if real in self.seen:
-                self.aside.append((below.rstrip("/"), f"a link to a folder that is listed already: {self.seen[real] or '.'}"))
+                self.aside.append(
+                    (
+                        below.rstrip("/"),
+                        f"a link to a folder that is listed already: {self.seen[real] or '.'}",
+                    )
+                )
                 continue
             self.seen[real] = below.rstrip("/")
             waiting += self._read(folder, below)
         return [*self.found, *self.bad.values()], self.aside
 
     def _read(self, folder: str, below: str) -> list[tuple[str, str]]:
-        """Takes in the files of one folder; returns the folders in it, as (path, path below with its slash)."""
+        """Takes in the files of one folder; returns the folders in it, as (path, path below with
+        its slash).
+        """
         try:
             entries = list(os.scandir(folder))
-        except (FileNotFoundError, NotADirectoryError):  # missing, or gone since its parent was read
+        # missing, or gone since its parent was read
+        except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
             if not self.patient or not below or error.errno in TRANSIENT:
@@ -76,11 +88,20 @@ class Walk:
                         folders.append((entry.path, f"{path_below}/"))
                 elif entry.is_file():
                     stat = entry.stat()
-                    self.found.append(FileInfo(f"{self.uri}/{path_below}", path_below, stat.st_size, str(stat.st_mtime_ns)))
+                    self.found.append(
+                        FileInfo(
+                            f"{self.uri}/{path_below}",
+                            path_below,
+                            stat.st_size,
+                            str(stat.st_mtime_ns),
+                        )
+                    )
                 elif entry.is_symlink() and not os.path.exists(entry.path):
                     self.aside.append((path_below, "a link that leads nowhere"))
                 elif os.path.lexists(entry.path):
-                    self.aside.append((path_below, "neither a file nor a folder: a pipe, a socket or a device"))
+                    self.aside.append(
+                        (path_below, "neither a file nor a folder: a pipe, a socket or a device")
+                    )
             except OSError as error:
                 if not self.patient or error.errno in TRANSIENT:
                     raise
@@ -90,13 +111,17 @@ class Walk:
     def _problem(self, path_below: str, problem: str) -> None:
         shown = os.fsencode(path_below).decode("utf-8", "backslashreplace")
         # a name may be written out like another's bytes are shown
-        while shown != path_below and (shown in self.bad or os.path.lexists(f"{self.root}/{shown}")):
+        while shown != path_below and (
+            shown in self.bad or os.path.lexists(f"{self.root}/{shown}")
+        ):
             shown += "?"
         self.bad[shown] = FileInfo(f"{self.uri}/{shown}", shown, 0, "", problem)
 
 
 def _is_utf8(name: str) -> bool:
-    """Whether a file's name is text; bytes that are none stand as halves of letters in Python's strings."""
+    """Whether a file's name is text; bytes that are none stand as halves of letters in Python's
+    strings.
+    """
     if name.isascii():
         return True
     try:

@@ -1,4 +1,6 @@
-"""A recipe on its way, for scripts and notebooks: `from ops.flow import train_recipe`. Nothing heavy is loaded before it is called for."""
+"""A recipe on its way, for scripts and notebooks: `from ops.flow import train_recipe`. Nothing
+heavy is loaded before it is called for.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
 
 PLACES = {
     "annotate_dataset": "ops.annotations.sources",
-    **dict.fromkeys(("train_recipe", "evaluate_recipe", "register_recipe", "promote_recipe"), "ops.flow.recipe"),
+    **dict.fromkeys(
+        ("train_recipe", "evaluate_recipe", "register_recipe", "promote_recipe"), "ops.flow.recipe"
+    ),
 }
-__all__ = list(PLACES)  # noqa: PLE0605
+__all__ = list(PLACES)
 
 
 def __getattr__(name: str) -> Any:

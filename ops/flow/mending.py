@@ -1,6 +1,8 @@
-"""What is there of a finished training, and what can be made again from the rest: the run folder from MLflow, MLflow from the run folder.
+"""What is there of a finished training, and what can be made again from the rest: the run folder
+from MLflow, MLflow from the run folder.
 
-Nothing here trains. A folder and a registered version hold the same files, and each knows sizes and sha256 of its own.
+Nothing here trains. A folder and a registered version hold the same files, and each knows sizes and
+sha256 of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +15,15 @@ from configs.schema import Provenance, Recipe
 from configs.settings import Settings
 from ops.evaluation.gate import bring_back
 from ops.files.storage import local_copy, read_bytes, write_bytes
-from ops.tracking.artifacts import Located, MissingModelError, file_tags, located, pin, problems, restore
+from ops.tracking.artifacts import (
+    Located,
+    MissingModelError,
+    file_tags,
+    located,
+    pin,
+    problems,
+    restore,
+)
 from ops.tracking.connect import NoDatabaseError, client, reader
 from ops.tracking.mlflow_run import RunLogger, find_run
 from ops.tracking.model import LoggedModel, log_model, model_folder
@@ -25,7 +35,9 @@ from ops.training.task import Task, Vocabulary
 
 @dataclass(frozen=True)
 class Look:
-    """What is wrong, in words: with the run folder, and with what MLflow holds. `copy` is a whole model there, by URI."""
+    """What is wrong, in words: with the run folder, and with what MLflow holds. `copy` is a whole
+    model there, by URI.
+    """
 
     folder: list[str] = field(default_factory=list)
     tracked: list[str] = field(default_factory=list)
@@ -39,7 +51,9 @@ class Look:
 
 
 def look(recipe: Recipe, plan: RunPlan, settings: Settings) -> Look:
-    """What there is of this training; changes nothing. What was never registered is no problem. Raises TrackingError, StorageError."""
+    """What there is of this training; changes nothing. What was never registered is no problem.
+    Raises TrackingError, StorageError.
+    """
     folder = [f"{problem} in its run folder" for problem in damage(plan.run_dir)]
     try:
         reader(settings.tracking_uri)
@@ -53,9 +67,18 @@ def look(recipe: Recipe, plan: RunPlan, settings: Settings) -> Look:
         model = located(version.uri, settings)
         wrong = problems(model, settings)
     except MissingModelError as error:
-        return Look(folder, [*tracked, f"version {version.version} of {version.name}: {error}"], registered=True)
+        return Look(
+            folder,
+            [*tracked, f"version {version.version} of {version.name}: {error}"],
+            registered=True,
+        )
     whole = version.uri if not wrong else None
-    return Look(folder, [*tracked, *(f"{one} in version {version.version} of {version.name}" for one in wrong)], whole, True)
+    return Look(
+        folder,
+        [*tracked, *(f"{one} in version {version.version} of {version.name}" for one in wrong)],
+        whole,
+        True,
+    )
 
 
 def _version(recipe: Recipe, run_key: str, settings: Settings) -> Registered | None:
@@ -66,7 +89,9 @@ def _version(recipe: Recipe, run_key: str, settings: Settings) -> Registered | N
 
 
 def mend_folder(recipe: Recipe, plan: RunPlan, settings: Settings) -> bool:
-    """Write the run folder again from MLflow where it is not whole, as far as a whole copy is there; whether anything was written."""
+    """Write the run folder again from MLflow where it is not whole, as far as a whole copy is
+    there; whether anything was written.
+    """
     found = look(recipe, plan, settings)
     if not found.folder or found.copy is None:
         return False
@@ -74,8 +99,12 @@ def mend_folder(recipe: Recipe, plan: RunPlan, settings: Settings) -> bool:
     return True
 
 
-def logged(recipe: Recipe, task: Task, result: TrainResult, run: RunLogger, settings: Settings) -> LoggedModel:
-    """The training's model in MLflow, with all that its answers depend on: logged if it was not, written again where files are gone."""
+def logged(
+    recipe: Recipe, task: Task, result: TrainResult, run: RunLogger, settings: Settings
+) -> LoggedModel:
+    """The training's model in MLflow, with all that its answers depend on: logged if it was not,
+    written again where files are gone.
+    """
     words, provenance = _vocabulary(task, result), _provenance(task, result, settings)
     record = read_bytes(f"{result.run_dir}/{RECORD}")
     model = log_model(run, recipe, result.weights_uri, words, provenance, record)
@@ -87,7 +116,10 @@ def logged(recipe: Recipe, task: Task, result: TrainResult, run: RunLogger, sett
     broken = [place for place in places if problems(place, settings)]
     if not broken:
         return model
-    with local_copy(result.weights_uri) as weights, model_folder(recipe, weights, words, provenance, record) as folder:
+    with (
+        local_copy(result.weights_uri) as weights,
+        model_folder(recipe, weights, words, provenance, record) as folder,
+    ):
         for place in {place.location: place for place in broken}.values():
             restore(place, folder, settings)
         tags = file_tags(folder / "artifacts")
@@ -95,8 +127,12 @@ def logged(recipe: Recipe, task: Task, result: TrainResult, run: RunLogger, sett
     return model
 
 
-def _retag(tags: dict[str, str], model: LoggedModel, places: list[Located], settings: Settings) -> None:
-    """Note what the files are now: the weights are the same, the recipe beside them may have another text about it."""
+def _retag(
+    tags: dict[str, str], model: LoggedModel, places: list[Located], settings: Settings
+) -> None:
+    """Note what the files are now: the weights are the same, the recipe beside them may have
+    another text about it.
+    """
     store = client(settings.tracking_uri)
     store.set_logged_model_tags(model.model_id, tags)
     for place in places:
@@ -111,7 +147,9 @@ def relog(result: TrainResult, run: RunLogger) -> None:
     if run.run().data.metrics.keys() & {"epoch", *(name for row in result.history for name in row)}:
         return
     for row in result.history:
-        run.log_epoch(int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"})
+        run.log_epoch(
+            int(row["epoch"]), {name: value for name, value in row.items() if name != "epoch"}
+        )
 
 
 def _vocabulary(task: Task, result: TrainResult) -> Vocabulary:
@@ -123,7 +161,9 @@ def _vocabulary(task: Task, result: TrainResult) -> Vocabulary:
 
 
 def _provenance(task: Task, result: TrainResult, settings: Settings) -> Provenance:
-    """As it stands in the run folder, where it is written when the training ends; the models it names are pinned once, and stay so."""
+    """As it stands in the run folder, where it is written when the training ends; the models it
+    names are pinned once, and stay so.
+    """
     uri = f"{result.run_dir}/{PROVENANCE}"
     try:
         found = Provenance.model_validate_json(read_bytes(uri))
@@ -133,12 +173,18 @@ def _provenance(task: Task, result: TrainResult, settings: Settings) -> Provenan
         return found
     named = found.action_model
     found = found.model_copy(
-        update={"code": _code(), "action_model": None if named is None else pin(named.model, settings)}
-    )  # fmt: skip
+        update={
+            "code": _code(),
+            "action_model": None if named is None else pin(named.model, settings),
+        }
+    )
     write_bytes(uri, found.model_dump_json(indent=1).encode())
     return found
 
 
 def _code() -> dict[str, str]:
     stages = ("FRAMES", "FEATURES", "TRAINING", "EVALUATION")
-    return {"revision": git_revision(), **{name.lower(): str(getattr(versions, name)) for name in stages}}
+    return {
+        "revision": git_revision(),
+        **{name.lower(): str(getattr(versions, name)) for name in stages},
+    }

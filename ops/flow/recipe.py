@@ -1,4 +1,5 @@
-"""One recipe on its way from data to champion: train, evaluate, register, promote. Every step may be called again and does nothing twice.
+"""One recipe on its way from data to champion: train, evaluate, register, promote. Every step may
+be called again and does nothing twice.
 
 Dagster's assets call these; so can a script or a notebook, without Dagster.
 """
@@ -53,7 +54,9 @@ LOOKED_AT = 16  # arrays of a dataset, before it is said that nothing is to do
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training, whether this call has done it, and what was prepared for it: the next step may take that over."""
+    """A finished training, whether this call has done it, and what was prepared for it: the next
+    step may take that over.
+    """
 
     result: TrainResult
     run: RunLogger
@@ -74,12 +77,18 @@ class Evaluated:
 
 
 def train_recipe(
-    recipe: Recipe, layout: Layout, settings: Settings, dagster_run_id: str | None = None, *, prepared: Prepared | None = None
+    recipe: Recipe,
+    layout: Layout,
+    settings: Settings,
+    dagster_run_id: str | None = None,
+    *,
+    prepared: Prepared | None = None,
 ) -> Trained:
-    """Train the recipe on the data as it is and log the model; a finished training is found, mended where files are gone, and left alone.
+    """Train the recipe on the data as it is and log the model; a finished training is found, mended
+    where files are gone, and left alone.
 
-    `prepared` is what was read of the data before, here as in every step; None reads it now. Raises ValueError subclasses for what the
-    user can mend, StorageError, TrainingError.
+    `prepared` is what was read of the data before, here as in every step; None reads it now. Raises
+    ValueError subclasses for what the user can mend, StorageError, TrainingError.
     """
     prepared = prepared or prepare(recipe, layout)
     plan = prepared.plan
@@ -90,12 +99,18 @@ def train_recipe(
     run = find_run(settings, plan.run_key) if done else None
     if run is None:
         run = open_run(
-            recipe, plan.run_key, settings, data_version=plan.data_version, coverage=plan.coverage, dagster_run_id=dagster_run_id
+            recipe,
+            plan.run_key,
+            settings,
+            data_version=plan.data_version,
+            coverage=plan.coverage,
+            dagster_run_id=dagster_run_id,
         )
     result = done or _train(prepared, settings, run)
     if done is not None:
         relog(done, run)
-    # Also after a finished training: the process may have been killed between its record and the model, or files are gone.
+    # Also after a finished training: the process may have been killed between its record and the
+    # model, or files are gone.
     logged(recipe, prepared.task, result, run, settings)
     if run.run().info.status == "RUNNING":
         run.finish()
@@ -106,7 +121,9 @@ def _require_ready(prepared: Prepared, settings: Settings) -> None:
     """Raise PreflightError, CheckError for what would end this training, or spoil its end."""
     task, _, layout, dataset = prepared
     tables = annotation_tables(dataset, layout)
-    if found := preflight(task.recipe, layout, settings, facts=facts_of(dataset, layout, tables=tables), task=task):
+    if found := preflight(
+        task.recipe, layout, settings, facts=facts_of(dataset, layout, tables=tables), task=task
+    ):
         raise PreflightError(found)
     require_sound(dataset, layout, tables)
 
@@ -116,24 +133,34 @@ def _train(prepared: Prepared, settings: Settings, run: RunLogger) -> TrainResul
 
     try:
         return train(prepared.task.recipe, prepared.layout, settings, run, prepared=prepared)
-    except BaseException as error:  # also Ctrl-C and Dagster's "terminate": a run that nobody works on is not RUNNING
-        with suppress(Exception):  # the tracking server may be what has gone away: the first error is the one to tell
+    # also Ctrl-C and Dagster's "terminate": a run that nobody works on is not RUNNING
+    except BaseException as error:
+        # the tracking server may be what has gone away: the first error is the one to tell
+        with suppress(Exception):
             check_reachable(settings.tracking_uri)
             run.finish("FAILED" if isinstance(error, Exception) else "KILLED")
         raise
 
 
-def evaluate_recipe(recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None) -> Evaluated:
-    """Score the recipe's trained weights on the frozen validation set and keep the result in its MLflow run."""
+def evaluate_recipe(
+    recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None
+) -> Evaluated:
+    """Score the recipe's trained weights on the frozen validation set and keep the result in its
+    MLflow run.
+    """
     prepared = prepared or prepare(recipe, layout)
     result, run = _finished_run(prepared, settings)
     found = _evaluate(prepared.task, result.weights_uri)
     log_evaluation(run, found, recipe.name)
     pictures = {name.removesuffix(".png"): read_bytes(uri) for name, uri in found.pictures.items()}
-    return Evaluated(found.metrics, found.num_samples, found.sample_unit, found.eval_set, pictures, run.url)
+    return Evaluated(
+        found.metrics, found.num_samples, found.sample_unit, found.eval_set, pictures, run.url
+    )
 
 
-def register_recipe(recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None) -> Registered:
+def register_recipe(
+    recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None
+) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
     prepared = prepared or prepare(recipe, layout)
     result, run = _finished_run(prepared, settings)
@@ -141,13 +168,23 @@ def register_recipe(recipe: Recipe, layout: Layout, settings: Settings, *, prepa
     return register(run, model, recipe, result.run_key, result.weights_uri, settings)
 
 
-def promote_recipe(recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None) -> Decision:
-    """Let the recipe's version face the champion on the same frozen set, and keep the decision on the version."""
+def promote_recipe(
+    recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None
+) -> Decision:
+    """Let the recipe's version face the champion on the same frozen set, and keep the decision on
+    the version.
+    """
     prepared = prepared or prepare(recipe, layout)
     version = register_recipe(recipe, layout, settings, prepared=prepared)
     own = gate_input(_evaluate(prepared.task, version.weights))
     challenger = Challenger(prepared.task, version.weights, prepared.dataset)
-    return promote(recipe.gate, version, own, lambda champion: score_version(champion, challenger, layout, settings), settings)
+    return promote(
+        recipe.gate,
+        version,
+        own,
+        lambda champion: score_version(champion, challenger, layout, settings),
+        settings,
+    )
 
 
 def _evaluate(task: Task, weights_uri: str) -> Evaluation:
@@ -157,7 +194,10 @@ def _evaluate(task: Task, weights_uri: str) -> Evaluation:
         def told(done: int, total: int) -> None:
             progress(done, total)
             if done >= total:
-                print(f"evaluate: all {total} {unit} seen; scores and pictures are made of them", flush=True)
+                print(
+                    f"evaluate: all {total} {unit} seen; scores and pictures are made of them",
+                    flush=True,
+                )
 
         return evaluate(task, weights_uri, progress=told)
 
@@ -168,16 +208,24 @@ def _finished_run(prepared: Prepared, settings: Settings) -> tuple[TrainResult, 
     if result is None or run is None:
         missing = "no finished training" if result is None else "no MLflow run"
         where = f"recipe {prepared.task.recipe.name}"
-        raise ConfigError(where, "trained_model", f"{missing} for the data as it is ({plan.run_dir})", "train it first")
+        raise ConfigError(
+            where,
+            "trained_model",
+            f"{missing} for the data as it is ({plan.run_dir})",
+            "train it first",
+        )
     return result, run
 
 
-# ------------------------------------------------------------------------------------------------- where it stands
+# -------------------------------------------------------------------------------------------------
+# where it stands
 
 
 @dataclass(frozen=True)
 class Stands:
-    """Where a recipe's model stands now: its headline metrics on the held-out set, its version with its alias, and what the gate said."""
+    """Where a recipe's model stands now: its headline metrics on the held-out set, its version with
+    its alias, and what the gate said.
+    """
 
     metrics: dict[str, float]
     where: str
@@ -185,7 +233,9 @@ class Stands:
 
 
 def stands(name: str, layout: Layout, settings: Settings) -> Stands:
-    """By what store and registry hold now. Never raises for what a store, a registry or a person's hand may have done to them."""
+    """By what store and registry hold now. Never raises for what a store, a registry or a person's
+    hand may have done to them.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -199,11 +249,24 @@ def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
     version = registered_run(model, plan.run_key, settings)
     if version is None:
         champion = holder(model, CHAMPION, settings)
-        return Stands({}, "-", "not registered yet" + ("" if champion is None else f"; version {champion} of {model} is the champion"))
+        return Stands(
+            {},
+            "-",
+            "not registered yet"
+            + ("" if champion is None else f"; version {champion} of {model} is the champion"),
+        )
     decision = standing(recipe.gate, plan.run_key, settings)
     if decision is None:
-        return Stands({}, f"{model} v{version.version}", "not decided yet, or the alias does not say what was decided")
-    aliases = [f"@{alias}" for alias in (CHAMPION, CHALLENGER) if holder(model, alias, settings) == version.version]
+        return Stands(
+            {},
+            f"{model} v{version.version}",
+            "not decided yet, or the alias does not say what was decided",
+        )
+    aliases = [
+        f"@{alias}"
+        for alias in (CHAMPION, CHALLENGER)
+        if holder(model, alias, settings) == version.version
+    ]
     where = aliases[0] if aliases else "(champion before)" if decision.promoted else "(refused)"
     metrics = _metrics_of(plan.run_dir, decision.eval_set) or {decision.metric: decision.challenger}
     metrics = {name: metrics[name] for name in info(recipe.task).headlines if name in metrics}
@@ -211,16 +274,23 @@ def _stands(recipe: Recipe, layout: Layout, settings: Settings) -> Stands:
 
 
 def set_aside(recipes: list[str], settings: Settings) -> None:
-    """The champions of these recipes' registered models are not faced any more: the next model above its floor takes over."""
+    """The champions of these recipes' registered models are not faced any more: the next model
+    above its floor takes over.
+    """
     for model in dict.fromkeys(configs.load(name).gate.registered_model for name in recipes):
         reset_champion(model, settings)
 
 
-# ------------------------------------------------------------------------------------------------- what is left to do
+# -------------------------------------------------------------------------------------------------
+# what is left to do
 
 
-def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None) -> list[str]:
-    """What the line still has to do, in words; empty when every stage is up to date. Decodes, trains and writes nothing."""
+def pending(
+    dataset_name: str, recipes: list[str], settings: Settings, figures: dict[str, int] | None = None
+) -> list[str]:
+    """What the line still has to do, in words; empty when every stage is up to date. Decodes,
+    trains and writes nothing.
+    """
     from ops.features.materialize import unmade
 
     dataset, layout = configs.dataset(dataset_name), Layout(settings.storage)
@@ -234,7 +304,10 @@ def pending(dataset_name: str, recipes: list[str], settings: Settings, figures: 
         recipe = configs.load(name)
         uses: str | None = getattr(recipe, "features", None)
         if uses and (work or (videos := unmade(configs.features(uses), layout, settings))):
-            work += [f"make features {uses}" + ("" if work else f" of {videos} videos"), f"train {name}"]
+            work += [
+                f"make features {uses}" + ("" if work else f" of {videos} videos"),
+                f"train {name}",
+            ]
         elif why := _recipe_pending(recipe, layout, settings):
             work.append(why)
     return work
@@ -263,7 +336,10 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
     if dataset.videos is None:
         return work
     if changed := changed_buckets(dataset, layout):
-        work.append(f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed files")
+        work.append(
+            f"ingest {sum(change.num_files for change in changed.values())} new, changed or removed"
+            " files"
+        )
     if unstored := unstored_videos(dataset, layout, range(BUCKETS)):
         work.append(f"decode {unstored} videos")
     elif not work:
@@ -272,8 +348,13 @@ def _data_pending(dataset: configs.Dataset, layout: Layout) -> list[str]:
 
 
 def _lost_tables(dataset: configs.Dataset, layout: Layout) -> list[str]:
-    """File names of the annotation tables that cannot be read any more, though they were written."""
-    uris = [layout.annotation_table(dataset.name, table) for table in sorted({file.table for file in dataset.annotations})]
+    """File names of the annotation tables that cannot be read any more, though they were
+    written.
+    """
+    uris = [
+        layout.annotation_table(dataset.name, table)
+        for table in sorted({file.table for file in dataset.annotations})
+    ]
     lost = []
     for uri in (*uris, layout.entries_table(dataset.name), layout.excluded_table(dataset.name)):
         try:
@@ -284,7 +365,9 @@ def _lost_tables(dataset: configs.Dataset, layout: Layout) -> list[str]:
 
 
 def _require_arrays(dataset: configs.Dataset, layout: Layout) -> None:
-    """Raises StorageError where arrays that the ledger names are gone: of a look at some, spread over all."""
+    """Raises StorageError where arrays that the ledger names are gone: of a look at some, spread
+    over all.
+    """
     rows = read_manifest(layout, dataset, columns=["video_id", "array_uri", "status"])
     stored = rows.filter(pc.equal(rows["status"], "ok"))["array_uri"]
     arrays = arrays_of_ledger(layout.manifest(dataset.name, dataset.frames.key(), 0)) or ""
@@ -292,7 +375,9 @@ def _require_arrays(dataset: configs.Dataset, layout: Layout) -> None:
         uri = str(stored[place].as_py())
         if not exists(f"{array_below(arrays, uri) or uri}/zarr.json"):
             way = f"kinograph store verify {dataset.name} --repair"
-            raise StorageError(uri, f"its ledger names it, but it is gone: `{way}`, then this again")
+            raise StorageError(
+                uri, f"its ledger names it, but it is gone: `{way}`, then this again"
+            )
 
 
 def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str | None:
@@ -300,13 +385,19 @@ def _recipe_pending(recipe: Recipe, layout: Layout, settings: Settings) -> str |
     found, done = look(recipe, plan, settings), finished(plan.run_dir)
     why = f" ({'; '.join(found.problems)})" if found.problems else ""
     if done is None and found.copy is None:
-        return f"train {recipe.name}" + (why if exists(f"{plan.run_dir}/{RECORD}") or found.registered else "")
+        return f"train {recipe.name}" + (
+            why if exists(f"{plan.run_dir}/{RECORD}") or found.registered else ""
+        )
     if found.problems:
         return f"mend {recipe.name}{why}"
     decision = standing(recipe.gate, plan.run_key, settings)
     if decision is None:
         return f"evaluate and promote {recipe.name}"
-    return None if _metrics_of(plan.run_dir, decision.eval_set) else f"evaluate {recipe.name} again (its evaluation is gone or damaged)"
+    return (
+        None
+        if _metrics_of(plan.run_dir, decision.eval_set)
+        else f"evaluate {recipe.name} again (its evaluation is gone or damaged)"
+    )
 
 
 def _metrics_of(run_dir: str, eval_set: str) -> dict[str, float] | None:

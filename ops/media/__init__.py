@@ -1,1 +1,3 @@
-"""Video files: listing, hash, probe, decoding in processes with a deadline, frames into the store."""
+"""Video files: listing, hash, probe, decoding in processes with a deadline, frames into the
+store.
+"""

@@ -1,4 +1,6 @@
-"""What differs between a dataset's folder and its tables, from listings alone: no file is opened."""
+"""What differs between a dataset's folder and its tables, from listings alone: no file is
+opened.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +24,37 @@ LISTED = pa.schema([("source_uri", pa.string()), ("bytes", pa.int64()), ("modifi
 
 @dataclass(frozen=True)
 class Change:
-    """Files of one bucket that are new, changed or gone. `key` names this very difference, so that it is acted on once."""
+    """Files of one bucket that are new, changed or gone. `key` names this very difference, so that
+    it is acted on once.
+    """
 
     num_files: int
     key: str
 
 
 def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
-    """Buckets whose files are not those of the video table. A folder that is missing or empty changes nothing."""
+    """Buckets whose files are not those of the video table. A folder that is missing or empty
+    changes nothing.
+    """
     files = list_videos(layout.videos_folder(dataset)).files
     if not files:
         return {}
-    now = pa.table({name: [getattr(info, name.removeprefix("source_")) for info in files] for name in COLUMNS}, schema=LISTED)
+    now = pa.table(
+        {name: [getattr(info, name.removeprefix("source_")) for info in files] for name in COLUMNS},
+        schema=LISTED,
+    )
     buckets = pa.array([bucket_of_file(info.path_below) for info in files], pa.int32())
     changes: dict[int, Change] = {}
     for bucket in range(BUCKETS):
         here = now.filter(pc.equal(buckets, bucket))
         before = _ingested(layout.video_table(dataset.name, bucket))
-        different = sorted({tuple(row.values()) for table, other in ((here, before), (before, here)) for row in _without(table, other)})
+        different = sorted(
+            {
+                tuple(row.values())
+                for table, other in ((here, before), (before, here))
+                for row in _without(table, other)
+            }
+        )
         if different:
             changes[bucket] = Change(len({uri for uri, *_ in different}), content_hash(different))
     return changes
@@ -47,9 +62,14 @@ def changed_buckets(dataset: Dataset, layout: Layout) -> dict[int, Change]:
 
 def _without(table: pa.Table, other: pa.Table) -> list[dict]:
     """Rows of one table that the other does not have."""
-    place = pc.index_in(table["source_uri"].combine_chunks(), value_set=other["source_uri"].combine_chunks())
+    place = pc.index_in(
+        table["source_uri"].combine_chunks(), value_set=other["source_uri"].combine_chunks()
+    )
     match = other.take(place)
-    same = [pc.equal(table[name].combine_chunks(), match[name].combine_chunks()) for name in ("bytes", "modified")]
+    same = [
+        pc.equal(table[name].combine_chunks(), match[name].combine_chunks())
+        for name in ("bytes", "modified")
+    ]
     return table.filter(pc.invert(pc.fill_null(pc.and_(*same), False))).to_pylist()
 
 
@@ -61,7 +81,9 @@ def _ingested(uri: str) -> pa.Table:
 
 
 def unstored_videos(dataset: Dataset, layout: Layout, buckets: Iterable[int]) -> int:
-    """Usable videos of the video tables that the manifest lacks, or holds for another content, configuration or code."""
+    """Usable videos of the video tables that the manifest lacks, or holds for another content,
+    configuration or code.
+    """
     lacking = 0
     for bucket in buckets:
         try:

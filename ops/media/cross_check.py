@@ -1,8 +1,11 @@
-"""The second decoder's word on a decode that has just ended: count, times and a sample of frames, for about a tenth of its cost.
+"""The second decoder's word on a decode that has just ended: count, times and a sample of frames,
+for about a tenth of its cost.
 
-PyAV confirms decord around key frames, which it can reach without decoding what lies before: the first frames, some after a key frame in
-the middle, and the last ones where the last key frame is not too far from them. decord confirms PyAV on the first frames alone: it is
-not to be trusted on any others out of order. Where another decoder cannot be trusted at all, the verdict says "unconfirmed" and why.
+PyAV confirms decord around key frames, which it can reach without decoding what lies before: the
+first frames, some after a key frame in the middle, and the last ones where the last key frame is
+not too far from them. decord confirms PyAV on the first frames alone: it is not to be trusted on
+any others out of order. Where another decoder cannot be trusted at all, the verdict says
+"unconfirmed" and why.
 """
 
 from __future__ import annotations
@@ -24,8 +27,9 @@ FULL = 24  # a video of so few frames is compared whole
 HEAD, MIDDLE, TAIL = 6, 3, 4  # frames of each place that are compared
 BUDGET = 0.1  # share of the frames that may be decoded to reach the last ones
 GRID = 128  # about so many points per side are compared
-# Mean differences in grey levels, of brightness and of the three colours: where the decoders scale, they place half-resolution colour
-# samples a little differently (0.1 to 0.3 and 0.3 to 3 measured); frames of a film that follow each other differ by 1.4 to 10.
+# Mean differences in grey levels, of brightness and of the three colours: where the decoders scale,
+# they place half-resolution colour samples a little differently (0.1 to 0.3 and 0.3 to 3 measured);
+# frames of a film that follow each other differ by 1.4 to 10.
 TOLERANCE, COLOUR_TOLERANCE = 1.0, 8.0
 NOISE = 0.5  # up to here two decoders' frames are the same; beyond, a neighbour must not fit better
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
@@ -45,7 +49,9 @@ class Place:
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """`text` goes into the ledger: "ok", "ok: full", "unconfirmed: <why>", "corrected: <how>". `wrong` is what does not agree, or ""."""
+    """`text` goes into the ledger: "ok", "ok: full", "unconfirmed: <why>", "corrected: <how>".
+    `wrong` is what does not agree, or "".
+    """
 
     text: str
     by: str = ""
@@ -59,7 +65,9 @@ class CrossCheck:
 
 @dataclass
 class Sample:
-    """Frames of the first decoder that wait for the second one's word, by index, thinned out to a grid of points."""
+    """Frames of the first decoder that wait for the second one's word, by index, thinned out to a
+    grid of points.
+    """
 
     places: list[Place]
     kept: dict[int, np.ndarray] = field(default_factory=dict)
@@ -69,7 +77,9 @@ class Sample:
         first = 0
         for piece in pieces:
             for place in self.places:
-                for index in range(max(place.first, first), min(place.last + 1, first + len(piece))):
+                for index in range(
+                    max(place.first, first), min(place.last + 1, first + len(piece))
+                ):
                     self.kept[index] = thinned(piece[index - first])
             first += len(piece)
             yield piece
@@ -99,13 +109,19 @@ def sample_of(facts: Facts, decoder: str) -> Sample:
     return Sample(places)
 
 
-def cross_check(path: Path, facts: Facts, decoding: Decoding, sample: Sample, short_side: int | None) -> CrossCheck:
+def cross_check(
+    path: Path, facts: Facts, decoding: Decoding, sample: Sample, short_side: int | None
+) -> CrossCheck:
     """Asks the decoder that did not do this decode. Raises MemoryError."""
     if decoding.num_frames < facts.num_frames:
         if facts.begins_inside:
             lost = facts.num_frames - decoding.num_frames
-            return CrossCheck(f"unconfirmed: it begins before its first key frame, and {lost} frames are lost")
-        return CrossCheck(f"unconfirmed: {decoding.num_frames} frames from {facts.num_frames} packets")
+            return CrossCheck(
+                f"unconfirmed: it begins before its first key frame, and {lost} frames are lost"
+            )
+        return CrossCheck(
+            f"unconfirmed: {decoding.num_frames} frames from {facts.num_frames} packets"
+        )
     other = "pyav" if decoding.decoder == "decord" else "decord"
     why_not = unsound(facts, short_side) if other == "decord" else ""
     height, width = scaled_size((facts.height, facts.width), short_side)
@@ -114,7 +130,11 @@ def cross_check(path: Path, facts: Facts, decoding: Decoding, sample: Sample, sh
     if why_not:
         return CrossCheck(f"unconfirmed: {why_not}")
     try:
-        second = pyav_frames(path, facts, sample, short_side) if other == "pyav" else decord_frames(path, facts, sample, short_side)
+        second = (
+            pyav_frames(path, facts, sample, short_side)
+            if other == "pyav"
+            else decord_frames(path, facts, sample, short_side)
+        )
     except Disagreement as error:
         return CrossCheck(f"unconfirmed: {error}", other, (), str(error))
     except DecodeError as error:
@@ -132,13 +152,23 @@ class Disagreement(DecodeError):
     """The two decoders do not show the same video."""
 
 
-def first_difference(one: dict[int, np.ndarray], two: dict[int, np.ndarray], tolerance: float = TOLERANCE) -> str:
-    """The first frame that is not the same in both, in words; "" for none. A frame that fits its neighbour better is another frame."""
+def first_difference(
+    one: dict[int, np.ndarray], two: dict[int, np.ndarray], tolerance: float = TOLERANCE
+) -> str:
+    """The first frame that is not the same in both, in words; "" for none. A frame that fits its
+    neighbour better is another frame.
+    """
     for index in sorted(set(one) & set(two)):
         if one[index].shape != two[index].shape:
-            return f"frame {index} as {two[index].shape[:2]} where {one[index].shape[:2]} was stored"
+            return (
+                f"frame {index} as {two[index].shape[:2]} where {one[index].shape[:2]} was stored"
+            )
         off = brightness_difference(one[index], two[index])
-        beside = [brightness_difference(one[index], two[near]) for near in (index - 1, index + 1) if near in two]
+        beside = [
+            brightness_difference(one[index], two[near])
+            for near in (index - 1, index + 1)
+            if near in two
+        ]
         if off > tolerance or (off > NOISE and any(near < off / 2 for near in beside)):
             return f"another frame {index} (mean difference {off:.1f})"
         if (colour := float(np.abs(one[index] - two[index]).mean())) > COLOUR_TOLERANCE:
@@ -151,8 +181,12 @@ def brightness_difference(one: np.ndarray, two: np.ndarray) -> float:
     return float(np.abs((one - two) @ LUMA).mean()) if one.shape == two.shape else float("inf")
 
 
-def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None) -> dict[int, np.ndarray]:
-    """The sample's frames by PyAV. Raises Disagreement for damage, or a frame at a time that no packet has."""
+def pyav_frames(
+    path: Path, facts: Facts, sample: Sample, short_side: int | None
+) -> dict[int, np.ndarray]:
+    """The sample's frames by PyAV. Raises Disagreement for damage, or a frame at a time that no
+    packet has.
+    """
     from ops.media.pyav_reader import video
 
     found: dict[int, np.ndarray] = {}
@@ -161,14 +195,18 @@ def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None
         for number, place in enumerate(sample.places):
             if number:
                 try:
-                    container.seek(round((place.key_s + facts.start_s) / stream.time_base), stream=stream)
+                    container.seek(
+                        round((place.key_s + facts.start_s) / stream.time_base), stream=stream
+                    )
                 except av.error.FFmpegError:  # no index to seek by
                     continue
             more, orderly = _frames_of(container, stream, facts, place, short_side)
             if not orderly and number:
                 continue
             found |= more
-            if not orderly:  # packed B-frames: their times stand with the wrong frames, so that none is found again by its time
+            # packed B-frames: their times stand with the wrong frames, so that none is found again
+            # by its time
+            if not orderly:
                 break
     return found
 
@@ -176,7 +214,9 @@ def pyav_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None
 def _frames_of(
     container: Any, stream: Any, facts: Facts, place: Place, short_side: int | None
 ) -> tuple[dict[int, np.ndarray], bool]:
-    """Frames of a place, by index, counted from the key frame on; and whether their times rise as they should."""
+    """Frames of a place, by index, counted from the key frame on; and whether their times rise as
+    they should.
+    """
     from ops.media.pyav_reader import frames, upright
 
     found: dict[int, np.ndarray] = {}
@@ -201,7 +241,10 @@ def _frames_of(
             break
     orderly = times == sorted(times)
     expected = facts.times_s[key : key + len(times)]
-    if orderly and (len(expected) < len(times) or np.abs(np.array(times) - expected).max(initial=0.0) > TIME_TOLERANCE_S):
+    if orderly and (
+        len(expected) < len(times)
+        or np.abs(np.array(times) - expected).max(initial=0.0) > TIME_TOLERANCE_S
+    ):
         raise Disagreement(f"other times after {place.key_s:.2f} s")
     return found, orderly
 
@@ -210,8 +253,12 @@ def _index_at(time: float, facts: Facts) -> int:
     return int(np.abs(facts.times_s - time).argmin())
 
 
-def decord_frames(path: Path, facts: Facts, sample: Sample, short_side: int | None) -> dict[int, np.ndarray]:
-    """The first frames by decord. Raises Disagreement where it counts or times the frames otherwise, DecodeError where it fails."""
+def decord_frames(
+    path: Path, facts: Facts, sample: Sample, short_side: int | None
+) -> dict[int, np.ndarray]:
+    """The first frames by decord. Raises Disagreement where it counts or times the frames
+    otherwise, DecodeError where it fails.
+    """
     from ops.media import decord_reader
 
     reader = decord_reader.opened(path, facts, short_side, 1)

@@ -23,16 +23,24 @@ class DecodeError(KinographError, ValueError):
 
 
 def unforeseen(error: BaseException) -> str:
-    """An error that nobody reckoned with, for a video's row: its kind, its text, and the line of this code that it came from."""
+    """An error that nobody reckoned with, for a video's row: its kind, its text, and the line of
+    this code that it came from.
+    """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.line]
-    own = next((frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(HERE)), None)
+    own = next(
+        (frame for frame in reversed(frames) if Path(frame.filename).is_relative_to(HERE)), None
+    )
     text = " ".join(str(error).split())[:LONGEST]
-    return f"unforeseen {type(error).__name__}: {text}" + (f" ({Path(own.filename).name}:{own.lineno})" if own else "")
+    return f"unforeseen {type(error).__name__}: {text}" + (
+        f" ({Path(own.filename).name}:{own.lineno})" if own else ""
+    )
 
 
 @dataclass
 class Decoding:
-    """A decode under way. Iterating yields uint8 [n, H, W, 3] upright RGB; the other fields are complete after the last piece."""
+    """A decode under way. Iterating yields uint8 [n, H, W, 3] upright RGB; the other fields are
+    complete after the last piece.
+    """
 
     decoder: str
     decoder_version: str
@@ -49,7 +57,9 @@ class Decoding:
 
 
 def scaled_size(size: Size, short_side: int | None) -> Size:
-    """(height, width) with the shorter one at `short_side` pixels, aspect kept; None changes nothing."""
+    """(height, width) with the shorter one at `short_side` pixels, aspect kept; None changes
+    nothing.
+    """
     if short_side is None or min(size) == short_side:
         return size
     scale = short_side / min(size)

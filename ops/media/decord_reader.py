@@ -1,6 +1,8 @@
-"""decord, read sequentially. It scales while it decodes (swscale, bicubic), so that whole frames never lie in memory as RGB.
+"""decord, read sequentially. It scales while it decodes (swscale, bicubic), so that whole frames
+never lie in memory as RGB.
 
-Where it is not installed this module loads all the same, `MISSING` says why, and PyAV does all the work.
+Where it is not installed this module loads all the same, `MISSING` says why, and PyAV does all the
+work.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av  # noqa: F401 - before decord, see _load
+import av  # noqa: F401
 import numpy as np
 
 from ops.media.decoding import DecodeError, Decoding, piece_frames, scaled_size
 from ops.media.probe import Facts
 
-# In decord's messages: the time and the place in the sources of who built it; the condition that failed; the file as it was opened
+# In decord's messages: the time and the place in the sources of who built it; the condition that
+# failed; the file as it was opened
 _NOISE = [
     re.compile(r"(\[\d\d:\d\d:\d\d\] )?\S*/[\w./-]+\.(cc|h|cpp|c):\d+: "),
     re.compile(r"Check failed: .*? \([^()]* vs\. [^()]*\) (?=\S)"),
@@ -29,9 +32,10 @@ _NOISE = [
 def _load() -> tuple[Any, str]:
     """The module decord, or None and why there is none.
 
-    decord gives its libraries to the whole process (RTLD_GLOBAL). Its FFmpeg and PyAV's have the same names, so PyAV has to be loaded, and
-    bound to its own, before: two decoders in one library would confirm each other's faults. decord also loads whatever CUDA libraries
-    lie among the packages, gigabytes for nothing, since it decodes on the CPU here: they are hidden from it.
+    decord gives its libraries to the whole process (RTLD_GLOBAL). Its FFmpeg and PyAV's have the
+    same names, so PyAV has to be loaded, and bound to its own, before: two decoders in one library
+    would confirm each other's faults. decord also loads whatever CUDA libraries lie among the
+    packages, gigabytes for nothing, since it decodes on the CPU here: they are hidden from it.
     """
     before = sys.modules.get("nvidia")
     sys.modules["nvidia"] = None  # type: ignore[assignment]
@@ -39,7 +43,14 @@ def _load() -> tuple[Any, str]:
         import decord
     except (ImportError, OSError, RuntimeError) as error:
         is_absent = isinstance(error, ModuleNotFoundError) and error.name == "decord"
-        return None, "decord is not installed" if is_absent else f"decord does not load ({first_line(error)})"
+        return (
+            None,
+            (
+                "decord is not installed"
+                if is_absent
+                else f"decord does not load ({first_line(error)})"
+            ),
+        )
     finally:
         del sys.modules["nvidia"]
         if before is not None:
@@ -48,7 +59,9 @@ def _load() -> tuple[Any, str]:
 
 
 def first_line(error: Exception) -> str:
-    """An error's last line, where decord puts the cause, without what says nothing to its reader; whole words."""
+    """An error's last line, where decord puts the cause, without what says nothing to its reader;
+    whole words.
+    """
     text = str(error)
     for noise in _NOISE:
         text = noise.sub("", text)
@@ -58,23 +71,32 @@ def first_line(error: Exception) -> str:
 
 decord, MISSING = _load()
 VERSION = "" if decord is None else f"{decord.__version__}"
-FAILURES: tuple[type[Exception], ...] = (RuntimeError,) if decord is None else (RuntimeError, decord.DECORDError)
+FAILURES: tuple[type[Exception], ...] = (
+    (RuntimeError,) if decord is None else (RuntimeError, decord.DECORDError)
+)
 
 
-def start(path: Path, facts: Facts, short_side: int | None, threads: int, report_damage: bool) -> Decoding:
-    """Starts decoding. `report_damage` lets FFmpeg's errors through to file descriptor 2: decord conceals damage and says nothing else.
+def start(
+    path: Path, facts: Facts, short_side: int | None, threads: int, report_damage: bool
+) -> Decoding:
+    """Starts decoding. `report_damage` lets FFmpeg's errors through to file descriptor 2: decord
+    conceals damage and says nothing else.
 
     Raises DecodeError where decord cannot open the file or counts other frames than the container.
     """
     reader = opened(path, facts, short_side, threads, report_damage)
     if len(reader) != facts.num_frames:
-        raise DecodeError(f"decord: {len(reader)} frames where the container shows {facts.num_frames}")
+        raise DecodeError(
+            f"decord: {len(reader)} frames where the container shows {facts.num_frames}"
+        )
     decoding = Decoding("decord", VERSION, iter(()))
     decoding.pieces = _pieces(reader, facts, short_side, decoding)
     return decoding
 
 
-def opened(path: Path, facts: Facts, short_side: int | None, threads: int, report_damage: bool = False) -> Any:
+def opened(
+    path: Path, facts: Facts, short_side: int | None, threads: int, report_damage: bool = False
+) -> Any:
     """decord's reader of a file, scaled. Raises DecodeError."""
     if decord is None:
         raise DecodeError(MISSING)
@@ -83,12 +105,16 @@ def opened(path: Path, facts: Facts, short_side: int | None, threads: int, repor
     height, width = scaled_size(shown, short_side)
     scaled = {} if (height, width) == shown else {"height": height, "width": width}
     try:
-        return decord.VideoReader(str(path.absolute()), ctx=decord.cpu(0), num_threads=threads, **scaled)
+        return decord.VideoReader(
+            str(path.absolute()), ctx=decord.cpu(0), num_threads=threads, **scaled
+        )
     except FAILURES as error:
         raise DecodeError(f"decord: {first_line(error)}") from error
 
 
-def _pieces(reader: Any, facts: Facts, short_side: int | None, decoding: Decoding) -> Iterator[np.ndarray]:
+def _pieces(
+    reader: Any, facts: Facts, short_side: int | None, decoding: Decoding
+) -> Iterator[np.ndarray]:
     step = piece_frames(scaled_size((facts.height, facts.width), short_side))
     for first in range(0, len(reader), step):
         last = min(first + step, len(reader))
@@ -98,30 +124,42 @@ def _pieces(reader: Any, facts: Facts, short_side: int | None, decoding: Decodin
 
 
 def batch(reader: Any, first: int, last: int) -> np.ndarray:
-    """Frames first..last-1, uint8 [n, H, W, 3]; the frames before them have been read, and no others. Raises DecodeError."""
+    """Frames first..last-1, uint8 [n, H, W, 3]; the frames before them have been read, and no
+    others. Raises DecodeError.
+    """
     images: list[np.ndarray] = []
     try:
         while len(images) < last - first:
             images.append(_image(reader.next()))
     except StopIteration:
-        raise DecodeError(f"decord: the frames end at {first + len(images)} of {len(reader)}") from None
+        raise DecodeError(
+            f"decord: the frames end at {first + len(images)} of {len(reader)}"
+        ) from None
     except FAILURES as error:
         raise DecodeError(f"decord: {first_line(error)}") from error
     return np.stack(images)
 
 
 def _image(array: Any) -> np.ndarray:
-    """uint8 [H, W, 3] of decord's array, which has too many channels where its padded rows are a whole multiple of the width.
+    """uint8 [H, W, 3] of decord's array, which has too many channels where its padded rows are a
+    whole multiple of the width.
 
-    That is the width 96, say, in rows of 384 bytes; which widths they are depends on the processor. `get_batch` fails there.
+    That is the width 96, say, in rows of 384 bytes; which widths they are depends on the processor.
+    `get_batch` fails there.
     """
     image = array.asnumpy()
     height, width, channels = image.shape
-    return image if channels == 3 else image.reshape(height, width * channels)[:, : 3 * width].reshape(height, width, 3)
+    return (
+        image
+        if channels == 3
+        else image.reshape(height, width * channels)[:, : 3 * width].reshape(height, width, 3)
+    )
 
 
 def times(reader: Any) -> np.ndarray:
-    """Float64 [frames]: the seconds at which decord's index shows each frame, from the first. Raises DecodeError."""
+    """Float64 [frames]: the seconds at which decord's index shows each frame, from the first.
+    Raises DecodeError.
+    """
     try:
         shown = np.asarray(reader.get_frame_timestamp(range(len(reader))), np.float64)[:, 0]
     except FAILURES as error:

@@ -12,11 +12,15 @@ import av
 import numpy as np
 
 DAMAGES = ("no_index", "cut_short", "empty", "audio_only", "text", "noise")
-"""mp4 without its index (lost end), mp4 with its index first and its end lost, zero bytes, sound without pictures, a text, random bytes."""
+"""mp4 without its index (lost end), mp4 with its index first and its end lost, zero bytes, sound
+without pictures, a text, random bytes.
+"""
 
 
 class Coding(NamedTuple):
-    """How one video is encoded: constant rate factor, longest distance of key frames, B-frames, index at the front of the file."""
+    """How one video is encoded: constant rate factor, longest distance of key frames, B-frames,
+    index at the front of the file.
+    """
 
     crf: int
     gop: int
@@ -27,7 +31,10 @@ class Coding(NamedTuple):
 def draw_coding(rng: np.random.Generator, fps: int) -> Coding:
     """Settings as different as those of real collections."""
     return Coding(
-        int(rng.integers(17, 23)), int(rng.choice([fps // 2, fps, 2 * fps, 250])), int(rng.integers(0, 4)), bool(rng.random() < 0.5)
+        int(rng.integers(17, 23)),
+        int(rng.choice([fps // 2, fps, 2 * fps, 250])),
+        int(rng.integers(0, 4)),
+        bool(rng.random() < 0.5),
     )
 
 
@@ -40,7 +47,9 @@ def replace_whole(path: Path, data: bytes) -> None:
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, coding: Coding) -> int:
-    """Encode uint8 RGB frames [height, width, 3] (even sizes) as H.264 yuv420p; returns their number. Same frames, same bytes."""
+    """Encode uint8 RGB frames [height, width, 3] (even sizes) as H.264 yuv420p; returns their
+    number. Same frames, same bytes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     number = 0
@@ -54,7 +63,8 @@ def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, coding: Coding
                 stream.pix_fmt = "yuv420p"
                 # One thread: the bytes must not depend on the machine.
                 stream.codec_context.thread_count = 1
-                # No macroblock tree: on pictures this small x264's vector code for it reads past its rows, and the bytes vary.
+                # No macroblock tree: on pictures this small x264's vector code for it reads past
+                # its rows, and the bytes vary.
                 settings: dict[str, object] = {
                     "preset": "veryfast",
                     "mbtree": "0",
@@ -79,17 +89,25 @@ def _sound(path: Path, seconds: float) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     with av.open(str(temporary), "w", format="mp4") as container:
         stream = container.add_stream("aac", rate=rate)
-        wave = (0.2 * np.sin(2 * np.pi * 330 * np.arange(int(rate * seconds)) / rate)).astype(np.float32)
+        wave = (0.2 * np.sin(2 * np.pi * 330 * np.arange(int(rate * seconds)) / rate)).astype(
+            np.float32
+        )
         for start in range(0, len(wave) - 1023, 1024):
-            frame = av.AudioFrame.from_ndarray(wave[None, start : start + 1024], format="fltp", layout="mono")
+            frame = av.AudioFrame.from_ndarray(
+                wave[None, start : start + 1024], format="fltp", layout="mono"
+            )
             frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     os.replace(temporary, path)
 
 
-def write_damaged(path: Path, damage: str, frames: Iterable[np.ndarray], fps: int, rng: np.random.Generator) -> None:
-    """Write one damaged .mp4; `damage` is one of DAMAGES, `frames` are those that a whole file would hold."""
+def write_damaged(
+    path: Path, damage: str, frames: Iterable[np.ndarray], fps: int, rng: np.random.Generator
+) -> None:
+    """Write one damaged .mp4; `damage` is one of DAMAGES, `frames` are those that a whole file
+    would hold.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if damage in ("no_index", "cut_short"):
         write_mp4(path, frames, fps, Coding(20, fps // 2, 0, damage == "cut_short"))
@@ -98,5 +116,9 @@ def write_damaged(path: Path, damage: str, frames: Iterable[np.ndarray], fps: in
     elif damage == "audio_only":
         _sound(path, 2.0)
     else:
-        data = {"empty": b"", "text": b"This file is called .mp4, and yet it is a text.\n" * 8, "noise": rng.bytes(4096)}
+        data = {
+            "empty": b"",
+            "text": b"This file is called .mp4, and yet it is a text.\n" * 8,
+            "noise": rng.bytes(4096),
+        }
         replace_whole(path, data[damage])

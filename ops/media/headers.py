@@ -1,13 +1,15 @@
-"""What a stream's packets say before anything is decoded: whether its parameters (frame size, format) change on the way, which packets hold
-a picture, and whether messages turn the picture.
+"""What a stream's packets say before anything is decoded: whether its parameters (frame size,
+format) change on the way, which packets hold a picture, and whether messages turn the picture.
 
-Sources: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (NAL units), ISO/IEC 14496-15 (length-prefixed NAL units), ISO/IEC 14496-2 6.2.3 (VOL) and
-6.2.5 (VOP), ISO/IEC 13818-2 6.2.3 (picture header), RFC 6386 9.1 (VP8), the VP9 bitstream specification 6.2 (frame header),
-ITU-T H.264 D.1 (supplemental enhancement information), Theora specification 6.1.
+Sources: ITU-T H.264 7.3.1 and H.265 7.3.1.2 (NAL units), ISO/IEC 14496-15 (length-prefixed NAL
+units), ISO/IEC 14496-2 6.2.3 (VOL) and 6.2.5 (VOP), ISO/IEC 13818-2 6.2.3 (picture header), RFC
+6386 9.1 (VP8), the VP9 bitstream specification 6.2 (frame header), ITU-T H.264 D.1 (supplemental
+enhancement information), Theora specification 6.1.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 
 HOLE = bytes(16)
@@ -20,7 +22,8 @@ MESSAGES, PARAMETERS = {"h264": 6, "hevc": 39}, {"h264": 7, "hevc": 33}
 PICTURE_PARAMETERS, SUFFIX_MESSAGES, PICTURE_SUMS = 34, 40, 132  # of HEVC
 _START = re.compile(b"\x00\x00\x01")
 _ESCAPED = re.compile(b"\x00\x00\x03")
-# start code of a picture, byte behind it, shift and mask of its coding type, and the type that needs no other
+# start code of a picture, byte behind it, shift and mask of its coding type, and the type that
+# needs no other
 _PICTURE = {
     "mpeg4": (re.compile(b"\x00\x00\x01\xb6"), 0, 6, 3, 0),
     "mpeg2video": (re.compile(b"\x00\x00\x01\x00"), 1, 3, 7, 1),
@@ -30,8 +33,9 @@ _VOL = re.compile(b"\x00\x00\x01[\x20-\x2f].*?(?=\x00\x00\x01)", re.DOTALL)
 
 
 class Headers:
-    """Watches one stream. `changed` is True as soon as a key packet brings parameters that neither the container nor an earlier one had,
-    `turning` as soon as a message says how to lay the picture.
+    """Watches one stream. `changed` is True as soon as a key packet brings parameters that neither
+    the container nor an earlier one had, `turning` as soon as a message says how to lay the
+    picture.
     """
 
     def __init__(self, codec: str, extradata: bytes | None) -> None:
@@ -48,7 +52,9 @@ class Headers:
                 self.changed = True
 
     def shows(self, packet: memoryview) -> bool:
-        """Whether a packet holds a picture or a part of one, and not messages and parameters alone."""
+        """Whether a packet holds a picture or a part of one, and not messages and parameters
+        alone.
+        """
         if self.codec == "theora":  # chained streams repeat their headers
             return not packet[0] & 0x80
         if self.codec not in SLICES:
@@ -57,41 +63,72 @@ class Headers:
         if len(packet) <= at or _kind(self.codec, packet[at]) in SLICES[self.codec]:
             return True
         whole = len(packet) <= HEAD_BYTES
-        units = _units(bytes(packet[:HEAD_BYTES]) + (b"\0\0\1" if whole and not self.prefix else b""), self.prefix)
+        units = _units(
+            bytes(packet[:HEAD_BYTES]) + (b"\0\0\1" if whole and not self.prefix else b""),
+            self.prefix,
+        )
         messages = [unit for unit in units if _kind(self.codec, unit[0]) == MESSAGES[self.codec]]
-        self.turning = self.turning or any(DISPLAY_ORIENTATION in _payloads(self.codec, unit) for unit in messages)
-        return not whole or not units or any(_kind(self.codec, unit[0]) in SLICES[self.codec] for unit in units)
-
+        self.turning = self.turning or any(
+            DISPLAY_ORIENTATION in _payloads(self.codec, unit) for unit in messages
+        )
+        return (
+            not whole
+            or not units
+            or any(_kind(self.codec, unit[0]) in SLICES[self.codec] for unit in units)
+        )
 
     def impossible(self, packet: memoryview) -> bool:
-        """Whether zeros stand within a coded picture where the format forbids more than two (7.4.1.1 of both): a hole in the file.
+        """Whether zeros stand within a coded picture where the format forbids more than two
+        (7.4.1.1 of both): a hole in the file.
 
         Behind start codes FFmpeg finds such a hole itself, as the end of a unit.
         """
         if not self.prefix or HOLE not in (data := bytes(packet)):
             return False
-        slices = [unit for unit in _units(data, self.prefix) if _kind(self.codec, unit[0]) in SLICES[self.codec]]
+        slices = [
+            unit
+            for unit in _units(data, self.prefix)
+            if _kind(self.codec, unit[0]) in SLICES[self.codec]
+        ]
         return any(HOLE in unit.rstrip(b"\0") for unit in slices)
 
 
 def needs_others(codec: str, packet: bytes, prefix: int | None = None) -> bool:
-    """Whether a packet's first picture is one that is known to need an earlier one; False where its head does not tell."""
+    """Whether a packet's first picture is one that is known to need an earlier one; False where its
+    head does not tell.
+    """
     if codec in SLICES:
-        kinds = [_kind(codec, unit[0]) for unit in _units(packet + b"\0\0\1", prefix) if _kind(codec, unit[0]) in SLICES[codec]]
+        kinds = [
+            _kind(codec, unit[0])
+            for unit in _units(packet + b"\0\0\1", prefix)
+            if _kind(codec, unit[0]) in SLICES[codec]
+        ]
         return bool(kinds) and (kinds[0] not in ALONE[codec])
     if codec == "vp8":
         return bool(packet[:1]) and bool(packet[0] & 1)
-    if codec == "vp9":  # marker, profile, "an earlier frame is shown" and "not a key frame", from the highest bit
-        return bool(packet[:1]) and packet[0] >> 6 == 2 and packet[0] & 0x30 != 0x30 and bool(packet[0] & 0x0C)
+    # marker, profile, "an earlier frame is shown" and "not a key frame", from the highest bit
+    if codec == "vp9":
+        return (
+            bool(packet[:1])
+            and packet[0] >> 6 == 2
+            and packet[0] & 0x30 != 0x30
+            and bool(packet[0] & 0x0C)
+        )
     if codec in _PICTURE:
         pattern, place, shift, mask, alone = _PICTURE[codec]
         found = pattern.search(packet)
-        return found is not None and len(packet) > found.end() + place and packet[found.end() + place] >> shift & mask != alone
+        return (
+            found is not None
+            and len(packet) > found.end() + place
+            and packet[found.end() + place] >> shift & mask != alone
+        )
     return False
 
 
 def length_prefix(codec: str, extradata: bytes) -> int | None:
-    """Bytes of the lengths before NAL units by the container's record; 0 for start codes, None where it does not say."""
+    """Bytes of the lengths before NAL units by the container's record; 0 for start codes, None
+    where it does not say.
+    """
     if not extradata or codec not in SLICES:
         return None
     if extradata[0] != 1 or extradata[:3] == b"\0\0\1" or extradata[:4] == b"\0\0\0\1":
@@ -101,7 +138,9 @@ def length_prefix(codec: str, extradata: bytes) -> int | None:
 
 
 def parameters(codec: str, packet: bytes, prefix: int | None = None) -> list[bytes]:
-    """Sequence parameter sets (H.264, HEVC) or video object layers (MPEG-4) in the head of a packet; empty for other codecs."""
+    """Sequence parameter sets (H.264, HEVC) or video object layers (MPEG-4) in the head of a
+    packet; empty for other codecs.
+    """
     if codec == "mpeg4":
         return [match.group() for match in _VOL.finditer(packet)]
     if codec not in SLICES:
@@ -110,11 +149,22 @@ def parameters(codec: str, packet: bytes, prefix: int | None = None) -> list[byt
 
 
 def can_be_checked(packet: bytes, extradata: bytes | None) -> bool:
-    """Whether an HEVC stream with this first key packet says more than its pictures: entry points of rows, or sums of the pictures."""
+    """Whether an HEVC stream with this first key packet says more than its pictures: entry points
+    of rows, or sums of the pictures.
+    """
     prefix = length_prefix("hevc", bytes(extradata or b""))
-    units = [*_record(bytes(extradata or b"")), *_units(packet if prefix else packet + b"\0\0\1", prefix)]
-    sums = any(PICTURE_SUMS in _payloads("hevc", unit) for unit in units if _kind("hevc", unit[0]) == SUFFIX_MESSAGES)
-    return sums or any(_has_entry_points(unit) for unit in units if _kind("hevc", unit[0]) == PICTURE_PARAMETERS)
+    units = [
+        *_record(bytes(extradata or b"")),
+        *_units(packet if prefix else packet + b"\0\0\1", prefix),
+    ]
+    sums = any(
+        PICTURE_SUMS in _payloads("hevc", unit)
+        for unit in units
+        if _kind("hevc", unit[0]) == SUFFIX_MESSAGES
+    )
+    return sums or any(
+        _has_entry_points(unit) for unit in units if _kind("hevc", unit[0]) == PICTURE_PARAMETERS
+    )
 
 
 def _record(extradata: bytes) -> list[bytes]:
@@ -169,7 +219,7 @@ def _units(packet: bytes, prefix: int | None) -> list[bytes]:
     """NAL units of a packet, after start codes or lengths; those that are cut off are left out."""
     if not prefix and (packet[:3] == b"\0\0\1" or packet[:4] == b"\0\0\0\1"):
         places = [match.end() for match in _START.finditer(packet)]
-        found = [packet[one : two - 3].rstrip(b"\0") for one, two in zip(places, places[1:], strict=False)]
+        found = [packet[one : two - 3].rstrip(b"\0") for one, two in itertools.pairwise(places)]
         return [unit for unit in found if unit]
     units, place, prefix = [], 0, prefix or 4
     while place + prefix < len(packet):

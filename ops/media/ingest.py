@@ -1,4 +1,6 @@
-"""The video table: one row per file below a dataset's videos folder, usable or quarantined with the reason why."""
+"""The video table: one row per file below a dataset's videos folder, usable or quarantined with the
+reason why.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ DUPLICATE = "duplicate video_id"
 MIN_DEADLINE_S = 60.0
 SLOWEST_BYTES_PER_S = 2e6
 GROUP = 256  # files whose arrays are written down in the journal together
-SLOWEST_FILM_BYTES_PER_S = 25e3  # of a film that is decoded too: four times as long as one of 100 kB a second plays
+# of a film that is decoded too: four times as long as one of 100 kB a second plays
+SLOWEST_FILM_BYTES_PER_S = 25e3
 
 
 class DatasetError(KinographError, ValueError):
@@ -42,10 +45,12 @@ class DatasetError(KinographError, ValueError):
 
 @dataclass
 class IngestReport:
-    """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the found ones' size.
+    """What one ingest found and did; `reasons` counts the quarantined files by reason, `bytes` the
+    found ones' size.
 
-    `aside` counts, by kind and over the whole folder, what was not taken for a video at all: leftovers, and links that give nothing.
-    `stored` counts what was stored at once, where that was asked for.
+    `aside` counts, by kind and over the whole folder, what was not taken for a video at all:
+    leftovers, and links that give nothing. `stored` counts what was stored at once, where that was
+    asked for.
     """
 
     found: int = 0
@@ -71,15 +76,19 @@ def ingest(
     ray_address: str | None = None,
     store: bool = False,
 ) -> IngestReport:
-    """Brings the video tables of `buckets` (None: all) up to date; only new and changed files are hashed and probed.
+    """Brings the video tables of `buckets` (None: all) up to date; only new and changed files are
+    hashed and probed.
 
-    A video's id is its path below the videos folder without the ending. Of several usable files with one id the first by path keeps
-    it; the others, and unusable files beside a usable one, get their full path as id. A file's bucket is that of its path without
-    the ending. What was probed is kept as it comes, so that a run cut short costs the files under way. `engine` and `ray_address` are
-    `ops.compute.engine.run_anywhere`'s. With `store` a worker that has a new file at hand stores its frames too, so that it is fetched,
-    hashed and probed once; what is left then (frames that lack of known files, ids that two files claim, a decoder that died)
-    `ops.media.materialize` does as ever. Raises DatasetError for a folder without files, or, over all buckets, without a usable video;
-    lease.Busy where another run probes files of one of the buckets; StorageError.
+    A video's id is its path below the videos folder without the ending. Of several usable files
+    with one id the first by path keeps it; the others, and unusable files beside a usable one, get
+    their full path as id. A file's bucket is that of its path without the ending. What was probed
+    is kept as it comes, so that a run cut short costs the files under way. `engine` and
+    `ray_address` are `ops.compute.engine.run_anywhere`'s. With `store` a worker that has a new file
+    at hand stores its frames too, so that it is fetched, hashed and probed once; what is left then
+    (frames that lack of known files, ids that two files claim, a decoder that died)
+    `ops.media.materialize` does as ever. Raises DatasetError for a folder without files, or, over
+    all buckets, without a usable video; lease.Busy where another run probes files of one of the
+    buckets; StorageError.
     """
     start = time.monotonic()
     wanted = sorted(set(range(BUCKETS) if buckets is None else buckets))
@@ -96,7 +105,11 @@ def ingest(
                 writers.add(bucket.writer)
             else:
                 bucket.finish(report)
-        arrivals = {number: Arrivals(dataset, layout, number, bucket.sole(), writers) for number, bucket in unfinished.items() if store}
+        arrivals = {
+            number: Arrivals(dataset, layout, number, bucket.sole(), writers)
+            for number, bucket in unfinished.items()
+            if store
+        }
         work = _Probing(dataset, unfinished, arrivals, report, progress)
         work.run(lambda jobs: run_anywhere(probe_file, jobs, workers, engine, ray_address), writers)
     report.seconds = time.monotonic() - start
@@ -107,16 +120,29 @@ def ingest(
 
 def _no_usable(dataset: Dataset, folder: str, report: IngestReport) -> DatasetError:
     reasons = "; ".join(f"{count} x {reason}" for reason, count in list(report.reasons.items())[:5])
-    return DatasetError(f"dataset '{dataset.name}': none of the {report.found} files below {folder} is a usable video ({reasons})")
+    return DatasetError(
+        f"dataset '{dataset.name}': none of the {report.found} files below {folder} is a usable"
+        f" video ({reasons})"
+    )
 
 
-def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> tuple[dict[int, list[FileInfo]], dict[str, int]]:
-    """Files of the wanted buckets, and what is left aside, from one listing. Raises DatasetError for a folder without any file."""
+def _scan(
+    dataset: Dataset, folder: str, wanted: list[int]
+) -> tuple[dict[int, list[FileInfo]], dict[str, int]]:
+    """Files of the wanted buckets, and what is left aside, from one listing. Raises DatasetError
+    for a folder without any file.
+    """
     listing = list_videos(folder)
     aside = listing.counts()
     if not listing.files:
         left = ", ".join(f"{count} x {kind}" for kind, count in aside.items())
-        what = f"has no videos ({left})" if left else "is empty" if exists(folder) else "does not exist"
+        what = (
+            f"has no videos ({left})"
+            if left
+            else "is empty"
+            if exists(folder)
+            else "does not exist"
+        )
         todo = "put the videos there, or correct 'root' and 'videos' in its YAML"
         raise DatasetError(f"dataset '{dataset.name}': the videos folder {folder} {what}; {todo}")
     by_bucket: dict[int, list[FileInfo]] = {bucket: [] for bucket in wanted}
@@ -126,9 +152,11 @@ def _scan(dataset: Dataset, folder: str, wanted: list[int]) -> tuple[dict[int, l
 
 
 class Bucket:
-    """One bucket's table while it is made: what can stay of it, the files that are `new` or changed, and what was probed of them.
+    """One bucket's table while it is made: what can stay of it, the files that are `new` or
+    changed, and what was probed of them.
 
-    Rows of probed files go to a ledger beside the table, by uri, until the bucket is complete; the next run finds them there.
+    Rows of probed files go to a ledger beside the table, by uri, until the bucket is complete; the
+    next run finds them there.
     """
 
     def __init__(self, table: str, folder: str, files: list[FileInfo]) -> None:
@@ -142,10 +170,16 @@ class Bucket:
         self.new = [info for info, stay in zip(files, stays.to_pylist(), strict=True) if not stay]
         self.num_files, self.left = len(files), len(self.new)
         self._stems = Counter(stem_of(info.path_below) for info in files)
-        self.same = self.before is not None and not self.new and len(self.before) == len(files) == len(self.kept)
+        self.same = (
+            self.before is not None
+            and not self.new
+            and len(self.before) == len(files) == len(self.kept)
+        )
 
     def _all_known(self) -> tuple[pa.Table, bool]:
-        """Rows that may be used again, those of an unfinished run first, and whether there are such."""
+        """Rows that may be used again, those of an unfinished run first, and whether there are
+        such.
+        """
         try:
             probed = read_ledger(self.probed.uri, VIDEOS)
         except LedgerError:  # of another version: what it saves is only time
@@ -160,8 +194,14 @@ class Bucket:
         self.left -= 1
 
     def sole(self) -> dict[str, str]:
-        """video_id by URI of the new files that have one whatever a probe says: no other file has the same path but for its ending."""
-        stems = {info.uri: stem_of(info.path_below) for info in self.new if is_safe(info.path_below) and not info.problem}
+        """video_id by URI of the new files that have one whatever a probe says: no other file has
+        the same path but for its ending.
+        """
+        stems = {
+            info.uri: stem_of(info.path_below)
+            for info in self.new
+            if is_safe(info.path_below) and not info.problem
+        }
         return {uri: stem for uri, stem in stems.items() if self._stems[stem] == 1}
 
     def finish(self, report: IngestReport) -> None:
@@ -172,10 +212,18 @@ class Bucket:
         if self.new or self._leftover:
             self.probed.open()
         fresh = self.probed.table() if self.new else VIDEOS.empty_table()
-        fresh = fresh.filter(pc.is_in(fresh["source_uri"], value_set=pa.array([info.uri for info in self.new], pa.string())))
+        fresh = fresh.filter(
+            pc.is_in(
+                fresh["source_uri"],
+                value_set=pa.array([info.uri for info in self.new], pa.string()),
+            )
+        )
         table = _named(pa.concat_tables([self.kept, fresh]).sort_by("source_uri"), self.folder)
         if len(table) != self.num_files:
-            raise StorageError(self.table, f"{len(table)} rows for {self.num_files} files; did another process write there?")
+            raise StorageError(
+                self.table,
+                f"{len(table)} rows for {self.num_files} files; did another process write there?",
+            )
         if self.before is None or not table.equals(self.before):
             patient(self.table, lambda: write_table(self.table, table))
         _count(table, report)
@@ -197,41 +245,67 @@ def _known(uri: str) -> pa.Table | None:
 
 
 def _reusable(files: list[FileInfo], known: pa.Table) -> tuple[pa.Array, pa.Array]:
-    """Of every file: the place of its row in `known`, and whether that still holds: bytes, time and code are the same."""
-    place = pc.index_in(pa.array([info.uri for info in files], pa.string()), value_set=known["source_uri"].combine_chunks())
+    """Of every file: the place of its row in `known`, and whether that still holds: bytes, time and
+    code are the same.
+    """
+    place = pc.index_in(
+        pa.array([info.uri for info in files], pa.string()),
+        value_set=known["source_uri"].combine_chunks(),
+    )
     row = known.select(["bytes", "modified", "code_version", "reason"]).take(place)
     same = pc.and_(
-        pc.equal(row["bytes"].combine_chunks(), pa.array([info.bytes for info in files], pa.int64())),
-        pc.equal(row["modified"].combine_chunks(), pa.array([info.modified for info in files], pa.string())),
+        pc.equal(
+            row["bytes"].combine_chunks(), pa.array([info.bytes for info in files], pa.int64())
+        ),
+        pc.equal(
+            row["modified"].combine_chunks(),
+            pa.array([info.modified for info in files], pa.string()),
+        ),
     )
     same = pc.and_(same, pc.equal(row["code_version"].combine_chunks(), INGEST))
-    return place, pc.fill_null(pc.and_not(same, pc.starts_with(row["reason"].combine_chunks(), UNREADABLE)), False)
+    return place, pc.fill_null(
+        pc.and_not(same, pc.starts_with(row["reason"].combine_chunks(), UNREADABLE)), False
+    )
 
 
 class Arrivals:
     """The frames of one bucket's new files, stored by the workers that probe them."""
 
-    def __init__(self, dataset: Dataset, layout: Layout, number: int, video_ids: dict[str, str], writers: BucketWriters) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        layout: Layout,
+        number: int,
+        video_ids: dict[str, str],
+        writers: BucketWriters,
+    ) -> None:
         """`video_ids` has the files that may be stored, by URI. Raises lease.Busy, StorageError."""
         self.dataset, self.video_ids = dataset, video_ids
         ledger = Ledger(layout.manifest(dataset.name, dataset.frames.key(), number), MANIFEST)
         self.layout, self.writer = layout, writers.add(BucketWriter(ledger))
         self.writer.begin()
         rows = ledger.read(["video_id", "key", "array_uri"])
-        rows = rows.filter(pc.is_in(rows["video_id"], value_set=pa.array(list(video_ids.values()), pa.string())))
+        rows = rows.filter(
+            pc.is_in(rows["video_id"], value_set=pa.array(list(video_ids.values()), pa.string()))
+        )
         self.stored = {row["video_id"]: row for row in rows.to_pylist()}
 
     def expect(self, files: list[FileInfo]) -> None:
         """Writes down what the coming work on these files may begin."""
         videos = [self.video_ids[info.uri] for info in files if info.uri in self.video_ids]
-        self.writer.expect({video: (self.stored.get(video, {}).get("array_uri"),) for video in videos}, unknown=True)
+        self.writer.expect(
+            {video: (self.stored.get(video, {}).get("array_uri"),) for video in videos},
+            unknown=True,
+        )
 
     def target(self, uri: str) -> StoreTarget | None:
         """Where a worker stores the frames of this file, None where it must not yet."""
         video_id = self.video_ids.get(uri)
         if video_id is None:
             return None
-        return StoreTarget(video_id, self.dataset, self.layout, self.stored.get(video_id, {}).get("key"))
+        return StoreTarget(
+            video_id, self.dataset, self.layout, self.stored.get(video_id, {}).get("key")
+        )
 
     def take(self, outcome: Outcome, report: IngestReport) -> None:
         """Takes in what a worker says of a file whose frames it was to store."""
@@ -284,7 +358,11 @@ class _Probing:
                 for info in files:
                     target = None if arrivals is None else arrivals.target(info.uri)
                     slowest = SLOWEST_BYTES_PER_S if target is None else SLOWEST_FILM_BYTES_PER_S
-                    yield Job((number, info.uri), (info, target), max(MIN_DEADLINE_S, info.bytes / slowest))
+                    yield Job(
+                        (number, info.uri),
+                        (info, target),
+                        max(MIN_DEADLINE_S, info.bytes / slowest),
+                    )
 
     def _take(self, outcome: Outcome) -> None:
         number, bucket = outcome.job.key[0], self.buckets[outcome.job.key[0]]
@@ -298,15 +376,33 @@ class _Probing:
 
 
 def _row(dataset: Dataset, info: FileInfo, probed: dict[str, Any]) -> dict[str, Any]:
-    numbers = dict.fromkeys(("width", "height", "rotation", "fps_num", "num_frames_declared", "num_frames_packets"), 0)
-    blank = {"video_id": "", "sha256": "", "container": "", "codec": "", "fps_den": 1, "duration_s": 0.0, **numbers}
-    listed = {"dataset": dataset.name, "source_uri": info.uri, "bytes": info.bytes, "modified": info.modified, "code_version": INGEST}
+    numbers = dict.fromkeys(
+        ("width", "height", "rotation", "fps_num", "num_frames_declared", "num_frames_packets"), 0
+    )
+    blank = {
+        "video_id": "",
+        "sha256": "",
+        "container": "",
+        "codec": "",
+        "fps_den": 1,
+        "duration_s": 0.0,
+        **numbers,
+    }
+    listed = {
+        "dataset": dataset.name,
+        "source_uri": info.uri,
+        "bytes": info.bytes,
+        "modified": info.modified,
+        "code_version": INGEST,
+    }
     probed = {name: value for name, value in probed.items() if name in VIDEOS.names}
     return {**blank, **listed, **probed, "status": "quarantined" if probed["reason"] else "ok"}
 
 
 def _named(table: pa.Table, folder: str) -> pa.Table:
-    """The bucket's rows with their video_id, unique; of usable files with one id the second and further ones are quarantined."""
+    """The bucket's rows with their video_id, unique; of usable files with one id the second and
+    further ones are quarantined.
+    """
     below = [uri[len(folder.rstrip("/")) + 1 :] for uri in table["source_uri"].to_pylist()]
     reasons = [
         "" if reason.startswith(DUPLICATE) else reason for reason in table["reason"].to_pylist()
@@ -319,9 +415,15 @@ def _named(table: pa.Table, folder: str) -> pa.Table:
             holders[stem], ids[place] = below[place], stem
         elif not reasons[place]:
             reasons[place] = f"{DUPLICATE} '{stem}': {holders[stem]} has it"
-    texts = {"video_id": ids, "reason": reasons, "status": ["quarantined" if reason else "ok" for reason in reasons]}
+    texts = {
+        "video_id": ids,
+        "reason": reasons,
+        "status": ["quarantined" if reason else "ok" for reason in reasons],
+    }
     for name, values in texts.items():
-        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.string()))
+        table = table.set_column(
+            table.schema.get_field_index(name), name, pa.array(values, pa.string())
+        )
     return table
 
 

@@ -1,4 +1,6 @@
-"""The files of a dataset's videos folder: those that may be videos, and what is left aside because nobody meant it as one."""
+"""The files of a dataset's videos folder: those that may be videos, and what is left aside because
+nobody meant it as one.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,65 @@ from dataclasses import dataclass, field
 from ops.files.storage import FileInfo, list_files
 
 # What systems, archives, downloaders and players leave beside films, by name; all in small letters
-_SYSTEM_NAMES = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", ".localized", ".nomedia", ".hidden", "icon\r"}
+_SYSTEM_NAMES = {
+    ".ds_store",
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    ".directory",
+    ".localized",
+    ".nomedia",
+    ".hidden",
+    "icon\r",
+}
 _SYSTEM_FOLDERS = {
-    "__macosx", ".trashes", ".trash", ".spotlight-v100", ".fseventsd", ".temporaryitems", ".appledouble", "@eadir", "#recycle", "#snapshot",
-    "$recycle.bin", "system volume information", "lost+found", ".thumbnails", ".ipynb_checkpoints",
-}  # fmt: skip
+    "__macosx",
+    ".trashes",
+    ".trash",
+    ".spotlight-v100",
+    ".fseventsd",
+    ".temporaryitems",
+    ".appledouble",
+    "@eadir",
+    "#recycle",
+    "#snapshot",
+    "$recycle.bin",
+    "system volume information",
+    "lost+found",
+    ".thumbnails",
+    ".ipynb_checkpoints",
+}
 _BY_ENDING = {
     "a download that is not finished": (
-        "part", "ytdl", "crdownload", "partial", "download", "opdownload", "aria2", "!qb", "!ut", "filepart",
+        "part",
+        "ytdl",
+        "crdownload",
+        "partial",
+        "download",
+        "opdownload",
+        "aria2",
+        "!qb",
+        "!ut",
+        "filepart",
     ),
-    "subtitles": ("srt", "vtt", "ass", "ssa", "sub", "idx", "sbv", "ttml", "lrc", "srv1", "srv2", "srv3", "json3"),
+    "subtitles": (
+        "srt",
+        "vtt",
+        "ass",
+        "ssa",
+        "sub",
+        "idx",
+        "sbv",
+        "ttml",
+        "lrc",
+        "srv1",
+        "srv2",
+        "srv3",
+        "json3",
+    ),
     "a thumbnail": ("jpg", "jpeg", "png", "webp", "thm"),
     "a downloader's notes": ("json", "description", "nfo", "url", "webloc", "torrent"),
-}  # fmt: skip
+}
 _KIND_OF = {ending: kind for kind, endings in _BY_ENDING.items() for ending in endings}
 _FRAGMENT = re.compile(r"\.part-frag\d+(\.part)?$")
 SYSTEM = "a leftover of a system"
@@ -28,7 +76,9 @@ SYSTEM = "a leftover of a system"
 
 @dataclass
 class Listing:
-    """`files` of a folder by their path, and those left aside: (path below the folder, what it is)."""
+    """`files` of a folder by their path, and those left aside: (path below the folder, what it
+    is).
+    """
 
     files: list[FileInfo] = field(default_factory=list)
     aside: list[tuple[str, str]] = field(default_factory=list)
@@ -43,7 +93,9 @@ class Listing:
 
 
 def list_videos(folder: str) -> Listing:
-    """The files below a dataset's videos folder, on any storage; what cannot be read at all has its `problem`. Raises StorageError."""
+    """The files below a dataset's videos folder, on any storage; what cannot be read at all has its
+    `problem`. Raises StorageError.
+    """
     listing = Listing()
     for info in list_files(folder, listing.aside):
         kind = leftover(info.path_below)
@@ -55,9 +107,16 @@ def list_videos(folder: str) -> Listing:
 
 
 def leftover(path_below: str) -> str | None:
-    """What a file is, by its name alone, where it is none that somebody wants as a video; else None."""
+    """What a file is, by its name alone, where it is none that somebody wants as a video; else
+    None.
+    """
     *folders, name = path_below.lower().split("/")
-    if name.startswith("._") or name in _SYSTEM_NAMES or name.endswith(":zone.identifier") or not _SYSTEM_FOLDERS.isdisjoint(folders):
+    if (
+        name.startswith("._")
+        or name in _SYSTEM_NAMES
+        or name.endswith(":zone.identifier")
+        or not _SYSTEM_FOLDERS.isdisjoint(folders)
+    ):
         return SYSTEM
     if _FRAGMENT.search(name):
         return "a download that is not finished"

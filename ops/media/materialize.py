@@ -1,4 +1,6 @@
-"""Decoded frames of every usable video, as Zarr arrays, kept up to date by a ledger, the manifest."""
+"""Decoded frames of every usable video, as Zarr arrays, kept up to date by a ledger, the
+manifest.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class FramesReport(Stored):
-    """What one run planned and did; `videos_per_s` is of what it stored itself, `reasons` are those of all quarantined videos."""
+    """What one run planned and did; `videos_per_s` is of what it stored itself, `reasons` are those
+    of all quarantined videos.
+    """
 
     planned: int = 0
     reused: int = 0
@@ -61,20 +65,25 @@ def materialize(
     ray_address: str | None = None,
     stored: Stored | None = None,
 ) -> FramesReport:
-    """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets what they no longer name.
+    """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets
+    what they no longer name.
 
-    A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times its duration; more for many or
-    large frames) is tried once more and then quarantined; the others go on. A quarantined video stays so until its content, the frames
-    configuration or the code changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
-    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` is what `ingest` has stored just now: it is counted with
-    this run's. Raises DatasetError where ingest has not run, lease.Busy where another run
-    works on one of the buckets, and StorageError for a store that goes on failing; what was finished is kept.
+    A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times
+    its duration; more for many or large frames) is tried once more and then quarantined; the others
+    go on. A quarantined video stays so until its content, the frames configuration or the code
+    changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
+    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` is what `ingest` has stored just
+    now: it is counted with this run's. Raises DatasetError where ingest has not run, lease.Busy
+    where another run works on one of the buckets, and StorageError for a store that goes on
+    failing; what was finished is kept.
     """
     start = time.monotonic()
     chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))
     run = _Run(dataset, layout, min_deadline_s, progress)
     with run.writers:
-        plans = run.open(plan_buckets(dataset, layout, chosen, retry_quarantined), retry_quarantined)
+        plans = run.open(
+            plan_buckets(dataset, layout, chosen, retry_quarantined), retry_quarantined
+        )
         run.work(workers, engine, ray_address)
     report = run.report
     for plan in plans:
@@ -100,7 +109,12 @@ class _Bucket:
     """A plan and the writer of its ledger."""
 
     def __init__(self, dataset: Dataset, layout: Layout, plan: Plan, min_deadline_s: float) -> None:
-        self.dataset, self.layout, self.plan, self.min_deadline_s = dataset, layout, plan, min_deadline_s
+        self.dataset, self.layout, self.plan, self.min_deadline_s = (
+            dataset,
+            layout,
+            plan,
+            min_deadline_s,
+        )
         self.writer = BucketWriter(plan.ledger)
 
     def begin(self) -> None:
@@ -112,38 +126,68 @@ class _Bucket:
         self.writer.replace(rows, [row["video_id"] for row in gone], places)
 
     def jobs(self) -> Iterator[Job]:
-        """The videos to decode, in the order of their ids. A group's arrays are in the journal before its first job leaves here."""
+        """The videos to decode, in the order of their ids. A group's arrays are in the journal
+        before its first job leaves here.
+        """
         for first in range(0, len(self.plan.wanted), GROUP):
             rows = self.plan.wanted.slice(first, GROUP).to_pylist()
-            uris = [self.layout.frames(self.dataset.name, self.dataset.frames.key(), row["video_id"], row["key"]) for row in rows]
-            self.writer.expect({row["video_id"]: (uri, row["old"]) for row, uri in zip(rows, uris, strict=True)})
+            uris = [
+                self.layout.frames(
+                    self.dataset.name, self.dataset.frames.key(), row["video_id"], row["key"]
+                )
+                for row in rows
+            ]
+            self.writer.expect(
+                {row["video_id"]: (uri, row["old"]) for row, uri in zip(rows, uris, strict=True)}
+            )
             for row, uri in zip(rows, uris, strict=True):
-                job = StoreJob(row["video_id"], row["source_uri"], row["sha256"], uri, self.dataset.frames, 1)
+                job = StoreJob(
+                    row["video_id"], row["source_uri"], row["sha256"], uri, self.dataset.frames, 1
+                )
                 yield Job((self.plan.number, row["video_id"]), job, self._deadline_s(row))
 
     def _deadline_s(self, row: Row) -> float:
         size = max(1.0, row["width"] * row["height"] / USUAL_PIXELS)
-        return max(self.min_deadline_s, 4 * row["duration_s"], SLOWEST_FRAME_S * row["num_frames_packets"] * size)
+        return max(
+            self.min_deadline_s,
+            4 * row["duration_s"],
+            SLOWEST_FRAME_S * row["num_frames_packets"] * size,
+        )
 
     def apply(self, outcome: Outcome) -> Row:
-        """Takes in what became of a job; returns the ledger's row, which the next commit makes last."""
+        """Takes in what became of a job; returns the ledger's row, which the next commit makes
+        last.
+        """
         job: StoreJob = outcome.job.payload
         value = outcome.value or {"reason": outcome.failure, "seconds": 0.0}
         check_shared(job.source_uri, job.array_uri, value)
-        known = {"video_id": job.video_id, "sha256": job.sha256, "key": frames_key(job.sha256, self.dataset)}
+        known = {
+            "video_id": job.video_id,
+            "sha256": job.sha256,
+            "key": frames_key(job.sha256, self.dataset),
+        }
         row = self._row(known, job.array_uri, value)
         self.writer.apply(row)
         return row
 
     def _row(self, known: Row, array_uri: str, value: Row) -> Row:
-        return manifest_row(self.dataset, known["video_id"], known["sha256"], known["key"], array_uri, value)
+        return manifest_row(
+            self.dataset, known["video_id"], known["sha256"], known["key"], array_uri, value
+        )
 
 
 class _Run:
     """One call of `materialize`: the buckets it works on, and what it has counted."""
 
-    def __init__(self, dataset: Dataset, layout: Layout, min_deadline_s: float, progress: Progress | None) -> None:
-        self.dataset, self.layout, self.min_deadline_s, self.progress = dataset, layout, min_deadline_s, progress
+    def __init__(
+        self, dataset: Dataset, layout: Layout, min_deadline_s: float, progress: Progress | None
+    ) -> None:
+        self.dataset, self.layout, self.min_deadline_s, self.progress = (
+            dataset,
+            layout,
+            min_deadline_s,
+            progress,
+        )
         self.report = FramesReport()
         self.buckets: dict[int, _Bucket] = {}
         self.writers = BucketWriters()
@@ -165,16 +209,26 @@ class _Run:
                 raise
             self.buckets[plan.number] = bucket
             if plan.ledger.moved:  # another run has worked on it between the look and the lease
-                bucket.plan = plans[place] = plan_bucket(self.dataset, self.layout, plan.number, retry_quarantined, plan.ledger)
+                bucket.plan = plans[place] = plan_bucket(
+                    self.dataset, self.layout, plan.number, retry_quarantined, plan.ledger
+                )
             bucket.begin()
         self._total = sum(len(bucket.plan.wanted) for bucket in self.buckets.values())
         return plans
 
     def _left_over(self) -> set[int]:
-        """Buckets where more lies than a ledger in its compact form: a run was cut short, or is at work."""
-        folder = self.layout.manifest(self.dataset.name, self.dataset.frames.key(), 0).rsplit("/", 1)[0]
+        """Buckets where more lies than a ledger in its compact form: a run was cut short, or is at
+        work.
+        """
+        folder = self.layout.manifest(self.dataset.name, self.dataset.frames.key(), 0).rsplit(
+            "/", 1
+        )[0]
         names = (info.path_below for info in list_files(folder))
-        return {int(name[:4]) for name in names if name[:4].isdigit() and ("/" in name or not name.endswith(".parquet"))}
+        return {
+            int(name[:4])
+            for name in names
+            if name[:4].isdigit() and ("/" in name or not name.endswith(".parquet"))
+        }
 
     def work(self, workers: int | None, engine: Engine, ray_address: str | None) -> None:
         """Decodes what is wanted."""

@@ -1,7 +1,8 @@
 """How a decoded picture is to be laid so that it stands upright: a display matrix, not an angle.
 
-A matrix a, b, c, d maps a coded point (x, y) to (a x + c y, b x + d y) on the screen (ISO/IEC 14496-12 6.2.2). Quarter turns and mirrors
-are the eight ways to lay a picture; FFmpeg's player and its command-line program show a film by the same rules.
+A matrix a, b, c, d maps a coded point (x, y) to (a x + c y, b x + d y) on the screen (ISO/IEC
+14496-12 6.2.2). Quarter turns and mirrors are the eight ways to lay a picture; FFmpeg's player and
+its command-line program show a film by the same rules.
 """
 
 from __future__ import annotations
@@ -16,16 +17,25 @@ from av.sidedata.sidedata import Type
 
 _REFORMATTER = av.video.reformatter.VideoReformatter()
 NEAR = 1.0  # degrees: so far from a quarter turn still is one, as for ffmpeg
-QUARTERS = {(False, False, False): 0, (True, True, False): 90, (False, True, True): 180, (True, False, True): 270}
+QUARTERS = {
+    (False, False, False): 0,
+    (True, True, False): 90,
+    (False, True, True): 180,
+    (True, False, True): 270,
+}
 
 
 class NoQuarterTurn(ValueError):
-    """A display matrix that turns by an angle between the quarters: the picture would get black corners."""
+    """A display matrix that turns by an angle between the quarters: the picture would get black
+    corners.
+    """
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Rows and columns change places first (`transposed`), then left and right (`flip_x`), then top and bottom (`flip_y`)."""
+    """Rows and columns change places first (`transposed`), then left and right (`flip_x`), then top
+    and bottom (`flip_y`).
+    """
 
     transposed: bool = False
     flip_x: bool = False
@@ -38,8 +48,14 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise that make it upright, of a picture that is mirrored left to right first where it is `mirrored`."""
-        own = (self.transposed, self.flip_x ^ (self.mirrored and not self.transposed), self.flip_y ^ (self.mirrored and self.transposed))
+        """Degrees clockwise that make it upright, of a picture that is mirrored left to right first
+        where it is `mirrored`.
+        """
+        own = (
+            self.transposed,
+            self.flip_x ^ (self.mirrored and not self.transposed),
+            self.flip_y ^ (self.mirrored and self.transposed),
+        )
         return QUARTERS[own]
 
     def apply(self, image: np.ndarray) -> np.ndarray:
@@ -52,7 +68,9 @@ class Orientation:
 
 
 def orientation_of(frame: Any) -> Orientation:
-    """Of a PyAV frame: its display matrix (the container's, a message's in the stream, EXIF's). Raises NoQuarterTurn."""
+    """Of a PyAV frame: its display matrix (the container's, a message's in the stream, EXIF's).
+    Raises NoQuarterTurn.
+    """
     for data in _small(frame).side_data:
         if data.type is Type.DISPLAYMATRIX:
             return of_matrix(np.frombuffer(bytes(data), np.int32))
@@ -60,12 +78,17 @@ def orientation_of(frame: Any) -> Orientation:
 
 
 def _small(frame: Any) -> Any:
-    """A copy of few pixels with the same side data. PyAV never frees a frame that was asked for its side data, nor its pixels."""
+    """A copy of few pixels with the same side data. PyAV never frees a frame that was asked for its
+    side data, nor its pixels.
+    """
     try:
-        return _REFORMATTER.reformat(frame, width=16, height=16, format="gray", interpolation="POINT", threads=1)
+        return _REFORMATTER.reformat(
+            frame, width=16, height=16, format="gray", interpolation="POINT", threads=1
+        )
     except MemoryError:
         raise
-    except (av.error.FFmpegError, ValueError):  # colours that cannot be converted as they are: the frame itself, then
+    # colours that cannot be converted as they are: the frame itself, then
+    except (av.error.FFmpegError, ValueError):
         return frame
 
 
@@ -75,12 +98,14 @@ def _unnamed(cls: Any, value: int) -> Any:
     return member
 
 
-# PyAV raises for a frame with side data of a kind that it has no name for (EXIF is 31), whichever kind is asked for
+# PyAV raises for a frame with side data of a kind that it has no name for (EXIF is 31), whichever
+# kind is asked for
 Type._missing_ = classmethod(_unnamed)  # type: ignore[method-assign, assignment]
 
 
 def of_matrix(matrix: np.ndarray) -> Orientation:
-    """Of nine numbers a, b, u, c, d, v, x, y, w in FFmpeg's order. Zeros, which map nowhere, leave the picture as it is.
+    """Of nine numbers a, b, u, c, d, v, x, y, w in FFmpeg's order. Zeros, which map nowhere, leave
+    the picture as it is.
 
     Raises NoQuarterTurn.
     """
@@ -90,7 +115,10 @@ def of_matrix(matrix: np.ndarray) -> Orientation:
         return Orientation()
     angle = math.degrees(math.atan2(b / down, a / across)) % 360
     if abs(angle - 90 * round(angle / 90)) > NEAR:
-        raise NoQuarterTurn(f"its display matrix turns the picture by {angle:.0f} degrees; only quarter turns and mirrors can be stored")
+        raise NoQuarterTurn(
+            f"its display matrix turns the picture by {angle:.0f} degrees; only quarter turns and"
+            " mirrors can be stored"
+        )
     if round(angle / 90) % 2:
         return Orientation(True, c < 0, b < 0)
     return Orientation(False, a < 0, d < 0)

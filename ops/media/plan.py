@@ -1,4 +1,6 @@
-"""What a bucket's frames lack: the video table against the ledger, in columns. A hundred thousand videos are decided in a second."""
+"""What a bucket's frames lack: the video table against the ledger, in columns. A hundred thousand
+videos are decided in a second.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ from ops.store.ledger import Ledger
 from ops.store.manifest import frames_key, frames_keys
 from ops.store.tables import MANIFEST, read_table
 
-READ = ["video_id", "source_uri", "sha256", "width", "height", "num_frames_packets", "duration_s", "status", "reason"]
+READ = [
+    "video_id",
+    "source_uri",
+    "sha256",
+    "width",
+    "height",
+    "num_frames_packets",
+    "duration_s",
+    "status",
+    "reason",
+]
 LEDGER = ["video_id", "key", "array_uri", "status", "reason"]
 PLANNERS = 2
 
@@ -27,8 +39,9 @@ PLANNERS = 2
 class Plan:
     """What is to be done in one bucket.
 
-    `wanted` and `refused` have the columns READ with `key` (the ledger key) and `old` (URI of the array to replace, null for none):
-    videos to decode, and videos that ingest refused and whose row is new. `gone` has (video_id, uri) of ledger rows without a video.
+    `wanted` and `refused` have the columns READ with `key` (the ledger key) and `old` (URI of the
+    array to replace, null for none): videos to decode, and videos that ingest refused and whose row
+    is new. `gone` has (video_id, uri) of ledger rows without a video.
     """
 
     number: int
@@ -45,14 +58,29 @@ class Plan:
         return not (len(self.wanted) or len(self.refused) or len(self.gone))
 
 
-def plan_buckets(dataset: Dataset, layout: Layout, buckets: Iterable[int], retry_quarantined: bool = False) -> list[Plan]:
-    """The plans of several buckets, in their order. Raises DatasetError for a bucket that was never ingested, StorageError."""
+def plan_buckets(
+    dataset: Dataset, layout: Layout, buckets: Iterable[int], retry_quarantined: bool = False
+) -> list[Plan]:
+    """The plans of several buckets, in their order. Raises DatasetError for a bucket that was never
+    ingested, StorageError.
+    """
     with ThreadPoolExecutor(PLANNERS) as pool:
-        return list(pool.map(lambda number: plan_bucket(dataset, layout, number, retry_quarantined), buckets))
+        return list(
+            pool.map(
+                lambda number: plan_bucket(dataset, layout, number, retry_quarantined), buckets
+            )
+        )
 
 
-def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined: bool = False, ledger: Ledger | None = None) -> Plan:
-    """Compares one bucket's video table with its ledger (one that is open already, or a new object).
+def plan_bucket(
+    dataset: Dataset,
+    layout: Layout,
+    number: int,
+    retry_quarantined: bool = False,
+    ledger: Ledger | None = None,
+) -> Plan:
+    """Compares one bucket's video table with its ledger (one that is open already, or a new
+    object).
 
     Raises DatasetError where there is no video table, StorageError.
     """
@@ -60,17 +88,25 @@ def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined
     try:
         videos = read_table(table, READ)
     except FileNotFoundError as error:
-        raise DatasetError(f"dataset '{dataset.name}': no video table at {table}; ingest the dataset first") from error
+        raise DatasetError(
+            f"dataset '{dataset.name}': no video table at {table}; ingest the dataset first"
+        ) from error
     ledger = ledger or Ledger(layout.manifest(dataset.name, dataset.frames.key(), number), MANIFEST)
     stored = ledger.read(LEDGER)
     usable = pc.equal(videos["status"], "ok").combine_chunks()
     keys = _keys(dataset, videos, usable)
-    place = pc.index_in(videos["video_id"].combine_chunks(), value_set=stored["video_id"].combine_chunks())
+    place = pc.index_in(
+        videos["video_id"].combine_chunks(), value_set=stored["video_id"].combine_chunks()
+    )
     same = pc.fill_null(pc.equal(stored["key"].combine_chunks().take(place), keys), False)
     if retry_quarantined:
-        failed = pc.fill_null(pc.not_equal(stored["status"].combine_chunks().take(place), "ok"), False)
+        failed = pc.fill_null(
+            pc.not_equal(stored["status"].combine_chunks().take(place), "ok"), False
+        )
         same = pc.and_not(same, pc.and_(failed, usable))
-    full = videos.append_column("key", keys).append_column("old", _or_null(stored["array_uri"].combine_chunks().take(place)))
+    full = videos.append_column("key", keys).append_column(
+        "old", _or_null(stored["array_uri"].combine_chunks().take(place))
+    )
     lost = pc.invert(pc.is_in(stored["video_id"], value_set=videos["video_id"].combine_chunks()))
     bad = stored.filter(pc.not_equal(stored["status"], "ok"))["reason"].value_counts().to_pylist()
     return Plan(
@@ -85,7 +121,9 @@ def plan_bucket(dataset: Dataset, layout: Layout, number: int, retry_quarantined
 
 
 def _keys(dataset: Dataset, videos: pa.Table, usable: pa.Array) -> pa.Array:
-    """Ledger keys; that of a file that ingest refused has the reason in it, so that a new verdict is a new row."""
+    """Ledger keys; that of a file that ingest refused has the reason in it, so that a new verdict
+    is a new row.
+    """
     keys = np.array(frames_keys(videos["sha256"].to_pylist(), dataset), object)
     bad = np.flatnonzero(~usable.to_numpy(zero_copy_only=False))
     rows = videos.select(["sha256", "reason"]).take(pa.array(bad)).to_pylist()

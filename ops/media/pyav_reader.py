@@ -1,4 +1,6 @@
-"""PyAV, whole or from a key frame on, into upright RGB frames, scaled as decord does it: the two give the same bytes."""
+"""PyAV, whole or from a key frame on, into upright RGB frames, scaled as decord does it: the two
+give the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,15 @@ from ops.media.orientation import NoQuarterTurn, Orientation, orientation_of
 from ops.media.probe import MAX_PIXELS, NONE, WITHOUT_TIMES, Facts, video_stream
 from ops.media.times import NEVER, rising
 
-LOST_S, LOST = 1.0, 0.1  # pictures that end so long, and by such a share of the film, before the packets do are not all there
+# pictures that end so long, and by such a share of the film, before the packets do are not all
+# there
+LOST_S, LOST = 1.0, 0.1
 VERSION = f"{av.__version__} (ffmpeg {av.ffmpeg_version_info})"
 
 
-def start(path: Path, facts: Facts, short_side: int | None, threads: int, ear: Ear | None = None) -> Decoding:
+def start(
+    path: Path, facts: Facts, short_side: int | None, threads: int, ear: Ear | None = None
+) -> Decoding:
     """Starts decoding. Raises DecodeError while iterating."""
     decoding = Decoding("pyav", VERSION, iter(()))
     decoding.pieces = _pieces(path, facts, short_side, decoding, threads, ear)
@@ -33,7 +39,12 @@ def start(path: Path, facts: Facts, short_side: int | None, threads: int, ear: E
 
 
 def _pieces(
-    path: Path, facts: Facts, short_side: int | None, decoding: Decoding, threads: int, ear: Ear | None
+    path: Path,
+    facts: Facts,
+    short_side: int | None,
+    decoding: Decoding,
+    threads: int,
+    ear: Ear | None,
 ) -> Iterator[np.ndarray]:
     waiting: list[np.ndarray] = []
     damaged, step, laid = 0, 1, _Laid(decoding, facts.turning)
@@ -67,9 +78,11 @@ class _Laid:
         self.orientation = Orientation()
 
     def check(self, frame: Any) -> Orientation:
-        """Takes the next frame; returns how all stand. Raises DecodeError where it is another size or stands otherwise than the first.
+        """Takes the next frame; returns how all stand. Raises DecodeError where it is another size
+        or stands otherwise than the first.
 
-        A film is turned at a key frame, save by messages (`turning`): only there is a frame asked, since asking costs memory.
+        A film is turned at a key frame, save by messages (`turning`): only there is a frame asked,
+        since asking costs memory.
         """
         size = (frame.height, frame.width)
         asked = self.size is None or self.turning or frame.key_frame
@@ -78,10 +91,14 @@ class _Laid:
             self.size, self.orientation = size, orientation
         if size != self.size:
             change = f"{self.size[1]}x{self.size[0]} to {size[1]}x{size[0]}"
-            raise DecodeError(f"the frame size changes from {change} at frame {self.decoding.num_frames}")
+            raise DecodeError(
+                f"the frame size changes from {change} at frame {self.decoding.num_frames}"
+            )
         if orientation != self.orientation:
             change = f"from {self.orientation} to {orientation} at frame {self.decoding.num_frames}"
-            raise DecodeError(f"the orientation changes {change}: no way to lay the film is right for all of it")
+            raise DecodeError(
+                f"the orientation changes {change}: no way to lay the film is right for all of it"
+            )
         return self.orientation
 
 
@@ -103,10 +120,14 @@ def video(container: Any, threads: int) -> Any:
     return stream
 
 
-def frames(container: Any, stream: Any, ear: Ear | None = None, from_key: bool = False) -> Iterator[Any]:
-    """Frames in the order of showing; None for a packet that could not be decoded. Raises MemoryError.
+def frames(
+    container: Any, stream: Any, ear: Ear | None = None, from_key: bool = False
+) -> Iterator[Any]:
+    """Frames in the order of showing; None for a packet that could not be decoded. Raises
+    MemoryError.
 
-    With `from_key` the packets before the first key frame are passed over: what they refer to is not in the file.
+    With `from_key` the packets before the first key frame are passed over: what they refer to is
+    not in the file.
     """
     packets = container.demux(stream)
     headers = Headers(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
@@ -143,7 +164,8 @@ def frames(container: Any, stream: Any, ear: Ear | None = None, from_key: bool =
 
 
 def upright(frame: Any, short_side: int | None, way: Orientation | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as its own display matrix says, or `way`.
+    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as
+    its own display matrix says, or `way`.
 
     Raises DecodeError for a picture that cannot be converted.
     """
@@ -151,17 +173,32 @@ def upright(frame: Any, short_side: int | None, way: Orientation | None = None) 
     way = _orientation(frame) if way is None else way
     try:
         plain = made_plain(frame)
-        image = plain.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1) if size == own else _scaled(plain, *size)
+        image = (
+            plain.to_ndarray(format="rgb24", interpolation="BILINEAR", threads=1)
+            if size == own
+            else _scaled(plain, *size)
+        )
     except MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as error:
-        raise DecodeError(f"a picture of {frame.format.name} cannot be made RGB: {getattr(error, 'strerror', None) or error}") from error
+        raise DecodeError(
+            f"a picture of {frame.format.name} cannot be made RGB:"
+            f" {getattr(error, 'strerror', None) or error}"
+        ) from error
     return way.apply(image)
 
 
 def _scaled(frame: Any, height: int, width: int) -> np.ndarray:
-    kind = (frame.width, frame.height, frame.format.name, int(frame.colorspace), int(frame.color_range))
-    graph = _scaler(kind, frame.time_base or Fraction(1, 1000), height, width, threading.get_ident())
+    kind = (
+        frame.width,
+        frame.height,
+        frame.format.name,
+        int(frame.colorspace),
+        int(frame.color_range),
+    )
+    graph = _scaler(
+        kind, frame.time_base or Fraction(1, 1000), height, width, threading.get_ident()
+    )
     try:
         graph.push(frame)
         return graph.pull().to_ndarray()
@@ -171,16 +208,25 @@ def _scaled(frame: Any, height: int, width: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _scaler(kind: tuple[int, int, str, int, int], time_base: Fraction, height: int, width: int, thread: int) -> Any:
-    """FFmpeg's `scale` filter (bicubic, antialiased) into RGB for frames of one `kind`: what decord scales with. One per thread.
+def _scaler(
+    kind: tuple[int, int, str, int, int], time_base: Fraction, height: int, width: int, thread: int
+) -> Any:
+    """FFmpeg's `scale` filter (bicubic, antialiased) into RGB for frames of one `kind`: what decord
+    scales with. One per thread.
 
-    A call of swscale itself would take the colour samples of half the resolution to lie a little elsewhere. The rows of frames of two
-    fields are scaled field by field.
+    A call of swscale itself would take the colour samples of half the resolution to lie a little
+    elsewhere. The rows of frames of two fields are scaled field by field.
     """
     graph = av.filter.Graph()
     graph.threads = 1
-    last = graph.add_buffer(width=kind[0], height=kind[1], format=av.VideoFormat(kind[2]), time_base=time_base)
-    for name, arguments in (("scale", f"{width}:{height}:interl=-1"), ("format", "rgb24"), ("buffersink", None)):
+    last = graph.add_buffer(
+        width=kind[0], height=kind[1], format=av.VideoFormat(kind[2]), time_base=time_base
+    )
+    for name, arguments in (
+        ("scale", f"{width}:{height}:interl=-1"),
+        ("format", "rgb24"),
+        ("buffersink", None),
+    ):
         filtered = graph.add(name, arguments)
         last.link_to(filtered)
         last = filtered
@@ -199,11 +245,17 @@ def stacked(images: list[np.ndarray]) -> np.ndarray:
 
 
 def _ordered(times: list[float], facts: Facts) -> list[float]:
-    """The frames' times, rising; where the container has none of its own (AVI, bare streams), those of the packets."""
+    """The frames' times, rising; where the container has none of its own (AVI, bare streams), those
+    of the packets.
+    """
     own = np.array(times)
     if facts.begins_inside and np.isnan(own).any() and len(times) < facts.num_frames:
         return facts.times_s[-len(times) :].tolist()
-    if len(times) == facts.num_frames and not facts.clock and (np.isnan(own).any() or facts.container in WITHOUT_TIMES):
+    if (
+        len(times) == facts.num_frames
+        and not facts.clock
+        and (np.isnan(own).any() or facts.container in WITHOUT_TIMES)
+    ):
         return facts.times_s.tolist()
     return rising(own, facts.period_s, facts.leap_s if facts.clock else NEVER).times_s.tolist()
 
@@ -215,8 +267,14 @@ def _check_whole(facts: Facts, times: list[float], damaged: int) -> None:
     if found == 0:
         raise DecodeError("no frame can be decoded")
     if damaged:
-        raise DecodeError(f"corrupt: {max(0, min(found, facts.num_frames - damaged))} of {facts.num_frames} frames decode without damage")
+        raise DecodeError(
+            f"corrupt: {max(0, min(found, facts.num_frames - damaged))} of {facts.num_frames}"
+            " frames decode without damage"
+        )
     length, last = float(facts.times_s[-1] - facts.times_s[0]), float(facts.times_s[-1])
     end = last if np.isnan(times).all() else float(np.nanmax(times))
     if not facts.clock and found < facts.num_frames and last - end > max(LOST_S, LOST * length):
-        raise DecodeError(f"incomplete: the pictures end at {end:.2f} s of {last:.2f} s ({found} frames of {facts.num_frames} packets)")
+        raise DecodeError(
+            f"incomplete: the pictures end at {end:.2f} s of {last:.2f} s ({found} frames of"
+            f" {facts.num_frames} packets)"
+        )

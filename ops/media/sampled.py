@@ -13,12 +13,16 @@ from ops.media.probe import Facts, inspect
 Choice = Callable[[int, list[float]], np.ndarray]
 
 
-def sampled_frames(path: Path, choose: Choice, *, short_side: int | None = None, on_clock: bool = False) -> np.ndarray:
-    """Frames uint8 [n, H, W, 3] at the indices int [n] that `choose(num_frames, timestamps_s)` names; repeats are allowed.
+def sampled_frames(
+    path: Path, choose: Choice, *, short_side: int | None = None, on_clock: bool = False
+) -> np.ndarray:
+    """Frames uint8 [n, H, W, 3] at the indices int [n] that `choose(num_frames, timestamps_s)`
+    names; repeats are allowed.
 
-    Timestamps are read only where the choice is `on_clock`: a pass over the video of its own, since the places have to be known
-    before frames are kept; else they are an empty list. Where a stream yields another number of frames than its packets promise,
-    the choice is asked again. Raises DecodeError.
+    Timestamps are read only where the choice is `on_clock`: a pass over the video of its own, since
+    the places have to be known before frames are kept; else they are an empty list. Where a stream
+    yields another number of frames than its packets promise, the choice is asked again. Raises
+    DecodeError.
     """
     facts = inspect(path)
     if facts.problem is not None:

@@ -1,4 +1,6 @@
-"""Probing one file, and decoding, storing and cross-checking its frames, inside a worker process that can be killed."""
+"""Probing one file, and decoding, storing and cross-checking its frames, inside a worker process
+that can be killed.
+"""
 
 from __future__ import annotations
 
@@ -27,25 +29,38 @@ FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about
 def store_video(job: StoreJob, attempt: str) -> Row:
     """Decodes and stores one video; returns the manifest's fields, or a reason.
 
-    `attempt` is how the try before this one ended; after a hang, a crash or too much memory only the second decoder is tried.
-    Whatever else a video brings about is its reason, with the error's kind, text and place: no video ends the run for the others. Raises
-    StorageError when the store fails, MemoryError when the kernel refuses memory.
+    `attempt` is how the try before this one ended; after a hang, a crash or too much memory only
+    the second decoder is tried. Whatever else a video brings about is its reason, with the error's
+    kind, text and place: no video ends the run for the others. Raises StorageError when the store
+    fails, MemoryError when the kernel refuses memory.
     """
     start = time.monotonic()
     try:
         with local_copy(job.source_uri) as path, quiet_stderr() as errors:
             before = state_of(path)
             if sha256_of(path) != job.sha256:
-                return {"reason": "the file changed after it was ingested; ingest again", "seconds": time.monotonic() - start}
+                return {
+                    "reason": "the file changed after it was ingested; ingest again",
+                    "seconds": time.monotonic() - start,
+                }
             return store_frames(path, None, job, attempt, errors, start, before)
     except FileNotFoundError:
-        return {"reason": "the file vanished after it was ingested; ingest again", "seconds": time.monotonic() - start}
+        return {
+            "reason": "the file vanished after it was ingested; ingest again",
+            "seconds": time.monotonic() - start,
+        }
     except MemoryError:  # PyAV's own kind does not travel between processes
         raise MemoryError("the kernel refuses the decoder more memory") from None
 
 
 def store_frames(
-    path: Path, facts: Facts | None, job: StoreJob, attempt: str, errors: Stderr, start: float, before: State | None
+    path: Path,
+    facts: Facts | None,
+    job: StoreJob,
+    attempt: str,
+    errors: Stderr,
+    start: float,
+    before: State | None,
 ) -> Row:
     """As `store_video`, of a local file, with what a probe has found in it (None: not probed yet).
 
@@ -64,7 +79,9 @@ def store_frames(
 
 
 def state_of(path: Path) -> State | None:
-    """What is another where a file was written to, or another put in its place; None where it is gone."""
+    """What is another where a file was written to, or another put in its place; None where it is
+    gone.
+    """
     try:
         stat = path.stat()
     except FileNotFoundError:
@@ -83,7 +100,8 @@ def _store(path: Path, facts: Facts | None, job: StoreJob, attempt: str, errors:
         return {"reason": reason}
     decoders = decoders_for(facts, job.frames.short_side)
     before: DecodeError | None = None
-    if attempt and attempt not in FROM_OUTSIDE:  # nor is decord asked to confirm: it may have ended the try before as the second one
+    # nor is decord asked to confirm: it may have ended the try before as the second one
+    if attempt and attempt not in FROM_OUTSIDE:
         who = "decord: it" if len(decoders) > 1 else "the try before"
         decoders, before = decoders[-1:], DecodeError(f"{who} ended by {attempt}")
     for decoder in decoders:
@@ -94,7 +112,8 @@ def _store(path: Path, facts: Facts | None, job: StoreJob, attempt: str, errors:
             before = error
         except (StorageError, MemoryError):
             raise
-        except Exception as error:  # of one decoder: the other one may do better, and the next video has nothing to do with it
+        # of one decoder: the other one may do better, and the next video has nothing to do with it
+        except Exception as error:
             before = DecodeError(f"{decoder}: {unforeseen(error)}")
     return {"reason": str(before)}
 
@@ -106,15 +125,23 @@ def unstorable(facts: Facts, config: Frames) -> str:
 
     height, width = scaled_size((facts.height, facts.width), config.short_side)
     if config.codec == "jpeg" and max(height, width) > MAX_JPEG_SIDE:
-        return f"a frame of {width}x{height} as stored is too long (JPEG holds at most {MAX_JPEG_SIDE} pixels a side)"
+        return (
+            f"a frame of {width}x{height} as stored is too long (JPEG holds at most {MAX_JPEG_SIDE}"
+            " pixels a side)"
+        )
     if height * width > MAX_PIXELS:
-        return f"a frame of {width}x{height} as stored is too large (at most {MAX_PIXELS / 1e6:.0f} million pixels)"
+        return (
+            f"a frame of {width}x{height} as stored is too large (at most {MAX_PIXELS / 1e6:.0f}"
+            " million pixels)"
+        )
     return ""
 
 
 @dataclass(frozen=True)
 class StoreTarget:
-    """Where the frames of a video go whose content nobody knows yet; `known` is the ledger key of the frames that are stored."""
+    """Where the frames of a video go whose content nobody knows yet; `known` is the ledger key of
+    the frames that are stored.
+    """
 
     video_id: str
     dataset: Dataset
@@ -129,15 +156,23 @@ class StoreTarget:
 
 
 def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> dict[str, Any]:
-    """What one file's row says beyond its listing, and with a target, in `stored`, the row of its frames. Runs in a worker.
+    """What one file's row says beyond its listing, and with a target, in `stored`, the row of its
+    frames. Runs in a worker.
 
-    A second try stores nothing: it may have been the decoder that ended the first one. Raises StorageError when a remote store fails.
+    A second try stores nothing: it may have been the decoder that ended the first one. Raises
+    StorageError when a remote store fails.
     """
     info, target = payload
     if info.problem:
         return {"reason": info.problem}
-    if not is_safe(info.path_below):  # its id would name a place outside the dataset's; S3 allows such keys
-        return {"reason": f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL; rename it"}
+    # its id would name a place outside the dataset's; S3 allows such keys
+    if not is_safe(info.path_below):
+        return {
+            "reason": (
+                f"{UNSAFE} {info.path_below!r}: an empty, '.' or '..' part, a backslash or NUL;"
+                " rename it"
+            )
+        }
     start = time.monotonic()
     try:
         with local_copy(info.uri) as path, quiet_stderr() as errors:
@@ -149,7 +184,12 @@ def probe_file(payload: tuple[FileInfo, StoreTarget | None], attempt: str) -> di
             if key == target.known:
                 return {**found, "known": True}
             value = store_frames(path, facts, job, "", errors, start, before)
-            return {**found, "stored": manifest_row(target.dataset, job.video_id, job.sha256, key, job.array_uri, value)}
+            return {
+                **found,
+                "stored": manifest_row(
+                    target.dataset, job.video_id, job.sha256, key, job.array_uri, value
+                ),
+            }
     except FileNotFoundError:
         return {"reason": f"{UNREADABLE}: it vanished while it was read"}
     except StorageError:

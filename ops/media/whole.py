@@ -1,14 +1,17 @@
-"""Whether a file reaches as far as its own structure says: boxes, chunks and elements that name their size, and an index at the end.
+"""Whether a file reaches as far as its own structure says: boxes, chunks and elements that name
+their size, and an index at the end.
 
-A header's length in seconds is only a claim; these sizes are what a file that was cut short cannot have right. Sources: ISO/IEC 14496-12
-4.2 and 8.8, RFC 9559 (Matroska), RFC 8794 (EBML), Microsoft's AVI RIFF reference with OpenDML 1.02, ASF specification 3.2.
+A header's length in seconds is only a claim; these sizes are what a file that was cut short cannot
+have right. Sources: ISO/IEC 14496-12 4.2 and 8.8, RFC 9559 (Matroska), RFC 8794 (EBML), Microsoft's
+AVI RIFF reference with OpenDML 1.02, ASF specification 3.2.
 
-Files are read piece by piece and never mapped: what is mapped counts as memory of the worker, which is ended for too much of it, and a
-file that gets shorter meanwhile would end it too.
+Files are read piece by piece and never mapped: what is mapped counts as memory of the worker, which
+is ended for too much of it, and a file that gets shorter meanwhile would end it too.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -34,9 +37,10 @@ STARTS = [
 
 
 class Ending(NamedTuple):
-    """`cut` is what is missing at the end, in words, or None. `whole` is True where the structure proves that nothing is,
-    `fragments` for an mp4 in fragments, whose index does not say how many there are, `media` about the byte where the pictures end then.
-    `lost` counts the fragments that are missing between others, by the numbers that they have.
+    """`cut` is what is missing at the end, in words, or None. `whole` is True where the structure
+    proves that nothing is, `fragments` for an mp4 in fragments, whose index does not say how many
+    there are, `media` about the byte where the pictures end then. `lost` counts the fragments that
+    are missing between others, by the numbers that they have.
     """
 
     cut: str | None = None
@@ -47,7 +51,9 @@ class Ending(NamedTuple):
 
 
 def ending(path: Path) -> Ending:
-    """Of a local file in mp4 or mov, Matroska, AVI, Ogg or ASF; of any other format nothing is known."""
+    """Of a local file in mp4 or mov, Matroska, AVI, Ogg or ASF; of any other format nothing is
+    known.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         head = file.read(HEAD)
@@ -65,14 +71,18 @@ def ending(path: Path) -> Ending:
 
 
 def joined_behind(path: Path, reach: int) -> bool:
-    """Whether another film of the same format begins behind byte `reach`, up to which a demuxer has read: parts joined by `cat`."""
+    """Whether another film of the same format begins behind byte `reach`, up to which a demuxer has
+    read: parts joined by `cat`.
+    """
     size = path.stat().st_size
     if size - reach <= max(MIN_PART, size * SMALLEST_PART):
         return False
     with open(path, "rb") as file:
         begin = file.read(HEAD_OF_A_FILE)
         for head, further in STARTS:
-            if head in begin and any(further in at for at in _found(file, head, max(reach, HEAD_OF_A_FILE))):
+            if head in begin and any(
+                further in at for at in _found(file, head, max(reach, HEAD_OF_A_FILE))
+            ):
                 return True
     return False
 
@@ -112,19 +122,28 @@ def _boxes(path: Path, size: int) -> Ending:
                 return Ending()
             place += length
     if place > size and kinds[-1] not in FILM_BOXES and b"moov" in kinds:
-        return Ending(None, b"moof" not in kinds, b"moof" in kinds, int(MEDIA * size))  # what is left behind a film: no size is there
+        # what is left behind a film: no size is there
+        return Ending(None, b"moof" not in kinds, b"moof" in kinds, int(MEDIA * size))
     if place > size:
         index = "" if b"moov" in kinds else " and the index (moov) is missing"
         return Ending(f"the file ends {place - size} bytes early{index}")
     if b"moov" not in kinds and kinds:
         return Ending("the index (moov) is missing")
     fragments = b"moof" in kinds
-    return Ending(None, bool(kinds) and (not fragments or b"mfra" in kinds), fragments, int(MEDIA * size), _missing(numbers))
+    return Ending(
+        None,
+        bool(kinds) and (not fragments or b"mfra" in kinds),
+        fragments,
+        int(MEDIA * size),
+        _missing(numbers),
+    )
 
 
 def _missing(numbers: list[int]) -> int:
-    """How many numbers are left out between fragments; some muxers count by more than one, or share the count with other files."""
-    steps = [two - one for one, two in zip(numbers, numbers[1:], strict=False)]
+    """How many numbers are left out between fragments; some muxers count by more than one, or share
+    the count with other files.
+    """
+    steps = [two - one for one, two in itertools.pairwise(numbers)]
     usual = max(1, min(steps)) if len(steps) > 1 else 1
     return sum(step // usual - 1 for step in steps if step > usual)
 
@@ -143,7 +162,9 @@ def _ogg(path: Path, size: int) -> Ending:
 
 
 def _matroska(path: Path, head: bytes, size: int) -> Ending:
-    """By the size of the segment, which a recorder that was broken off leaves open, and the index behind the pictures."""
+    """By the size of the segment, which a recorder that was broken off leaves open, and the index
+    behind the pictures.
+    """
     length, place = _vint(head, 4)
     place += length or 0
     if length is None or head[place : place + 4] != b"\x18\x53\x80\x67":
@@ -159,7 +180,9 @@ def _matroska(path: Path, head: bytes, size: int) -> Ending:
 
 
 def wrong_sum(path: Path) -> str:
-    """Which cluster of a Matroska file does not have the sum that stands in it (FFmpeg's muxer writes one), in words; "" for none."""
+    """Which cluster of a Matroska file does not have the sum that stands in it (FFmpeg's muxer
+    writes one), in words; "" for none.
+    """
     size, place = path.stat().st_size, 0
     with open(path, "rb") as file:
         if file.read(4) != b"\x1a\x45\xdf\xa3":
@@ -174,10 +197,19 @@ def wrong_sum(path: Path) -> str:
                 continue
             if length is None or not head[0] or place + inside + length > size:
                 return ""  # no further element can be found by its length; a cut shows elsewhere
-            if kind == CLUSTER and head[inside : inside + 2] == CHECKSUM and len(head) >= inside + 6:
+            if (
+                kind == CLUSTER
+                and head[inside : inside + 2] == CHECKSUM
+                and len(head) >= inside + 6
+            ):
                 file.seek(place + inside + 6)
-                if _sum(file, length - 6) != int.from_bytes(head[inside + 2 : inside + 6], "little"):
-                    return f"the cluster at byte {place} does not have the sum (CRC-32) that stands in it"
+                if _sum(file, length - 6) != int.from_bytes(
+                    head[inside + 2 : inside + 6], "little"
+                ):
+                    return (
+                        f"the cluster at byte {place} does not have the sum (CRC-32) that stands"
+                        " in it"
+                    )
             place += inside + length
     return ""
 
@@ -208,7 +240,8 @@ def _avi(path: Path, size: int) -> Ending:
             kind, length, form = struct.unpack("<4sI4s", file.read(12))
             if kind != b"RIFF" or form not in (b"AVI ", b"AVIX"):
                 break  # what a tool has left behind
-            if length < 4 or place + 8 + length > size + 1:  # a last odd chunk may lack its padding byte
+            # a last odd chunk may lack its padding byte
+            if length < 4 or place + 8 + length > size + 1:
                 return Ending()
             inner, end = place + 12, place + 8 + length
             while inner + 8 <= end:

@@ -1,1 +1,3 @@
-"""What the end of a recipe's line will read, checked before its first step: settings, words of the data, other models, places, room."""
+"""What the end of a recipe's line will read, checked before its first step: settings, words of the
+data, other models, places, room.
+"""

@@ -44,12 +44,16 @@ Part = Callable[[About], Iterable[ConfigError]]
 
 
 def gathered(part: Part, about: About) -> Iterator[ConfigError]:
-    """What a part yields, and what it raises: errors of the user's, whatever function found them."""
+    """What a part yields, and what it raises: errors of the user's, whatever function found
+    them.
+    """
     try:
         yield from part(about)
     except ConfigError as error:
         here = error.where in IN_GENERAL or error.where == f"recipe '{about.recipe.name}'"
-        yield ConfigError(about.where if here else error.where, error.field, error.found, error.allowed)
+        yield ConfigError(
+            about.where if here else error.where, error.field, error.found, error.allowed
+        )
     except (ValueError, FileNotFoundError, StorageError) as error:
         yield _told(error, about)
 
@@ -58,6 +62,10 @@ def _told(error: Exception, about: About) -> ConfigError:
     """Another family's error in the form of a ConfigError."""
     field, found, allowed = (getattr(error, name, None) for name in ("field", "found", "allowed"))
     if field is not None and allowed is not None:  # models.errors.ModelConfigError
-        return about.wrong(f"model.{field}" if field in about.recipe.model or field != "num_classes" else field, found, str(allowed))
+        return about.wrong(
+            f"model.{field}" if field in about.recipe.model or field != "num_classes" else field,
+            found,
+            str(allowed),
+        )
     text = " ".join(str(error).split())
     return about.wrong("(whole)", text, "what the message asks for")

@@ -1,6 +1,7 @@
 """What is known of a dataset before its videos are decoded: its words, and which splits have rows.
 
-From its annotation files; from its tables where they are written; of the sample world, which is made later, from its own constants.
+From its annotation files; from its tables where they are written; of the sample world, which is
+made later, from its own constants.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ Rows = Mapping[TableName, Mapping[str, int]]
 
 @dataclass(frozen=True)
 class Facts:
-    """`words` by table and target; `rows` by table and split; names of parts and states, and videos' actions, of the parts table.
+    """`words` by table and target; `rows` by table and split; names of parts and states, and
+    videos' actions, of the parts table.
 
-    `source` says where this was read. `made` is whether frames and tables are there, so that the tasks' own checks can read them.
+    `source` says where this was read. `made` is whether frames and tables are there, so that the
+    tasks' own checks can read them.
     """
 
     dataset: str
@@ -40,10 +43,14 @@ class Facts:
 
 
 def facts_of(
-    dataset: Dataset, layout: Layout, world: Mapping[str, int] | None = None, tables: Mapping[TableName, pa.Table] | None = None
-) -> Facts:  # fmt: skip
-    """What is known now; `world` is the size of the sample world where it is made before anything reads it, `tables` the annotation
-    tables where they were read already."""
+    dataset: Dataset,
+    layout: Layout,
+    world: Mapping[str, int] | None = None,
+    tables: Mapping[TableName, pa.Table] | None = None,
+) -> Facts:
+    """What is known now; `world` is the size of the sample world where it is made before anything
+    reads it, `tables` the annotation tables where they were read already.
+    """
     if dataset.name == "figures" and world is not None:
         return _of_sample_world(dataset, world)
     written = (layout.annotation_table(dataset.name, table) for table in _tables(dataset))
@@ -72,12 +79,28 @@ def _of_sample_world(dataset: Dataset, size: Mapping[str, int]) -> Facts:
     from ops.synthetic.skeleton import PARTS
 
     words: dict[tuple[TableName, str], Vocabulary] = {
-        **{(table, "label"): Vocabulary(tuple(LABELS), tuple(range(len(LABELS)))) for table in ("clips", "segments", "parts")},  # type: ignore[misc]
-        ("boxes", "label"): Vocabulary(tuple(SCENE_ACTIONS), tuple(range(1, len(SCENE_ACTIONS) + 1))),
+        **{
+            (table, "label"): Vocabulary(tuple(LABELS), tuple(range(len(LABELS))))
+            for table in ("clips", "segments", "parts")
+        },  # type: ignore[misc]
+        ("boxes", "label"): Vocabulary(
+            tuple(SCENE_ACTIONS), tuple(range(1, len(SCENE_ACTIONS) + 1))
+        ),
     }
-    rows: Rows = {table: {"train": 1, "val": 1} for table in _tables(dataset)}  # at least; the size is checked by itself
+    # at least; the size is checked by itself
+    rows: Rows = {table: {"train": 1, "val": 1} for table in _tables(dataset)}
     states, videos = _states_of_sample_world(size), _videos_of_sample_world(size)
-    return Facts(dataset.name, "the sample world", False, words, rows, tuple(sorted(PARTS)), states, tuple(PAIRS), world_videos=videos)
+    return Facts(
+        dataset.name,
+        "the sample world",
+        False,
+        words,
+        rows,
+        tuple(sorted(PARTS)),
+        states,
+        tuple(PAIRS),
+        world_videos=videos,
+    )
 
 
 def _of_files(dataset: Dataset, layout: Layout) -> Facts:
@@ -87,11 +110,25 @@ def _of_files(dataset: Dataset, layout: Layout) -> Facts:
     rows: Rows = {table: _by_split(found) for table, found in reading.tables.items()}
     parts, states = _part_words(reading.tables.get("parts"))
     errors = tuple(str(error) for error in reading.errors)
-    return Facts(dataset.name, "its annotation files", False, reading.vocabularies, rows, parts, states, _pairs(dataset, layout), errors)
+    return Facts(
+        dataset.name,
+        "its annotation files",
+        False,
+        reading.vocabularies,
+        rows,
+        parts,
+        states,
+        _pairs(dataset, layout),
+        errors,
+    )
 
 
-def _of_tables(dataset: Dataset, layout: Layout, tables: Mapping[TableName, pa.Table] | None = None) -> Facts | None:
-    """`tables` are those that were read already. None where the tables are of another version, or the vocabulary cannot be read."""
+def _of_tables(
+    dataset: Dataset, layout: Layout, tables: Mapping[TableName, pa.Table] | None = None
+) -> Facts | None:
+    """`tables` are those that were read already. None where the tables are of another version, or
+    the vocabulary cannot be read.
+    """
     from ops.annotations.read import vocabulary
     from ops.annotations.vocabulary import AnnotationError
     from ops.store.tables import read_table
@@ -100,16 +137,30 @@ def _of_tables(dataset: Dataset, layout: Layout, tables: Mapping[TableName, pa.T
     try:
         for table, target in sorted({(file.table, file.target) for file in dataset.annotations}):
             words[table, target] = vocabulary(dataset, table, layout, target)
-        tables = tables or {table: read_table(layout.annotation_table(dataset.name, table)) for table in _tables(dataset)}
+        tables = tables or {
+            table: read_table(layout.annotation_table(dataset.name, table))
+            for table in _tables(dataset)
+        }
         rows = {table: _by_split(found) for table, found in tables.items()}
     except (AnnotationError, FileNotFoundError, KeyError):
         return None
     parts, states = _part_words(tables.get("parts"))
-    return Facts(dataset.name, "its tables", _stored(dataset, layout), words, rows, parts, states, _pairs(dataset, layout))
+    return Facts(
+        dataset.name,
+        "its tables",
+        _stored(dataset, layout),
+        words,
+        rows,
+        parts,
+        states,
+        _pairs(dataset, layout),
+    )
 
 
 def _stored(dataset: Dataset, layout: Layout) -> bool:
-    """Whether nothing is left to decode: frames that somebody deleted are made again before the tasks' own checks can read them."""
+    """Whether nothing is left to decode: frames that somebody deleted are made again before the
+    tasks' own checks can read them.
+    """
     from ops.media.changes import unstored_videos
 
     return dataset.videos is None or not unstored_videos(dataset, layout, range(BUCKETS))
@@ -122,24 +173,34 @@ def _by_split(table: pa.Table) -> dict[str, int]:
 def _part_words(table: pa.Table | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if table is None:
         return (), ()
-    names = [sorted(name for name in table[column].unique().to_pylist() if name is not None) for column in ("part", "state")]
+    names = [
+        sorted(name for name in table[column].unique().to_pylist() if name is not None)
+        for column in ("part", "state")
+    ]
     return tuple(names[0]), tuple(names[1])
 
 
 def _pairs(dataset: Dataset, layout: Layout) -> tuple[tuple[str, str], ...]:
-    """Labels that are each other played backwards; what is wrong with their file is told at its own place."""
+    """Labels that are each other played backwards; what is wrong with their file is told at its own
+    place.
+    """
     import json
 
     from ops.annotations.time_order import PAIRS_FILE
 
     try:
-        return tuple((one, other) for one, other in json.loads(read_bytes(f"{layout.dataset_root(dataset)}/{PAIRS_FILE}")))
+        return tuple(
+            (one, other)
+            for one, other in json.loads(read_bytes(f"{layout.dataset_root(dataset)}/{PAIRS_FILE}"))
+        )
     except (OSError, ValueError, TypeError):
         return ()
 
 
 def _states_of_sample_world(size: Mapping[str, int]) -> tuple[str, ...]:
-    """States that parts have in it; () where too few of its films are annotated for all to be there."""
+    """States that parts have in it; () where too few of its films are annotated for all to be
+    there.
+    """
     from ops.synthetic.dataset import figures_size, film_of, jobs, world_of
     from ops.synthetic.states import part_states
 
@@ -149,9 +210,17 @@ def _states_of_sample_world(size: Mapping[str, int]) -> tuple[str, ...]:
         return ()
     world, seen = world_of(wanted, 0), set[str]()
     for film in (film_of(job, world) for job in annotated):
-        for (stage, time_s), (_, next_s) in list(zip(film.frames, film.frames[1:], strict=False))[::FRAMES_APART]:
+        for (stage, time_s), (_, next_s) in list(zip(film.frames, film.frames[1:], strict=False))[
+            ::FRAMES_APART
+        ]:
             for one in stage.figures:
-                states = part_states(one.state(time_s), one.state(next_s), one.facing(time_s), one.body, 1 / wanted.fps)
+                states = part_states(
+                    one.state(time_s),
+                    one.state(next_s),
+                    one.facing(time_s),
+                    one.body,
+                    1 / wanted.fps,
+                )
                 seen.update(states.values())
     return tuple(sorted(seen))
 

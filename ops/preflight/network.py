@@ -1,4 +1,6 @@
-"""The network, the optimizer and the starting weights of a recipe, without a step: on `meta` tensors, which have shapes and no numbers."""
+"""The network, the optimizer and the starting weights of a recipe, without a step: on `meta`
+tensors, which have shapes and no numbers.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def shapes(about: About) -> Iterator[ConfigError]:
     case, model = of_recipe(about.recipe), on_meta(about)
     try:
         model(*(one.to("meta") for one in case.inputs))
-    except NotImplementedError:  # an operation without a form for meta tensors: the first step will tell
+    # an operation without a form for meta tensors: the first step will tell
+    except NotImplementedError:
         return
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         first = " ".join(str(error).split())[:300]
@@ -48,9 +51,18 @@ def optimizer(about: About) -> Iterator[ConfigError]:
     model = on_meta(about)
     freeze_batch_norms(model, recipe)
     if not parameter_groups(model, recipe.optimizer):
-        yield about.wrong("training.batch_norm", recipe.training.batch_norm, "a value that leaves something to train")
+        yield about.wrong(
+            "training.batch_norm",
+            recipe.training.batch_norm,
+            "a value that leaves something to train",
+        )
     recomputing(model, recipe)
-    alone: dict[str, Any] = {"lr_multipliers": {}, "no_decay": (), "decay_only": (), "layer_decay": None}
+    alone: dict[str, Any] = {
+        "lr_multipliers": {},
+        "no_decay": (),
+        "decay_only": (),
+        "layer_decay": None,
+    }
     build_optimizer(torch.nn.Conv1d(1, 1, 1), recipe.optimizer.model_copy(update=alone))
 
 
@@ -69,9 +81,17 @@ def scale(about: About) -> Iterator[ConfigError]:
     check_compiler(recipe, own)
     BatchPlan(recipe, MANY, 0, own.num_workers)
     synchronised(torch.nn.Identity(), recipe, own.num_workers, device)
-    if own.use_gpu and not about.settings.ray_address and torch.cuda.device_count() < own.num_workers:
+    if (
+        own.use_gpu
+        and not about.settings.ray_address
+        and torch.cuda.device_count() < own.num_workers
+    ):
         found = f"true, for {own.num_workers} workers"
-        yield about.wrong("scale.use_gpu", found, f"false, or a machine with as many GPUs: this one has {torch.cuda.device_count()}")
+        yield about.wrong(
+            "scale.use_gpu",
+            found,
+            f"false, or a machine with as many GPUs: this one has {torch.cuda.device_count()}",
+        )
 
 
 def on_meta(about: About) -> nn.Module:
@@ -83,20 +103,34 @@ def on_meta(about: About) -> nn.Module:
 
 
 def start(about: About) -> Iterator[ConfigError]:
-    """The weights to start from are there and fit; they are loaded as the training will load them."""
+    """The weights to start from are there and fit; they are loaded as the training will load
+    them.
+    """
     training = about.recipe.training
     if training.init_from is None:
         if training.init_head is not None:
-            yield about.wrong("training.init_head", "a section", "nothing without init_from: there is no checkpoint to take a head from")
+            yield about.wrong(
+                "training.init_head",
+                "a section",
+                "nothing without init_from: there is no checkpoint to take a head from",
+            )
         return
     try:
         wing(about.recipe.task, "preflight").start(about)
     except FileNotFoundError as error:
-        yield about.wrong("training.init_from", training.init_from, f"an existing checkpoint ({error.strerror or error})")
+        yield about.wrong(
+            "training.init_from",
+            training.init_from,
+            f"an existing checkpoint ({error.strerror or error})",
+        )
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
-        yield about.wrong("training.init_from", training.init_from, f"weights that fit: {' '.join(str(error).split())[:500]}")
+        yield about.wrong(
+            "training.init_from",
+            training.init_from,
+            f"weights that fit: {' '.join(str(error).split())[:500]}",
+        )
     if training.head_scale is not None:
         from ops.training.init_weights import scale_head
 

@@ -10,32 +10,54 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from configs.schema import BUCKETS, ConfigError
-from ops.files.storage import StorageError, is_local, list_files, local_path, read_bytes, remove, write_bytes
+from ops.files.storage import (
+    StorageError,
+    is_local,
+    list_files,
+    local_path,
+    read_bytes,
+    remove,
+    write_bytes,
+)
 from ops.preflight.about import About
 from ops.store.ledger import read_ledgers
 from ops.store.tables import MANIFEST
 
 PROBE = ".kinograph-preflight"
-# Stored bytes per byte of a source file, measured on filmed H.264 (README); where enough is stored, that dataset's own.
+# Stored bytes per byte of a source file, measured on filmed H.264 (README); where enough is stored,
+# that dataset's own.
 FACTOR = {"jpeg": 7.0, "lossless": 38.0}
 ENOUGH_BYTES = 50e6  # of sources that are stored, to trust their own factor
 SAMPLE_WORLD_BYTES = 2.2e6  # per video: film and frames at the demo's size
-ROOM = 0.5e9  # beside frames and checkpoints: tables, logs, pictures, the registry's copies of weights
-COPIES = 4  # of a checkpoint on disk at a time: two that are kept, one in writing, and the final weights with their copy in the registry
+# beside frames and checkpoints: tables, logs, pictures, the registry's copies of weights
+ROOM = 0.5e9
+# of a checkpoint on disk at a time: two that are kept, one in writing, and the final weights with
+# their copy in the registry
+COPIES = 4
 
 
 def storage(about: About) -> Iterator[ConfigError]:
     """The storage root can be written and read."""
     root = about.settings.storage
     probe = f"{root}/{PROBE}-{uuid.uuid4().hex[:8]}"
-    made = None if not is_local(root) else next((one for one in (local_path(root), *local_path(root).parents) if one.exists()), None)
+    made = (
+        None
+        if not is_local(root)
+        else next(
+            (one for one in (local_path(root), *local_path(root).parents) if one.exists()), None
+        )
+    )
     try:
         write_bytes(probe, b"kinograph")
         if read_bytes(probe) != b"kinograph":
-            yield ConfigError("environment", "KINOGRAPH_STORAGE", root, "a store that gives back what is written")
+            yield ConfigError(
+                "environment", "KINOGRAPH_STORAGE", root, "a store that gives back what is written"
+            )
         remove(probe)
     except (OSError, StorageError) as error:
-        yield ConfigError("environment", "KINOGRAPH_STORAGE", root, f"a store that can be written to ({error})")
+        yield ConfigError(
+            "environment", "KINOGRAPH_STORAGE", root, f"a store that can be written to ({error})"
+        )
     finally:
         _unmake(root, made)
 
@@ -58,24 +80,35 @@ def disk(about: About) -> Iterator[ConfigError]:
     frames, checkpoints = frame_bytes(about), checkpoint_bytes(about)
     needed = frames + checkpoints + ROOM
     if free < needed:
-        parts = f"{frames / 1e9:.1f} GB of frames to store, {checkpoints / 1e9:.1f} GB of checkpoints, {ROOM / 1e9:.1f} GB for all else"
+        parts = (
+            f"{frames / 1e9:.1f} GB of frames to store, {checkpoints / 1e9:.1f} GB of checkpoints,"
+            f" {ROOM / 1e9:.1f} GB for all else"
+        )
         found = f"{free / 1e9:.1f} GB free at {there}"
-        yield ConfigError("environment", "KINOGRAPH_STORAGE", found, f"at least {needed / 1e9:.1f} GB: {parts}")
+        yield ConfigError(
+            "environment", "KINOGRAPH_STORAGE", found, f"at least {needed / 1e9:.1f} GB: {parts}"
+        )
 
 
 def frame_bytes(about: About) -> float:
-    """Bytes that frames still to be stored will take: those of their files times what this dataset's, or filmed video's, take."""
+    """Bytes that frames still to be stored will take: those of their files times what this
+    dataset's, or filmed video's, take.
+    """
     dataset, layout = about.dataset, about.layout
     if about.facts.world_videos:
         return about.facts.world_videos * SAMPLE_WORLD_BYTES
     if dataset.videos is None:
         return 0.0
     files = {info.uri: info.bytes for info in list_files(layout.videos_folder(dataset))}
-    ledgers = (layout.manifest(dataset.name, dataset.frames.key(), bucket) for bucket in range(BUCKETS))
+    ledgers = (
+        layout.manifest(dataset.name, dataset.frames.key(), bucket) for bucket in range(BUCKETS)
+    )
     stored = read_ledgers(ledgers, MANIFEST, ["video_id", "bytes", "status"])
     of_store = float(pc.sum(stored["bytes"]).as_py() or 0)
     sources = _source_bytes(about, set(stored["video_id"].to_pylist()))
-    factor = of_store / sources if sources > ENOUGH_BYTES and of_store else FACTOR[dataset.frames.codec]
+    factor = (
+        of_store / sources if sources > ENOUGH_BYTES and of_store else FACTOR[dataset.frames.codec]
+    )
     return max(0.0, sum(files.values()) - sources) * factor
 
 
@@ -88,7 +121,9 @@ def _source_bytes(about: About, stored: set[str]) -> float:
 
 
 def checkpoint_bytes(about: About) -> float:
-    """Bytes of the checkpoints that lie there at a time: weights, what the optimizer keeps of each, and their average."""
+    """Bytes of the checkpoints that lie there at a time: weights, what the optimizer keeps of each,
+    and their average.
+    """
     from ops.preflight.network import on_meta
 
     recipe = about.recipe
@@ -107,11 +142,19 @@ def tracking(about: About) -> Iterator[ConfigError]:
     try:
         client(uri)
     except TrackingError as error:
-        yield ConfigError("environment", "MLFLOW_TRACKING_URI", shown(uri), f"a tracking store that answers ({error})")
+        yield ConfigError(
+            "environment",
+            "MLFLOW_TRACKING_URI",
+            shown(uri),
+            f"a tracking store that answers ({error})",
+        )
 
 
 def _not_made(tracking_uri: str) -> bool:
-    return tracking_uri.startswith("sqlite:///") and not Path(tracking_uri.removeprefix("sqlite:///").split("?")[0]).exists()
+    return (
+        tracking_uri.startswith("sqlite:///")
+        and not Path(tracking_uri.removeprefix("sqlite:///").split("?")[0]).exists()
+    )
 
 
 def registry(about: About) -> Iterator[ConfigError]:

@@ -1,4 +1,6 @@
-"""All that is wrong with a recipe, its data and its places, at once, before anything is decoded or trained."""
+"""All that is wrong with a recipe, its data and its places, at once, before anything is decoded or
+trained.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from ops.training.task import Task, wing
 
 
 class PreflightError(KinographError, ValueError):
-    """A recipe that would end badly: the message has every mistake, each with place, field, what was found and what is allowed."""
+    """A recipe that would end badly: the message has every mistake, each with place, field, what
+    was found and what is allowed.
+    """
 
     def __init__(self, found: Sequence[ConfigError]) -> None:
         self.mistakes = tuple(found)
@@ -37,10 +41,12 @@ def preflight(
     facts: Facts | None = None,
     task: Task | None = None,
 ) -> list[ConfigError]:
-    """Every mistake that would end the recipe's line, or spoil its end, and that can be known now. Decodes and trains nothing.
+    """Every mistake that would end the recipe's line, or spoil its end, and that can be known now.
+    Decodes and trains nothing.
 
-    `before` are the recipes that are trained earlier in the same line; `world` is the size of the sample world where it is made first;
-    `facts` are those of the dataset, where they were read already; `task` is the recipe's, where it was checked already.
+    `before` are the recipes that are trained earlier in the same line; `world` is the size of the
+    sample world where it is made first; `facts` are those of the dataset, where they were read
+    already; `task` is the recipe's, where it was checked already.
     """
     found = mistakes(recipe, layout, settings_, before=before, world=world, facts=facts, task=task)
     return list({str(error): error for error in found}.values())
@@ -60,10 +66,22 @@ def mistakes(
     try:
         dataset = configs.dataset(recipe.dataset)
     except ConfigError as error:
-        yield ConfigError(_place(recipe), "dataset", recipe.dataset, error.allowed if error.field == "dataset" else str(error))
+        yield ConfigError(
+            _place(recipe),
+            "dataset",
+            recipe.dataset,
+            error.allowed if error.field == "dataset" else str(error),
+        )
         return
-    facts = facts if facts is not None and facts.dataset == dataset.name else facts_of(dataset, layout, world)
-    about, any_found = About(recipe, _place(recipe), dataset, facts, layout, settings_, tuple(before)), False
+    facts = (
+        facts
+        if facts is not None and facts.dataset == dataset.name
+        else facts_of(dataset, layout, world)
+    )
+    about, any_found = (
+        About(recipe, _place(recipe), dataset, facts, layout, settings_, tuple(before)),
+        False,
+    )
     for part in _parts(recipe):
         for mistake in gathered(part, about):
             any_found = True
@@ -74,14 +92,26 @@ def mistakes(
         yield from gathered(partial(_as_trained, task=task), about)
 
 
-def require(recipes: Sequence[Recipe], layout: Layout, settings_: Settings, world: Mapping[str, int] | None = None) -> None:
+def require(
+    recipes: Sequence[Recipe],
+    layout: Layout,
+    settings_: Settings,
+    world: Mapping[str, int] | None = None,
+) -> None:
     """Raise PreflightError with every mistake of a line of recipes, in their order."""
     wrong: dict[str, ConfigError] = {}
     facts: dict[str, Facts] = {}
     for place, recipe in enumerate(recipes):
         if recipe.dataset in configs.datasets() and recipe.dataset not in facts:
             facts[recipe.dataset] = facts_of(configs.dataset(recipe.dataset), layout, world)
-        found = preflight(recipe, layout, settings_, before=recipes[:place], world=world, facts=facts.get(recipe.dataset))
+        found = preflight(
+            recipe,
+            layout,
+            settings_,
+            before=recipes[:place],
+            world=world,
+            facts=facts.get(recipe.dataset),
+        )
         wrong |= {str(error): error for error in found}
     if wrong:
         raise PreflightError(list(wrong.values()))
@@ -97,8 +127,24 @@ def _place(recipe: Recipe) -> str:
 def _parts(recipe: Recipe) -> list[Part]:
     own = wing(recipe.task, "preflight").PARTS
     whole = (settings.numbers, settings.times, network.built)
-    fitting = (settings.gate, settings.registered_model, network.scale, network.optimizer, network.shapes, network.start)
-    return [*whole, *own, *fitting, places.storage, places.disk, places.tracking, places.registry, places.cluster]
+    fitting = (
+        settings.gate,
+        settings.registered_model,
+        network.scale,
+        network.optimizer,
+        network.shapes,
+        network.start,
+    )
+    return [
+        *whole,
+        *own,
+        *fitting,
+        places.storage,
+        places.disk,
+        places.tracking,
+        places.registry,
+        places.cluster,
+    ]
 
 
 def _as_trained(about: About, task: Task | None) -> list[ConfigError]:

@@ -1,4 +1,6 @@
-"""Settings that every recipe has: numbers that can work together, a gate that can be passed, a name that the registry takes."""
+"""Settings that every recipe has: numbers that can work together, a gate that can be passed, a name
+that the registry takes.
+"""
 
 from __future__ import annotations
 
@@ -42,15 +44,26 @@ def times(about: About) -> Iterator[ConfigError]:
     """What is to happen in an epoch happens before the last one."""
     training, schedule = about.recipe.training, about.recipe.schedule
     if schedule.warmup_epochs >= training.epochs:
-        allowed = f"fewer than the {training.epochs} epochs: the learning rate would never be the full one"
+        allowed = (
+            f"fewer than the {training.epochs} epochs: the learning rate would never be the"
+            " full one"
+        )
         yield about.wrong("schedule.warmup_epochs", schedule.warmup_epochs, allowed)
     for milestone in schedule.milestones:
         if not 0 < milestone < training.epochs:
-            yield about.wrong("schedule.milestones", milestone, f"more than 0 and less than the {training.epochs} epochs")
+            yield about.wrong(
+                "schedule.milestones",
+                milestone,
+                f"more than 0 and less than the {training.epochs} epochs",
+            )
     if schedule.kind == "multistep" and not schedule.milestones:
         yield about.wrong("schedule.milestones", "none", "one or more with kind multistep")
     if schedule.min_lr > about.recipe.optimizer.lr:
-        yield about.wrong("schedule.min_lr", schedule.min_lr, f"at most optimizer.lr, {about.recipe.optimizer.lr:g}")
+        yield about.wrong(
+            "schedule.min_lr",
+            schedule.min_lr,
+            f"at most optimizer.lr, {about.recipe.optimizer.lr:g}",
+        )
 
 
 def gate(about: About) -> Iterator[ConfigError]:
@@ -58,11 +71,21 @@ def gate(about: About) -> Iterator[ConfigError]:
     asked = about.recipe.gate
     known = set(wing(about.recipe.task, "preflight").metrics(about)) - NOT_OF_A_MODEL
     if known and asked.metric not in known:
-        yield about.wrong("gate.metric", asked.metric, ", ".join(sorted(known, key=lambda name: ("/" in name, name))))
+        yield about.wrong(
+            "gate.metric",
+            asked.metric,
+            ", ".join(sorted(known, key=lambda name: ("/" in name, name))),
+        )
     if not asked.floor < HIGHEST:
-        yield about.wrong("gate.floor", asked.floor, f"below {HIGHEST:g}: the metrics are shares, and the floor has to be exceeded")
+        yield about.wrong(
+            "gate.floor",
+            asked.floor,
+            f"below {HIGHEST:g}: the metrics are shares, and the floor has to be exceeded",
+        )
     if not abs(asked.min_gain) <= HIGHEST:
-        yield about.wrong("gate.min_gain", asked.min_gain, f"at most {HIGHEST:g}: the metrics are shares")
+        yield about.wrong(
+            "gate.min_gain", asked.min_gain, f"at most {HIGHEST:g}: the metrics are shares"
+        )
 
 
 def registered_model(about: About) -> Iterator[ConfigError]:
@@ -75,7 +98,10 @@ def registered_model(about: About) -> Iterator[ConfigError]:
         return
     for other in about.before:
         if other.gate.registered_model == name and other.task != about.recipe.task:
-            allowed = f"a name of {about.recipe.task} models: recipe {other.name} of this line registers {other.task} models by it"
+            allowed = (
+                f"a name of {about.recipe.task} models: recipe {other.name} of this line registers"
+                f" {other.task} models by it"
+            )
             yield about.wrong("gate.registered_model", name, allowed)
 
 
@@ -93,18 +119,24 @@ def champion(about: About) -> Iterator[ConfigError]:
     try:
         found = opponent(name, about.settings)
     except GateError as error:
-        yield about.wrong("gate.registered_model", name, f"a model that this project registered ({error})")
+        yield about.wrong(
+            "gate.registered_model", name, f"a model that this project registered ({error})"
+        )
         return
     if found is None:
         return
     try:
         other = read_recipe(f"{found.weights.rpartition('/')[0]}/{RECIPE}")
-    except (FileNotFoundError, ValueError):  # gone or moved: the gate takes it from the registry, or says so
+    # gone or moved: the gate takes it from the registry, or says so
+    except (FileNotFoundError, ValueError):
         return
     except StorageError as error:
         if error.transient:
             raise
         return  # damaged: the same
     if other.task != about.recipe.task:
-        allowed = f"a name of {about.recipe.task} models; the champion of this one, version {found.version}, is of task {other.task}"
+        allowed = (
+            f"a name of {about.recipe.task} models; the champion of this one, version"
+            f" {found.version}, is of task {other.task}"
+        )
         yield about.wrong("gate.registered_model", name, allowed)

@@ -17,22 +17,39 @@ ALIAS = re.compile(r"models:/([^/@]+)@([\w-]+)$")
 
 
 def model(about: About, field: str, reference: str) -> Iterator[ConfigError]:
-    """A model by its name in the registry, as the folder of a training, or (of features) as the name of a recipe."""
+    """A model by its name in the registry, as the folder of a training, or (of features) as the
+    name of a recipe.
+    """
     if not reference.startswith("models:/"):
         recipe = field == "features" and reference in configs.names("recognition")
         if not recipe and not exists(f"{reference.rstrip('/')}/recipe.json"):
-            yield about.wrong(field, reference, "models:/<name>@<alias>, or the folder of a finished training run")
+            yield about.wrong(
+                field, reference, "models:/<name>@<alias>, or the folder of a finished training run"
+            )
         return
     makers = _makers(about, reference)
     for maker in makers:
         if maker.task != "recognition":
-            yield about.wrong(field, reference, f"a recognition model; recipe {maker.name} registers {maker.task} models by this name")
+            yield about.wrong(
+                field,
+                reference,
+                f"a recognition model; recipe {maker.name} registers {maker.task} models by this"
+                " name",
+            )
     if makers:
         return
     if _not_made(about.settings.tracking_uri) or not _registered(about, reference):
-        others = [name for name in configs.names("recognition") if f"models:/{configs.load(name).gate.registered_model}@" in reference]
+        others = [
+            name
+            for name in configs.names("recognition")
+            if f"models:/{configs.load(name).gate.registered_model}@" in reference
+        ]
         way = f"; promote one first, by recipe {' or '.join(others[:4])}" if others else ""
-        yield about.wrong(field, reference, f"a model of the registry, or one that is trained before in the same line{way}")
+        yield about.wrong(
+            field,
+            reference,
+            f"a model of the registry, or one that is trained before in the same line{way}",
+        )
 
 
 def _makers(about: About, reference: str) -> list[Recipe]:
@@ -60,7 +77,9 @@ def _registered(about: About, reference: str) -> bool:
 
 
 def widths(about: About, extraction: Extraction) -> set[int]:
-    """Channels of a model's features; several where several recipes of the line may become that model; none where it is not known."""
+    """Channels of a model's features; several where several recipes of the line may become that
+    model; none where it is not known.
+    """
     if extraction.model in configs.names("recognition"):
         return _width(configs.load(extraction.model))
     return set().union(*(_width(maker) for maker in _makers(about, extraction.model)))

@@ -1,4 +1,6 @@
-"""What a trained model of any task sees in a video: `kinograph predict`, and `predict` for a program."""
+"""What a trained model of any task sees in a video: `kinograph predict`, and `predict` for a
+program.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from ops.media.decode import DecodeError
 def predict(video: str, model: str, *, settings: Settings | None = None) -> Any:
     """What the model sees in a video; for recognition a list of (label, probability), best first.
 
-    `video` is a path or URI, `model` a registry URI (models:/<name>@<alias>, models:/<name>/<version>) or the folder of a
-    training run. Raises PredictionError, StorageError, TrackingError.
+    `video` is a path or URI, `model` a registry URI (models:/<name>@<alias>,
+    models:/<name>/<version>) or the folder of a training run. Raises PredictionError, StorageError,
+    TrackingError.
     """
     return on_video(load(model, settings or configs.settings()), video)
 

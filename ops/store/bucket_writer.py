@@ -1,8 +1,10 @@
-"""One bucket's ledger while a run works on it: the lease, the journal, the order in which changes are made to last, and patience.
+"""One bucket's ledger while a run works on it: the lease, the journal, the order in which changes
+are made to last, and patience.
 
-Arrays are written down in the journal before they are begun, a video's row follows its array, and an array that the ledger no longer names
-goes after the row that replaces it: cut short anywhere, the ledger names whole arrays only, and the next run removes the others. A store
-that is away is waited for, up to `ops.files.patience.PATIENCE_S`.
+Arrays are written down in the journal before they are begun, a video's row follows its array, and
+an array that the ledger no longer names goes after the row that replaces it: cut short anywhere,
+the ledger names whole arrays only, and the next run removes the others. A store that is away is
+waited for, up to `ops.files.patience.PATIENCE_S`.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class _Ticket:
 
 
 class BucketWriter:
-    """A ledger that is written row by row, and its arrays. `arrays` is False for a ledger that names none (probed files)."""
+    """A ledger that is written row by row, and its arrays. `arrays` is False for a ledger that
+    names none (probed files).
+    """
 
     def __init__(self, ledger: Ledger, arrays: bool = True) -> None:
         self.ledger, self.arrays = ledger, arrays
@@ -49,7 +53,9 @@ class BucketWriter:
         self._to_delete: list[str] = []
 
     def begin(self) -> None:
-        """Takes the ledger and removes what a run that was cut short has left. Raises lease.Busy, StorageError."""
+        """Takes the ledger and removes what a run that was cut short has left. Raises lease.Busy,
+        StorageError.
+        """
         self.ledger.open()
         if self._journal is not None:
             if self._journal.names():
@@ -57,7 +63,9 @@ class BucketWriter:
             self.ledger.compact()
 
     def replace(self, rows: Iterable[Row], dropped: Iterable[str], places: Iterable[str]) -> None:
-        """Commits rows that need no work, and forgets videos; `places` are the arrays that their former rows name."""
+        """Commits rows that need no work, and forgets videos; `places` are the arrays that their
+        former rows name.
+        """
         self._to_delete += [place for place in places if place]
         if self._to_delete and self._journal is not None:
             self._groups.append(_Group(self._journal.open(self._to_delete), 0))
@@ -66,25 +74,39 @@ class BucketWriter:
         self.commit()
 
     def expect(self, places: Mapping[str, Iterable[str | None]], unknown: bool = False) -> None:
-        """Writes down, by video_id, the arrays that the coming work begins or replaces; before it begins. None is no array.
+        """Writes down, by video_id, the arrays that the coming work begins or replaces; before it
+        begins. None is no array.
 
-        `unknown` says that the new ones have no name yet: the journal holds the video's folder then.
+        `unknown` says that the new ones have no name yet: the journal holds the video's folder
+        then.
         """
-        own = {video: tuple(place for place in several if place) for video, several in places.items()}
+        own = {
+            video: tuple(place for place in several if place) for video, several in places.items()
+        }
         if own and self._journal is not None:
-            names = {self._journal.any_of(video) for video in own} if unknown else {place for several in own.values() for place in several}
+            names = (
+                {self._journal.any_of(video) for video in own}
+                if unknown
+                else {place for several in own.values() for place in several}
+            )
             group = _Group(self._journal.open(names), len(own))
             self._groups.append(group)
             self._tickets |= {video: _Ticket(group, several) for video, several in own.items()}
 
     def apply(self, row: Row) -> None:
-        """Takes in the row of a video that was worked on; what was expected of it and the row does not name is removed by a commit."""
+        """Takes in the row of a video that was worked on; what was expected of it and the row does
+        not name is removed by a commit.
+        """
         if self._journal is not None:
-            self._to_delete += [place for place in self._finished(row[ID]) if place != row["array_uri"]]
+            self._to_delete += [
+                place for place in self._finished(row[ID]) if place != row["array_uri"]
+            ]
         self.ledger.put([row])
 
     def discard(self, video_id: str, kept: str | None) -> None:
-        """No row comes of work whose arrays had no name: whatever lies in the video's folder goes, but for the array of its row."""
+        """No row comes of work whose arrays had no name: whatever lies in the video's folder goes,
+        but for the array of its row.
+        """
         self._finished(video_id)
         assert self._journal is not None
         self._to_delete += [place for place in self._journal.arrays_of(video_id) if place != kept]
@@ -99,7 +121,9 @@ class BucketWriter:
         return ticket.places
 
     def commit(self) -> None:
-        """Makes the rows last, then removes the arrays that they have replaced, then forgets the journal of what is done."""
+        """Makes the rows last, then removes the arrays that they have replaced, then forgets the
+        journal of what is done.
+        """
         patient(self.ledger.uri, self.ledger.commit)
         if self._journal is None:
             return
@@ -116,7 +140,9 @@ class BucketWriter:
             patient(self.ledger.uri, self.ledger.close)
 
     def abort(self) -> None:
-        """Commits what is finished and removes what is half done, and gives the ledger back. Raises StorageError."""
+        """Commits what is finished and removes what is half done, and gives the ledger back. Raises
+        StorageError.
+        """
         try:
             if self.ledger.held:
                 self.ledger.commit()
@@ -134,7 +160,9 @@ class BucketWriter:
 
 
 class BucketWriters:
-    """The writers of one run: one clock for their commits, one end for all. A run that fails keeps what is finished."""
+    """The writers of one run: one clock for their commits, one end for all. A run that fails keeps
+    what is finished.
+    """
 
     def __init__(self) -> None:
         self._writers: list[BucketWriter] = []
@@ -146,9 +174,14 @@ class BucketWriters:
         return writer
 
     def commit_now_and_then(self) -> None:
-        """Commits all when enough arrays wait for their rows, or when any row has waited long enough."""
+        """Commits all when enough arrays wait for their rows, or when any row has waited long
+        enough.
+        """
         waiting = [writer for writer in self._writers if writer.ledger.uncommitted]
-        many = sum(writer.ledger.uncommitted for writer in waiting if writer.arrays) >= COMMIT_EVERY_ROWS
+        many = (
+            sum(writer.ledger.uncommitted for writer in waiting if writer.arrays)
+            >= COMMIT_EVERY_ROWS
+        )
         if many or (waiting and time.monotonic() - self._committed >= COMMIT_EVERY_S):
             for writer in self._writers:
                 writer.commit()
@@ -170,7 +203,8 @@ class BucketWriters:
 
     def _abort(self) -> None:
         away = False
-        for writer in self._writers:  # a store that fails, or Ctrl-C; a store that is away is not asked twice
+        # a store that fails, or Ctrl-C; a store that is away is not asked twice
+        for writer in self._writers:
             try:
                 writer.ledger.forget() if away else writer.abort()
             except StorageError as error:

@@ -1,7 +1,8 @@
-"""Features of one video as a Zarr v3 array [T, C], float32 or float16: chunks of whole steps, zstd, a checksum on each.
+"""Features of one video as a Zarr v3 array [T, C], float32 or float16: chunks of whole steps, zstd,
+a checksum on each.
 
-Any Zarr v3 reader can open it. `zarr.json` is written last: an array that was cut short cannot be opened. A reader here can be
-pickled, holds no handle, and takes only the chunks that it needs.
+Any Zarr v3 reader can open it. `zarr.json` is written last: an array that was cut short cannot be
+opened. A reader here can be pickled, holds no handle, and takes only the chunks that it needs.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ class FeatureReadError(StorageError):
 def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]) -> int:
     """Writes [T, C] whole, replacing whatever lies at the URI; returns the stored bytes.
 
-    Raises ValueError for another shape or type and for values that are not finite, StorageError for a store that fails; nothing is left
-    at the URI then.
+    Raises ValueError for another shape or type and for values that are not finite, StorageError for
+    a store that fails; nothing is left at the URI then.
     """
     if features.dtype.name not in DTYPES or features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"{uri}: found {features.dtype} {list(features.shape)}; allowed: float32 or float16 [T, C]")
+        raise ValueError(
+            f"{uri}: found {features.dtype} {list(features.shape)}; allowed: float32 or float16"
+            " [T, C]"
+        )
     if not np.isfinite(features).all():
         raise ValueError(f"{uri}: found values that are not finite")
     per_chunk = min(len(features), max(1, CHUNK_BYTES // features[:1].nbytes))
@@ -48,8 +52,12 @@ def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]
         raise
 
 
-def _encoded(features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]) -> dict[str, bytes]:
-    """Content of the array's files by name, the metadata last: it makes the chunks an array. Zarr itself would write it first."""
+def _encoded(
+    features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]
+) -> dict[str, bytes]:
+    """Content of the array's files by name, the metadata last: it makes the chunks an array. Zarr
+    itself would write it first.
+    """
     import zarr
     from zarr.codecs import Crc32cCodec, ZstdCodec
 
@@ -66,7 +74,12 @@ def _encoded(features: np.ndarray, per_chunk: int, attributes: Mapping[str, Any]
         config={"write_empty_chunks": True},
     )
     metadata = json.loads(files["zarr.json"].to_bytes())
-    compact = {"zarr_format": metadata["zarr_format"], "node_type": metadata["node_type"], **metadata}  # as it has always been stored
+    # as it has always been stored
+    compact = {
+        "zarr_format": metadata["zarr_format"],
+        "node_type": metadata["node_type"],
+        **metadata,
+    }
     chunks = {name: data.to_bytes() for name, data in files.items() if name != "zarr.json"}
     return {**chunks, "zarr.json": json.dumps(compact, separators=(",", ":")).encode()}
 
@@ -100,13 +113,16 @@ class FeatureReader:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the writer noted: stride, num_frames, fps, duration_s, video_id, streams, source, code_version."""
+        """What the writer noted: stride, num_frames, fps, duration_s, video_id, streams, source,
+        code_version.
+        """
         return self._open()["attributes"]
 
     def read(self, first: int = 0, last: int | None = None) -> np.ndarray:
         """Steps [first, last), by default to the end: [last - first, C].
 
-        Raises IndexError for a range outside the array, FeatureReadError for a chunk that is missing or damaged, StorageError.
+        Raises IndexError for a range outside the array, FeatureReadError for a chunk that is
+        missing or damaged, StorageError.
         """
         steps, channels = self.shape
         last = steps if last is None else last
@@ -120,7 +136,9 @@ class FeatureReader:
         with ThreadPoolExecutor(min(len(indices), MAX_REQUESTS)) as threads:
             for index, chunk in zip(indices, threads.map(self._chunk, indices), strict=True):
                 start, end = max(first, index * per_chunk), min(last, (index + 1) * per_chunk)
-                out[start - first : end - first] = chunk[start - index * per_chunk : end - index * per_chunk]
+                out[start - first : end - first] = chunk[
+                    start - index * per_chunk : end - index * per_chunk
+                ]
         return out
 
     def __getitem__(self, steps: slice) -> np.ndarray:
@@ -134,7 +152,9 @@ class FeatureReader:
 
         shape = self._open()["chunk_grid"]["configuration"]["chunk_shape"]
         try:
-            data = decompress(bytes(without_checksum(memoryview(read_bytes(f"{self.uri}/c/{index}/0")))))
+            data = decompress(
+                bytes(without_checksum(memoryview(read_bytes(f"{self.uri}/c/{index}/0"))))
+            )
             return np.frombuffer(data, self.dtype.newbyteorder("<")).reshape(shape)
         except FileNotFoundError as error:
             raise FeatureReadError(self.uri, f"chunk {index} is missing") from error
@@ -150,7 +170,11 @@ class FeatureReader:
             except ValueError as error:
                 raise FeatureReadError(self.uri, f"zarr.json is damaged: {error}") from error
             codecs = [codec.get("name") for codec in metadata.get("codecs", ())]
-            if codecs != ["bytes", "zstd", "crc32c"] or metadata.get("data_type") not in DTYPES or len(metadata.get("shape", ())) != 2:
+            if (
+                codecs != ["bytes", "zstd", "crc32c"]
+                or metadata.get("data_type") not in DTYPES
+                or len(metadata.get("shape", ())) != 2
+            ):
                 raise FeatureReadError(self.uri, "not an array of features")
             self._metadata = metadata
         return self._metadata

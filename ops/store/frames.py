@@ -1,7 +1,9 @@
-"""Writing the frames of one video as a Zarr v3 array, uint8 [T, H, W, 3]: one-frame chunks in shards of whole frames.
+"""Writing the frames of one video as a Zarr v3 array, uint8 [T, H, W, 3]: one-frame chunks in
+shards of whole frames.
 
-Frames are encoded as they arrive and every shard is one put, so memory holds one shard of encoded frames. `zarr.json` is written
-last: an array that was cut short cannot be opened, by this project's reader or by any other.
+Frames are encoded as they arrive and every shard is one put, so memory holds one shard of encoded
+frames. `zarr.json` is written last: an array that was cut short cannot be opened, by this project's
+reader or by any other.
 """
 
 from __future__ import annotations
@@ -36,23 +38,32 @@ class StoredFrames:
 
 
 def write_frames(
-    uri: str, frames: np.ndarray | Iterable[np.ndarray], config: Frames, attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+    uri: str,
+    frames: np.ndarray | Iterable[np.ndarray],
+    config: Frames,
+    attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
 ) -> StoredFrames:
-    """Writes an array [T, H, W, 3], or an iterable of its pieces along T, replacing whatever lies at the URI.
+    """Writes an array [T, H, W, 3], or an iterable of its pieces along T, replacing whatever lies
+    at the URI.
 
-    `attributes` may be a function, asked after the last frame. Raises ValueError for no frames or frames of another shape, and
-    StorageError (an OSError) for a store that fails; nothing is left at the URI then.
+    `attributes` may be a function, asked after the last frame. Raises ValueError for no frames or
+    frames of another shape, and StorageError (an OSError) for a store that fails; nothing is left
+    at the URI then.
     """
     start = time.monotonic()
     remove(uri)
     try:
-        return _write(uri, [frames] if isinstance(frames, np.ndarray) else frames, config, attributes, start)
+        return _write(
+            uri, [frames] if isinstance(frames, np.ndarray) else frames, config, attributes, start
+        )
     except BaseException:
         remove(uri)
         raise
 
 
-def _write(uri: str, pieces: Iterable[np.ndarray], config: Frames, attributes: Any, start: float) -> StoredFrames:
+def _write(
+    uri: str, pieces: Iterable[np.ndarray], config: Frames, attributes: Any, start: float
+) -> StoredFrames:
     encode = encoder(config)
     size: tuple[int, int] | None = None
     sizes: list[int] = []
@@ -66,8 +77,16 @@ def _write(uri: str, pieces: Iterable[np.ndarray], config: Frames, attributes: A
         return len(shard)
 
     for piece in pieces:
-        if piece.dtype != np.uint8 or piece.ndim != 4 or piece.shape[3] != 3 or (size is not None and piece.shape[1:3] != size):
-            raise ValueError(f"{uri}: found frames of {piece.dtype} {piece.shape}; allowed: uint8 [T, H, W, 3] of one size {size or ''}")
+        if (
+            piece.dtype != np.uint8
+            or piece.ndim != 4
+            or piece.shape[3] != 3
+            or (size is not None and piece.shape[1:3] != size)
+        ):
+            raise ValueError(
+                f"{uri}: found frames of {piece.dtype} {piece.shape}; allowed: uint8 [T, H, W, 3]"
+                f" of one size {size or ''}"
+            )
         size = piece.shape[1:3]
         for frame in piece:
             waiting.append(encode(frame))
@@ -78,10 +97,21 @@ def _write(uri: str, pieces: Iterable[np.ndarray], config: Frames, attributes: A
         raise ValueError(f"{uri}: no frames")
     if waiting:
         stored += flush()
-    own = {"axes": ["time", "height", "width", "channel"], "channels": "RGB", "units": "intensity 0..255", "frame_bytes": sizes}
-    metadata = array_metadata((len(sizes), *size, 3), config, {**own, **(attributes() if callable(attributes) else attributes)})
+    own = {
+        "axes": ["time", "height", "width", "channel"],
+        "channels": "RGB",
+        "units": "intensity 0..255",
+        "frame_bytes": sizes,
+    }
+    metadata = array_metadata(
+        (len(sizes), *size, 3),
+        config,
+        {**own, **(attributes() if callable(attributes) else attributes)},
+    )
     write_bytes(f"{uri}/zarr.json", metadata)
-    return StoredFrames(uri, len(sizes), size[0], size[1], stored + len(metadata), time.monotonic() - start)
+    return StoredFrames(
+        uri, len(sizes), size[0], size[1], stored + len(metadata), time.monotonic() - start
+    )
 
 
 def encoder(config: Frames) -> Callable[[np.ndarray], bytes]:
@@ -96,21 +126,39 @@ def encoder(config: Frames) -> Callable[[np.ndarray], bytes]:
     return lambda frame: with_checksum(bytes(zstd(np.ascontiguousarray(frame))))
 
 
-def array_metadata(shape: tuple[int, int, int, int], config: Frames, attributes: Mapping[str, Any]) -> bytes:
+def array_metadata(
+    shape: tuple[int, int, int, int], config: Frames, attributes: Mapping[str, Any]
+) -> bytes:
     """`zarr.json` of an array of this shape."""
     frame = [1, *shape[1:]]
-    little: list[dict[str, Any]] = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+    little: list[dict[str, Any]] = [
+        {"name": "bytes", "configuration": {"endian": "little"}},
+        {"name": "crc32c"},
+    ]
     if config.codec == "jpeg":
-        codecs: list[dict[str, Any]] = [{"name": "kinograph.jpeg", "configuration": {"quality": config.quality}}]
+        codecs: list[dict[str, Any]] = [
+            {"name": "kinograph.jpeg", "configuration": {"quality": config.quality}}
+        ]
     else:
-        codecs = [{"name": "bytes"}, {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}}]
-    sharding = {"chunk_shape": frame, "codecs": [*codecs, {"name": "crc32c"}], "index_codecs": little, "index_location": "end"}
+        codecs = [
+            {"name": "bytes"},
+            {"name": "zstd", "configuration": {"level": ZSTD_LEVEL, "checksum": False}},
+        ]
+    sharding = {
+        "chunk_shape": frame,
+        "codecs": [*codecs, {"name": "crc32c"}],
+        "index_codecs": little,
+        "index_location": "end",
+    }
     value = {
         "zarr_format": 3,
         "node_type": "array",
         "shape": list(shape),
         "data_type": "uint8",
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [config.frames_per_shard, *shape[1:]]}},
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [config.frames_per_shard, *shape[1:]]},
+        },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": 0,
         "codecs": [{"name": "sharding_indexed", "configuration": sharding}],

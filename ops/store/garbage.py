@@ -1,4 +1,5 @@
-"""What lies in a store and nobody will ever read: arrays without a ledger row, and the stores of configurations that are no longer in use.
+"""What lies in a store and nobody will ever read: arrays without a ledger row, and the stores of
+configurations that are no longer in use.
 
 What a run works on stays: its buckets are busy, and nothing of theirs is touched.
 """
@@ -24,7 +25,8 @@ Progress = Callable[[int, int], None]
 
 @dataclass
 class Garbage:
-    """What can go of one store, by URI, with bytes: `arrays` without a row, the `whole` store, forgotten `temporary` files.
+    """What can go of one store, by URI, with bytes: `arrays` without a row, the `whole` store,
+    forgotten `temporary` files.
 
     `busy` buckets were left out, because a run works on them.
     """
@@ -44,13 +46,16 @@ class Garbage:
 def find_garbage(store: Store, delete: bool = False, progress: Progress | None = None) -> Garbage:
     """Looks through one store; with `delete`, removes what it finds.
 
-    Raises LedgerError for a damaged ledger (without it no array is known to be garbage), StorageError.
+    Raises LedgerError for a damaged ledger (without it no array is known to be garbage),
+    StorageError.
     """
     if not delete:
         return _find(store, running(store))
     with Hold(store) as hold:
         garbage = _find(store, hold.busy)
-        targets = [store.folder] if garbage.whole is not None else [*garbage.arrays, *garbage.temporary]
+        targets = (
+            [store.folder] if garbage.whole is not None else [*garbage.arrays, *garbage.temporary]
+        )
         with ThreadPoolExecutor(REMOVERS) as pool:
             for done, _ in enumerate(pool.map(remove, targets), 1):
                 if progress is not None:
@@ -59,17 +64,26 @@ def find_garbage(store: Store, delete: bool = False, progress: Progress | None =
 
 
 def _find(store: Store, busy: set[int]) -> Garbage:
-    # In this order: an array that was begun after the listing is not in it, one that was begun before is in a journal or, later, a ledger.
+    # In this order: an array that was begun after the listing is not in it, one that was begun
+    # before is in a journal or, later, a ledger.
     listing = list_files(store.folder)
     if not store.current:
         whole = None if busy else sum(info.bytes for info in listing)
         return Garbage(store, whole=whole, busy=busy)
     theirs = journaled(store, busy)
-    named = set(read_ledgers(store.ledgers, store.schema, ["video_id", "array_uri"])["array_uri"].to_pylist())
+    named = set(
+        read_ledgers(store.ledgers, store.schema, ["video_id", "array_uri"])[
+            "array_uri"
+        ].to_pylist()
+    )
     arrays = {}
     for uri, files in arrays_of(store, listing).items():
         video_id, _ = video_of(store, uri)
-        if uri not in named and uri not in theirs and not busy & {bucket_of(video_id), bucket_of_file(video_id)}:
+        if (
+            uri not in named
+            and uri not in theirs
+            and not busy & {bucket_of(video_id), bucket_of_file(video_id)}
+        ):
             arrays[uri] = sum(info.bytes for info in files)
     return Garbage(store, arrays, temporary=_temporary(store.folder), busy=busy)
 

@@ -1,4 +1,6 @@
-"""Reading a store back whole: every checksum, every index and every shape against the ledger, and, if asked, every picture."""
+"""Reading a store back whole: every checksum, every index and every shape against the ledger, and,
+if asked, every picture.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Damage:
 
 @dataclass
 class Verification:
-    """What was read back of one store: arrays and bytes, what is `damaged`, and whether those were given up for another decode."""
+    """What was read back of one store: arrays and bytes, what is `damaged`, and whether those were
+    given up for another decode.
+    """
 
     store: Store
     arrays: int = 0
@@ -48,12 +52,15 @@ class Damaged(ValueError):
     """What is wrong with an array."""
 
 
-def verify(store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None) -> Verification:
+def verify(
+    store: Store, decode: bool = False, repair: bool = False, progress: Progress | None = None
+) -> Verification:
     """Reads every array of a store that its ledgers name.
 
-    Checks the CRC32C of each chunk and shard index, the number and size of shards, the shape and the bytes against the ledger;
-    `decode` also decodes every frame. `repair` drops the ledger rows of damaged arrays, so that the next run makes them anew.
-    Raises LedgerError, lease.Busy (with `repair`), StorageError where the store fails.
+    Checks the CRC32C of each chunk and shard index, the number and size of shards, the shape and
+    the bytes against the ledger; `decode` also decodes every frame. `repair` drops the ledger rows
+    of damaged arrays, so that the next run makes them anew. Raises LedgerError, lease.Busy (with
+    `repair`), StorageError where the store fails.
     """
     verification = Verification(store)
     rows = list(_rows(store))
@@ -63,7 +70,9 @@ def verify(store: Store, decode: bool = False, repair: bool = False, progress: P
             verification.arrays += 1
             verification.bytes += size
             if reason:
-                verification.damaged.append(Damage(row["video_id"], row["array_uri"], reason, bucket))
+                verification.damaged.append(
+                    Damage(row["video_id"], row["array_uri"], reason, bucket)
+                )
             if progress is not None:
                 progress(done, len(rows))
     if repair and verification.damaged:
@@ -73,7 +82,9 @@ def verify(store: Store, decode: bool = False, repair: bool = False, progress: P
 
 
 def _rows(store: Store) -> Iterator[tuple[int, Row]]:
-    shape = ["num_frames", "height", "width"] if store.kind == "frames" else ["num_steps", "channels"]
+    shape = (
+        ["num_frames", "height", "width"] if store.kind == "frames" else ["num_steps", "channels"]
+    )
     for bucket, uri in enumerate(store.ledgers):
         table = read_ledger(uri, store.schema, ["video_id", "array_uri", "status", "bytes", *shape])
         for row in table.filter(pc.equal(table["status"], "ok")).to_pylist():
@@ -88,8 +99,13 @@ def _drop_rows(store: Store, damaged: list[Damage]) -> None:
         with Ledger(store.ledgers[bucket], store.schema) as ledger:
             ledger.open()
             now = ledger.read(["video_id", "array_uri"])
-            named = dict(zip(now["video_id"].to_pylist(), now["array_uri"].to_pylist(), strict=True))
-            ledger.drop(damage.video_id for damage in found if named.get(damage.video_id) == damage.uri)  # not what was made anew since
+            named = dict(
+                zip(now["video_id"].to_pylist(), now["array_uri"].to_pylist(), strict=True)
+            )
+            # not what was made anew since
+            ledger.drop(
+                damage.video_id for damage in found if named.get(damage.video_id) == damage.uri
+            )
 
 
 def _check(store: Store, row: Row, decode: bool) -> tuple[int, str]:
@@ -124,10 +140,24 @@ def _check_frames(metadata: Row, files: dict[str, FileInfo], row: Row) -> None:
         raise Damaged(f"sizes of {len(sizes)} frames where there are {shape[0]}")
     for first in range(0, shape[0], per_shard):
         here = min(per_shard, shape[0] - first)
-        _check_shard(files, f"c/{first // per_shard}/0/0/0", per_shard, here, sizes[first : first + here] if sizes else None, checked)
+        _check_shard(
+            files,
+            f"c/{first // per_shard}/0/0/0",
+            per_shard,
+            here,
+            sizes[first : first + here] if sizes else None,
+            checked,
+        )
 
 
-def _check_shard(files: dict[str, FileInfo], name: str, per_shard: int, here: int, sizes: list[int] | None, checked: bool) -> None:
+def _check_shard(
+    files: dict[str, FileInfo],
+    name: str,
+    per_shard: int,
+    here: int,
+    sizes: list[int] | None,
+    checked: bool,
+) -> None:
     if name not in files:
         raise Damaged(f"its shard {name} is missing")
     data = memoryview(read_bytes(files[name].uri))

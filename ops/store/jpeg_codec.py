@@ -1,6 +1,7 @@
 """Zarr v3 codec "kinograph.jpeg": one RGB frame, uint8 [1, H, W, 3], as one JPEG image.
 
-The reader and the writer of this project use `ops.store.jpeg` directly; the codec lets every other Zarr user read the arrays.
+The reader and the writer of this project use `ops.store.jpeg` directly; the codec lets every other
+Zarr user read the arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ NAME = "kinograph.jpeg"
 
 @dataclass(frozen=True)
 class JpegCodec(ArrayBytesCodec):
-    """The codec, lossy: `quality` 1 to 100. Zarr calls its methods by keyword, so their parameter names are fixed."""
+    """The codec, lossy: `quality` 1 to 100. Zarr calls its methods by keyword, so their parameter
+    names are fixed.
+    """
 
     is_fixed_size = False
     quality: int = 95
@@ -44,8 +47,16 @@ class JpegCodec(ArrayBytesCodec):
         """Raises ValueError for anything but uint8 [T, H, W, 3] in chunks of one frame."""
         chunk = getattr(chunk_grid, "chunk_shape", None)
         native = dtype.to_native_dtype()
-        if native != np.uint8 or len(shape) != 4 or shape[-1] != 3 or (chunk is not None and tuple(chunk) != (1, *shape[1:])):
-            raise ValueError(f"{NAME} holds uint8 [T, H, W, 3] in chunks of one frame; found {native} {shape} in chunks of {chunk}")
+        if (
+            native != np.uint8
+            or len(shape) != 4
+            or shape[-1] != 3
+            or (chunk is not None and tuple(chunk) != (1, *shape[1:]))
+        ):
+            raise ValueError(
+                f"{NAME} holds uint8 [T, H, W, 3] in chunks of one frame; found {native} {shape} in"
+                f" chunks of {chunk}"
+            )
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
         """Raises NotImplementedError: the size depends on the content."""

@@ -1,7 +1,9 @@
-"""Where everything lies below the storage root. The one place that knows paths; every value is an fsspec URI.
+"""Where everything lies below the storage root. The one place that knows paths; every value is an
+fsspec URI.
 
-A place is computed from dataset, id and key, never believed: what a ledger or a journal names is another's word wherever somebody else
-can write to the store. `below` is the one assertion that a path stays below its root.
+A place is computed from dataset, id and key, never believed: what a ledger or a journal names is
+another's word wherever somebody else can write to the store. `below` is the one assertion that a
+path stays below its root.
 """
 
 from __future__ import annotations
@@ -13,37 +15,49 @@ from dataclasses import dataclass
 from configs.schema import ConfigError, Dataset, TableName
 from ops.files.storage import StorageError
 
-UNSAFE_PARTS = r"(^|/)\.{0,2}(/|$)|[\\\x00]"  # of a path: '', '.' and '..', backslashes and NUL; for `re` and Arrow's RE2 alike
+# of a path: '', '.' and '..', backslashes and NUL; for `re` and Arrow's RE2 alike
+UNSAFE_PARTS = r"(^|/)\.{0,2}(/|$)|[\\\x00]"
 ARRAY_NAME = r"^[^./\\\x00][^/\\\x00]*\.zarr$"
 _unsafe = re.compile(UNSAFE_PARTS).search
 
 
 def is_safe(path: str) -> bool:
-    """Whether a relative path, joined to a folder, stays below it on every machine: no empty, '.' or '..' part, backslash or NUL."""
+    """Whether a relative path, joined to a folder, stays below it on every machine: no empty, '.'
+    or '..' part, backslash or NUL.
+    """
     return _unsafe(path) is None
 
 
 def below(root: str, path: str) -> str:
     """`<root>/<path>`. Raises StorageError for a path that would leave the root."""
     if _unsafe(path) is not None:
-        raise StorageError(root, f"found the name {path!r}; allowed: one without empty, '.' or '..' parts, backslashes and NUL")
+        raise StorageError(
+            root,
+            f"found the name {path!r}; allowed: one without empty, '.' or '..' parts, backslashes"
+            " and NUL",
+        )
     return f"{root}/{path}"
 
 
 def arrays_of_ledger(ledger: str) -> str | None:
-    """Folder of the arrays that a ledger of frames or features names; None for another kind of table."""
+    """Folder of the arrays that a ledger of frames or features names; None for another kind of
+    table.
+    """
     store, manifest, _ = ledger.rpartition("/manifest/")
     return f"{store}/arrays" if manifest else None
 
 
 def array_below(arrays: str, uri: str, video_id: str | None = None) -> str | None:
-    """The place below the folder `arrays` that a URI stands for, or None where it is none of that folder's (and of `video_id`'s).
+    """The place below the folder `arrays` that a URI stands for, or None where it is none of that
+    folder's (and of `video_id`'s).
 
-    The URI may have been written when the storage root lay elsewhere: what counts is the part below the root.
+    The URI may have been written when the storage root lay elsewhere: what counts is the part below
+    the root.
     """
     rest = uri.removeprefix(f"{arrays}/")
     if rest == uri:
-        tail = "/".join(["", *arrays.split("/")[-4:], ""])  # /frames/<dataset>/<configuration>/arrays/
+        # /frames/<dataset>/<configuration>/arrays/
+        tail = "/".join(["", *arrays.split("/")[-4:], ""])
         rest = f"/{uri}".rpartition(tail)[2] if tail in f"/{uri}" else ""
     named, _, name = rest.rpartition("/")
     safe = bool(named) and is_safe(rest) and re.match(ARRAY_NAME, name) is not None
@@ -61,7 +75,9 @@ class Layout:
         return self.placed(dataset.root).rstrip("/")
 
     def placed(self, uri: str) -> str:
-        """A URI of a YAML, in which '{storage}' stands for the root and a '~' in front for the home folder; other braces are a name's."""
+        """A URI of a YAML, in which '{storage}' stands for the root and a '~' in front for the home
+        folder; other braces are a name's.
+        """
         return os.path.expanduser(uri.replace("{storage}", self.root))
 
     def videos_folder(self, dataset: Dataset) -> str:
@@ -88,7 +104,8 @@ class Layout:
         return f"{self.root}/frames/{dataset}/{frames_key}/manifest/{bucket:04d}.parquet"
 
     def frames(self, dataset: str, frames_key: str, video_id: str, key: str) -> str:
-        """Zarr array of one video; `key` is its ledger key, so that another content or code version lies elsewhere.
+        """Zarr array of one video; `key` is its ledger key, so that another content or code version
+        lies elsewhere.
 
         Raises StorageError for an id that would leave the folder; `features` too.
         """
@@ -108,7 +125,9 @@ class Layout:
 
     def features(self, dataset: str, features_key: str, video_id: str, key: str) -> str:
         """Zarr array [T, C] of one video."""
-        return below(f"{self.root}/features/{dataset}/{features_key}/arrays", f"{video_id}/{key}.zarr")
+        return below(
+            f"{self.root}/features/{dataset}/{features_key}/arrays", f"{video_id}/{key}.zarr"
+        )
 
     def actions(self, dataset: str, model_key: str) -> str:
         """Parquet, one row per video: the action that one recognition model names."""

@@ -1,4 +1,6 @@
-"""One writer at a time: a small file beside what is written names its holder, and a beating counter shows that the holder lives."""
+"""One writer at a time: a small file beside what is written names its holder, and a beating counter
+shows that the holder lives.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Lost(StorageError):
 
 
 class Lease:
-    """The right to write, held until `release` or the end of the process; a thread keeps it fresh."""
+    """The right to write, held until `release` or the end of the process; a thread keeps it
+    fresh.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
@@ -43,7 +47,8 @@ class Lease:
     def take(self) -> Lease:
         """Takes it, from a dead holder too. Raises Busy where a living one has it, StorageError.
 
-        Whether a holder on another machine lives is seen within STALE_S; one on this machine is looked up at once.
+        Whether a holder on another machine lives is seen within STALE_S; one on this machine is
+        looked up at once.
         """
         while True:
             try:
@@ -53,7 +58,9 @@ class Lease:
                 record = holder(self.uri)
                 if record is not None and lives(self.uri, record):
                     who = f"process {record.get('pid')} on {record.get('host')}"
-                    raise Busy(self.uri, f"{who} is writing there; wait for it or end it, then run again") from None
+                    raise Busy(
+                        self.uri, f"{who} is writing there; wait for it or end it, then run again"
+                    ) from None
                 remove(self.uri)
         self._seen = time.monotonic()
         _held.add(self._record["token"])
@@ -61,7 +68,9 @@ class Lease:
         return self
 
     def check(self, now: bool = False) -> None:
-        """Raises Lost where another process has taken over. Looks at the store at most every BEAT_S seconds, or `now`."""
+        """Raises Lost where another process has taken over. Looks at the store at most every BEAT_S
+        seconds, or `now`.
+        """
         if self._ended.is_set():
             raise Lost(self.uri, "this process does not hold it any more")
         if now or time.monotonic() - self._seen >= BEAT_S:
@@ -82,7 +91,9 @@ class Lease:
                 remove(self.uri)
 
     def forget(self) -> None:
-        """Lets go of it without a word to the store, which may be away: the next one to come sees that nobody holds it."""
+        """Lets go of it without a word to the store, which may be away: the next one to come sees
+        that nobody holds it.
+        """
         self._ended.set()
         _held.discard(self._record["token"])
 
@@ -116,7 +127,9 @@ def holder(uri: str) -> dict[str, Any] | None:
 
 
 def lives(uri: str, record: dict[str, Any], watch_s: float | None = None) -> bool:
-    """Whether the holder of a lease lives. One on another machine is watched for a beat, up to `watch_s` (None: STALE_S)."""
+    """Whether the holder of a lease lives. One on another machine is watched for a beat, up to
+    `watch_s` (None: STALE_S).
+    """
     me = _me()
     if record.get("machine") == me["machine"]:
         if record.get("pid") == me["pid"]:
@@ -136,13 +149,21 @@ def lives(uri: str, record: dict[str, Any], watch_s: float | None = None) -> boo
 
 
 def _me() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "machine": _machine(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+    return {
+        "host": socket.gethostname(),
+        "machine": _machine(),
+        "pid": os.getpid(),
+        "started": psutil.Process().create_time(),
+    }
 
 
 def _machine() -> str:
     """What tells one space of process numbers from another: host, boot and container."""
     parts = [socket.gethostname()]
-    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(), lambda: str(os.stat("/proc/self/ns/pid").st_ino)):
+    for read in (
+        lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        lambda: str(os.stat("/proc/self/ns/pid").st_ino),
+    ):
         try:
             parts.append(read())
         except OSError:  # not Linux
@@ -153,6 +174,9 @@ def _machine() -> str:
 def _runs(pid: Any, started: Any) -> bool:
     try:
         process = psutil.Process(int(pid))
-        return abs(process.create_time() - float(started)) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+        return (
+            abs(process.create_time() - float(started)) < 1.0
+            and process.status() != psutil.STATUS_ZOMBIE
+        )
     except (psutil.NoSuchProcess, TypeError, ValueError):
         return False

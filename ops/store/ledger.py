@@ -1,15 +1,18 @@
 """A ledger: a table by video_id that grows by small part files and is rewritten whole now and then.
 
-Beside the base `<name>.parquet` lies a folder `<name>.parts/` with numbered part files. A part holds rows that replace those of
-the same video_id, and tombstones. The base says up to which part it has taken them in (`through`), and numbers are never used twice, so:
+Beside the base `<name>.parquet` lies a folder `<name>.parts/` with numbered part files. A part
+holds rows that replace those of the same video_id, and tombstones. The base says up to which part
+it has taken them in (`through`), and numbers are never used twice, so:
 
 - a commit writes one new part, and its cost does not grow with the ledger;
-- a compaction writes the base, then removes the parts it has taken in; cut short anywhere, the parts that are left over are
-  ignored, because `through` is not below their number;
-- a reader lists the parts, then reads the base, then the listed parts beyond `through`. A part that has vanished by then was taken
-  into a newer base, and the reader starts again: it sees the ledger as it was after some commit, never a mix.
+- a compaction writes the base, then removes the parts it has taken in; cut short anywhere, the
+  parts that are left over are ignored, because `through` is not below their number;
+- a reader lists the parts, then reads the base, then the listed parts beyond `through`. A part that
+  has vanished by then was taken into a newer base, and the reader starts again: it sees the ledger
+  as it was after some commit, never a mix.
 
-One process writes a ledger at a time: it holds `<name>.lease.json`, and a part is created only where none of its number is.
+One process writes a ledger at a time: it holds `<name>.lease.json`, and a part is created only
+where none of its number is.
 """
 
 from __future__ import annotations
@@ -28,7 +31,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ops.files.storage import StorageError, create_bytes, is_local, list_files, local_path, read_bytes, remove, write_bytes
+from ops.files.storage import (
+    StorageError,
+    create_bytes,
+    is_local,
+    list_files,
+    local_path,
+    read_bytes,
+    remove,
+    write_bytes,
+)
 from ops.store.layout import ARRAY_NAME, UNSAFE_PARTS, array_below, arrays_of_ledger
 from ops.store.lease import Lease, Lost
 from ops.store.tables import from_rows, names_of, read_columns
@@ -41,7 +53,9 @@ READERS = 8
 
 
 class LedgerError(StorageError):
-    """A ledger that cannot be read: a part is missing or a file is damaged. `kinograph store rebuild` makes it anew from the arrays."""
+    """A ledger that cannot be read: a part is missing or a file is damaged. `kinograph store
+    rebuild` makes it anew from the arrays.
+    """
 
 
 @dataclass(frozen=True)
@@ -53,14 +67,17 @@ class Version:
 
 
 def read_ledger(uri: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """The ledger's rows, sorted by video_id; `columns` (which must have video_id) reads only those. Empty where there is none.
+    """The ledger's rows, sorted by video_id; `columns` (which must have video_id) reads only those.
+    Empty where there is none.
 
     Raises LedgerError, StorageError.
     """
     return _snapshot(uri, schema, columns)[0]
 
 
-def read_ledgers(uris: Iterable[str], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def read_ledgers(
+    uris: Iterable[str], schema: pa.Schema, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Several ledgers one after another, read at the same time."""
     uris = list(uris)
     if len(uris) == 1:
@@ -83,7 +100,8 @@ def lease_uri(uri: str) -> str:
 class Ledger:
     """A ledger that is written: `put` and `drop` gather changes, `commit` makes them last.
 
-    The first commit takes the lease; `close`, or the end of a `with` block, compacts and gives it back. Not for several threads.
+    The first commit takes the lease; `close`, or the end of a `with` block, compacts and gives it
+    back. Not for several threads.
     """
 
     def __init__(self, uri: str, schema: pa.Schema) -> None:
@@ -96,7 +114,12 @@ class Ledger:
     def __enter__(self) -> Ledger:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -113,7 +136,9 @@ class Ledger:
         return _overlay(read_ledger(self.uri, self.schema), [self._part()] if self._changes else [])
 
     def read(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows as they are in the store now; whether they still are when the ledger is opened for writing, `moved` says."""
+        """Rows as they are in the store now; whether they still are when the ledger is opened for
+        writing, `moved` says.
+        """
         table, self._read = _snapshot(self.uri, self.schema, columns)
         return table
 
@@ -128,7 +153,9 @@ class Ledger:
         return self._lease is not None and self._read != self._version
 
     def open(self) -> None:
-        """Takes the lease, so that nobody else changes the ledger until `close`. Raises lease.Busy, StorageError."""
+        """Takes the lease, so that nobody else changes the ledger until `close`. Raises lease.Busy,
+        StorageError.
+        """
         if self._lease is None:
             self.take_lease()
             try:
@@ -138,11 +165,15 @@ class Ledger:
                 raise
 
     def take_lease(self) -> None:
-        """Keeps others from writing, without a look at the ledger, which may be damaged. Raises lease.Busy, StorageError."""
+        """Keeps others from writing, without a look at the ledger, which may be damaged. Raises
+        lease.Busy, StorageError.
+        """
         self._lease = self._lease or Lease(lease_uri(self.uri)).take()
 
     def replace(self, table: pa.Table) -> None:
-        """Puts another table in the place of the whole ledger, whatever was there. Raises lease.Busy, lease.Lost, StorageError."""
+        """Puts another table in the place of the whole ledger, whatever was there. Raises
+        lease.Busy, lease.Lost, StorageError.
+        """
         self.take_lease()
         assert self._lease is not None
         self._lease.check(now=True)
@@ -152,7 +183,9 @@ class Ledger:
         self._write_base(table.sort_by(ID), last)
 
     def put(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Sets whole rows, replacing those of the same video_id. Raises KeyError for fields that are not the schema's."""
+        """Sets whole rows, replacing those of the same video_id. Raises KeyError for fields that
+        are not the schema's.
+        """
         names = set(self.schema.names)
         for row in rows:
             if set(row) != names:
@@ -164,7 +197,9 @@ class Ledger:
         self._changes.update(dict.fromkeys(video_ids))
 
     def commit(self) -> None:
-        """Makes the changes last, all of them or none. Raises lease.Busy, lease.Lost, StorageError; the changes are kept then."""
+        """Makes the changes last, all of them or none. Raises lease.Busy, lease.Lost, StorageError;
+        the changes are kept then.
+        """
         if not self._changes:
             return
         self.open()
@@ -196,7 +231,9 @@ class Ledger:
         self._version = Version(through, through)
 
     def close(self) -> None:
-        """Commits what is left, compacts, and gives the lease back. A ledger that nothing was written to is left alone."""
+        """Commits what is left, compacts, and gives the lease back. A ledger that nothing was
+        written to is left alone.
+        """
         self.commit()
         if self._lease is not None:
             if self._version.last > self._version.through:
@@ -223,10 +260,14 @@ class Ledger:
         kept = [(key, row) for key, row in self._changes.items() if row is not None]
         gone = [{**blank, ID: key} for key, row in self._changes.items() if row is None]
         table = from_rows([*(row for _, row in kept), *gone], self.schema)
-        return table.append_column(DROPPED, pa.array([False] * len(kept) + [True] * len(gone), pa.bool_()))
+        return table.append_column(
+            DROPPED, pa.array([False] * len(kept) + [True] * len(gone), pa.bool_())
+        )
 
 
-def _snapshot(uri: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> tuple[pa.Table, Version]:
+def _snapshot(
+    uri: str, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> tuple[pa.Table, Version]:
     wait = 0.01
     for _ in range(READ_TRIES):
         listed = _numbers(uri)
@@ -240,14 +281,21 @@ def _snapshot(uri: str, schema: pa.Schema, columns: Sequence[str] | None = None)
             return _placed(uri, _overlay(base, parts)), Version(through, max([through, *newer]))
         time.sleep(wait)  # a listing that went on while files came and went
         wait = min(0.05, 2 * wait)
-    missing = next((number for number in range(through + 1, max(newer, default=0)) if number not in newer), through + 1)
-    raise LedgerError(uri, f"its part {missing} is missing; make it anew with 'kinograph store rebuild'")
+    missing = next(
+        (number for number in range(through + 1, max(newer, default=0)) if number not in newer),
+        through + 1,
+    )
+    raise LedgerError(
+        uri, f"its part {missing} is missing; make it anew with 'kinograph store rebuild'"
+    )
 
 
 def _placed(uri: str, table: pa.Table) -> pa.Table:
-    """The table with the places of its arrays as they are computed. Raises LedgerError for a row that names anything else.
+    """The table with the places of its arrays as they are computed. Raises LedgerError for a row
+    that names anything else.
 
-    Whoever can write to the store can write a row: no path of it is believed, since what a row names is read, and removed one day.
+    Whoever can write to the store can write a row: no path of it is believed, since what a row
+    names is read, and removed one day.
     """
     arrays = arrays_of_ledger(uri)
     if arrays is None or "array_uri" not in table.column_names or not len(table):
@@ -255,7 +303,9 @@ def _placed(uri: str, table: pa.Table) -> pa.Table:
     ids, uris = (table[name].combine_chunks() for name in (ID, "array_uri"))
     names = pc.replace_substring_regex(uris, "(?s)^.*/", "")
     as_computed = pc.equal(pc.binary_join_element_wise(f"{arrays}/", ids, "/", names, ""), uris)
-    safe = pc.and_not(pc.match_substring_regex(names, ARRAY_NAME), pc.match_substring_regex(ids, UNSAFE_PARTS))
+    safe = pc.and_not(
+        pc.match_substring_regex(names, ARRAY_NAME), pc.match_substring_regex(ids, UNSAFE_PARTS)
+    )
     odd = pc.invert(pc.or_(pc.equal(uris, ""), pc.and_(as_computed, safe)))
     places = uris.to_pylist() if pc.any(odd).as_py() else None
     if places is None:
@@ -263,10 +313,19 @@ def _placed(uri: str, table: pa.Table) -> pa.Table:
     for row in np.flatnonzero(odd.to_numpy(zero_copy_only=False)):
         place = array_below(arrays, places[row], ids[row].as_py())
         if place is None:
-            found = f"its row of video {ids[row].as_py()!r} names {places[row]!r}, which is no array of that video below {arrays}"
-            raise LedgerError(uri, f"damaged: {found}; nothing was touched. Make it anew with 'kinograph store rebuild'")
+            found = (
+                f"its row of video {ids[row].as_py()!r} names {places[row]!r}, which is no array of"
+                f" that video below {arrays}"
+            )
+            raise LedgerError(
+                uri,
+                f"damaged: {found}; nothing was touched. Make it anew with 'kinograph store"
+                " rebuild'",
+            )
         places[row] = place
-    return table.set_column(table.schema.get_field_index("array_uri"), "array_uri", pa.array(places, pa.string()))
+    return table.set_column(
+        table.schema.get_field_index("array_uri"), "array_uri", pa.array(places, pa.string())
+    )
 
 
 def _numbers(uri: str) -> list[int]:
@@ -313,10 +372,17 @@ def _decoded(uri: str, data: bytes, schema: pa.Schema, columns: Sequence[str] | 
         file = pq.ParquetFile(pa.BufferReader(data))
         if list(names_of(file)) != schema.names:
             found = f"columns {file.schema_arrow.names} where {schema.names} are expected"
-            raise LedgerError(uri, f"{found}; it was written by another version: make it anew with 'kinograph store rebuild'")
+            raise LedgerError(
+                uri,
+                f"{found}; it was written by another version: make it anew with 'kinograph store"
+                " rebuild'",
+            )
         table = read_columns(file, columns)
     except pa.ArrowInvalid as error:
-        raise LedgerError(uri, f"not a readable Parquet file ({error}); make it anew with 'kinograph store rebuild'") from error
+        raise LedgerError(
+            uri,
+            f"not a readable Parquet file ({error}); make it anew with 'kinograph store rebuild'",
+        ) from error
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     return table.cast(wanted.with_metadata(table.schema.metadata))
 
@@ -328,7 +394,9 @@ def _encoded(table: pa.Table) -> bytes:
 
 
 def _overlay(base: pa.Table, parts: list[pa.Table]) -> pa.Table:
-    """The last row of every video_id over base and parts in order, without tombstones, sorted by video_id."""
+    """The last row of every video_id over base and parts in order, without tombstones, sorted by
+    video_id.
+    """
     if not parts:
         return base
     kept = pa.repeat(pa.scalar(False), len(base))

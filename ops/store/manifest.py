@@ -1,4 +1,6 @@
-"""The manifest of frames: the ledger of what is stored, and of what was refused and why. Readers trust it alone."""
+"""The manifest of frames: the ledger of what is stored, and of what was refused and why. Readers
+trust it alone.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +18,31 @@ from ops.store.tables import MANIFEST
 
 
 def frames_key(sha256: str, dataset: Dataset) -> str:
-    """Ledger key of one video's frames: its content, how it is decoded and stored, and the code that does it."""
+    """Ledger key of one video's frames: its content, how it is decoded and stored, and the code
+    that does it.
+    """
     return content_hash([sha256, dataset.frames.key(), FRAMES])
 
 
 def frames_keys(sha256: Iterable[str], dataset: Dataset) -> list[str]:
     """`frames_key` of many contents, given as hexadecimal digests: a microsecond each."""
     before, after = '["', f'",{json.dumps(dataset.frames.key())},{json.dumps(FRAMES)}]'
-    return [hashlib.sha256(f"{before}{digest}{after}".encode()).hexdigest()[:16] for digest in sha256]
+    return [
+        hashlib.sha256(f"{before}{digest}{after}".encode()).hexdigest()[:16] for digest in sha256
+    ]
 
 
-def read_manifest(layout: Layout, dataset: Dataset, buckets: Iterable[int] | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-    """Ledger rows of `buckets` (None: all; schema `ops.store.tables.MANIFEST`), stored and quarantined ones."""
+def read_manifest(
+    layout: Layout,
+    dataset: Dataset,
+    buckets: Iterable[int] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Ledger rows of `buckets` (None: all; schema `ops.store.tables.MANIFEST`), stored and
+    quarantined ones.
+    """
     key = dataset.frames.key()
     chosen = range(BUCKETS) if buckets is None else buckets
-    return read_ledgers((layout.manifest(dataset.name, key, bucket) for bucket in chosen), MANIFEST, columns)
+    return read_ledgers(
+        (layout.manifest(dataset.name, key, bucket) for bucket in chosen), MANIFEST, columns
+    )

@@ -1,6 +1,7 @@
 """Reading frames at training speed: shard index and coalesced ranges, without Zarr's indexer.
 
-A reader is cheap to make, opens on first use, can be pickled, and opens again in every process that uses it.
+A reader is cheap to make, opens on first use, can be pickled, and opens again in every process that
+uses it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ Take = Callable[[int, memoryview], None]  # what is done with a frame's number a
 
 
 class FrameReadError(StorageError):
-    """A frame that the store does not hold whole: names the array's URI, the frame and the cause."""
+    """A frame that the store does not hold whole: names the array's URI, the frame and the
+    cause.
+    """
 
 
 class FrameReader:
@@ -69,21 +72,28 @@ class FrameReader:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """What the writer noted: fps, timestamps_s, source_uri, decoder, resize, colour and more."""
+        """What the writer noted: fps, timestamps_s, source_uri, decoder, resize, colour and
+        more.
+        """
         self._open()
         return self._attributes
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """The frames at `indices`, in their order, repeats allowed (decoded once): uint8 [len(indices), H, W, 3].
+        """The frames at `indices`, in their order, repeats allowed (decoded once): uint8
+        [len(indices), H, W, 3].
 
-        They are decoded straight into the result, on the threads of `ops.store.threads`. Raises IndexError for an index outside
-        [0, T), FrameReadError for a frame that is missing or damaged, StorageError.
+        They are decoded straight into the result, on the threads of `ops.store.threads`. Raises
+        IndexError for an index outside [0, T), FrameReadError for a frame that is missing or
+        damaged, StorageError.
         """
         self._open()
         wanted = np.asarray(indices, np.int64).reshape(-1)
         outside = wanted[(wanted < 0) | (wanted >= self._shape[0])]
         if outside.size:
-            raise IndexError(f"{self.uri}: frame {int(outside[0])} is outside the video's {self._shape[0]} frames")
+            raise IndexError(
+                f"{self.uri}: frame {int(outside[0])} is outside the video's {self._shape[0]}"
+                " frames"
+            )
         frames = np.empty((len(wanted), *self._shape[1:]), np.uint8)
         places: dict[int, int] = {}  # frame -> its first place in the result
         for place, frame in enumerate(wanted.tolist()):
@@ -107,7 +117,8 @@ class FrameReader:
         self._open()
         return self._quality
 
-    # ------------------------------------------------------------------------------------------------ opening
+    # ----------------------------------------------------------------------------------------------
+    # opening
 
     def _open(self) -> None:
         if self._process == os.getpid():
@@ -122,15 +133,26 @@ class FrameReader:
             sharding = metadata["codecs"][0]
             inner = sharding["configuration"]
             shape = tuple(metadata["shape"])
-            if sharding["name"] != "sharding_indexed" or inner.get("index_location", "end") != "end":
+            if (
+                sharding["name"] != "sharding_indexed"
+                or inner.get("index_location", "end") != "end"
+            ):
                 raise ValueError("it is not sharded with the index at the end")
-            if inner["chunk_shape"] != [1, *shape[1:]] or grid[1:] != list(shape[1:]) or metadata["data_type"] != "uint8":
+            if (
+                inner["chunk_shape"] != [1, *shape[1:]]
+                or grid[1:] != list(shape[1:])
+                or metadata["data_type"] != "uint8"
+            ):
                 raise ValueError("it is not uint8 in chunks of one frame")
             self._decode = _decoder([codec["name"] for codec in inner["codecs"]])
             self._quality = inner["codecs"][0].get("configuration", {}).get("quality")
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise FrameReadError(self.uri, f"not an array of frames: {error}") from error
-        self._shape, self._per_shard, self._attributes = shape, grid[0], metadata.get("attributes", {})
+        self._shape, self._per_shard, self._attributes = (
+            shape,
+            grid[0],
+            metadata.get("attributes", {}),
+        )
         self._process = os.getpid()
 
     def _index(self, shard: int) -> np.ndarray:
@@ -138,11 +160,15 @@ class FrameReader:
         if shard not in self._indices:
             sizes = self._attributes.get("frame_bytes")
             if sizes is not None and len(sizes) == self._shape[0]:  # saves a request per shard
-                own = np.array(sizes[shard * self._per_shard : (shard + 1) * self._per_shard], np.int64)
+                own = np.array(
+                    sizes[shard * self._per_shard : (shard + 1) * self._per_shard], np.int64
+                )
                 self._indices[shard] = np.stack([np.cumsum(own) - own, own], axis=1)
             else:
                 try:
-                    self._indices[shard] = parse_index(self._get_tail(shard, index_bytes(self._per_shard)), self._per_shard)
+                    self._indices[shard] = parse_index(
+                        self._get_tail(shard, index_bytes(self._per_shard)), self._per_shard
+                    )
                 except (FileNotFoundError, ValueError) as error:
                     raise self._error(shard * self._per_shard, error) from error
         return self._indices[shard]
@@ -151,10 +177,13 @@ class FrameReader:
         reason = "its shard is missing" if isinstance(cause, FileNotFoundError) else str(cause)
         return FrameReadError(self.uri, f"frame {frame} cannot be read: {reason}")
 
-    # ------------------------------------------------------------------------------------------------ fetching
+    # ----------------------------------------------------------------------------------------------
+    # fetching
 
     def _read_local(self, shards: dict[int, list[int]], take: Take) -> None:
-        """Read and decode frame by frame on all threads: a chunk is decoded while it is still in the CPU's cache."""
+        """Read and decode frame by frame on all threads: a chunk is decoded while it is still in
+        the CPU's cache.
+        """
         todo = list(shards.items())
         for first in range(0, len(todo), MAX_OPEN):
             with ExitStack() as stack:
@@ -184,7 +213,11 @@ class FrameReader:
             stored = self._fetch(*next(iter(shards.items())))
         else:
             with ThreadPoolExecutor(min(len(shards), MAX_REQUESTS)) as threads:
-                stored = [pair for pairs in threads.map(self._fetch, shards, shards.values()) for pair in pairs]
+                stored = [
+                    pair
+                    for pairs in threads.map(self._fetch, shards, shards.values())
+                    for pair in pairs
+                ]
         side_by_side(lambda number: take(*stored[number]), len(stored))
 
     def _fetch(self, shard: int, frames: list[int]) -> list[tuple[int, memoryview]]:
@@ -230,7 +263,9 @@ class FrameReader:
 
 
 def _announce(handle: int, starts: list[int], sizes: list[int]) -> None:
-    """Tell the system what will be read, so that a cold file comes in few large reads while its first frames are decoded."""
+    """Tell the system what will be read, so that a cold file comes in few large reads while its
+    first frames are decoded.
+    """
     if not hasattr(os, "posix_fadvise"):
         return
     first = 0
@@ -248,7 +283,9 @@ def _raw(chunk: memoryview, out: np.ndarray) -> None:
 
 
 def _decoder(names: list[str]) -> Decode:
-    """Function from a stored chunk to a frame, for a chain of Zarr codecs. Raises ValueError for an unknown chain."""
+    """Function from a stored chunk to a frame, for a chain of Zarr codecs. Raises ValueError for an
+    unknown chain.
+    """
     checked = names[-1] == "crc32c"
     chain = tuple(names[:-1] if checked else names)
     decode: Decode
@@ -261,15 +298,21 @@ def _decoder(names: list[str]) -> Decode:
 
         def decode(chunk: memoryview, out: np.ndarray) -> None:
             _raw(memoryview(decompress(bytes(chunk))), out)
+
     elif chain == ("bytes",):
         decode = _raw
     else:
-        raise ValueError(f"found codecs {names}; allowed: kinograph.jpeg, or bytes with zstd, each with or without crc32c")
+        raise ValueError(
+            f"found codecs {names}; allowed: kinograph.jpeg, or bytes with zstd, each with or"
+            " without crc32c"
+        )
     return (lambda chunk, out: decode(without_checksum(chunk), out)) if checked else decode
 
 
 class Readers:
-    """Readers by URI, opened when they are asked for; the last ones used stay. Pickled it is empty: every process opens its own."""
+    """Readers by URI, opened when they are asked for; the last ones used stay. Pickled it is empty:
+    every process opens its own.
+    """
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, FrameReader] = OrderedDict()

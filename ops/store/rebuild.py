@@ -1,4 +1,6 @@
-"""A ledger made anew from the arrays that lie in the store: each says in its attributes what it is and what it was made from."""
+"""A ledger made anew from the arrays that lie in the store: each says in its attributes what it is
+and what it was made from.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ Row = dict[str, Any]
 class Rebuilt:
     """What became of one store's ledgers.
 
-    `kept` rows stayed as they were, `made` were read from arrays, `dropped` named arrays that are gone. `incomplete` arrays lack shards or
-    metadata, `foreign` ones are of another code version or configuration: both stay unnamed, garbage. `damaged` ledgers could not be read.
+    `kept` rows stayed as they were, `made` were read from arrays, `dropped` named arrays that are
+    gone. `incomplete` arrays lack shards or metadata, `foreign` ones are of another code version or
+    configuration: both stay unnamed, garbage. `damaged` ledgers could not be read.
     """
 
     store: Store
@@ -43,11 +46,15 @@ class Rebuilt:
     damaged: int = 0
 
 
-def rebuild(dataset: Dataset, layout: Layout, store: Store, progress: Progress | None = None) -> Rebuilt:
-    """Writes the ledgers of a store from its arrays. Rows that still hold stay, also those of refused videos.
+def rebuild(
+    dataset: Dataset, layout: Layout, store: Store, progress: Progress | None = None
+) -> Rebuilt:
+    """Writes the ledgers of a store from its arrays. Rows that still hold stay, also those of
+    refused videos.
 
-    What cannot be known from the array (the seconds that its making took) is 0. Videos whose refusal is lost are tried again by the
-    next run. Raises lease.Busy where a run works on the store, StorageError.
+    What cannot be known from the array (the seconds that its making took) is 0. Videos whose
+    refusal is lost are tried again by the next run. Raises lease.Busy where a run works on the
+    store, StorageError.
     """
     report = Rebuilt(store)
     ledgers = [Ledger(uri, store.schema) for uri in store.ledgers]
@@ -59,7 +66,9 @@ def rebuild(dataset: Dataset, layout: Layout, store: Store, progress: Progress |
         report.arrays = len(arrays)
         found: dict[int, dict[str, Row]] = defaultdict(dict)
         with ThreadPoolExecutor(READERS) as pool:
-            results = pool.map(lambda item: _row(dataset, layout, store, *item), sorted(arrays.items()))
+            results = pool.map(
+                lambda item: _row(dataset, layout, store, *item), sorted(arrays.items())
+            )
             for done, result in enumerate(results, 1):
                 if isinstance(result, str):
                     setattr(report, result, getattr(report, result) + 1)
@@ -86,11 +95,15 @@ def _readable(ledger: Ledger, report: Rebuilt) -> pa.Table | None:
         return None
 
 
-def _merged(before: pa.Table | None, found: dict[str, Row], store: Store, report: Rebuilt) -> pa.Table:
+def _merged(
+    before: pa.Table | None, found: dict[str, Row], store: Store, report: Rebuilt
+) -> pa.Table:
     rows, kept = dict(found), 0
     for row in [] if before is None else before.to_pylist():
         made = found.get(row["video_id"])
-        if (made is None and row["status"] != "ok") or (made is not None and made["array_uri"] == row["array_uri"]):
+        if (made is None and row["status"] != "ok") or (
+            made is not None and made["array_uri"] == row["array_uri"]
+        ):
             rows[row["video_id"]] = row
             kept += 1
         elif made is None:
@@ -100,11 +113,16 @@ def _merged(before: pa.Table | None, found: dict[str, Row], store: Store, report
     return from_rows((rows[key] for key in sorted(rows)), store.schema)
 
 
-def _row(dataset: Dataset, layout: Layout, store: Store, uri: str, files: list[FileInfo]) -> tuple[int, Row] | str:
+def _row(
+    dataset: Dataset, layout: Layout, store: Store, uri: str, files: list[FileInfo]
+) -> tuple[int, Row] | str:
     """(bucket, ledger row) of an array, or which count of the report it falls into."""
     try:
         metadata = json.loads(read_bytes(f"{uri}/zarr.json"))
-        shape, per_piece = metadata["shape"], metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+        shape, per_piece = (
+            metadata["shape"],
+            metadata["chunk_grid"]["configuration"]["chunk_shape"][0],
+        )
         attributes = metadata["attributes"]
         names = {info.uri.removeprefix(f"{uri}/") for info in files}
         suffix = "0/0/0" if store.kind == "frames" else "0"
@@ -119,7 +137,13 @@ def _row(dataset: Dataset, layout: Layout, store: Store, uri: str, files: list[F
 
 
 def _frames_row(
-    dataset: Dataset, layout: Layout, store: Store, uri: str, attributes: Row, shape: list[int], size: int
+    dataset: Dataset,
+    layout: Layout,
+    store: Store,
+    uri: str,
+    attributes: Row,
+    shape: list[int],
+    size: int,
 ) -> tuple[int, Row] | str:
     video_id, key = video_of(store, uri)
     sha256 = attributes["source_sha256"]
@@ -127,7 +151,11 @@ def _frames_row(
         return "foreign"
     folder = f"{layout.videos_folder(dataset)}/"
     source = attributes["source_uri"]
-    bucket = bucket_of_file(source.removeprefix(folder)) if source.startswith(folder) else bucket_of(video_id)
+    bucket = (
+        bucket_of_file(source.removeprefix(folder))
+        if source.startswith(folder)
+        else bucket_of(video_id)
+    )
     audit = attributes.get("audit") or {}
     row = {
         "video_id": video_id,
@@ -150,9 +178,22 @@ def _frames_row(
     return bucket, row
 
 
-def _features_row(store: Store, uri: str, attributes: Row, shape: list[int], size: int) -> tuple[int, Row] | str:
+def _features_row(
+    store: Store, uri: str, attributes: Row, shape: list[int], size: int
+) -> tuple[int, Row] | str:
     if attributes["features_key"] != store.key:
         return "foreign"
-    names = {"video_id": attributes["video_id"], "dataset": store.dataset, "sha256": attributes["source_key"], "key": attributes["key"]}
+    names = {
+        "video_id": attributes["video_id"],
+        "dataset": store.dataset,
+        "sha256": attributes["source_key"],
+        "key": attributes["key"],
+    }
     numbers = {"num_steps": shape[0], "channels": shape[1], "bytes": size, "seconds": 0.0}
-    return bucket_of(attributes["video_id"]), {**names, "array_uri": uri, "status": "ok", "reason": "", **numbers}
+    return bucket_of(attributes["video_id"]), {
+        **names,
+        "array_uri": uri,
+        "status": "ok",
+        "reason": "",
+        **numbers,
+    }

@@ -1,7 +1,9 @@
-"""The bytes of a Zarr v3 shard ("sharding_indexed", index at the end): chunks, then (offset, bytes) of each, then a CRC32C.
+"""The bytes of a Zarr v3 shard ("sharding_indexed", index at the end): chunks, then (offset, bytes)
+of each, then a CRC32C.
 
-A shard here is always written whole, from chunks that are already encoded, so that the frames of a video need not be in memory.
-Source: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
+A shard here is always written whole, from chunks that are already encoded, so that the frames of a
+video need not be in memory. Source:
+https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def with_checksum(chunk: bytes) -> bytes:
 
 
 def without_checksum(stored: memoryview) -> memoryview:
-    """The chunk that the crc32c codec stored. Raises ValueError where the checksum does not match."""
+    """The chunk that the crc32c codec stored. Raises ValueError where the checksum does not
+    match.
+    """
     chunk, checksum = stored[:-CHECKSUM_BYTES], stored[-CHECKSUM_BYTES:]
     if int(google_crc32c.value(bytes(chunk))) != int.from_bytes(checksum, "little"):
         raise ValueError("the checksum does not match")
@@ -32,7 +36,9 @@ def without_checksum(stored: memoryview) -> memoryview:
 
 
 def pack(chunks: list[bytes], chunks_per_shard: int) -> bytes:
-    """A shard of these encoded chunks in their order; the places up to `chunks_per_shard` are marked absent."""
+    """A shard of these encoded chunks in their order; the places up to `chunks_per_shard` are
+    marked absent.
+    """
     index = np.full((chunks_per_shard, 2), ABSENT, "<u8")
     sizes = np.array([len(chunk) for chunk in chunks], np.uint64)
     index[: len(chunks), 0] = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.uint64)
@@ -41,7 +47,9 @@ def pack(chunks: list[bytes], chunks_per_shard: int) -> bytes:
 
 
 def parse_index(data: bytes, chunks_per_shard: int) -> np.ndarray:
-    """Int64 [chunks, 2] of (offset, bytes); an absent chunk has bytes -1. Raises ValueError for a damaged index."""
+    """Int64 [chunks, 2] of (offset, bytes); an absent chunk has bytes -1. Raises ValueError for a
+    damaged index.
+    """
     if len(data) != index_bytes(chunks_per_shard):
         raise ValueError("the shard is shorter than its index")
     raw = np.frombuffer(bytes(without_checksum(memoryview(data))), "<u8").reshape(-1, 2)

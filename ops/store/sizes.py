@@ -16,7 +16,9 @@ from ops.store.tables import VIDEOS, read_tables
 
 @dataclass(frozen=True)
 class Size:
-    """One store, from its ledgers: stored videos and bytes, and hours and bytes of those videos' own files."""
+    """One store, from its ledgers: stored videos and bytes, and hours and bytes of those videos'
+    own files.
+    """
 
     store: Store
     videos: int

@@ -1,4 +1,6 @@
-"""The stores of a dataset: one of frames per decode configuration, one of features per feature configuration, each with its ledgers."""
+"""The stores of a dataset: one of frames per decode configuration, one of features per feature
+configuration, each with its ledgers.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ Kind = Literal["frames", "features"]
 
 @dataclass(frozen=True)
 class Store:
-    """Arrays and ledgers below `folder`; `key` is the configuration's hash, and `current` says whether it is in use."""
+    """Arrays and ledgers below `folder`; `key` is the configuration's hash, and `current` says
+    whether it is in use.
+    """
 
     kind: Kind
     dataset: str
@@ -42,18 +46,24 @@ class Store:
 
 
 def stores(layout: Layout, dataset: str, current: Iterable[str]) -> list[Store]:
-    """What lies below the storage root for a dataset; `current` are the keys that today's configurations have."""
+    """What lies below the storage root for a dataset; `current` are the keys that today's
+    configurations have.
+    """
     keys = set(current)
     found: list[Store] = []
     kinds: tuple[Kind, ...] = ("frames", "features")
     for kind in kinds:
         folder = f"{layout.root}/{kind}/{dataset}"
-        found += [Store(kind, dataset, key, f"{folder}/{key}", key in keys) for key in folders(folder)]
+        found += [
+            Store(kind, dataset, key, f"{folder}/{key}", key in keys) for key in folders(folder)
+        ]
     return found
 
 
 def arrays_of(store: Store, listing: Iterable[FileInfo]) -> dict[str, list[FileInfo]]:
-    """Files of each array (by its URI) in a listing of the store's folder, whole arrays and pieces of them."""
+    """Files of each array (by its URI) in a listing of the store's folder, whole arrays and pieces
+    of them.
+    """
     arrays: dict[str, list[FileInfo]] = {}
     for info in listing:
         if info.path_below.startswith("arrays/") and ".zarr/" in info.path_below:
@@ -69,7 +79,9 @@ def video_of(store: Store, array: str) -> tuple[str, str]:
 
 
 class Hold:
-    """Leases on the ledgers of a store, so that no run begins to write there; those that a run has already are in `busy`."""
+    """Leases on the ledgers of a store, so that no run begins to write there; those that a run has
+    already are in `busy`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._ledgers = [Ledger(uri, store.schema) for uri in store.ledgers]
@@ -95,7 +107,11 @@ class Hold:
 def running(store: Store) -> set[int]:
     """Buckets that a run holds now, as far as one look can tell."""
     records = {bucket: holder(lease_uri(uri)) for bucket, uri in enumerate(store.ledgers)}
-    return {b for b, record in records.items() if record is not None and (lives(lease_uri(store.ledgers[b]), record, 2.0))}
+    return {
+        b
+        for b, record in records.items()
+        if record is not None and (lives(lease_uri(store.ledgers[b]), record, 2.0))
+    }
 
 
 def journaled(store: Store, buckets: Iterable[int]) -> set[str]:

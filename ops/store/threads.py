@@ -1,7 +1,9 @@
-"""Decoding on several threads of one process: image libraries release the interpreter lock, so frames decode side by side.
+"""Decoding on several threads of one process: image libraries release the interpreter lock, so
+frames decode side by side.
 
-A process uses as many threads as it may use CPUs. Whoever runs several processes on one machine (loader processes, Ray workers)
-gives each its share with `set_decode_threads`; the environment variable KINOGRAPH_DECODE_THREADS sets the number by hand.
+A process uses as many threads as it may use CPUs. Whoever runs several processes on one machine
+(loader processes, Ray workers) gives each its share with `set_decode_threads`; the environment
+variable KINOGRAPH_DECODE_THREADS sets the number by hand.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from configs.errors import KinographError
 from configs.settings import variable
 
 VARIABLE = "KINOGRAPH_DECODE_THREADS"
-GROUP_2, GROUP_1 = "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_"  # how Linux tells a container its share, new and old
+# how Linux tells a container its share, new and old
+GROUP_2, GROUP_1 = "/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_"
 MOST = 16  # one clip has no work for more
 _chosen: int | None = None
 _pool: ThreadPoolExecutor | None = None  # one thread less than wanted: the caller works too
@@ -27,8 +30,12 @@ _pool_threads = 0
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use at once: those that it may run on, and no more than its container's share of their time."""
-    number = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPUs that this process may use at once: those that it may run on, and no more than its
+    container's share of their time.
+    """
+    number = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return max(1, min(number, _share()))
 
 
@@ -38,14 +45,18 @@ def _share() -> int:
     shares = [10**6]
     for quota, period in ((GROUP_2, None), (GROUP_1 + "quota_us", GROUP_1 + "period_us")):
         with suppress(OSError, ValueError):
-            words = Path(quota).read_text().split() + (Path(period).read_text().split() if period else [])
+            words = Path(quota).read_text().split() + (
+                Path(period).read_text().split() if period else []
+            )
             if int(words[0]) > 0:  # "max" and -1 are no limit
                 shares.append(math.ceil(int(words[0]) / int(words[1])))
     return min(shares)
 
 
 def decode_threads() -> int:
-    """Threads that decode a clip: what was set, else the environment's number, else the usable CPUs. Raises KinographError."""
+    """Threads that decode a clip: what was set, else the environment's number, else the usable
+    CPUs. Raises KinographError.
+    """
     return _chosen if _chosen is not None else threads_by_environment() or min(MOST, usable_cpus())
 
 
@@ -53,7 +64,10 @@ def threads_by_environment() -> int | None:
     """The environment's number, None where it has none. Raises KinographError."""
     text = variable(VARIABLE)
     if text is not None and (not text.isdigit() or int(text) < 1):
-        raise KinographError(f"environment variable {VARIABLE}: found {text!r}; allowed: a number of threads from 1 on")
+        raise KinographError(
+            f"environment variable {VARIABLE}: found {text!r}; allowed: a number of threads from"
+            " 1 on"
+        )
     return None if text is None else int(text)
 
 
@@ -66,7 +80,9 @@ def set_decode_threads(threads: int | None) -> None:
 
 
 def side_by_side(action: Callable[[int], None], number: int) -> None:
-    """Run action(0) to action(number - 1) on the decode threads. The error of the lowest number is raised, after all threads have ended."""
+    """Run action(0) to action(number - 1) on the decode threads. The error of the lowest number is
+    raised, after all threads have ended.
+    """
     threads = min(decode_threads(), number)
     if threads <= 1:
         for index in range(number):
@@ -79,7 +95,7 @@ def side_by_side(action: Callable[[int], None], number: int) -> None:
         while not errors and (index := next(tickets)) < number:
             try:
                 action(index)
-            except Exception as error:  # noqa: BLE001 - it is raised again, by the caller
+            except Exception as error:
                 errors.append((index, error))
 
     pool = _threads(threads - 1)
@@ -97,7 +113,8 @@ def side_by_side(action: Callable[[int], None], number: int) -> None:
 def _threads(wanted: int) -> ThreadPoolExecutor:
     global _pool, _pool_threads
     pool = _pool
-    if pool is None or _pool_threads < wanted:  # a smaller one ends by itself when its last user lets go of it
+    # a smaller one ends by itself when its last user lets go of it
+    if pool is None or _pool_threads < wanted:
         pool = _pool = ThreadPoolExecutor(wanted, thread_name_prefix="decode")
         _pool_threads = wanted
     return pool

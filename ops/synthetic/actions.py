@@ -1,12 +1,15 @@
-"""What figures do: pose programs over a phase, the objects they use, and tracks that lead the phase through time.
+"""What figures do: pose programs over a phase, the objects they use, and tracks that lead the phase
+through time.
 
-A program maps a phase `s` to a state and keeps no memory, so a film played backwards is the film of the reversed track. That is
-how the time-order pairs are made: `pull` is `push` with its frames in the other order, and nothing else differs.
+A program maps a phase `s` to a state and keeps no memory, so a film played backwards is the film of
+the reversed track. That is how the time-order pairs are made: `pull` is `push` with its frames in
+the other order, and nothing else differs.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +19,18 @@ import numpy as np
 
 from ops.synthetic.skeleton import Anchor, Body, Colour, Point, Pose
 
-LABELS = ("sit_down", "stand_up", "push", "pull", "pick_up", "put_down", "walk", "wave", "jump", "kick")
+LABELS = (
+    "sit_down",
+    "stand_up",
+    "push",
+    "pull",
+    "pick_up",
+    "put_down",
+    "walk",
+    "wave",
+    "jump",
+    "kick",
+)
 """The ten actions of the trimmed and untrimmed videos, in the order of labels.txt."""
 
 PAIRS = (("sit_down", "stand_up"), ("push", "pull"), ("pick_up", "put_down"))
@@ -39,7 +53,9 @@ class Prop(NamedTuple):
 
 
 class State(NamedTuple):
-    """A figure at one instant: its joints (body frame, metres), objects, and what its hands do ('', 'hold' or 'push')."""
+    """A figure at one instant: its joints (body frame, metres), objects, and what its hands do ('',
+    'hold' or 'push').
+    """
 
     joints: dict[str, Point]
     props: tuple[Prop, ...]
@@ -64,7 +80,14 @@ class Style:
     @staticmethod
     def draw(rng: np.random.Generator) -> Style:
         tint = rng.uniform(0.75, 1.1)
-        wood = ((190, 120, 60), (220, 180, 60), (70, 120, 170), (170, 60, 60), (90, 150, 90), (210, 210, 215))[int(rng.integers(6))]
+        wood = (
+            (190, 120, 60),
+            (220, 180, 60),
+            (70, 120, 170),
+            (170, 60, 60),
+            (90, 150, 90),
+            (210, 210, 215),
+        )[int(rng.integers(6))]
         red, green, blue = (min(255, round(channel * tint)) for channel in wood)
         return Style(
             swing=float(rng.uniform(0.88, 1.15)),
@@ -81,7 +104,9 @@ class Style:
 
 
 class Track(NamedTuple):
-    """Phase over time through knots (seconds, phase); eased slows down at each knot. Constant before the first and after the last."""
+    """Phase over time through knots (seconds, phase); eased slows down at each knot. Constant
+    before the first and after the last.
+    """
 
     times: tuple[float, ...]
     phases: tuple[float, ...]
@@ -106,7 +131,7 @@ def _ease(value: float) -> float:
 
 def _through(keys: tuple[tuple[float, Pose], ...], s: float) -> Pose:
     s = max(keys[0][0], min(keys[-1][0], s))
-    for (start, first), (end, second) in zip(keys, keys[1:], strict=False):
+    for (start, first), (end, second) in itertools.pairwise(keys):
         if s <= end:
             return first.to(second, _ease((s - start) / (end - start)))
     return keys[-1][1]
@@ -124,7 +149,14 @@ WOUND_UP = Pose(10, 4, 42, 22, -34, 26, -38, 62, 4, 10)
 KICKING = Pose(-16, -4, -38, 22, 50, 26, 88, 6, -2, 6)
 SIT_KEYS = ((0.0, STAND), (0.5, LEANING), (1.0, SEATED))
 PICK_KEYS = ((0.0, STAND), (0.5, BENT), (1.0, CARRYING))
-JUMP_KEYS = ((0.0, STAND), (0.3, CROUCHED), (0.42, FLYING), (0.7, FLYING), (0.82, CROUCHED), (1.0, STAND))
+JUMP_KEYS = (
+    (0.0, STAND),
+    (0.3, CROUCHED),
+    (0.42, FLYING),
+    (0.7, FLYING),
+    (0.82, CROUCHED),
+    (1.0, STAND),
+)
 KICK_KEYS = ((0.0, STAND), (0.32, WOUND_UP), (0.55, KICKING), (0.65, KICKING), (1.0, STAND))
 
 
@@ -138,10 +170,16 @@ def _gait(body: Body, metres: float, swing: float, arms: bool) -> Pose:
     sine, cosine = math.sin(phase), math.cos(phase)
     hips, flex = 29 * swing, 44 * swing
     return Pose(
-        torso=5, near_shoulder=-30 * swing * sine if arms else 68, near_elbow=24 if arms else 14,
-        far_shoulder=30 * swing * sine if arms else 62, far_elbow=24 if arms else 18,
-        near_hip=hips * sine, near_knee=6 + flex * max(0.0, cosine), far_hip=-hips * sine, far_knee=6 + flex * max(0.0, -cosine),
-    )  # fmt: skip
+        torso=5,
+        near_shoulder=-30 * swing * sine if arms else 68,
+        near_elbow=24 if arms else 14,
+        far_shoulder=30 * swing * sine if arms else 62,
+        far_elbow=24 if arms else 18,
+        near_hip=hips * sine,
+        near_knee=6 + flex * max(0.0, cosine),
+        far_hip=-hips * sine,
+        far_knee=6 + flex * max(0.0, -cosine),
+    )
 
 
 def _arms(pose: Pose, gesture: str, t: float, style: Style, share: float) -> Pose:
@@ -150,7 +188,9 @@ def _arms(pose: Pose, gesture: str, t: float, style: Style, share: float) -> Pos
     if gesture == "wave":
         other = pose._replace(near_shoulder=138, near_elbow=24 + 38 * beat)
     elif gesture == "clap":
-        other = pose._replace(near_shoulder=62 + 26 * beat, near_elbow=26, far_shoulder=62 - 26 * beat, far_elbow=26)
+        other = pose._replace(
+            near_shoulder=62 + 26 * beat, near_elbow=26, far_shoulder=62 - 26 * beat, far_elbow=26
+        )
     elif gesture == "hold":
         other = pose._replace(near_shoulder=30, near_elbow=62, far_shoulder=26, far_elbow=66)
     else:
@@ -169,10 +209,20 @@ def _middle(joints: dict[str, Point]) -> Point:
 
 
 def stool(body: Body, style: Style) -> Prop:
-    """The seat that fits a body: its middle is below the hip of the seated pose, its top under the thighs."""
+    """The seat that fits a body: its middle is below the hip of the seated pose, its top under the
+    thighs.
+    """
     hip = body.joints(SEATED)["hip"]
     width, height = 0.25 * body.height, hip[1] - body.leg_radii[0] * 1.15
-    return Prop("seat" if style.seat_back else "stool", hip[0] - 0.01 * body.height, 0.0, width, height, 0.0, style.colour)
+    return Prop(
+        "seat" if style.seat_back else "stool",
+        hip[0] - 0.01 * body.height,
+        0.0,
+        width,
+        height,
+        0.0,
+        style.colour,
+    )
 
 
 def _picked(body: Body, style: Style, joints: dict[str, Point], s: float) -> Prop:
@@ -183,7 +233,10 @@ def _picked(body: Body, style: Style, joints: dict[str, Point], s: float) -> Pro
         return _box(body, style, *floor)
     hands, share = _middle(joints), _ease((s - 0.5) / 0.5)
     # The hands slide from the top of the box to its near edge while it comes up.
-    away = (0.04 * body.height * (1 - share) + half * share, -grasp[1] * (1 - share) - 0.06 * body.height * share)
+    away = (
+        0.04 * body.height * (1 - share) + half * share,
+        -grasp[1] * (1 - share) - 0.06 * body.height * share,
+    )
     return _box(body, style, hands[0] + away[0], max(0.0, hands[1] + away[1]))
 
 
@@ -191,11 +244,24 @@ def _cart(body: Body, style: Style, joints: dict[str, Point], metres: float) -> 
     hands = _middle(joints)
     height, width = 0.42 * body.height * style.size, 0.36 * body.height * style.size * style.aspect
     wheel = 0.055 * body.height
-    return Prop("cart", hands[0] + width / 2 + 0.03 * body.height, 0.0, width, height, metres / wheel, style.colour, hands)
+    return Prop(
+        "cart",
+        hands[0] + width / 2 + 0.03 * body.height,
+        0.0,
+        width,
+        height,
+        metres / wheel,
+        style.colour,
+        hands,
+    )
 
 
-def _posed(name: str, body: Body, style: Style, s: float, end: float) -> tuple[Pose, Anchor, float, float]:
-    """Pose, anchor, x and lift (metres) of a program at phase s; `end` is the phase at which a bounded program is over."""
+def _posed(
+    name: str, body: Body, style: Style, s: float, end: float
+) -> tuple[Pose, Anchor, float, float]:
+    """Pose, anchor, x and lift (metres) of a program at phase s; `end` is the phase at which a
+    bounded program is over.
+    """
     if name == "sit":
         return _through(SIT_KEYS, s), "feet", 0.0, 0.0
     if name == "pick":
@@ -224,7 +290,13 @@ def _posed(name: str, body: Body, style: Style, s: float, end: float) -> tuple[P
 
 
 def perform(
-    name: str, body: Body, style: Style, s: float, t: float, end: float = math.inf, gesture: tuple[str, float] = ("", 0.0)
+    name: str,
+    body: Body,
+    style: Style,
+    s: float,
+    t: float,
+    end: float = math.inf,
+    gesture: tuple[str, float] = ("", 0.0),
 ) -> State:
     """The state of a program at phase s and time t (seconds, for the sway of a living body).
 
@@ -256,13 +328,17 @@ def perform(
     if gesture[0] == "hold" and gesture[1] > 0.5:
         hands = _middle(joints)
         box = _box(body, style, 0, 0)
-        props.append(box._replace(x=hands[0] + box.width / 2, y=max(0.0, hands[1] - 0.06 * body.height)))
+        props.append(
+            box._replace(x=hands[0] + box.width / 2, y=max(0.0, hands[1] - 0.06 * body.height))
+        )
         grip = "hold"
     return State(joints, tuple(props), grip)
 
 
 class Take(NamedTuple):
-    """One performance: `state(t)` for t in seconds from its start, and the way (metres along the facing) that it covers."""
+    """One performance: `state(t)` for t in seconds from its start, and the way (metres along the
+    facing) that it covers.
+    """
 
     state: Callable[[float], State]
     reach: tuple[float, float]
@@ -270,19 +346,28 @@ class Take(NamedTuple):
 
 def program_of(label: str) -> str:
     """The program behind a label; the two members of a pair share one."""
-    return {"sit_down": "sit", "pick_up": "pick"}.get(REVERSE_OF.get(label, label), REVERSE_OF.get(label, label))
+    return {"sit_down": "sit", "pick_up": "pick"}.get(
+        REVERSE_OF.get(label, label), REVERSE_OF.get(label, label)
+    )
 
 
 def reach_of(name: str, body: Body, track: Track) -> tuple[float, float]:
-    """From where to where (metres along the facing, body frame) a performance takes place, its objects included."""
+    """From where to where (metres along the facing, body frame) a performance takes place, its
+    objects included.
+    """
     low, high = (min(track.phases), max(track.phases)) if name in ("walk", "push") else (0.0, 0.0)
-    bounds = {"push": (low, high + 0.75 * body.height), "sit": (-0.3 * body.height, 0.1 * body.height)}
+    bounds = {
+        "push": (low, high + 0.75 * body.height),
+        "sit": (-0.3 * body.height, 0.1 * body.height),
+    }
     bounds["pick"] = (-0.1 * body.height, 0.4 * body.height)
     return bounds.get(name, (low, high))
 
 
 def draw_take(program: str, body: Body, rng: np.random.Generator, duration: float) -> Take:
-    """A performance that fills a trimmed clip of `duration` seconds, with ends held still for a random while."""
+    """A performance that fills a trimmed clip of `duration` seconds, with ends held still for a
+    random while.
+    """
     style = Style.draw(rng)
     before, after = (float(share) * duration for share in rng.uniform(0.0, 0.22, 2))
     amount, start = float(rng.random()), float(rng.random())
@@ -291,17 +376,24 @@ def draw_take(program: str, body: Body, rng: np.random.Generator, duration: floa
         track = Track((0.0, before, duration - after, duration), (low, low, high, high))
     elif program == "push":
         metres = (0.5 + 0.3 * amount) * body.height
-        track = Track((0.0, before / 2, duration - after / 2, duration), (start, start, start + metres, start + metres))
+        track = Track(
+            (0.0, before / 2, duration - after / 2, duration),
+            (start, start, start + metres, start + metres),
+        )
     elif program == "walk":
         metres = (0.7 + 0.45 * amount) * body.height
         track = Track((0.0, duration), (5 + start, 5 + start + metres), eased=False)
     elif program == "wave":
         first = 0.0 if start < 0.3 else 1 + start
-        track = Track((before / 3, duration), (first, first + (1.2 + 0.9 * amount) * duration), eased=False)
+        track = Track(
+            (before / 3, duration), (first, first + (1.2 + 0.9 * amount) * duration), eased=False
+        )
     else:
         repeats = 1 if amount < 0.5 else 2
         shorter = 0.6 if repeats == 2 else 1.0
-        track = Track((before * shorter, duration - after * shorter), (0.0, repeats - 1e-6), eased=False)
+        track = Track(
+            (before * shorter, duration - after * shorter), (0.0, repeats - 1e-6), eased=False
+        )
 
     def state(t: float) -> State:
         return perform(program, body, style, track.at(t), t)

@@ -1,7 +1,8 @@
 """From a stage to pixels, and from the same shapes to exact boxes.
 
-Everything is drawn on a canvas of twice the video's size and reduced by two. Boxes are xyxy in pixels of the video, measured between
-pixel edges (the full image is 0, 0, width, height) on the canvas, hence in steps of half a pixel.
+Everything is drawn on a canvas of twice the video's size and reduced by two. Boxes are xyxy in
+pixels of the video, measured between pixel edges (the full image is 0, 0, width, height) on the
+canvas, hence in steps of half a pixel.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ Box = tuple[float, float, float, float]
 
 
 class PartTruth(NamedTuple):
-    """Where a part is. box: clipped to the image; visible: share of its pixels in the image that nothing covers; inside: share of its
-    extent that is in the image."""
+    """Where a part is. box: clipped to the image; visible: share of its pixels in the image that
+    nothing covers; inside: share of its extent that is in the image.
+    """
 
     box: Box
     visible: float
@@ -29,7 +31,9 @@ class PartTruth(NamedTuple):
 
 
 class PersonTruth(NamedTuple):
-    """Where a person is (objects not counted) and its parts that touch the image; `person` is its place in `Stage.figures`."""
+    """Where a person is (objects not counted) and its parts that touch the image; `person` is its
+    place in `Stage.figures`.
+    """
 
     person: int
     whole: PartTruth
@@ -51,12 +55,19 @@ def _draw_blob(draw: ImageDraw.ImageDraw, blob: Blob, grow: float, fill: object)
     draw.ellipse((x2 - r2, y2 - r2, x2 + r2, y2 + r2), fill=colour)
     nx, ny = (y2 - y1) / length, (x1 - x2) / length
     draw.polygon(
-        ((x1 + nx * r1, y1 + ny * r1), (x2 + nx * r2, y2 + ny * r2), (x2 - nx * r2, y2 - ny * r2), (x1 - nx * r1, y1 - ny * r1)),
+        (
+            (x1 + nx * r1, y1 + ny * r1),
+            (x2 + nx * r2, y2 + ny * r2),
+            (x2 - nx * r2, y2 - ny * r2),
+            (x1 - nx * r1, y1 - ny * r1),
+        ),
         fill=colour,
     )
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, shape: Shape, grow: float, outline: object, solid: object = None) -> None:
+def _draw_shape(
+    draw: ImageDraw.ImageDraw, shape: Shape, grow: float, outline: object, solid: object = None
+) -> None:
     """Outline first, colours over it; with `solid` all of it in that one value."""
     line: tuple[int, ...] | int = outline if solid is None else solid  # type: ignore[assignment]
     for layer in shape.layers:
@@ -75,7 +86,9 @@ def canvas_of(stage: Stage, t: float) -> Image.Image:
     """The canvas at time t, before it is reduced to the picture."""
     view = stage.camera.view(t)
     transform = stage.camera.backdrop_transform(t, stage.backdrop.origin)
-    canvas = stage.backdrop.image.transform(stage.size, Image.Transform.AFFINE, transform, Image.Resampling.NEAREST)
+    canvas = stage.backdrop.image.transform(
+        stage.size, Image.Transform.AFFINE, transform, Image.Resampling.NEAREST
+    )
     draw = ImageDraw.Draw(canvas)
     for mover in stage.movers:
         mover.draw(draw, view, t)
@@ -99,8 +112,12 @@ def _half(box: tuple[int, int, int, int]) -> Box:
 
 
 def _extent(found: list[Shape], grow: float) -> tuple[float, float, float, float]:
-    edges = [(min(x1 - r1, x2 - r2), min(y1 - r1, y2 - r2), max(x1 + r1, x2 + r2), max(y1 + r1, y2 + r2))
-             for shape in found for layer in shape.layers for x1, y1, r1, x2, y2, r2 in layer.blobs]  # fmt: skip
+    edges = [
+        (min(x1 - r1, x2 - r2), min(y1 - r1, y2 - r2), max(x1 + r1, x2 + r2), max(y1 + r1, y2 + r2))
+        for shape in found
+        for layer in shape.layers
+        for x1, y1, r1, x2, y2, r2 in layer.blobs
+    ]
     return (
         min(e[0] for e in edges) - grow,
         min(e[1] for e in edges) - grow,
@@ -125,7 +142,9 @@ def mask(stage: Stage, found: list[Shape], t: float) -> Image.Image:
 
 
 def _covered(stage: Stage, t: float) -> np.ndarray:
-    """What is in front at each canvas pixel: 0 for nothing of interest, else 16 * (figure + 1) + place of the part (15 for torso)."""
+    """What is in front at each canvas pixel: 0 for nothing of interest, else 16 * (figure + 1) +
+    place of the part (15 for torso).
+    """
     view = stage.camera.view(t)
     canvas = Image.new("L", stage.size, 0)
     draw = ImageDraw.Draw(canvas)
@@ -145,13 +164,19 @@ def truth(stage: Stage, t: float, with_parts: bool = True) -> list[PersonTruth]:
     front, grow = _covered(stage, t), _outline(stage, view.scale)
     found: list[PersonTruth] = []
     for person, figure in enumerate(stage.figures):
-        own = [shape for shape in shapes(figure, view, t) if shape.name != "prop"] if figure.annotated else []
+        own = (
+            [shape for shape in shapes(figure, view, t) if shape.name != "prop"]
+            if figure.annotated
+            else []
+        )
         alone = mask(stage, own, t)
         box = alone.getbbox()
         if box is None:
             continue
         area, mine = np.count_nonzero(np.asarray(alone)), (front >> 4) == person + 1
-        whole = PartTruth(_half(box), np.count_nonzero(mine) / area, _inside(_extent(own, grow), stage.size))
+        whole = PartTruth(
+            _half(box), np.count_nonzero(mine) / area, _inside(_extent(own, grow), stage.size)
+        )
         parts: dict[str, PartTruth] = {}
         for shape in own if with_parts else ():
             if shape.name not in PARTS:
@@ -161,6 +186,8 @@ def truth(stage: Stage, t: float, with_parts: bool = True) -> list[PersonTruth]:
             if box is not None:
                 seen = np.count_nonzero(front == 16 * (person + 1) + PARTS.index(shape.name))
                 area = np.count_nonzero(np.asarray(alone))
-                parts[shape.name] = PartTruth(_half(box), seen / area, _inside(_extent([shape], grow), stage.size))
+                parts[shape.name] = PartTruth(
+                    _half(box), seen / area, _inside(_extent([shape], grow), stage.size)
+                )
         found.append(PersonTruth(person, whole, parts))
     return found

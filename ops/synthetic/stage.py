@@ -1,7 +1,9 @@
-"""A stage: figures, backdrop, camera and occluders as functions of time, and the shapes that a figure is drawn from.
+"""A stage: figures, backdrop, camera and occluders as functions of time, and the shapes that a
+figure is drawn from.
 
-A shape is a set of blobs (a blob is the hull of two discs) and polygons in canvas pixels. The same shapes make the picture and the
-masks that the ground truth is read from, so a box is the extent of what is drawn.
+A shape is a set of blobs (a blob is the hull of two discs) and polygons in canvas pixels. The same
+shapes make the picture and the masks that the ground truth is read from, so a box is the extent of
+what is drawn.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ class Layer(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Something drawn in one go, with an outline: a part of PARTS, 'torso', or 'prop'. Parts of a figure count as its person."""
+    """Something drawn in one go, with an outline: a part of PARTS, 'torso', or 'prop'. Parts of a
+    figure count as its person.
+    """
 
     name: str
     layers: tuple[Layer, ...]
@@ -35,7 +39,9 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """One person on a stage. `state(t)` is in the body's frame; facing is +1 (right) or -1 (left) and may change with time."""
+    """One person on a stage. `state(t)` is in the body's frame; facing is +1 (right) or -1 (left)
+    and may change with time.
+    """
 
     look: Look
     body: Body
@@ -70,7 +76,9 @@ class _Pencil:
         self.figure, self.joints, self.facing, self.view = figure, state.joints, facing, view
 
     def at(self, point: Point) -> Point:
-        return self.view.point(self.figure.x + self.facing * point[0], self.figure.ground + point[1])
+        return self.view.point(
+            self.figure.x + self.facing * point[0], self.figure.ground + point[1]
+        )
 
     def blob(self, first: Point, radius: float, second: Point, other: float) -> Blob:
         (x1, y1), (x2, y2) = self.at(first), self.at(second)
@@ -93,10 +101,15 @@ def _arm(pencil: _Pencil, side: str, name: str) -> list[Shape]:
     upper, middle, lower = body.arm_radii
     sleeve, skin = _shade(look.top, tone), _shade(look.skin, tone)
     arm = (
-        Layer(sleeve if look.long_sleeves else skin, (pencil.limb(f"{side}_elbow", middle, f"{side}_wrist", lower),)),
+        Layer(
+            sleeve if look.long_sleeves else skin,
+            (pencil.limb(f"{side}_elbow", middle, f"{side}_wrist", lower),),
+        ),
         Layer(sleeve, (pencil.limb(f"{side}_shoulder", upper, f"{side}_elbow", middle),)),
     )
-    hand = Layer(skin, (pencil.limb(f"{side}_wrist", body.hand * 0.8, f"{side}_hand", body.hand * 0.9),))
+    hand = Layer(
+        skin, (pencil.limb(f"{side}_wrist", body.hand * 0.8, f"{side}_hand", body.hand * 0.9),)
+    )
     return [Shape(f"{name}_arm", arm), Shape(f"{name}_hand", (hand,))]
 
 
@@ -105,10 +118,16 @@ def _leg(pencil: _Pencil, side: str, name: str) -> list[Shape]:
     upper, middle, lower = body.leg_radii
     cloth, skin = _shade(look.bottom, tone), _shade(look.skin, tone)
     leg = (
-        Layer(cloth if look.long_trousers else skin, (pencil.limb(f"{side}_knee", middle, f"{side}_ankle", lower),)),
+        Layer(
+            cloth if look.long_trousers else skin,
+            (pencil.limb(f"{side}_knee", middle, f"{side}_ankle", lower),),
+        ),
         Layer(cloth, (pencil.limb(f"{side}_hip", upper, f"{side}_knee", middle),)),
     )
-    foot = Layer(_shade(look.shoes, tone), (pencil.limb(f"{side}_heel", body.foot_radius, f"{side}_toe", body.foot_radius * 0.85),))
+    foot = Layer(
+        _shade(look.shoes, tone),
+        (pencil.limb(f"{side}_heel", body.foot_radius, f"{side}_toe", body.foot_radius * 0.85),),
+    )
     return [Shape(f"{name}_foot", (foot,)), Shape(f"{name}_leg", leg)]
 
 
@@ -116,16 +135,38 @@ def _head(pencil: _Pencil) -> Shape:
     look, body, joints = pencil.figure.look, pencil.figure.body, pencil.joints
     (x, y), radius = joints["head"], body.head
     neck = pencil.blob(joints["chest"], body.head * 0.45, joints["head"], body.head * 0.4)
-    face = Layer(look.skin, (neck, pencil.disc((x, y), radius), pencil.disc((x + radius * 0.98, y - radius * 0.1), radius * 0.2)))
+    face = Layer(
+        look.skin,
+        (
+            neck,
+            pencil.disc((x, y), radius),
+            pencil.disc((x + radius * 0.98, y - radius * 0.1), radius * 0.2),
+        ),
+    )
     eye = Layer((20, 20, 24), (pencil.disc((x + radius * 0.5, y + radius * 0.12), radius * 0.15),))
-    crown = pencil.blob((x - radius * 0.55, y + radius * 0.3), radius * 0.62, (x + radius * 0.15, y + radius * 0.62), radius * 0.52)
+    crown = pencil.blob(
+        (x - radius * 0.55, y + radius * 0.3),
+        radius * 0.62,
+        (x + radius * 0.15, y + radius * 0.62),
+        radius * 0.52,
+    )
     if look.hair_style == "bald":
         return Shape("head", (face, eye))
     if look.hair_style == "long":
-        tail = pencil.blob((x - radius * 0.6, y + radius * 0.2), radius * 0.6, (x - radius * 0.95, y - radius * 1.1), radius * 0.4)
+        tail = pencil.blob(
+            (x - radius * 0.6, y + radius * 0.2),
+            radius * 0.6,
+            (x - radius * 0.95, y - radius * 1.1),
+            radius * 0.4,
+        )
         return Shape("head", (face, eye, Layer(look.hair, (tail, crown))))
     if look.hair_style == "cap":
-        peak = pencil.blob((x, y + radius * 0.5), radius * 0.3, (x + radius * 1.2, y + radius * 0.42), radius * 0.16)
+        peak = pencil.blob(
+            (x, y + radius * 0.5),
+            radius * 0.3,
+            (x + radius * 1.2, y + radius * 0.42),
+            radius * 0.16,
+        )
         return Shape("head", (face, eye, Layer(look.bottom, (peak, crown))))
     return Shape("head", (face, eye, Layer(look.hair, (crown,))))
 
@@ -135,7 +176,14 @@ def _trunk(pencil: _Pencil) -> list[Shape]:
     (hip_x, hip_y), (chest_x, chest_y) = joints["hip"], joints["chest"]
     waist = (hip_x + (chest_x - hip_x) * 0.3, hip_y + (chest_y - hip_y) * 0.3)
     high = (hip_x + (chest_x - hip_x) * 0.9, hip_y + (chest_y - hip_y) * 0.9)
-    hip = Layer(look.bottom, (pencil.blob(joints["hip"], body.hip_radius, (hip_x, hip_y - 0.02 * body.height), body.hip_radius),))
+    hip = Layer(
+        look.bottom,
+        (
+            pencil.blob(
+                joints["hip"], body.hip_radius, (hip_x, hip_y - 0.02 * body.height), body.hip_radius
+            ),
+        ),
+    )
     torso = Layer(look.top, (pencil.blob(waist, body.waist_radius, high, body.chest_radius),))
     return [Shape("hip", (hip,)), Shape("torso", (torso,))]
 
@@ -144,17 +192,36 @@ def _prop(pencil: _Pencil, prop: Prop) -> Shape:
     x, y, width, height = prop.x, prop.y, prop.width, prop.height
 
     def slab(left: float, bottom: float, right: float, top: float) -> tuple[Point, ...]:
-        return tuple(pencil.at(corner) for corner in ((left, bottom), (right, bottom), (right, top), (left, top)))
+        return tuple(
+            pencil.at(corner)
+            for corner in ((left, bottom), (right, bottom), (right, top), (left, top))
+        )
 
     left, right, top = x - width / 2, x + width / 2, y + height
     dark, bar = _shade(prop.colour, 0.62), 0.16 * height
     if prop.kind == "box":
         stripe = slab(left, y + height * 0.42, right, y + height * 0.58)
-        return Shape("prop", (Layer(prop.colour, polygons=(slab(left, y, right, top),)), Layer(dark, polygons=(stripe,))))
+        return Shape(
+            "prop",
+            (
+                Layer(prop.colour, polygons=(slab(left, y, right, top),)),
+                Layer(dark, polygons=(stripe,)),
+            ),
+        )
     if prop.kind in ("stool", "seat"):
         legs = (slab(left, y, left + bar, top), slab(right - bar, y, right, top))
-        back = (slab(left - bar, y, left + bar * 0.3, top + height * 1.05),) if prop.kind == "seat" else ()
-        return Shape("prop", (Layer(dark, polygons=legs + back), Layer(prop.colour, polygons=(slab(left - bar, top - bar, right, top),))))
+        back = (
+            (slab(left - bar, y, left + bar * 0.3, top + height * 1.05),)
+            if prop.kind == "seat"
+            else ()
+        )
+        return Shape(
+            "prop",
+            (
+                Layer(dark, polygons=legs + back),
+                Layer(prop.colour, polygons=(slab(left - bar, top - bar, right, top),)),
+            ),
+        )
     wheel = 0.2 * height
     axles = ((left + wheel, y + wheel), (right - wheel, y + wheel))
     body = slab(left, y + wheel * 1.2, right, top)
@@ -165,19 +232,29 @@ def _prop(pencil: _Pencil, prop: Prop) -> Shape:
         Layer((40, 40, 44), tuple(pencil.disc(axle, wheel) for axle in axles)),
     ]
     if prop.handle is not None:
-        layers.insert(0, Layer(dark, (pencil.blob(prop.handle, 0.02, (left + 0.03, top - height * 0.1), 0.02),)))
+        layers.insert(
+            0,
+            Layer(dark, (pencil.blob(prop.handle, 0.02, (left + 0.03, top - height * 0.1), 0.02),)),
+        )
     return Shape("prop", tuple(layers))
 
 
 def shapes(figure: Figure, view: View, t: float) -> list[Shape]:
     """The shapes of one figure and its objects at time t, from back to front, canvas pixels.
 
-    A figure that faces right shows its right side, so its near limbs are the right ones; facing left they are the left ones.
+    A figure that faces right shows its right side, so its near limbs are the right ones; facing
+    left they are the left ones.
     """
     state, facing = figure.state(t), figure.facing(t)
     pencil = _Pencil(figure, state, facing, view)
     near, far = ("right", "left") if facing > 0 else ("left", "right")
     seats = [_prop(pencil, prop) for prop in state.props if prop.kind in ("stool", "seat")]
     held = [_prop(pencil, prop) for prop in state.props if prop.kind not in ("stool", "seat")]
-    body = [*_arm(pencil, "far", far), *_leg(pencil, "far", far), *_leg(pencil, "near", near), *_trunk(pencil), _head(pencil)]
+    body = [
+        *_arm(pencil, "far", far),
+        *_leg(pencil, "far", far),
+        *_leg(pencil, "near", near),
+        *_trunk(pencil),
+        _head(pencil),
+    ]
     return [*seats, *body, *held, *_arm(pencil, "near", near)]

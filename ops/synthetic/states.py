@@ -1,7 +1,9 @@
-"""What each part is doing: short verbs read off the motion itself, by rules over joint positions and speeds.
+"""What each part is doing: short verbs read off the motion itself, by rules over joint positions
+and speeds.
 
-Speeds are differences between a frame and the next one shown, so a film that runs backwards has the states of what it shows. Lengths in
-the rules are shares of the figure's height, speeds are per second.
+Speeds are differences between a frame and the next one shown, so a film that runs backwards has the
+states of what it shows. Lengths in the rules are shares of the figure's height, speeds are per
+second.
 """
 
 from __future__ import annotations
@@ -36,7 +38,13 @@ def _arm(now: State, then: State, side: str, body: Body, step_s: float) -> str:
     shoulder, elbow, wrist = f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist"
     upper = _angle(now, shoulder, elbow)
     if now.grip:
-        return "hold" if now.grip == "hold" else "push" if _speed(now, then, "hip", body, step_s)[0] >= 0 else "pull"
+        return (
+            "hold"
+            if now.grip == "hold"
+            else "push"
+            if _speed(now, then, "hip", body, step_s)[0] >= 0
+            else "pull"
+        )
     if abs(upper) > 115:
         return "raise"
     if _turned(upper, _angle(then, shoulder, elbow)) / step_s > 45:
@@ -47,8 +55,17 @@ def _arm(now: State, then: State, side: str, body: Body, step_s: float) -> str:
 def _hand(now: State, then: State, side: str, body: Body, step_s: float) -> str:
     if now.grip:
         forward = _speed(now, then, "hip", body, step_s)[0]
-        return "hold" if now.grip == "hold" or abs(forward) < 0.03 else "push" if forward > 0 else "pull"
-    hand, speed = now.joints[f"{side}_hand"], math.hypot(*_speed(now, then, f"{side}_hand", body, step_s))
+        return (
+            "hold"
+            if now.grip == "hold" or abs(forward) < 0.03
+            else "push"
+            if forward > 0
+            else "pull"
+        )
+    hand, speed = (
+        now.joints[f"{side}_hand"],
+        math.hypot(*_speed(now, then, f"{side}_hand", body, step_s)),
+    )
     if hand[1] > now.joints["head"][1]:
         return "wave" if speed > 0.25 else "raise"
     if hand[1] < 0.3 * body.height and hand[1] < now.joints["hip"][1] - 0.05 * body.height:
@@ -71,12 +88,17 @@ def _foot(now: State, then: State, side: str, body: Body, step_s: float) -> str:
     low = min(now.joints[f"{side}_heel"][1], now.joints[f"{side}_toe"][1]) - body.foot_radius
     if low > 0.02 * body.height:
         return "lift"
-    return "step" if math.hypot(*_speed(now, then, f"{side}_heel", body, step_s)) > 0.25 else "stand"
+    return (
+        "step" if math.hypot(*_speed(now, then, f"{side}_heel", body, step_s)) > 0.25 else "stand"
+    )
 
 
 def _hip(now: State, then: State, body: Body, step_s: float) -> str:
     speed = _speed(now, then, "hip", body, step_s)
-    seated = any(prop.kind in ("stool", "seat") for prop in now.props) and _angle(now, "near_hip", "near_knee") > 70
+    seated = (
+        any(prop.kind in ("stool", "seat") for prop in now.props)
+        and _angle(now, "near_hip", "near_knee") > 70
+    )
     if abs(speed[1]) > 0.06 and abs(speed[1]) > abs(speed[0]) * 0.3:
         return "rise" if speed[1] > 0 else "lower"
     if seated:
@@ -85,7 +107,9 @@ def _hip(now: State, then: State, body: Body, step_s: float) -> str:
 
 
 def part_states(now: State, then: State, facing: int, body: Body, step_s: float) -> dict[str, str]:
-    """The state of each of the ten parts. now, then: this frame's and the next frame's state; step_s: seconds between them."""
+    """The state of each of the ten parts. now, then: this frame's and the next frame's state;
+    step_s: seconds between them.
+    """
     near, far = ("right", "left") if facing > 0 else ("left", "right")
     lean = abs(_angle(now, "head", "chest"))
     found = {"head": "lean" if lean > 25 else "none", "hip": _hip(now, then, body, step_s)}

@@ -1,4 +1,6 @@
-"""Reaching MLflow: one client per process, a database that is created once, an experiment per task."""
+"""Reaching MLflow: one client per process, a database that is created once, an experiment per
+task.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,15 @@ from mlflow.tracking import MlflowClient
 from configs.errors import KinographError
 from configs.settings import Settings
 
-SECRETS = re.compile(r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|sig|credential)[\w.-]*)=[^&;\s'\"]*", re.IGNORECASE)
+SECRETS = re.compile(
+    r"([?&;][\w.-]*(?:pass|pwd|token|secret|key|sig|credential)[\w.-]*)=[^&;\s'\"]*", re.IGNORECASE
+)
 
 
 class TrackingError(KinographError, ValueError):
-    """MLflow cannot be used as it is set up: says which setting is at fault and what to do. Never holds a password."""
+    """MLflow cannot be used as it is set up: says which setting is at fault and what to do. Never
+    holds a password.
+    """
 
 
 class NoDatabaseError(TrackingError):
@@ -32,7 +38,9 @@ class NoDatabaseError(TrackingError):
 
 
 def shown(uri: str) -> str:
-    """The URI, or a text with URIs in it, without users and passwords, for messages: a password may hold any sign but a blank."""
+    """The URI, or a text with URIs in it, without users and passwords, for messages: a password may
+    hold any sign but a blank.
+    """
     return SECRETS.sub(r"\1=***", re.sub(r"://(?!/)[^\s'\"]*@", "://", uri))
 
 
@@ -46,27 +54,35 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def private_file(path: Path) -> None:
-    """Make an empty file that only its owner can read: a database grows in it. One that is there stays as it is."""
-    with suppress(OSError):  # a place that is read alone has its file, or an error that the database tells
+    """Make an empty file that only its owner can read: a database grows in it. One that is there
+    stays as it is.
+    """
+    # a place that is read alone has its file, or an error that the database tells
+    with suppress(OSError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def absolute(tracking_uri: str) -> str:
-    """The URI with a relative SQLite path made absolute: a Ray worker has another working directory."""
+    """The URI with a relative SQLite path made absolute: a Ray worker has another working
+    directory.
+    """
     if not tracking_uri.startswith("sqlite:///") or tracking_uri.startswith("sqlite:////"):
         return tracking_uri
     return f"sqlite:///{Path(tracking_uri.removeprefix('sqlite:///')).absolute()}"
 
 
 def client(tracking_uri: str) -> MlflowClient:
-    """The process's client of this tracking store, which is the model registry too. Raises TrackingError."""
+    """The process's client of this tracking store, which is the model registry too. Raises
+    TrackingError.
+    """
     return _client(absolute(tracking_uri))
 
 
 @lru_cache(maxsize=8)
 def _client(tracking_uri: str) -> MlflowClient:
-    """Opened once. A SQLite database is created when it is missing (3 s of migrations), under a lock: a second process that
-    meets a half-migrated database would refuse it as out of date."""
+    """Opened once. A SQLite database is created when it is missing (3 s of migrations), under a
+    lock: a second process that meets a half-migrated database would refuse it as out of date.
+    """
     if tracking_uri.startswith(("http://", "https://")):
         _check_server(tracking_uri)
         return MlflowClient(tracking_uri, registry_uri=tracking_uri)
@@ -77,16 +93,18 @@ def _client(tracking_uri: str) -> MlflowClient:
             return _open_store(tracking_uri)
     if "://" not in tracking_uri or tracking_uri.startswith("file:"):
         raise TrackingError(
-            f"MLFLOW_TRACKING_URI: found {shown(tracking_uri)!r}; allowed: sqlite:///<file>, postgresql://..., http://... (MLflow no "
-            "longer writes runs into a plain folder)"
+            f"MLFLOW_TRACKING_URI: found {shown(tracking_uri)!r}; allowed: sqlite:///<file>,"
+            " postgresql://..., http://... (MLflow no longer writes runs into a plain folder)"
         )
     return _open_store(tracking_uri)
 
 
 def reader(tracking_uri: str) -> MlflowClient:
-    """A client that only reads, for whoever may not write there: it makes no database, no lock and no row. Raises TrackingError.
+    """A client that only reads, for whoever may not write there: it makes no database, no lock and
+    no row. Raises TrackingError.
 
-    A SQLite file is opened read-only, also in a folder that is not ours to write in; other stores have rules of their own.
+    A SQLite file is opened read-only, also in a folder that is not ours to write in; other stores
+    have rules of their own.
     """
     tracking_uri = absolute(tracking_uri)
     return _reader(tracking_uri) if tracking_uri.startswith("sqlite:///") else _client(tracking_uri)
@@ -96,9 +114,13 @@ def reader(tracking_uri: str) -> MlflowClient:
 def _reader(tracking_uri: str) -> MlflowClient:
     path, _, query = tracking_uri.removeprefix("sqlite:///").partition("?")
     if not Path(path).is_file() or not Path(path).stat().st_size:
-        raise NoDatabaseError(f"MLFLOW_TRACKING_URI: there is no database at {path}: nothing was tracked there yet, or it was removed")
+        raise NoDatabaseError(
+            f"MLFLOW_TRACKING_URI: there is no database at {path}: nothing was tracked there yet,"
+            " or it was removed"
+        )
     options = "&".join(filter(None, (query, "mode=ro", "uri=true")))
-    return _open_store(f"sqlite+pysqlite:///file:{quote(path)}?{options}")  # with the driver's name MLflow makes no folder for it
+    # with the driver's name MLflow makes no folder for it
+    return _open_store(f"sqlite+pysqlite:///file:{quote(path)}?{options}")
 
 
 def _open_store(tracking_uri: str) -> MlflowClient:
@@ -109,12 +131,16 @@ def _open_store(tracking_uri: str) -> MlflowClient:
         opened.search_experiments(max_results=1)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise TrackingError(f"MLFLOW_TRACKING_URI: cannot open {shown(tracking_uri)}: {shown(cause)}") from None
+        raise TrackingError(
+            f"MLFLOW_TRACKING_URI: cannot open {shown(tracking_uri)}: {shown(cause)}"
+        ) from None
     return opened
 
 
 def check_reachable(tracking_uri: str) -> None:
-    """Raise TrackingError at once where a server does not answer, instead of after MLflow's own minute of retries."""
+    """Raise TrackingError at once where a server does not answer, instead of after MLflow's own
+    minute of retries.
+    """
     if tracking_uri.startswith(("http://", "https://")):
         _check_server(tracking_uri)
 
@@ -125,32 +151,38 @@ def _check_server(tracking_uri: str) -> None:
     try:
         urllib.request.urlopen(request, timeout=10).close()
     except urllib.error.HTTPError:
-        return  # it answers; whether it lets us in is MLflow's to find out, with the credentials of the environment
+        # it answers; whether it lets us in is MLflow's to find out, with the credentials of the
+        # environment
+        return
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
-            f"MLFLOW_TRACKING_URI: no MLflow server answers at {shown(tracking_uri)} ({reason}); start one there, or unset the "
-            "variable to use the local database"
+            f"MLFLOW_TRACKING_URI: no MLflow server answers at {shown(tracking_uri)} ({reason});"
+            " start one there, or unset the variable to use the local database"
         ) from None
 
 
 def experiment(settings: Settings, name: str) -> Experiment:
     """The experiment of this name, made when missing.
 
-    Its artifacts lie in `settings.artifacts`, except where an MLflow server keeps its own artifact store. The caller holds
-    `creation_lock`. Raises TrackingError when the experiment was deleted: MLflow keeps its name and refuses a second one.
+    Its artifacts lie in `settings.artifacts`, except where an MLflow server keeps its own artifact
+    store. The caller holds `creation_lock`. Raises TrackingError when the experiment was deleted:
+    MLflow keeps its name and refuses a second one.
     """
     store = client(settings.tracking_uri)
     found = store.get_experiment_by_name(name)
     if found is None:
         served = settings.tracking_uri.startswith(("http://", "https://"))
-        store.create_experiment(name, artifact_location=None if served else _artifact_location(settings, name))
+        store.create_experiment(
+            name, artifact_location=None if served else _artifact_location(settings, name)
+        )
         found = store.get_experiment_by_name(name)
         assert found is not None
     if found.lifecycle_stage != "active":
         raise TrackingError(
-            f"MLflow experiment {name!r} (id {found.experiment_id}) is deleted; restore it with "
-            f"`mlflow experiments restore --experiment-id {found.experiment_id}` or remove it for good with `mlflow gc`"
+            f"MLflow experiment {name!r} (id {found.experiment_id}) is deleted; restore it with"
+            f" `mlflow experiments restore --experiment-id {found.experiment_id}` or remove it for"
+            " good with `mlflow gc`"
         )
     return found
 

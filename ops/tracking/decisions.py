@@ -1,4 +1,6 @@
-"""What the gate decided about a version, as the version's tags keep it, and how far that still holds."""
+"""What the gate decided about a version, as the version's tags keep it, and how far that still
+holds.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,20 @@ from configs.schema import Gate, content_hash
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 DECIDED_AT = "gate.decided_at"  # tag of a version: ms
-NEEDED = {f"gate.{name}" for name in ("decision", "reason", "metric", "challenger", "champion", "champion_version", "eval_set")}
-RESET_AT = "kinograph.champion_reset_at"  # tag of a registered model: ms; what was decided before no longer counts
+NEEDED = {
+    f"gate.{name}"
+    for name in (
+        "decision",
+        "reason",
+        "metric",
+        "challenger",
+        "champion",
+        "champion_version",
+        "eval_set",
+    )
+}
+# tag of a registered model: ms; what was decided before no longer counts
+RESET_AT = "kinograph.champion_reset_at"
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class Decision:
     name: str
     version: int
     reused: bool = False  # decided by an earlier call
-    compared: float | None = None  # the challenger's score beside the champion's, where both know a part of the labels only
+    # the challenger's score beside the champion's, where both know a part of the labels only
+    compared: float | None = None
 
 
 def gate_key(gate: Gate) -> str:
@@ -40,32 +55,53 @@ def gate_key(gate: Gate) -> str:
 
 
 def kept(gate: Gate, version: ModelVersion, reset: int, eval_set: str | None = None) -> bool:
-    """Whether the version holds a decision of this gate (on this set), and none that was set aside."""
+    """Whether the version holds a decision of this gate (on this set), and none that was set
+    aside.
+    """
     tags = version.tags
-    own = tags.get("gate.key") == gate_key(gate) and NEEDED <= tags.keys() and decided_at(version) >= reset
+    own = (
+        tags.get("gate.key") == gate_key(gate)
+        and NEEDED <= tags.keys()
+        and decided_at(version) >= reset
+    )
     return own and eval_set in (None, tags.get("gate.eval_set"))
 
 
 def as_it_stands(version: ModelVersion, champion: ModelVersion | None) -> Decision | None:
     """The kept decision as far as the alias says the same, None where it has to be made anew.
 
-    An alias that the gate moved on since changes nothing. One that somebody moved by hand is theirs: it is told, and left alone.
+    An alias that the gate moved on since changes nothing. One that somebody moved by hand is
+    theirs: it is told, and left alone.
     """
     held = from_tags(version, promoted=version.tags["gate.decision"] == "promoted", reused=True)
     if champion is None:  # nobody holds it: right only for a model that was refused without one
         return None if held.promoted or held.champion_version is not None else held
     number = int(champion.version)
     if number == held.version:
-        return held if held.promoted else replace(held, promoted=True, reason=f"made champion by hand; the gate said: {held.reason}")
+        return (
+            held
+            if held.promoted
+            else replace(
+                held, promoted=True, reason=f"made champion by hand; the gate said: {held.reason}"
+            )
+        )
     by_gate = champion.tags.get("gate.decision") == "promoted" and order(champion) > order(version)
     if not held.promoted or by_gate:
         return held
-    return replace(held, promoted=False, reason=f"version {number} was made champion by hand; the gate said: {held.reason}")
+    return replace(
+        held,
+        promoted=False,
+        reason=f"version {number} was made champion by hand; the gate said: {held.reason}",
+    )
 
 
 def restore(store: MlflowClient, name: str, reset: int) -> ModelVersion | None:
-    """Give the alias back to the version that the gate promoted last, where it was removed; None where there is no such version."""
-    promoted = [one for one in store.search_model_versions(f"name = '{name}'") if _was_promoted(one, reset)]
+    """Give the alias back to the version that the gate promoted last, where it was removed; None
+    where there is no such version.
+    """
+    promoted = [
+        one for one in store.search_model_versions(f"name = '{name}'") if _was_promoted(one, reset)
+    ]
     if not promoted:
         return None
     last = max(promoted, key=order)
@@ -78,7 +114,9 @@ def _was_promoted(version: ModelVersion, reset: int) -> bool:
 
 
 def order(version: ModelVersion) -> tuple[int, int]:
-    """Versions in the order in which the gate decided; those of before, which did not note when, by number."""
+    """Versions in the order in which the gate decided; those of before, which did not note when, by
+    number.
+    """
     return decided_at(version), int(version.version)
 
 
@@ -113,5 +151,7 @@ def from_tags(version: ModelVersion, promoted: bool, reused: bool) -> Decision:
         name=version.name,
         version=int(version.version),
         reused=reused,
-        compared=None if tags.get("gate.compared", "all") == "all" else float(tags["gate.compared"]),
+        compared=(
+            None if tags.get("gate.compared", "all") == "all" else float(tags["gate.compared"])
+        ),
     )

@@ -1,4 +1,6 @@
-"""A trained model in MLflow: weights, recipe and labels beside a few lines of code ("models from code"), never a pickle."""
+"""A trained model in MLflow: weights, recipe and labels beside a few lines of code ("models from
+code"), never a pickle.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +22,43 @@ from mlflow.models import Model, ModelSignature
 
 from configs.schema import ConfigError, Provenance, Recipe
 from ops.files.storage import local_copy, sha256_of
-from ops.tracking.artifacts import WEIGHTS_SHA256, DamagedModelError, MissingModelError, downloaded, file_tags
+from ops.tracking.artifacts import (
+    WEIGHTS_SHA256,
+    DamagedModelError,
+    MissingModelError,
+    downloaded,
+    file_tags,
+)
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import RunLogger
 from ops.training.run_folder import PROVENANCE, RECIPE, RECORD, VOCABULARY, WEIGHTS
 from ops.training.task import Vocabulary, wing
 
 __all__ = [
-    "PROVENANCE", "RECIPE", "RECORD", "VOCABULARY", "WEIGHTS", "WEIGHTS_SHA256", "DamagedModelError", "LoggedModel", "MissingModelError",
-    "downloaded", "log_model", "model_folder", "save_model",
-]  # fmt: skip
-ARTIFACTS = {WEIGHTS: "weights", RECIPE: "recipe", VOCABULARY: "vocabulary", PROVENANCE: "provenance", RECORD: "record"}  # by MLflow
-REQUIREMENTS = [f"kinograph=={version('kinograph')}"]  # given, or MLflow loads the model in a new process to guess them
+    "PROVENANCE",
+    "RECIPE",
+    "RECORD",
+    "VOCABULARY",
+    "WEIGHTS",
+    "WEIGHTS_SHA256",
+    "DamagedModelError",
+    "LoggedModel",
+    "MissingModelError",
+    "downloaded",
+    "log_model",
+    "model_folder",
+    "save_model",
+]
+# by MLflow
+ARTIFACTS = {
+    WEIGHTS: "weights",
+    RECIPE: "recipe",
+    VOCABULARY: "vocabulary",
+    PROVENANCE: "provenance",
+    RECORD: "record",
+}
+# given, or MLflow loads the model in a new process to guess them
+REQUIREMENTS = [f"kinograph=={version('kinograph')}"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +74,9 @@ class LoggedModel:
 
 
 class Beside(NamedTuple):
-    """What goes with the weights of a model: `record` is the training's, by which a lost run folder can be made again."""
+    """What goes with the weights of a model: `record` is the training's, by which a lost run folder
+    can be made again.
+    """
 
     vocabulary: Vocabulary
     provenance: Provenance | None = None
@@ -64,14 +93,22 @@ def log_model(
 ) -> LoggedModel:
     """Log the weights as the run's model, once: the same weights give the same logged model again.
 
-    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its task gives them, `record` the content
-    of the training's record. The task's module `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the
-    signature and a tiny input example. Raises ConfigError when the number of labels is not the recipe's.
+    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its
+    task gives them, `record` the content of the training's record. The task's module
+    `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the signature
+    and a tiny input example. Raises ConfigError when the number of labels is not the recipe's.
     """
     if (found := len(vocabulary["labels"])) != recipe.num_classes:
-        raise ConfigError(f"recipe {recipe.name}", "num_classes", recipe.num_classes, f"{found}, the number of labels")
+        raise ConfigError(
+            f"recipe {recipe.name}",
+            "num_classes",
+            recipe.num_classes,
+            f"{found}, the number of labels",
+        )
     with local_copy(weights_uri) as weights:
-        return _existing(run, sha256_of(weights)) or _upload(run, recipe, weights, Beside(vocabulary, provenance, record))
+        return _existing(run, sha256_of(weights)) or _upload(
+            run, recipe, weights, Beside(vocabulary, provenance, record)
+        )
 
 
 def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
@@ -88,15 +125,32 @@ def _existing(run: RunLogger, sha256: str) -> LoggedModel | None:
 
 
 def _upload(run: RunLogger, recipe: Recipe, weights: Path, beside: Beside) -> LoggedModel:
-    """What `mlflow.pyfunc.log_model` does, without its global state, its trial prediction and its guessing of requirements."""
+    """What `mlflow.pyfunc.log_model` does, without its global state, its trial prediction and its
+    guessing of requirements.
+    """
     store = client(run.tracking_uri)
     with tempfile.TemporaryDirectory() as scratch:
         files = _files(Path(scratch), recipe, weights, beside)
-        tags = {"kinograph.recipe": recipe.name, "kinograph.recipe_key": recipe.key(), **file_tags(files)}
-        made = store.create_logged_model(run.experiment_id, name=recipe.name, source_run_id=run.run_id, tags=tags, model_type=recipe.task)
+        tags = {
+            "kinograph.recipe": recipe.name,
+            "kinograph.recipe_key": recipe.key(),
+            **file_tags(files),
+        }
+        made = store.create_logged_model(
+            run.experiment_id,
+            name=recipe.name,
+            source_run_id=run.run_id,
+            tags=tags,
+            model_type=recipe.task,
+        )
         status: Literal["READY", "FAILED"] = "FAILED"
         try:
-            model = Model(artifact_path=made.artifact_location, model_uuid=made.model_id, run_id=run.run_id, model_id=made.model_id)
+            model = Model(
+                artifact_path=made.artifact_location,
+                model_uuid=made.model_id,
+                run_id=run.run_id,
+                model_id=made.model_id,
+            )
             folder = Path(scratch, "model")
             _save(folder, recipe, files, model)
             store.log_model_artifacts(made.model_id, str(folder))
@@ -113,7 +167,9 @@ def _files(scratch: Path, recipe: Recipe, weights: Path, beside: Beside) -> Path
     folder.mkdir()
     shutil.copyfile(weights, folder / WEIGHTS)
     (folder / RECIPE).write_text(recipe.model_dump_json(indent=1), encoding="utf-8")
-    (folder / VOCABULARY).write_text(json.dumps(beside.vocabulary, ensure_ascii=False, indent=1), encoding="utf-8")
+    (folder / VOCABULARY).write_text(
+        json.dumps(beside.vocabulary, ensure_ascii=False, indent=1), encoding="utf-8"
+    )
     if beside.provenance is not None:
         own = {name: sha256_of(folder / name) for name in (WEIGHTS, RECIPE, VOCABULARY)}
         text = beside.provenance.model_copy(update={"files": own}).model_dump_json(indent=1)
@@ -125,23 +181,44 @@ def _files(scratch: Path, recipe: Recipe, weights: Path, beside: Beside) -> Path
 
 @contextmanager
 def model_folder(
-    recipe: Recipe, weights: Path, vocabulary: Vocabulary, provenance: Provenance | None = None, record: bytes | None = None
+    recipe: Recipe,
+    weights: Path,
+    vocabulary: Vocabulary,
+    provenance: Provenance | None = None,
+    record: bytes | None = None,
 ) -> Iterator[Path]:
     """The whole folder of a model as MLflow keeps it, made again from its files."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch, "model")
-        _save(folder, recipe, _files(Path(scratch), recipe, weights, Beside(vocabulary, provenance, record)), Model())
+        _save(
+            folder,
+            recipe,
+            _files(Path(scratch), recipe, weights, Beside(vocabulary, provenance, record)),
+            Model(),
+        )
         yield folder
 
 
-def save_model(folder: Path, recipe: Recipe, weights: Path, vocabulary: Vocabulary, code: Path) -> None:
+def save_model(
+    folder: Path, recipe: Recipe, weights: Path, vocabulary: Vocabulary, code: Path
+) -> None:
     """Write an MLflow model folder that no run has: the files below artifacts/, and the code."""
     with tempfile.TemporaryDirectory() as scratch:
-        _save(folder, recipe, _files(Path(scratch), recipe, weights, Beside(vocabulary)), Model(), code)
+        _save(
+            folder,
+            recipe,
+            _files(Path(scratch), recipe, weights, Beside(vocabulary)),
+            Model(),
+            code,
+        )
 
 
-def _save(folder: Path, recipe: Recipe, files: Path, model: Model, code: Path | None = None) -> None:
-    """Write the MLflow model folder: the files of the folder `files` below artifacts/, and the task's code."""
+def _save(
+    folder: Path, recipe: Recipe, files: Path, model: Model, code: Path | None = None
+) -> None:
+    """Write the MLflow model folder: the files of the folder `files` below artifacts/, and the
+    task's code.
+    """
     signature, example = _interface(recipe)
     mlflow.pyfunc.save_model(
         path=str(folder),

@@ -7,7 +7,9 @@ MADE_BY_US = "letters, figures and signs other than / : ' \" `"
 
 
 def unusable_model_name(name: str) -> str:
-    """Why MLflow, or a search in its registry, cannot take a name for a registered model; "" where both can."""
+    """Why MLflow, or a search in its registry, cannot take a name for a registered model; "" where
+    both can.
+    """
     from mlflow.exceptions import MlflowException
     from mlflow.utils.validation import _validate_model_name
 

@@ -18,9 +18,18 @@ FILE = "state.pt"
 FORMAT = 2
 # A damaged zip or pickle stream fails in any of these ways.
 DAMAGE = (
-    RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, IndexError, TypeError, ValueError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
     AttributeError,
-)  # fmt: skip
+)
 
 
 class CheckpointError(KinographError, RuntimeError):
@@ -31,8 +40,9 @@ class CheckpointError(KinographError, RuntimeError):
 class State:
     """Everything that the next step depends on.
 
-    There is no random state: every step seeds all generators from (seed, epoch, rank, step), so that it gives the same weights
-    whoever runs it, and however often. The order of the samples follows from (seed, epoch) too.
+    There is no random state: every step seeds all generators from (seed, epoch, rank, step), so
+    that it gives the same weights whoever runs it, and however often. The order of the samples
+    follows from (seed, epoch) too.
     """
 
     epoch: int  # finished epochs
@@ -45,7 +55,8 @@ class State:
     task: dict[str, Any] = field(default_factory=dict)
     best: float | None = None
     run_id: str | None = None
-    history: list[dict[str, float]] = field(default_factory=list)  # metrics of every finished epoch, in order
+    # metrics of every finished epoch, in order
+    history: list[dict[str, float]] = field(default_factory=list)
     step_in_epoch: int = 0  # optimizer steps done of the epoch after `epoch`
     tallies: list[dict[str, Any]] = field(default_factory=list)  # sums over these steps, by rank
 
@@ -69,7 +80,8 @@ def save_state(state: State, folder: Path) -> Path:
 
 
 def load_state(folder: Path, recipe_key: str, shown_as: str | None = None) -> State:
-    """Read the state of this recipe back. `shown_as` names the folder in messages when the given one is a copy.
+    """Read the state of this recipe back. `shown_as` names the folder in messages when the given
+    one is a copy.
 
     Raises CheckpointError for a missing, damaged or foreign file.
     """
@@ -88,7 +100,10 @@ def load_state(folder: Path, recipe_key: str, shown_as: str | None = None) -> St
     except DAMAGE as error:
         raise CheckpointError(f"{where}: damaged, {type(error).__name__}; {advice}") from error
     if state.recipe_key != recipe_key:
-        raise CheckpointError(f"{where}: belongs to another recipe ({state.recipe_key}, expected {recipe_key}); {advice}")
+        raise CheckpointError(
+            f"{where}: belongs to another recipe ({state.recipe_key}, expected {recipe_key});"
+            f" {advice}"
+        )
     return state
 
 

@@ -9,15 +9,19 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Averages parameters and floating buffers after every optimizer step; other buffers follow the model.
+    """Averages parameters and floating buffers after every optimizer step; other buffers follow the
+    model.
 
-    With `warmup` the decay grows as (1 + n) / (10 + n) up to its full value, so that the first steps do not weigh on short trainings.
+    With `warmup` the decay grows as (1 + n) / (10 + n) up to its full value, so that the first
+    steps do not weigh on short trainings.
     """
 
     def __init__(self, model: nn.Module, decay: float, warmup: bool = True) -> None:
         self.decay, self.warmup = decay, warmup
         self.steps = 0
-        self.weights: dict[str, Tensor] = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        self.weights: dict[str, Tensor] = {
+            name: tensor.detach().clone() for name, tensor in model.state_dict().items()
+        }
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -26,7 +30,9 @@ class WeightAverage:
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.warmup else self.decay
         state = model.state_dict()
         floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.weights[name] for name in floating], [state[name] for name in floating], 1 - decay)
+        torch._foreach_lerp_(
+            [self.weights[name] for name in floating], [state[name] for name in floating], 1 - decay
+        )
         for name in state.keys() - set(floating):
             self.weights[name].copy_(state[name])
 

@@ -12,7 +12,9 @@ from torch import Tensor
 
 @dataclass
 class Tally:
-    """Optimizer steps done, samples seen, sums of the losses over samples, seconds, and seconds of these spent waiting for data."""
+    """Optimizer steps done, samples seen, sums of the losses over samples, seconds, and seconds of
+    these spent waiting for data.
+    """
 
     steps: int = 0
     samples: int = 0
@@ -34,14 +36,26 @@ class Tally:
     def state_dict(self) -> dict[str, Any]:
         """Plain values; the sums are float32, which a Python float holds exactly."""
         totals = {name: float(value) for name, value in self.totals.items()}
-        return {"samples": self.samples, "totals": totals, "seconds": self.seconds, "waited": self.waited}
+        return {
+            "samples": self.samples,
+            "totals": totals,
+            "seconds": self.seconds,
+            "waited": self.waited,
+        }
 
     @classmethod
-    def restored(cls, steps: int, states: Sequence[Mapping[str, Any]], rank: int, world_size: int) -> Tally:
-        """This rank's tally of those that all ranks left. Of another number of ranks, the first one takes the sums of all."""
+    def restored(
+        cls, steps: int, states: Sequence[Mapping[str, Any]], rank: int, world_size: int
+    ) -> Tally:
+        """This rank's tally of those that all ranks left. Of another number of ranks, the first one
+        takes the sums of all.
+        """
         if not states:
             return cls()
         own = [states[rank]] if len(states) == world_size else list(states) if rank == 0 else []
-        totals = {name: torch.tensor(float(sum(state["totals"][name] for state in own))) for name in states[0]["totals"]}
+        totals = {
+            name: torch.tensor(float(sum(state["totals"][name] for state in own)))
+            for name in states[0]["totals"]
+        }
         seconds, waited = (max(state[name] for state in states) for name in ("seconds", "waited"))
         return cls(steps, sum(state["samples"] for state in own), totals, seconds, waited)

@@ -1,4 +1,6 @@
-"""A network at work on samples: validation, evaluation and the gate see them through this one loop."""
+"""A network at work on samples: validation, evaluation and the gate see them through this one
+loop.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def wanted_device(scale: Scale) -> torch.device:
 
 
 def device_of(scale: Scale) -> torch.device:
-    """Where a recipe's network is evaluated and served on this machine: what its workers have, or the CPU where there is no GPU."""
+    """Where a recipe's network is evaluated and served on this machine: what its workers have, or
+    the CPU where there is no GPU.
+    """
     return wanted_device(scale if torch.cuda.is_available() else Scale())
 
 
@@ -55,7 +59,9 @@ def check_precision(recipe: Recipe, field: str, precision: Precision, device: to
     """Raise ConfigError for a precision of the recipe's field that the device does not have."""
     if precision == "fp16" and device.type != "cuda":
         wide = "off" if field == "training.amp" else "fp32"
-        raise ConfigError(f"recipe '{recipe.name}'", field, "fp16", f"{wide} or bf16 on device '{device.type}'")
+        raise ConfigError(
+            f"recipe '{recipe.name}'", field, "fp16", f"{wide} or bf16 on device '{device.type}'"
+        )
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -74,13 +80,12 @@ def predict(
     workers: int | WorkerPool | Loader = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """Prediction rows of all samples in their order, on every rank, whatever the number of ranks; the model is left in eval mode.
+    """Prediction rows of all samples in their order, on every rank, whatever the number of ranks;
+    the model is left in eval mode.
 
-    Args:
-        model: lies on the place's device.
-        place: every rank takes its share of the samples.
-        batch_size: samples in the network together on one rank; None is a rank's share of the recipe's batch.
-        workers: loader processes, or a loader of these samples that lives on.
+    Args: model: lies on the place's device. place: every rank takes its share of the samples.
+        batch_size: samples in the network together on one rank; None is a rank's share of the
+        recipe's batch. workers: loader processes, or a loader of these samples that lives on.
         progress: is told (done, all) after every batch.
 
     Raises:
@@ -91,7 +96,11 @@ def predict(
     size = batch_size or max(1, training.batch_size // (training.accumulate * world_size))
     batches = evaluation_batches(len(samples), size, rank, world_size)
     given = isinstance(workers, Loader)
-    loader = workers if isinstance(workers, Loader) else Loader(samples, task.collate, workers, pin_memory=device.type == "cuda")
+    loader = (
+        workers
+        if isinstance(workers, Loader)
+        else Loader(samples, task.collate, workers, pin_memory=device.type == "cuda")
+    )
     rows: list[Row] = []
     model.eval()
     try:
@@ -115,7 +124,9 @@ def gathered(own: Any, world_size: int) -> list[Any]:
 
 
 def in_order(parts: list[list[Row]]) -> list[Row]:
-    """The rows of all ranks, one a sample, in the order of the samples: rank r has every `len(parts)`-th from sample r on."""
+    """The rows of all ranks, one a sample, in the order of the samples: rank r has every
+    `len(parts)`-th from sample r on.
+    """
     rows: list[Row] = [{}] * sum(map(len, parts))
     for rank, own in enumerate(parts):
         rows[rank :: len(parts)] = own

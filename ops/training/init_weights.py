@@ -27,13 +27,18 @@ LISTED = 8
 
 
 def load_initial(
-    model: nn.Module, uri: str | None, channels: Sequence[int] | None = None, sha256: str | None = None
+    model: nn.Module,
+    uri: str | None,
+    channels: Sequence[int] | None = None,
+    sha256: str | None = None,
 ) -> Report | None:
-    """Load `training.init_from`, by a local path, an fsspec URI or a web address; `models.init_weights` says what it may be.
+    """Load `training.init_from`, by a local path, an fsspec URI or a web address;
+    `models.init_weights` says what it may be.
 
-    A classifier of another number of classes stays fresh, or takes the rows `channels` of theirs. The report is logged and returned.
-    Raises PublishedWeightsError (a ValueError) for what does not fit, FileNotFoundError, StorageError. A web address is
-    downloaded once, into a folder of our own in torch's cache of checkpoints. `sha256` is what the content has to be, where that is known.
+    A classifier of another number of classes stays fresh, or takes the rows `channels` of theirs.
+    The report is logged and returned. Raises PublishedWeightsError (a ValueError) for what does not
+    fit, FileNotFoundError, StorageError. A web address is downloaded once, into a folder of our own
+    in torch's cache of checkpoints. `sha256` is what the content has to be, where that is known.
     """
     if uri is None:
         return None
@@ -43,36 +48,60 @@ def load_initial(
     return report
 
 
-def head_channels(wanted: HeadLabels, ours: Sequence[str], layout: Layout, recipe: Recipe) -> list[int]:
+def head_channels(
+    wanted: HeadLabels, ours: Sequence[str], layout: Layout, recipe: Recipe
+) -> list[int]:
     """For each of our labels the row of the starting checkpoint's classifier.
 
     Raises ConfigError for labels that are not among theirs, StorageError, FileNotFoundError.
     """
     if wanted.dataset is not None:
-        source, theirs = f"dataset '{wanted.dataset}'", labels_of(configs.dataset(wanted.dataset), "clips", layout, recipe.target)
+        source, theirs = (
+            f"dataset '{wanted.dataset}'",
+            labels_of(configs.dataset(wanted.dataset), "clips", layout, recipe.target),
+        )
     else:
         assert wanted.file is not None
         source, listed = wanted.file, _listed(wanted.file)
         if listed and all(isinstance(one, int) for one in listed):
             if len(listed) != len(ours):
-                raise ConfigError(source, "(whole file)", f"{len(listed)} rows", f"{len(ours)}, one for each label")
+                raise ConfigError(
+                    source,
+                    "(whole file)",
+                    f"{len(listed)} rows",
+                    f"{len(ours)}, one for each label",
+                )
             return [int(one) for one in listed]
         theirs = [str(one) for one in listed]
     rows = {_plain(label): row for row, label in enumerate(theirs)}
     found = {label: rows.get(_plain(wanted.renamed.get(label, label))) for label in ours}
     lost = [label for label, row in found.items() if row is None]
     if lost:
-        some = ", ".join(lost[:LISTED]) + (f" and {len(lost) - LISTED} more" if len(lost) > LISTED else "")
+        some = ", ".join(lost[:LISTED]) + (
+            f" and {len(lost) - LISTED} more" if len(lost) > LISTED else ""
+        )
         where = f"recipe '{recipe.name}'"
-        raise ConfigError(where, "training.init_head", some, f"labels of {source}; name in `renamed` what these are there")
+        raise ConfigError(
+            where,
+            "training.init_head",
+            some,
+            f"labels of {source}; name in `renamed` what these are there",
+        )
     return [row for row in found.values() if row is not None]
 
 
 def scale_head(model: nn.Module, factor: float, recipe: Recipe) -> None:
-    """Multiply weights and biases of the fresh classifier `fc`. Raises ConfigError for a model without one."""
+    """Multiply weights and biases of the fresh classifier `fc`. Raises ConfigError for a model
+    without one.
+    """
     head = getattr(model, "fc", None)
     if not isinstance(head, nn.Linear):
-        raise ConfigError(f"recipe '{recipe.name}'", "training.head_scale", factor, f"null: family '{recipe.family}' has no layer `fc`")
+        raise ConfigError(
+            f"recipe '{recipe.name}'",
+            "training.head_scale",
+            factor,
+            f"null: family '{recipe.family}' has no layer `fc`",
+        )
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.mul_(factor)
@@ -83,30 +112,45 @@ def _plain(label: str) -> str:
 
 
 def _listed(uri: str) -> Sequence[str | int]:
-    """Labels of a vocabulary file in the order of the classifier's rows, or the list of a JSON file. Raises ConfigError."""
+    """Labels of a vocabulary file in the order of the classifier's rows, or the list of a JSON
+    file. Raises ConfigError.
+    """
     data = read_bytes(uri)
     if not uri.endswith(".json"):
         return _ordered(data, uri)
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(uri, "(whole file)", str(error), "JSON: a list of labels, or of row numbers") from error
+        raise ConfigError(
+            uri, "(whole file)", str(error), "JSON: a list of labels, or of row numbers"
+        ) from error
     kinds = {type(one) for one in value} if isinstance(value, list) else set()
     if kinds not in ({str}, {int}):
-        raise ConfigError(uri, "(whole file)", type(value).__name__, "a list of labels, or of row numbers")
+        raise ConfigError(
+            uri, "(whole file)", type(value).__name__, "a list of labels, or of row numbers"
+        )
     return value
 
 
 def _ordered(data: bytes, uri: str) -> tuple[str, ...]:
-    """Labels as a dataset's own vocabulary is read: with a header, numbers or quotes. A label's place is its row, so no number may lack."""
+    """Labels as a dataset's own vocabulary is read: with a header, numbers or quotes. A label's
+    place is its row, so no number may lack.
+    """
     try:
         words = parse(data, uri, own_ids=False)
     except AnnotationError as error:
         raise ConfigError(error.file, error.field, error.found, error.expected) from error
     numbers = words.numbers
-    if numbers is not None and (numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers)):
+    if numbers is not None and (
+        numbers[0] not in (0, 1) or numbers[-1] - numbers[0] + 1 != len(numbers)
+    ):
         found = f"{len(numbers)} from {numbers[0]} to {numbers[-1]}"
-        raise ConfigError(uri, "numbers", found, "numbers of the labels from 0 or 1, without a gap: each is a row of the classifier")
+        raise ConfigError(
+            uri,
+            "numbers",
+            found,
+            "numbers of the labels from 0 or 1, without a gap: each is a row of the classifier",
+        )
     if words.word:
         log.info("%s: %s", uri, words.word)
     return words.names
@@ -114,7 +158,9 @@ def _ordered(data: bytes, uri: str) -> tuple[str, ...]:
 
 @contextmanager
 def _on_this_machine(uri: str, sha256: str | None = None) -> Iterator[Path]:
-    """The file of a local path, an fsspec URI or a web address here, with this content where it is known. Raises StorageError."""
+    """The file of a local path, an fsspec URI or a web address here, with this content where it is
+    known. Raises StorageError.
+    """
     if is_web(uri):
         yield fetched(uri, sha256, Path(torch.hub.get_dir(), "checkpoints", "kinograph"))
         return

@@ -1,8 +1,9 @@
-"""The training loop in plain torch: one process, or one of several that `torch.distributed` already joins.
+"""The training loop in plain torch: one process, or one of several that `torch.distributed` already
+joins.
 
-An optimizer step depends on the state before it, the recipe and the data, and on nothing else: all random generators are seeded
-from (seed, epoch, step, rank), so that a training that was killed anywhere and resumed ends in the same bits (on CPU), and steps
-may be repeated.
+An optimizer step depends on the state before it, the recipe and the data, and on nothing else: all
+random generators are seeded from (seed, epoch, step, rank), so that a training that was killed
+anywhere and resumed ends in the same bits (on CPU), and steps may be repeated.
 """
 
 from __future__ import annotations
@@ -25,12 +26,34 @@ from torch.nn.parallel import DistributedDataParallel
 from configs.schema import Scale
 from ops.data.loading import Loader, WorkerPool
 from ops.training.batch_sampler import BatchPlan
-from ops.training.callbacks import EpochReport, OnCheckpoint, OnEpoch, OnStep, StepReport, TrainingError
+from ops.training.callbacks import (
+    EpochReport,
+    OnCheckpoint,
+    OnEpoch,
+    OnStep,
+    StepReport,
+    TrainingError,
+)
 from ops.training.checkpoint import State, save_state
 from ops.training.ema import WeightAverage
 from ops.training.epoch_stats import Tally
-from ops.training.inference import Place, autocast, check_precision, gathered, predict, to_device, training_precision, wanted_device
-from ops.training.model_setup import check_compiler, compiling, freeze_batch_norms, recomputing, synchronised
+from ops.training.inference import (
+    Place,
+    autocast,
+    check_precision,
+    gathered,
+    predict,
+    to_device,
+    training_precision,
+    wanted_device,
+)
+from ops.training.model_setup import (
+    check_compiler,
+    compiling,
+    freeze_batch_norms,
+    recomputing,
+    synchronised,
+)
 from ops.training.optim import LearningRate, build_optimizer
 from ops.training.task import Samples, Task
 
@@ -48,13 +71,16 @@ def fit(
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> State:
-    """Train the task's recipe from `start` (or from scratch) to its last epoch and return the final state.
+    """Train the task's recipe from `start` (or from scratch) to its last epoch and return the final
+    state.
 
-    Every rank calls it; batches, gradients and evaluation are shared among `world_size` ranks so that the result is that of
-    one rank with the whole batch (statistics of batch norm aside, which are each rank's own). `on_epoch` is called on every
-    rank after every epoch, `on_checkpoint` on every rank within an epoch, every `scale.checkpoint_every_steps` steps, `on_step`
-    on rank 0 after every optimizer step. Raises ConfigError for what cannot work, SampleError for an unreadable sample,
-    LoaderError when a loader process died, TrainingError when the loss is no longer finite.
+    Every rank calls it; batches, gradients and evaluation are shared among `world_size` ranks so
+    that the result is that of one rank with the whole batch (statistics of batch norm aside, which
+    are each rank's own). `on_epoch` is called on every rank after every epoch, `on_checkpoint` on
+    every rank within an epoch, every `scale.checkpoint_every_steps` steps, `on_step` on rank 0
+    after every optimizer step. Raises ConfigError for what cannot work, SampleError for an
+    unreadable sample, LoaderError when a loader process died, TrainingError when the loss is no
+    longer finite.
     """
     run = _Run(task, scale, Place(rank, world_size, torch.device(device)), start, run_id)
     try:
@@ -66,7 +92,9 @@ def fit(
 class _Run:
     """One rank's part of a training."""
 
-    def __init__(self, task: Task, scale: Scale, place: Place, start: State | None, run_id: str | None) -> None:
+    def __init__(
+        self, task: Task, scale: Scale, place: Place, start: State | None, run_id: str | None
+    ) -> None:
         self.task, self.scale, self.place = task, scale, place
         self.rank, self.world_size, device = place
         self.device, self.recipe = device, task.recipe
@@ -74,7 +102,8 @@ class _Run:
         check_precision(self.recipe, "training.amp", self.precision, device)
         check_compiler(self.recipe, scale)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nothing here reads unwritten memory
+        # nothing here reads unwritten memory
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         self.run_id = run_id
         self.samples = task.samples("train", "train")
@@ -89,7 +118,9 @@ class _Run:
         self.optimizer = build_optimizer(self.model, self.recipe.optimizer)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.recipe.training.amp == "fp16")
         decay = self.recipe.training.ema_decay
-        self.average = WeightAverage(self.model, decay, self.recipe.training.ema_warmup) if decay else None
+        self.average = (
+            WeightAverage(self.model, decay, self.recipe.training.ema_warmup) if decay else None
+        )
         self.epochs_done, self.step, self.best = 0, 0, None if start is None else start.best
         self.history: list[dict[str, float]] = []
         self.tally, self.tallies = Tally(), list[dict[str, Any]]()
@@ -102,7 +133,8 @@ class _Run:
     def _loader(self, samples: Samples) -> Loader:
         return Loader(samples, self.task.collate, self.pool, pin_memory=self.device.type == "cuda")
 
-    # ---------------------------------------------------------------------------------------------------- state
+    # ----------------------------------------------------------------------------------------------
+    # state
 
     def _wrap(self) -> nn.Module:
         if self.world_size == 1:
@@ -123,7 +155,9 @@ class _Run:
         self.tally = Tally.restored(start.step_in_epoch, start.tallies, self.rank, self.world_size)
 
     def state(self) -> State:
-        """The state after the last finished epoch, or at the step of `on_checkpoint`; its tensors are the live ones."""
+        """The state after the last finished epoch, or at the step of `on_checkpoint`; its tensors
+        are the live ones.
+        """
         return State(
             epoch=self.epochs_done,
             step=self.step,
@@ -150,9 +184,12 @@ class _Run:
         if isinstance(self.pool, WorkerPool):
             self.pool.close()
 
-    # ---------------------------------------------------------------------------------------------------- training
+    # ----------------------------------------------------------------------------------------------
+    # training
 
-    def train(self, on_epoch: OnEpoch | None, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None) -> State:
+    def train(
+        self, on_epoch: OnEpoch | None, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None
+    ) -> State:
         """Run the epochs that are left."""
         training = self.recipe.training
         for epoch in range(self.epochs_done + 1, training.epochs + 1):
@@ -167,24 +204,43 @@ class _Run:
                 on_epoch(EpochReport(epoch, training.epochs, metrics), self.save)
         return self.state()
 
-    def _epoch(self, epoch: int, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None) -> dict[str, float]:
+    def _epoch(
+        self, epoch: int, on_step: OnStep | None, on_checkpoint: OnCheckpoint | None
+    ) -> dict[str, float]:
         """Run the steps of an epoch that are left, and return the metrics of all of them."""
         self.samples.set_epoch(epoch)
         self.wrapped.train()
         freeze_batch_norms(self.model, self.recipe)
         plan, tally = self.plan.epoch(epoch), self.tally
-        batches = _Timed(self.loader.epoch([micro for step in plan[tally.steps :] for micro in step]), tally.waited)
-        began, rate, every = time.perf_counter() - tally.seconds, 0.0, self.scale.checkpoint_every_steps
+        batches = _Timed(
+            self.loader.epoch([micro for step in plan[tally.steps :] for micro in step]),
+            tally.waited,
+        )
+        began, rate, every = (
+            time.perf_counter() - tally.seconds,
+            0.0,
+            self.scale.checkpoint_every_steps,
+        )
         for index, step in list(enumerate(plan, 1))[tally.steps :]:
             _seed(self.recipe.training.seed, epoch, self.rank, index)
             rate = self.rate.apply(self.optimizer, self.step)
             self._step(step, batches, tally.totals)
             self.step += 1
             tally.add(sum(map(len, step)), time.perf_counter() - began, batches.waited)
-            report = StepReport(epoch, self.recipe.training.epochs, index, len(plan), tally.loss) if on_step or on_checkpoint else None
+            report = (
+                StepReport(epoch, self.recipe.training.epochs, index, len(plan), tally.loss)
+                if on_step or on_checkpoint
+                else None
+            )
             if on_step is not None and report is not None and self.rank == 0:
                 on_step(report)
-            if on_checkpoint is not None and report is not None and every and index % every == 0 and index < len(plan):
+            if (
+                on_checkpoint is not None
+                and report is not None
+                and every
+                and index % every == 0
+                and index < len(plan)
+            ):
                 self._within(report, on_checkpoint)
         count = self.plan.steps * self.plan.batch_size
         metrics = self._means(tally.totals, count)
@@ -200,23 +256,29 @@ class _Run:
     def _within(self, report: StepReport, on_checkpoint: OnCheckpoint) -> None:
         """Offer a checkpoint in the middle of an epoch: each rank's sums go into rank 0's file."""
         self.tallies = gathered(self.tally.state_dict(), self.world_size)
-        _check_loss(report.epoch, sum(own["totals"]["loss"] for own in self.tallies))  # on all ranks alike
+        # on all ranks alike
+        _check_loss(report.epoch, sum(own["totals"]["loss"] for own in self.tallies))
         on_checkpoint(report, self.save)
         self.tallies = []
 
     def _step(self, step: list[list[int]], batches: _Timed, totals: dict[str, Tensor]) -> None:
-        """One optimizer step: the mean over the global batch, whatever its split into micro-batches and ranks."""
+        """One optimizer step: the mean over the global batch, whatever its split into micro-batches
+        and ranks.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         for index, micro in enumerate(step):
             batch = to_device(next(batches), self.device)
             last = index == len(step) - 1
             with self._unsynchronised(last), autocast(self.device, self.precision):
                 losses = self.task.losses(self.wrapped, batch)
-                # DDP averages over the ranks: the factor undoes that and makes every sample count the same
+                # DDP averages over the ranks: the factor undoes that and makes every sample count
+                # the same
                 share = len(micro) * self.world_size / self.plan.batch_size
                 self.scaler.scale(losses["loss"] * share).backward()
             for name, value in losses.items():
-                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach().float() * len(micro)
+                totals[name] = totals.get(
+                    name, torch.zeros((), device=self.device)
+                ) + value.detach().float() * len(micro)
         if self.recipe.optimizer.clip_grad_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.optimizer.clip_grad_norm)
@@ -237,7 +299,8 @@ class _Run:
             dist.all_reduce(sums)
         return {name: value / count for name, value in zip(names, sums.tolist(), strict=True)}
 
-    # ---------------------------------------------------------------------------------------------------- validation
+    # ----------------------------------------------------------------------------------------------
+    # validation
 
     def _validate(self) -> dict[str, float]:
         model = self.model
@@ -245,14 +308,24 @@ class _Run:
             model = copy.deepcopy(model)
             model.load_state_dict(self.average.weights)
         if self.world_size > 1:
-            for buffer in model.buffers():  # each rank has its own batch-norm statistics; rank 0's are the ones that are kept
+            # each rank has its own batch-norm statistics; rank 0's are the ones that are kept
+            for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
         if self.validation is None:
             samples = self.task.samples("val", "validate")
             self.validation = samples, self._loader(samples)
         samples, loader = self.validation
         metric = self.task.metric("val")
-        metric.update(predict(self.task, model, samples, place=self.place, precision=self.precision, workers=loader))
+        metric.update(
+            predict(
+                self.task,
+                model,
+                samples,
+                place=self.place,
+                precision=self.precision,
+                workers=loader,
+            )
+        )
         metrics = metric.compute()
         watched = self.recipe.gate.metric
         if watched in metrics:
@@ -277,7 +350,9 @@ class _Timed:
 
 
 def _seed(seed: int, epoch: int, rank: int, step: int) -> None:
-    """Seed python, numpy and torch (all devices) from one number that no other epoch, rank or step has."""
+    """Seed python, numpy and torch (all devices) from one number that no other epoch, rank or step
+    has.
+    """
     value = int(np.random.SeedSequence((seed, epoch, rank, step)).generate_state(1)[0])
     random.seed(value)
     np.random.seed(value)
@@ -286,11 +361,17 @@ def _seed(seed: int, epoch: int, rank: int, step: int) -> None:
 
 def _check_loss(epoch: int, loss: float) -> None:
     if not math.isfinite(loss):
-        raise TrainingError(f"epoch {epoch}: the loss is {loss}; lower optimizer.lr or set optimizer.clip_grad_norm")
+        raise TrainingError(
+            f"epoch {epoch}: the loss is {loss}; lower optimizer.lr or set optimizer.clip_grad_norm"
+        )
 
 
 def check_recipe(task: Task, scale: Scale) -> None:
-    """Raise ConfigError for a batch size, worker number, precision or compilation that cannot work; called before workers are started."""
-    check_precision(task.recipe, "training.amp", training_precision(task.recipe), wanted_device(scale))
+    """Raise ConfigError for a batch size, worker number, precision or compilation that cannot work;
+    called before workers are started.
+    """
+    check_precision(
+        task.recipe, "training.amp", training_precision(task.recipe), wanted_device(scale)
+    )
     check_compiler(task.recipe, scale)
     BatchPlan(task.recipe, len(task.samples("train", "train")), 0, scale.num_workers)

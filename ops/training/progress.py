@@ -1,4 +1,6 @@
-"""How far a training is: told by its first worker in a small file of the run folder, shown by the driver, perhaps on another machine."""
+"""How far a training is: told by its first worker in a small file of the run folder, shown by the
+driver, perhaps on another machine.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,10 @@ class ProgressFile:
         self._write(None)
 
     def _write(self, step: StepReport | None) -> None:
-        content = {"epochs": [asdict(report) for report in self._epochs], "step": asdict(step) if step else None}
+        content = {
+            "epochs": [asdict(report) for report in self._epochs],
+            "step": asdict(step) if step else None,
+        }
         write_bytes(self._uri, json.dumps(content).encode())
         self._written = time.monotonic()
 
@@ -47,8 +52,14 @@ def epoch_line(title: str, report: EpochReport) -> str:
     """One line about a finished epoch."""
     m = report.metrics
     scores = "".join(f"  {name} {m[name]:.3f}" for name in ("top1", "mean_ap") if name in m)
-    speed = f"{m['samples_per_s']:.0f} clips/s  {m['data_wait_share']:.0%} waiting for data  {m['seconds']:.1f} s"
-    return f"{title}: epoch {report.epoch}/{report.epochs}  loss {m['loss']:.3f}  lr {m['lr']:.2g}{scores}  {speed}"
+    speed = (
+        f"{m['samples_per_s']:.0f} clips/s  {m['data_wait_share']:.0%} waiting for data "
+        f" {m['seconds']:.1f} s"
+    )
+    return (
+        f"{title}: epoch {report.epoch}/{report.epochs}  loss {m['loss']:.3f}  lr"
+        f" {m['lr']:.2g}{scores}  {speed}"
+    )
 
 
 def advice_line(title: str, report: EpochReport) -> str | None:
@@ -56,18 +67,26 @@ def advice_line(title: str, report: EpochReport) -> str | None:
     share = report.metrics["data_wait_share"]
     if share < DATA_BOUND:
         return None
-    return f"{title}: waits for data {share:.0%} of the time: raise scale.loader_workers, or give the training more CPUs"
+    return (
+        f"{title}: waits for data {share:.0%} of the time: raise scale.loader_workers, or give the"
+        " training more CPUs"
+    )
 
 
 class Display:
-    """A training on the standard output: a line an epoch, and over all optimizer steps a bar where that is a terminal."""
+    """A training on the standard output: a line an epoch, and over all optimizer steps a bar where
+    that is a terminal.
+    """
 
     def __init__(self, title: str, bar: Bar) -> None:
         self.title, self.bar = title, bar
 
     def step(self, report: StepReport) -> None:
         """Move the bar."""
-        done, state = (report.epoch - 1) * report.steps + report.step, f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}"
+        done, state = (
+            (report.epoch - 1) * report.steps + report.step,
+            f"epoch {report.epoch}/{report.epochs}  loss {report.loss:.3f}",
+        )
         self.bar(done, report.epochs * report.steps, state)
 
     def epoch(self, report: EpochReport) -> None:

@@ -1,7 +1,8 @@
-"""A training under Ray Train: workers, failures, checkpoints on the storage path, and one record when it is finished.
+"""A training under Ray Train: workers, failures, checkpoints on the storage path, and one record
+when it is finished.
 
-The same recipe, data and code give the same run folder, and a training that finds checkpoints there goes on from the newest.
-Ray's snapshot in the run folder says which checkpoints are whole.
+The same recipe, data and code give the same run folder, and a training that finds checkpoints there
+goes on from the newest. Ray's snapshot in the run folder says which checkpoints are whole.
 """
 
 from __future__ import annotations
@@ -35,13 +36,28 @@ from ops.training.callbacks import EpochLogger, EpochReport, Save, StepReport, T
 from ops.training.checkpoint import FILE, CheckpointError, State, load_state
 from ops.training.loop import check_recipe, fit
 from ops.training.progress import Display, ProgressFile, followed
-from ops.training.run_folder import WEIGHTS, Prepared, RunPlan, TrainResult, finish, finished, prepare
+from ops.training.run_folder import (
+    WEIGHTS,
+    Prepared,
+    RunPlan,
+    TrainResult,
+    finish,
+    finished,
+    prepare,
+)
 from ops.training.task import build
 
 SNAPSHOT = "checkpoint_manager_snapshot.json"  # Ray Train's own name
 KEPT = 2  # checkpoints
 # Mistakes that every rank finds alike and that a restart would only repeat.
-FINAL = (ConfigError, DataError, ModelConfigError, PublishedWeightsError, CheckpointError, TrainingError)
+FINAL = (
+    ConfigError,
+    DataError,
+    ModelConfigError,
+    PublishedWeightsError,
+    CheckpointError,
+    TrainingError,
+)
 
 
 class TrainingInputError(KinographError, ValueError):
@@ -71,9 +87,10 @@ def train(
 ) -> TrainResult:
     """Train the recipe, or return the record of the training that has been finished already.
 
-    A killed training goes on from its last checkpoint and ends in the same weights. Raises a ValueError subclass for a
-    user's mistake, CheckpointError for a damaged checkpoint, StorageError, and TrainingError when the workers failed more
-    often than `scale.max_failures` allows. `prepared` is what was read of the data already.
+    A killed training goes on from its last checkpoint and ends in the same weights. Raises a
+    ValueError subclass for a user's mistake, CheckpointError for a damaged checkpoint,
+    StorageError, and TrainingError when the workers failed more often than `scale.max_failures`
+    allows. `prepared` is what was read of the data already.
     """
     task, plan, _, dataset = prepared or prepare(recipe, layout, dataset)
     done = finished(plan.run_dir)
@@ -83,10 +100,16 @@ def train(
     start = resume_point(plan.run_dir, recipe.key())
     with progress_bar(recipe.name, "steps") as bar:
         display = Display(recipe.name, bar)
-        display.note(f"{'resuming' if start else 'training'} with {recipe.scale.num_workers} worker(s) in {plan.run_dir}")
+        display.note(
+            f"{'resuming' if start else 'training'} with {recipe.scale.num_workers} worker(s) in"
+            f" {plan.run_dir}"
+        )
         connect(settings, recipe.scale)
         with followed(plan.run_dir, display):
-            summary = _run(Job(recipe, dataset, layout, plan, start, run_logger), local=settings.ray_address is None)
+            summary = _run(
+                Job(recipe, dataset, layout, plan, start, run_logger),
+                local=settings.ray_address is None,
+            )
     result = TrainResult(
         run_dir=plan.run_dir,
         run_key=plan.run_key,
@@ -99,7 +122,8 @@ def train(
     return result
 
 
-# -------------------------------------------------------------------------------------------------------- driver
+# --------------------------------------------------------------------------------------------------
+# driver
 
 
 def _run(job: Job, local: bool) -> dict[str, Any]:
@@ -112,7 +136,9 @@ def _run(job: Job, local: bool) -> dict[str, Any]:
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if scale.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scale.num_workers, use_gpu=scale.use_gpu, resources_per_worker=_resources(job.recipe)
+            num_workers=scale.num_workers,
+            use_gpu=scale.use_gpu,
+            resources_per_worker=_resources(job.recipe),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -121,16 +147,22 @@ def _run(job: Job, local: bool) -> dict[str, Any]:
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=KEPT),
         ),
     )
-    advice = f"run the same command again to continue from the last checkpoint in {job.plan.run_dir}"
+    advice = (
+        f"run the same command again to continue from the last checkpoint in {job.plan.run_dir}"
+    )
     try:
         with interrupt_handler_kept():
             summary = trainer.fit().return_value  # type: ignore[attr-defined]
     except ray.train.TrainingFailedError as error:
         raise TrainingError(f"recipe '{job.recipe.name}': {_cause(error)}; {advice}") from error
     except ray.exceptions.RayActorError as error:
-        raise TrainingError(f"recipe '{job.recipe.name}': the training was stopped; {advice}") from error
+        raise TrainingError(
+            f"recipe '{job.recipe.name}': the training was stopped; {advice}"
+        ) from error
     if summary is None:
-        raise TrainingError(f"recipe '{job.recipe.name}': the workers ended without a result; {advice}")
+        raise TrainingError(
+            f"recipe '{job.recipe.name}': the workers ended without a result; {advice}"
+        )
     if "mistake" in summary:
         raise TrainingInputError(summary["mistake"])
     if "error" in summary:
@@ -150,18 +182,25 @@ def _cause(error: ray.train.TrainingFailedError) -> str:
         return str(error).strip()
     rank, failure = sorted(failures.items())[0]
     lines = [line for line in str(failure).strip().splitlines() if line.strip()]
-    return f"worker {rank} failed with {type(failure).__name__}: {lines[-1].strip() if lines else 'no message'}"
+    return (
+        f"worker {rank} failed with {type(failure).__name__}:"
+        f" {lines[-1].strip() if lines else 'no message'}"
+    )
 
 
 def resume_point(run_dir: str, recipe_key: str) -> str | None:
     """URI of the checkpoint that the next start goes on from, None for a fresh start.
 
-    Ray's snapshot names the whole checkpoints. Where it is cut short, or names one that is gone, it is removed and the newest
-    folder that can be read takes its place. Raises CheckpointError when the snapshot's newest checkpoint is damaged.
+    Ray's snapshot names the whole checkpoints. Where it is cut short, or names one that is gone, it
+    is removed and the newest folder that can be read takes its place. Raises CheckpointError when
+    the snapshot's newest checkpoint is damaged.
     """
     uri = f"{run_dir}/{SNAPSHOT}"
     try:
-        names = [entry["checkpoint_dir_name"] for entry in json.loads(read_bytes(uri))["checkpoint_results"]]
+        names = [
+            entry["checkpoint_dir_name"]
+            for entry in json.loads(read_bytes(uri))["checkpoint_results"]
+        ]
     except FileNotFoundError:
         names = []
     except (ValueError, KeyError, TypeError):
@@ -180,27 +219,46 @@ def resume_point(run_dir: str, recipe_key: str) -> str | None:
 
 
 def _checkpoints(run_dir: str) -> list[str]:
-    return sorted({file.uri.rpartition("/")[0] for file in list_files(run_dir) if file.path_below.endswith(f"/{FILE}")})
+    return sorted(
+        {
+            file.uri.rpartition("/")[0]
+            for file in list_files(run_dir)
+            if file.path_below.endswith(f"/{FILE}")
+        }
+    )
 
 
 def _verify(folder: str, recipe_key: str) -> State:
     try:
-        with local_copy(f"{folder}/{FILE}") as path, tempfile.TemporaryDirectory(prefix="kinograph-") as named:
+        with (
+            local_copy(f"{folder}/{FILE}") as path,
+            tempfile.TemporaryDirectory(prefix="kinograph-") as named,
+        ):
             Path(named, FILE).symlink_to(path.resolve())  # a copy has a name of its own
             return load_state(Path(named), recipe_key, shown_as=folder)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{folder}/{FILE}: no such file; delete the folder {folder}") from error
+        raise CheckpointError(
+            f"{folder}/{FILE}: no such file; delete the folder {folder}"
+        ) from error
 
 
 class _LocalTrainer(TorchTrainer):
-    """Without the actor that clears up after a dead controller: it asks the dashboard every second, and a local Ray ends with us."""
+    """Without the actor that clears up after a dead controller: it asks the dashboard every second,
+    and a local Ray ends with us.
+    """
 
     def _create_default_callbacks(self) -> list[Any]:
-        usual = super()._create_default_callbacks()  # type: ignore[misc]  # seen by the interpreter, not by the annotations
-        return [callback for callback in usual if not isinstance(callback, PlacementGroupCleanerCallback)]
+        # seen by the interpreter, not by the annotations
+        usual = super()._create_default_callbacks()  # type: ignore[misc]
+        return [
+            callback
+            for callback in usual
+            if not isinstance(callback, PlacementGroupCleanerCallback)
+        ]
 
 
-# -------------------------------------------------------------------------------------------------------- worker
+# --------------------------------------------------------------------------------------------------
+# worker
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any]:
@@ -215,11 +273,14 @@ def _train_and_publish(job: Job) -> dict[str, Any]:
     context = ray.train.get_context()
     rank, recipe = context.get_world_rank(), job.recipe
     if not recipe.scale.use_gpu:
-        torch.set_num_threads(max(1, int(recipe.scale.cpus_per_worker)))  # fixed, as sums depend on it in their last bits
+        # fixed, as sums depend on it in their last bits
+        torch.set_num_threads(max(1, int(recipe.scale.cpus_per_worker)))
     set_decode_threads(max(1, int(recipe.scale.cpus_per_worker)))
     task = build(recipe, job.layout, job.dataset)
     if task.data_version() != job.plan.data_version:
-        raise TrainingError(f"dataset '{job.dataset.name}' changed while its training was starting; start it again")
+        raise TrainingError(
+            f"dataset '{job.dataset.name}' changed while its training was starting; start it again"
+        )
     start = _start_state(job)
     reporter = _Reporter(job, rank)
     logger = job.logger if rank == 0 else None
@@ -237,12 +298,22 @@ def _train_and_publish(job: Job) -> dict[str, Any]:
             on_checkpoint=reporter.checkpoint,
         )
     if rank == 0:
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()}
+        weights = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in state.weights.items()
+        }
         write_bytes(f"{job.plan.run_dir}/{WEIGHTS}", to_safetensors(weights))
-    last = {name: value for name, value in state.history[-1].items() if name not in ("epoch", "seconds")}
+    last = {
+        name: value for name, value in state.history[-1].items() if name not in ("epoch", "seconds")
+    }
     seconds = sum(row["seconds"] for row in state.history)
     resumed = start.epoch if start else None
-    return {"metrics": last, "epochs": state.epoch, "seconds": seconds, "resumed_from": resumed, "history": state.history}
+    return {
+        "metrics": last,
+        "epochs": state.epoch,
+        "seconds": seconds,
+        "resumed_from": resumed,
+        "history": state.history,
+    }
 
 
 def _start_state(job: Job) -> State | None:
@@ -257,7 +328,8 @@ def _start_state(job: Job) -> State | None:
 class _Reporter:
     """Hands epochs to the run logger, the progress file and Ray, in this order.
 
-    Whoever dies between two of these repeats the epoch with the same result, and the logger keeps one entry of it.
+    Whoever dies between two of these repeats the epoch with the same result, and the logger keeps
+    one entry of it.
     """
 
     def __init__(self, job: Job, rank: int) -> None:
@@ -269,17 +341,23 @@ class _Reporter:
         self.progress.step(report)
 
     def epoch(self, report: EpochReport, save: Save) -> None:
-        """Log the epoch, and store a checkpoint when one is due. Called on every rank, as Ray wants."""
+        """Log the epoch, and store a checkpoint when one is due. Called on every rank, as Ray
+        wants.
+        """
         if self.rank == 0:
             if self.job.logger is not None:
                 self.job.logger.log_epoch(report.epoch, report.metrics)
             self.progress.epoch(report)
         if report.epoch % self.job.recipe.scale.checkpoint_every and not report.final:
             return
-        self._store(f"checkpoint_{report.epoch:06d}", save, {"epoch": report.epoch, **report.metrics})
+        self._store(
+            f"checkpoint_{report.epoch:06d}", save, {"epoch": report.epoch, **report.metrics}
+        )
 
     def checkpoint(self, report: StepReport, save: Save) -> None:
-        """Store a checkpoint in the middle of an epoch. Called on every rank. Names sort by age: it stands after the epoch before."""
+        """Store a checkpoint in the middle of an epoch. Called on every rank. Names sort by age: it
+        stands after the epoch before.
+        """
         metrics = {"epoch": report.epoch - 1, "step_in_epoch": report.step, "loss": report.loss}
         self._store(f"checkpoint_{report.epoch - 1:06d}_{report.step:09d}", save, metrics)
 
@@ -287,4 +365,9 @@ class _Reporter:
         with tempfile.TemporaryDirectory(prefix="kinograph-") as folder:
             save(Path(folder))
             checkpoint = ray.train.Checkpoint.from_directory(folder) if self.rank == 0 else None
-            ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=name, delete_local_checkpoint_after_upload=False)
+            ray.train.report(
+                metrics,
+                checkpoint=checkpoint,
+                checkpoint_dir_name=name,
+                delete_local_checkpoint_after_upload=False,
+            )

@@ -12,7 +12,16 @@ from configs import versions
 from configs.loading import validated
 from configs.schema import RECIPES, ConfigError, Dataset, Provenance, Recipe, Strict, content_hash
 from ops.files.download import check_address
-from ops.files.storage import filesystem, is_local, local_copy, read_bytes, read_json, retry, sha256_of, write_bytes
+from ops.files.storage import (
+    filesystem,
+    is_local,
+    local_copy,
+    read_bytes,
+    read_json,
+    retry,
+    sha256_of,
+    write_bytes,
+)
 from ops.store.layout import Layout
 from ops.training.task import Task, Vocabulary, build
 
@@ -25,7 +34,9 @@ K = TypeVar("K", bound=Strict)
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A training before it starts. `run_key` hashes the recipe, the frozen sample list and the code version."""
+    """A training before it starts. `run_key` hashes the recipe, the frozen sample list and the code
+    version.
+    """
 
     run_key: str
     run_dir: str
@@ -37,8 +48,9 @@ class RunPlan:
 class TrainResult:
     """A finished training.
 
-    `metrics` are those of the last epoch, `history` those of every epoch, `seconds` the time of all epochs together, also of
-    those before a resume. `resumed_from` is the number of epochs that the last start found done, None when it found none.
+    `metrics` are those of the last epoch, `history` those of every epoch, `seconds` the time of all
+    epochs together, also of those before a resume. `resumed_from` is the number of epochs that the
+    last start found done, None when it found none.
     """
 
     run_dir: str
@@ -54,7 +66,9 @@ class TrainResult:
 
 
 class Prepared(NamedTuple):
-    """A recipe's task with its tables read and checked, and the training that they make: what is handed from step to step."""
+    """A recipe's task with its tables read and checked, and the training that they make: what is
+    handed from step to step.
+    """
 
     task: Task
     plan: RunPlan
@@ -63,23 +77,34 @@ class Prepared(NamedTuple):
 
 
 def prepare(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Prepared:
-    """Read and check the recipe's data as it is, and name its training. Raises ConfigError, DataError for what cannot be trained."""
+    """Read and check the recipe's data as it is, and name its training. Raises ConfigError,
+    DataError for what cannot be trained.
+    """
     check_address(recipe)
     dataset = dataset or configs.dataset(recipe.dataset)
     task = build(recipe, layout, dataset)
     task.check()
     data_version = task.data_version()
     run_key = content_hash([recipe.key(), data_version, versions.TRAINING])
-    return Prepared(task, RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage()), layout, dataset)
+    return Prepared(
+        task,
+        RunPlan(run_key, layout.run(recipe.name, run_key), data_version, task.coverage()),
+        layout,
+        dataset,
+    )
 
 
 def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
-    """The training of this recipe on the data as it is, where nothing else is wanted of the data. Raises as `prepare` does."""
+    """The training of this recipe on the data as it is, where nothing else is wanted of the data.
+    Raises as `prepare` does.
+    """
     return prepare(recipe, layout, dataset).plan
 
 
 def finished(run_dir: str) -> TrainResult | None:
-    """The record of a finished training, None when there is none or its weights are gone or cut short."""
+    """The record of a finished training, None when there is none or its weights are gone or cut
+    short.
+    """
     record = _record(run_dir)
     if record is None:
         return None
@@ -90,25 +115,42 @@ def finished(run_dir: str) -> TrainResult | None:
     return TrainResult(**{**record, "run_dir": run_dir, "weights_uri": f"{run_dir}/{WEIGHTS}"})
 
 
-def finish(result: TrainResult, recipe: Recipe, vocabulary: Vocabulary, provenance: Provenance | None = None) -> None:
-    """Write recipe, vocabulary and provenance and then the record, which knows size and sha256 of each; the weights are there already."""
-    write_bytes(f"{result.run_dir}/{VOCABULARY}", json.dumps(vocabulary, ensure_ascii=False, indent=1).encode())
+def finish(
+    result: TrainResult,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    provenance: Provenance | None = None,
+) -> None:
+    """Write recipe, vocabulary and provenance and then the record, which knows size and sha256 of
+    each; the weights are there already.
+    """
+    write_bytes(
+        f"{result.run_dir}/{VOCABULARY}",
+        json.dumps(vocabulary, ensure_ascii=False, indent=1).encode(),
+    )
     write_bytes(f"{result.run_dir}/{RECIPE}", recipe.model_dump_json(indent=1).encode())
     if provenance is not None:
         write_bytes(f"{result.run_dir}/{PROVENANCE}", provenance.model_dump_json(indent=1).encode())
-    files = {name: stamp for name in FILES if (stamp := _stamp(f"{result.run_dir}/{name}")) is not None}
-    write_bytes(f"{result.run_dir}/{RECORD}", json.dumps({**asdict(result), "files": files}, indent=1).encode())
+    files = {
+        name: stamp for name in FILES if (stamp := _stamp(f"{result.run_dir}/{name}")) is not None
+    }
+    write_bytes(
+        f"{result.run_dir}/{RECORD}",
+        json.dumps({**asdict(result), "files": files}, indent=1).encode(),
+    )
 
 
 def read_as(kind: type[K], uri: str) -> K:
-    """A recipe.json or provenance.json. Raises ConfigError for one of another form, StorageError for one that is cut short too,
-    FileNotFoundError."""
+    """A recipe.json or provenance.json. Raises ConfigError for one of another form, StorageError
+    for one that is cut short too, FileNotFoundError.
+    """
     return validated(kind, _mapping(uri), uri)
 
 
 def read_recipe(uri: str) -> Recipe:
-    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for fields that it does not have,
-    StorageError for a file that is cut short too, FileNotFoundError."""
+    """The recipe of a recipe.json. Raises ConfigError for a task that is not known here and for
+    fields that it does not have, StorageError for a file that is cut short too, FileNotFoundError.
+    """
     value = read_json(uri)
     task = value.get("task") if isinstance(value, dict) else None
     kind = RECIPES.get(task) if isinstance(task, str) else None
@@ -118,7 +160,9 @@ def read_recipe(uri: str) -> Recipe:
 
 
 def read_words(uri: str) -> Vocabulary:
-    """A vocabulary.json. Raises ConfigError for one of another form, StorageError for one that is cut short too, FileNotFoundError."""
+    """A vocabulary.json. Raises ConfigError for one of another form, StorageError for one that is
+    cut short too, FileNotFoundError.
+    """
     words = _mapping(uri)
     if not isinstance(words.get("labels"), list):
         raise ConfigError(uri, "labels", type(words.get("labels")).__name__, "a list of labels")
@@ -134,13 +178,17 @@ def _mapping(uri: str) -> dict[str, Any]:
 
 def checksums(run_dir: str) -> dict[str, str]:
     """sha256 by name of the files that the record vouches for; empty for records of before."""
-    return {name: stamp["sha256"] for name, stamp in (_record(run_dir) or {}).get("files", {}).items()}
+    return {
+        name: stamp["sha256"] for name, stamp in (_record(run_dir) or {}).get("files", {}).items()
+    }
 
 
 def damage(run_dir: str) -> list[str]:
-    """What of a finished training's folder is not as it was written, in words; empty when all is there.
+    """What of a finished training's folder is not as it was written, in words; empty when all is
+    there.
 
-    Sizes are compared everywhere, contents where the folder is on this machine, and those of the small files anywhere.
+    Sizes are compared everywhere, contents where the folder is on this machine, and those of the
+    small files anywhere.
     """
     record = _record(run_dir)
     if record is None:
@@ -153,7 +201,11 @@ def damage(run_dir: str) -> list[str]:
             problems.append(f"{name} is missing")
         elif wanted is not None and found != wanted["bytes"]:
             problems.append(f"{name} has {found} bytes of {wanted['bytes']}")
-        elif wanted is not None and (name != WEIGHTS or is_local(uri)) and _sha256(uri) != wanted["sha256"]:
+        elif (
+            wanted is not None
+            and (name != WEIGHTS or is_local(uri))
+            and _sha256(uri) != wanted["sha256"]
+        ):
             problems.append(f"{name} is not what was written (sha256)")
     return problems
 

@@ -24,10 +24,11 @@ R = TypeVar("R", bound=Recipe)
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What others ask of a task before they need any of its code; each wing exports its own as `INFO`.
+    """What others ask of a task before they need any of its code; each wing exports its own as
+    `INFO`.
 
-    `question` are the fields of a recipe ("section.field" for one of a section) that say what is asked of a model, not how it answers:
-    the gate asks the champion the challenger's.
+    `question` are the fields of a recipe ("section.field" for one of a section) that say what is
+    asked of a model, not how it answers: the gate asks the champion the challenger's.
     """
 
     sample_unit: str  # what an evaluation counts, in the plural
@@ -38,8 +39,10 @@ class TaskInfo:
     question: tuple[str, ...] = ()
     fewest_labels: int = 1  # in common with a champion that can be compared
     floor_check: Literal["above_floor", "above_chance"] = "above_floor"
-    names_model: str | None = None  # the field of a recipe that names a recognition model, which the evaluation asks too
-    catalogued: bool = False  # its networks map a clip (3, T, S, S), and their published rows have pages of numbers
+    # the field of a recipe that names a recognition model, which the evaluation asks too
+    names_model: str | None = None
+    # its networks map a clip (3, T, S, S), and their published rows have pages of numbers
+    catalogued: bool = False
 
 
 class Samples(Protocol):
@@ -68,7 +71,9 @@ class Task(Protocol):
     def recipe(self) -> Recipe: ...
 
     def check(self) -> None:
-        """Raise a ValueError subclass when the data cannot train this recipe; called before anything is started."""
+        """Raise a ValueError subclass when the data cannot train this recipe; called before
+        anything is started.
+        """
 
     def data_version(self) -> str:
         """Hash of the frozen sample list: what is in it, with which content, label and split."""
@@ -77,22 +82,32 @@ class Task(Protocol):
         """Numbers that say how much of the annotated data is usable, by name."""
 
     def vocabulary(self) -> Vocabulary:
-        """Names of what the model tells apart, "labels" in the order of its classes: with weights and recipe all that it needs to speak."""
+        """Names of what the model tells apart, "labels" in the order of its classes: with weights
+        and recipe all that it needs to speak.
+        """
 
     def provenance(self) -> Provenance:
-        """What else an answer depends on: how frames are stored, and the features and models that the model builds on."""
+        """What else an answer depends on: how frames are stored, and the features and models that
+        the model builds on.
+        """
 
     def samples(self, split: str, mode: Mode) -> Samples:
-        """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test views."""
+        """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test
+        views.
+        """
 
     def collate(self, items: list[Any]) -> Any:
         """A batch (nested dicts, lists and tensors) of items."""
 
     def model(self) -> nn.Module:
-        """The network as training starts from it, on the CPU; random weights come from torch's global generator."""
+        """The network as training starts from it, on the CPU; random weights come from torch's
+        global generator.
+        """
 
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
-        """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported beside it."""
+        """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported
+        beside it.
+        """
 
     def predict(self, model: nn.Module, batch: Any) -> list[Row]:
         """A row per item, of plain values and numpy arrays."""
@@ -101,7 +116,9 @@ class Task(Protocol):
         """A fresh metric of the split."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What the losses remember between steps (a running normaliser), as tensors and plain values."""
+        """What the losses remember between steps (a running normaliser), as tensors and plain
+        values.
+        """
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what `state_dict` gave."""
@@ -119,7 +136,9 @@ class Stateless:
 
 
 def wing(task: str, part: str) -> Any:
-    """The module `part` of the task's wing, `ops.tasks.<task>.<part>`: whoever knows no task asks for it by name."""
+    """The module `part` of the task's wing, `ops.tasks.<task>.<part>`: whoever knows no task asks
+    for it by name.
+    """
     return import_module(f"ops.tasks.{task}.{part}")
 
 
@@ -129,23 +148,32 @@ def info(task: str) -> TaskInfo:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inputs: Any) -> Task:
-    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe names.
+    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe
+    names.
 
-    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's are others.
+    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's
+    are others.
     """
-    return wing(recipe.task, "task").build(recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs)
+    return wing(recipe.task, "task").build(
+        recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs
+    )
 
 
 def family_of(recipe: Recipe, *parts: str) -> ModuleType:
     """The module of the recipe's family, which exports all that its task works with.
 
-    Raises ModelConfigError for an unknown family, ConfigError for one that lacks a part: it is there to be built, not to be trained.
+    Raises ModelConfigError for an unknown family, ConfigError for one that lacks a part: it is
+    there to be built, not to be trained.
     """
     module, missing = _family(recipe.task, recipe.family, parts)
     if missing:
         import models
 
-        fit = [name for name in models.families(recipe.task) if not _family(recipe.task, name, parts)[1]]
+        fit = [
+            name
+            for name in models.families(recipe.task)
+            if not _family(recipe.task, name, parts)[1]
+        ]
         allowed = f"{', '.join(fit)}: this family has no {', '.join(missing)}"
         raise ConfigError(f"recipe '{recipe.name}'", "family", recipe.family, allowed)
     return module
@@ -164,5 +192,7 @@ def of_kind(recipe: Recipe, kind: type[R]) -> R:
     """The recipe, which has to be of this kind. Raises ConfigError for one of another task."""
     if not isinstance(recipe, kind):
         task_of = {known: task for task, known in RECIPES.items()}
-        raise ConfigError(f"recipe '{recipe.name}'", "task", task_of.get(type(recipe), recipe.task), task_of[kind])
+        raise ConfigError(
+            f"recipe '{recipe.name}'", "task", task_of.get(type(recipe), recipe.task), task_of[kind]
+        )
     return recipe

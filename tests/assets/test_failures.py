@@ -1,4 +1,6 @@
-"""What an asset does about an error: a store that fails is tried again, everything else is told once."""
+"""What an asset does about an error: a store that fails is tried again, everything else is told
+once.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +35,33 @@ def test_a_failing_store_is_tried_again_after_longer_and_longer_waits() -> None:
     assert [type(wait) for wait in waits] == [dg.RetryRequested] * 3
     assert [wait.seconds_to_wait for wait in waits] == [2, 4, 8]
     last = raised(error, MAX_RETRIES)
-    assert isinstance(last, dg.Failure) and "s3://bucket/key: failed 3 times" in str(last.description) and not last.allow_retries
+    assert (
+        isinstance(last, dg.Failure)
+        and "s3://bucket/key: failed 3 times" in str(last.description)
+        and not last.allow_retries
+    )
 
 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
         (StorageError("s3://bucket", "access refused"), "s3://bucket: access refused"),
-        (ConfigError("a.yaml", "lr", -1, "more than 0"), "ConfigError: a.yaml: field 'lr': found -1; allowed: more than 0"),
-        (CheckpointError("checkpoint damaged; delete it"), "CheckpointError: checkpoint damaged; delete it"),
-        (ModelConfigError("m", "depth", 3, "18"), "ModelConfigError: m: field 'depth': found 3; allowed: 18"),
-        (OSError(28, "No space left on device", "/disk/a"), "OSError: [Errno 28] No space left on device: '/disk/a'"),
+        (
+            ConfigError("a.yaml", "lr", -1, "more than 0"),
+            "ConfigError: a.yaml: field 'lr': found -1; allowed: more than 0",
+        ),
+        (
+            CheckpointError("checkpoint damaged; delete it"),
+            "CheckpointError: checkpoint damaged; delete it",
+        ),
+        (
+            ModelConfigError("m", "depth", 3, "18"),
+            "ModelConfigError: m: field 'depth': found 3; allowed: 18",
+        ),
+        (
+            OSError(28, "No space left on device", "/disk/a"),
+            "OSError: [Errno 28] No space left on device: '/disk/a'",
+        ),
     ],
 )
 def test_a_mistake_is_told_at_once_and_keeps_its_cause(error: Exception, says: str) -> None:
@@ -52,6 +70,14 @@ def test_a_mistake_is_told_at_once_and_keeps_its_cause(error: Exception, says: s
     assert not failure.allow_retries and failure.__cause__ is error
 
 
-@pytest.mark.parametrize("bug", [KeyError("name"), ValueError("not enough values to unpack"), RuntimeError("shapes differ"), TypeError()])
+@pytest.mark.parametrize(
+    "bug",
+    [
+        KeyError("name"),
+        ValueError("not enough values to unpack"),
+        RuntimeError("shapes differ"),
+        TypeError(),
+    ],
+)
 def test_a_bug_stays_a_bug(bug: Exception) -> None:
     assert raised(bug) is bug

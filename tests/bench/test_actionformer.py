@@ -1,4 +1,6 @@
-"""ActionFormer's forward pass, training step, memory and suppression, each against a peer measured in the same run on one thread."""
+"""ActionFormer's forward pass, training step, memory and suppression, each against a peer measured
+in the same run on one thread.
+"""
 
 from __future__ import annotations
 
@@ -57,24 +59,38 @@ def test_forward_against_the_peak_of_products(model: ActionFormer) -> None:
     with torch.no_grad():
         seconds, peak = best(lambda: model(*batch)), peak_rate()
     rate = operations(2304) / seconds
-    print(f"\nforward 2304: {seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}: {rate / peak:.2f}")
+    print(
+        f"\nforward 2304: {seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}:"
+        f" {rate / peak:.2f}"
+    )
     assert rate > 0.75 * peak  # operations as the layers are written: fewer are done
 
 
-def test_forward_against_direct_convolutions(model: ActionFormer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forward_against_direct_convolutions(
+    model: ActionFormer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     batch = pad([torch.randn(2048, 2304)])
     model.eval()
     with torch.no_grad():
         ours = best(lambda: model(*batch))
         monkeypatch.setattr(conv1d, "_plain", lambda *_: False)
         direct = best(lambda: model(*batch))
-    print(f"\nforward 2304: {ours:.2f} s, {direct / ours:.2f} times as fast as with torch's convolutions")
+    print(
+        f"\nforward 2304: {ours:.2f} s, {direct / ours:.2f} times as fast as with torch's"
+        " convolutions"
+    )
     assert ours < 0.87 * direct
 
 
 def test_training_step_against_the_peak_of_products(model: ActionFormer) -> None:
-    batch, criterion = pad([torch.randn(2048, 2304) for _ in range(2)]), Criterion(20, CONFIG.ranges)
-    segments, labels = [torch.tensor([[100.0, 104.0], [300.0, 330.0]])] * 2, [torch.tensor([1, 2])] * 2
+    batch, criterion = (
+        pad([torch.randn(2048, 2304) for _ in range(2)]),
+        Criterion(20, CONFIG.ranges),
+    )
+    segments, labels = (
+        [torch.tensor([[100.0, 104.0], [300.0, 330.0]])] * 2,
+        [torch.tensor([1, 2])] * 2,
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     model.train()
 
@@ -86,7 +102,10 @@ def test_training_step_against_the_peak_of_products(model: ActionFormer) -> None
 
     seconds, peak = best(step, 2), peak_rate()
     rate = 3 * 2 * operations(2304) / seconds
-    print(f"\ntraining step 2 x 2304: {seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}: {rate / peak:.2f}")
+    print(
+        f"\ntraining step 2 x 2304: {seconds:.2f} s, {rate / 1e9:.0f} GFLOP/s of {peak / 1e9:.0f}:"
+        f" {rate / peak:.2f}"
+    )
     assert rate > 0.5 * peak
 
 
@@ -104,29 +123,43 @@ with torch.no_grad():
     before = kilobytes("VmRSS")
     model(*batch)
 print((kilobytes("VmHWM") - before) / 1e3, batch.features.numel() * 4 / 1e6)
-"""
+"""  # noqa: E501
 
 
 def test_memory_of_a_long_video() -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("no high-water mark of memory to reset here")
     # In a process of its own: what an earlier pass has freed would be used again unseen.
-    told = subprocess.run([sys.executable, "-c", _LONG], check=True, capture_output=True, text=True, timeout=250).stdout
+    told = subprocess.run(
+        [sys.executable, "-c", _LONG], check=True, capture_output=True, text=True, timeout=250
+    ).stdout
     used, features = map(float, told.split())
     print(f"\nforward {6 * 2304}: {used:.0f} MB beside {features:.0f} MB of features")
-    assert used < 2.6 * features  # one layer's hidden units, four times the width, are as large as the features
+    # one layer's hidden units, four times the width, are as large as the features
+    assert used < 2.6 * features
 
 
-@pytest.mark.parametrize(("count", "most", "times"), [(2000, 200, 5), (2000, 2000, 5), (100, 2000, 3), (20, 2000, 3)])
+@pytest.mark.parametrize(
+    ("count", "most", "times"), [(2000, 200, 5), (2000, 2000, 5), (100, 2000, 3), (20, 2000, 3)]
+)
 def test_soft_suppression_against_a_loop(count: int, most: int, times: float) -> None:
     """`count` candidates in each of 20 classes, of which the `most` best are asked for."""
     generator, classes = torch.Generator().manual_seed(0), 20
-    start, length = 2304 * torch.rand(count * classes, generator=generator), 0.5 + 60 * torch.rand(count * classes, generator=generator)
-    scores, labels = torch.rand(count * classes, generator=generator) ** 2, torch.arange(classes).repeat_interleave(count)
+    start, length = (
+        2304 * torch.rand(count * classes, generator=generator),
+        0.5 + 60 * torch.rand(count * classes, generator=generator),
+    )
+    scores, labels = (
+        torch.rand(count * classes, generator=generator) ** 2,
+        torch.arange(classes).repeat_interleave(count),
+    )
     segments = torch.stack([start, start + length], 1)
     vectors = best(lambda: suppress(segments, scores, labels, max_segments=most), 8)
     loop = best(lambda: _loop(segments[:count].numpy(), scores[:count].numpy(), most), 2) * classes
-    print(f"\nsoft suppression {count} x {classes}, {most} kept: {vectors * 1e3:.1f} ms, {loop / vectors:.0f} times as fast as a loop")
+    print(
+        f"\nsoft suppression {count} x {classes}, {most} kept: {vectors * 1e3:.1f} ms,"
+        f" {loop / vectors:.0f} times as fast as a loop"
+    )
     assert vectors < loop / times
 
 
@@ -138,7 +171,9 @@ def _loop(segments: np.ndarray, scores: np.ndarray, most: int) -> list[float]:
         at = int(scores.argmax())
         kept.append(float(scores[at]))
         scores[at] = 0
-        inside = np.minimum(segments[:, 1], segments[at, 1]) - np.maximum(segments[:, 0], segments[at, 0])
+        inside = np.minimum(segments[:, 1], segments[at, 1]) - np.maximum(
+            segments[:, 0], segments[at, 0]
+        )
         inside = inside.clip(min=0)
         scores *= np.exp(-((inside / (length + length[at] - inside)) ** 2) / 0.5)
         scores[scores < 0.001] = 0

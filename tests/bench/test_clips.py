@@ -20,13 +20,18 @@ from ops.tasks.recognition.clips import Clip, load_clips, version_of
 
 CLIPS_IN_ALL, LABELS = 200_000, 400
 FILE = AnnotationFile(table="clips", format="kinetics_csv", path="clips.csv", labels="labels.txt")
-DATASET = Dataset(name="large", title="Large", licence="none", root="{storage}/large", annotations=(FILE,))
+DATASET = Dataset(
+    name="large", title="Large", licence="none", root="{storage}/large", annotations=(FILE,)
+)
 
 
 def write(layout: Layout) -> None:
     """A clips table in no order, and the ledger; one clip in a hundred has no frames."""
     rng, key = np.random.default_rng(0), DATASET.frames.key()
-    ids = [f"label_{index % LABELS:03d}/{rng.bytes(6).hex()}_{index:06d}" for index in range(CLIPS_IN_ALL)]
+    ids = [
+        f"label_{index % LABELS:03d}/{rng.bytes(6).hex()}_{index:06d}"
+        for index in range(CLIPS_IN_ALL)
+    ]
     many, label = len(ids), np.arange(CLIPS_IN_ALL) % LABELS
     clips = {
         "clip_id": ids, "video_id": ids, "dataset": ["large"] * many, "target": ["label"] * many,
@@ -38,22 +43,38 @@ def write(layout: Layout) -> None:
     shuffled = pa.table(clips).take(rng.permutation(many))
     write_table(layout.annotation_table("large", "clips"), shuffled.cast(CLIPS))
     keys = [rng.bytes(8).hex() for _ in ids]
-    filled: dict[str, Any] = {field.name: pa.array([""] * many) if field.type == pa.string() else np.ones(many) for field in MANIFEST}
+    filled: dict[str, Any] = {
+        field.name: pa.array([""] * many) if field.type == pa.string() else np.ones(many)
+        for field in MANIFEST
+    }
     filled |= {
-        "video_id": ids, "key": keys, "array_uri": [layout.frames("large", key, own, name) for own, name in zip(ids, keys, strict=True)],
+        "video_id": ids,
+        "key": keys,
+        "array_uri": [
+            layout.frames("large", key, own, name) for own, name in zip(ids, keys, strict=True)
+        ],
         "status": ["quarantined" if index % 100 == 0 else "ok" for index in range(many)],
-    }  # fmt: skip
-    write_table(layout.manifest("large", key, 0), pa.table(filled).sort_by("video_id").cast(MANIFEST))
+    }
+    write_table(
+        layout.manifest("large", key, 0), pa.table(filled).sort_by("video_id").cast(MANIFEST)
+    )
 
 
 def as_rows(layout: Layout) -> list[Clip]:
     """The way of before: every row a dictionary, every clip an object."""
     rows = read_table(layout.annotation_table("large", "clips")).to_pylist()
-    stored = {row["video_id"]: row for row in read_manifest(layout, DATASET).to_pylist() if row["status"] == "ok"}
+    stored = {
+        row["video_id"]: row
+        for row in read_manifest(layout, DATASET).to_pylist()
+        if row["status"] == "ok"
+    }
     rows.sort(key=lambda row: (row["split"], row["clip_id"]))
     own = [name for name in Clip._fields if name not in ("array_uri", "num_frames", "key")]
     return [
-        Clip(**{name: row[name] for name in own}, **{name: stored[row["video_id"]][name] for name in ("array_uri", "num_frames", "key")})
+        Clip(
+            **{name: row[name] for name in own},
+            **{name: stored[row["video_id"]][name] for name in ("array_uri", "num_frames", "key")},
+        )
         for row in rows
         if row["video_id"] in stored
     ]
@@ -82,6 +103,14 @@ def test_columns_beat_rows(tmp_path: Path) -> None:
         version = timed("version of columns", partial(version_of, lists))
         assert version == timed("version of rows", partial(version_of_rows, rows))
     best = {name: min(own) for name, own in times.items()}
-    print(f"{CLIPS_IN_ALL} clips: " + json.dumps({name: round(seconds, 2) for name, seconds in best.items()}))
-    assert [clip for clips in lists for clip in clips[:50]] == [*rows[:50], *[row for row in rows if row.split == "val"][:50]]
-    assert best["columns"] * 3 < best["rows"] and best["version of columns"] < best["version of rows"]
+    print(
+        f"{CLIPS_IN_ALL} clips: "
+        + json.dumps({name: round(seconds, 2) for name, seconds in best.items()})
+    )
+    assert [clip for clips in lists for clip in clips[:50]] == [
+        *rows[:50],
+        *[row for row in rows if row.split == "val"][:50],
+    ]
+    assert (
+        best["columns"] * 3 < best["rows"] and best["version of columns"] < best["version of rows"]
+    )

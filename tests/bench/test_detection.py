@@ -1,4 +1,6 @@
-"""What pruning saves a detector, in time and memory, and RoIAlign for all boxes at once against one call per box."""
+"""What pruning saves a detector, in time and memory, and RoIAlign for all boxes at once against one
+call per box.
+"""
 
 from __future__ import annotations
 
@@ -47,19 +49,32 @@ def two_threads():
 @pytest.mark.timeout(1800)
 def test_pruning_is_faster_than_keeping_all() -> None:
     clip = torch.randn(1, 3, 16, 288, 384)
-    models = {f"keep {rate}": build(Config(num_classes=80, keep_rate=rate)).eval() for rate in (1.0, 0.7, 0.6)}
+    models = {
+        f"keep {rate}": build(Config(num_classes=80, keep_rate=rate)).eval()
+        for rate in (1.0, 0.7, 0.6)
+    }
     with torch.no_grad():
         took = seconds({name: lambda model=model: model(clip) for name, model in models.items()})  # type: ignore[misc]
-    print("\nViT-B, one clip of 16 x 288 x 384: " + ", ".join(f"{name} {value:.2f} s" for name, value in took.items()))
-    print(f"0.7 against 1.0: {took['keep 1.0'] / took['keep 0.7']:.2f}x, 0.6: {took['keep 1.0'] / took['keep 0.6']:.2f}x")
+    print(
+        "\nViT-B, one clip of 16 x 288 x 384: "
+        + ", ".join(f"{name} {value:.2f} s" for name, value in took.items())
+    )
+    print(
+        f"0.7 against 1.0: {took['keep 1.0'] / took['keep 0.7']:.2f}x, 0.6:"
+        f" {took['keep 1.0'] / took['keep 0.6']:.2f}x"
+    )
     assert took["keep 1.0"] / took["keep 0.7"] >= 1.4
     assert took["keep 0.6"] < took["keep 0.7"]
 
 
 def one_by_one(levels: list[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
-    """Each box by itself from its own map: its samples' four corners gathered, weighted and averaged."""
+    """Each box by itself from its own map: its samples' four corners gathered, weighted and
+    averaged.
+    """
     planes, out = [level.unbind() for level in levels], []
-    for box, index, level in zip(boxes, image.tolist(), choose_levels(boxes, 4).tolist(), strict=True):
+    for box, index, level in zip(
+        boxes, image.tolist(), choose_levels(boxes, 4).tolist(), strict=True
+    ):
         plane = planes[level][index]
         x1, y1, x2, y2 = (box * SCALES[level] - 0.5).unbind()
         share = (torch.arange(2 * BINS) + 0.5) / (2 * BINS)
@@ -72,7 +87,9 @@ def one_by_one(levels: list[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
         (top, bottom, down, within), (left, right, across, between) = corners
         upper = plane[:, top][:, :, left] * (1 - across) + plane[:, top][:, :, right] * across
         lower = plane[:, bottom][:, :, left] * (1 - across) + plane[:, bottom][:, :, right] * across
-        samples = (upper * (1 - down[:, None]) + lower * down[:, None]) * (within[:, None] & between)
+        samples = (upper * (1 - down[:, None]) + lower * down[:, None]) * (
+            within[:, None] & between
+        )
         out.append(samples.unflatten(2, (BINS, 2)).unflatten(1, (BINS, 2)).mean((2, 4)))
     return torch.stack(out)
 
@@ -81,13 +98,25 @@ def one_by_one(levels: list[Tensor], boxes: Tensor, image: Tensor) -> Tensor:
 @pytest.mark.timeout(1800)
 def test_all_boxes_at_once_beat_a_loop() -> None:
     torch.manual_seed(0)
-    levels = [torch.randn(SLOTS, CHANNELS, 72 >> level, 96 >> level, requires_grad=True) for level in range(4)]
-    edge = torch.exp2(torch.rand(SLOTS * BOXES, 1) * 5.2 + 4)  # from 16 to 590 pixels: all four levels
+    levels = [
+        torch.randn(SLOTS, CHANNELS, 72 >> level, 96 >> level, requires_grad=True)
+        for level in range(4)
+    ]
+    # from 16 to 590 pixels: all four levels
+    edge = torch.exp2(torch.rand(SLOTS * BOXES, 1) * 5.2 + 4)
     low = torch.rand(SLOTS * BOXES, 2) * torch.tensor([384.0, 288]) - edge / 2
-    boxes, image = torch.cat([low, low + edge * torch.tensor([0.8, 1.25])], 1), torch.arange(SLOTS).repeat_interleave(BOXES)
+    boxes, image = (
+        torch.cat([low, low + edge * torch.tensor([0.8, 1.25])], 1),
+        torch.arange(SLOTS).repeat_interleave(BOXES),
+    )
     assert set(choose_levels(boxes, 4).tolist()) == {0, 1, 2, 3}
     with torch.no_grad():
-        torch.testing.assert_close(pooled(levels, boxes, image, BINS), one_by_one(levels, boxes, image), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            pooled(levels, boxes, image, BINS),
+            one_by_one(levels, boxes, image),
+            rtol=1e-4,
+            atol=1e-4,
+        )
     seed = torch.randn(SLOTS * BOXES, CHANNELS, BINS, BINS)
 
     def both(pool_: Callable[[list[Tensor], Tensor, Tensor], Tensor]) -> None:
@@ -102,6 +131,9 @@ def test_all_boxes_at_once_beat_a_loop() -> None:
         },
         rounds=1,
     )
-    print(f"\n{BOXES} boxes x {SLOTS} slots x 4 levels, forward and backward: {', '.join(f'{k} {v:.3f} s' for k, v in took.items())}")
+    print(
+        f"\n{BOXES} boxes x {SLOTS} slots x 4 levels, forward and backward:"
+        f" {', '.join(f'{k} {v:.3f} s' for k, v in took.items())}"
+    )
     print(f"{took['one by one'] / took['at once']:.0f}x")
     assert took["one by one"] / took["at once"] >= 10

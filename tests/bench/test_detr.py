@@ -1,4 +1,6 @@
-"""What a step of training spends on matching and losses, and what folding the frozen norms saves a forward pass."""
+"""What a step of training spends on matching and losses, and what folding the frozen norms saves a
+forward pass.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,21 @@ def seconds(work: Callable[[], object], repeats: int) -> float:
 
 def people(number: int) -> apct.People:
     boxes, parts = 0.3 + 0.3 * torch.rand(number, 4), 0.3 + 0.3 * torch.rand(number, PARTS, 4)
-    return apct.People(boxes, parts, torch.rand(number, PARTS) > 0.2, torch.randint(0, STATES, (number, PARTS)))
+    return apct.People(
+        boxes, parts, torch.rand(number, PARTS) > 0.2, torch.randint(0, STATES, (number, PARTS))
+    )
 
 
 def test_criterion_is_a_small_part_of_a_step() -> None:
-    """At 224x288, a thirteenth of the pixels of 800x1066: at full size the share is that much smaller still."""
+    """At 224x288, a thirteenth of the pixels of 800x1066: at full size the share is that much
+    smaller still.
+    """
     torch.manual_seed(0)
     model, criterion = apct.build(apct.Config(num_classes=STATES)), apct.Criterion()
-    images, truth = torch.randn(BATCH, 3, 224, 288), [people(1 + index % 4) for index in range(BATCH)]
+    images, truth = (
+        torch.randn(BATCH, 3, 224, 288),
+        [people(1 + index % 4) for index in range(BATCH)],
+    )
 
     def step() -> None:
         model.zero_grad()
@@ -48,12 +57,17 @@ def test_criterion_is_a_small_part_of_a_step() -> None:
     matching = seconds(lambda: criterion.match(parsed, truth), 5)
     losses = seconds(lambda: criterion(leaves, truth).total.backward(), 5)
     whole = seconds(step, 1)
-    print(f"\nmatching {1e3 * matching:.0f} ms, all of the criterion {1e3 * losses:.0f} ms, step {whole:.2f} s: {losses / whole:.1%}")
+    print(
+        f"\nmatching {1e3 * matching:.0f} ms, all of the criterion {1e3 * losses:.0f} ms, step"
+        f" {whole:.2f} s: {losses / whole:.1%}"
+    )
     assert losses < 0.15 * whole
 
 
 def test_forward_against_norms_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DETR-R50 at 800x1066 against itself with every frozen norm as a pass of its own over maps in the images' layout."""
+    """DETR-R50 at 800x1066 against itself with every frozen norm as a pass of its own over maps in
+    the images' layout.
+    """
     torch.manual_seed(0)
     model, image = detr.build(detr.Config(num_classes=91)).eval(), torch.randn(1, 3, 800, 1066)
 

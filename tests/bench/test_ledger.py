@@ -1,4 +1,6 @@
-"""What a hundred thousand videos cost where nothing, or one thing, is to do: deciding, listing, writing the ledger, asking Dagster."""
+"""What a hundred thousand videos cost where nothing, or one thing, is to do: deciding, listing,
+writing the ledger, asking Dagster.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,20 @@ def median_s(action: Callable[[], Any], times: int = 3) -> float:
 def test_nothing_to_do_is_decided_in_two_seconds_and_300_mb(root: str) -> None:
     found = []
     for _ in range(3):  # each in a process of its own, as a run is
-        out = subprocess.run([sys.executable, ledger_world.__file__, "decide", root], capture_output=True, text=True, check=True).stdout
+        out = subprocess.run(
+            [sys.executable, ledger_world.__file__, "decide", root],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         found.append(json.loads(out))
-    seconds, cpu_s, peak_mb = (statistics.median(one[name] for one in found) for name in ("seconds", "cpu_s", "peak_mb"))
-    print(f"\nnothing to do over {VIDEOS} videos: {seconds:.2f} s ({cpu_s:.2f} s of CPU), peak memory of the process {peak_mb:.0f} MB")
+    seconds, cpu_s, peak_mb = (
+        statistics.median(one[name] for one in found) for name in ("seconds", "cpu_s", "peak_mb")
+    )
+    print(
+        f"\nnothing to do over {VIDEOS} videos: {seconds:.2f} s ({cpu_s:.2f} s of CPU), peak memory"
+        f" of the process {peak_mb:.0f} MB"
+    )
     assert all((one["planned"], one["reused"]) == (0, VIDEOS) for one in found)
     assert seconds < 2 and peak_mb < 300
 
@@ -79,7 +91,13 @@ def test_costs_per_hundred_thousand_rows(root: str, tmp_path: Path) -> None:
             times["compact"].append(median_s(ledger.compact, 1))
             ledger.drop(f"new{number}" for number in range(32))
     whole = str(tmp_path / "one.parquet")
-    table = ledger_world._ledger(dataset, layout, [f"a_b_{number:07d}" for number in range(VIDEOS)], ["0" * 64] * VIDEOS, VIDEOS)
+    table = ledger_world._ledger(
+        dataset,
+        layout,
+        [f"a_b_{number:07d}" for number in range(VIDEOS)],
+        ["0" * 64] * VIDEOS,
+        VIDEOS,
+    )
     write = median_s(lambda: Ledger(whole, MANIFEST).replace(table), 1)
     read = median_s(lambda: Ledger(whole, MANIFEST).table())
     rows = [
@@ -121,5 +139,8 @@ def test_partition_status_costs_by_buckets_not_by_videos(tmp_path: Path) -> None
 
         seconds = median_s(status)
         assert status() == DATASETS * BUCKETS
-    print(f"\npartition status of {DATASETS} datasets x {BUCKETS} buckets ({DATASETS * BUCKETS} partitions): {1000 * seconds:.1f} ms")
+    print(
+        f"\npartition status of {DATASETS} datasets x {BUCKETS} buckets ({DATASETS * BUCKETS}"
+        f" partitions): {1000 * seconds:.1f} ms"
+    )
     assert seconds < 1

@@ -1,4 +1,6 @@
-"""Samples per second of the training loader against the same loader and transforms over decord on the mp4, in one run."""
+"""Samples per second of the training loader against the same loader and transforms over decord on
+the mp4, in one run.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def pool() -> Iterator[WorkerPool]:
     workers.close()
 
 
-def epoch(samples: ClipDataset, loader: Loader, number: int, batches: int) -> tuple[float, torch.Tensor]:
+def epoch(
+    samples: ClipDataset, loader: Loader, number: int, batches: int
+) -> tuple[float, torch.Tensor]:
     """Seconds of an epoch without a model, and its first batch."""
     samples.set_epoch(number)
     start, first = time.perf_counter(), None
@@ -47,7 +51,10 @@ def test_the_loader_beats_decord(clip: tuple[Path, str], kind: str, pool: Worker
     path, uri = clip
     recipe = configs.load(RECIPE)
     assert isinstance(recipe, RecognitionRecipe)
-    rows = [Clip(f"clip{index}", f"video{index}", "train", "a", 0, "clips.csv:2", uri, FRAMES, "key") for index in range(BATCH * BATCHES)]
+    rows = [
+        Clip(f"clip{index}", f"video{index}", "train", "a", 0, "clips.csv:2", uri, FRAMES, "key")
+        for index in range(BATCH * BATCHES)
+    ]
     ours = ClipDataset(rows, recipe.sampling, recipe.transforms, seed=1)
     films = [row._replace(array_uri=str(path)) for row in rows]
     theirs = decord_clips.DecordClips(films, recipe.sampling, recipe.transforms, seed=1)
@@ -56,13 +63,20 @@ def test_the_loader_beats_decord(clip: tuple[Path, str], kind: str, pool: Worker
     for samples, loader in zip((ours, theirs), loaders, strict=True):
         epoch(samples, loader, 0, 2)  # the processes start and import
     rates: tuple[list[float], list[float]] = ([], [])
-    few = BATCHES // 4  # of the slower one, or it would take all of the time; as many for each process
+    # of the slower one, or it would take all of the time; as many for each process
+    few = BATCHES // 4
     for number in range(1, ROUNDS + 1):
-        (mine, one), (other, two) = epoch(ours, loaders[0], number, BATCHES), epoch(theirs, loaders[1], number, few)
+        (mine, one), (other, two) = (
+            epoch(ours, loaders[0], number, BATCHES),
+            epoch(theirs, loaders[1], number, few),
+        )
         assert one.shape == two.shape == (BATCH, 1, 3, 8, 224, 224)
         assert (one - two).abs().mean() * 57 < 4  # grey levels: the same views, up to JPEG
         rates[0].append(BATCH * BATCHES / mine)
         rates[1].append(BATCH * few / other)
     fast, slow = map(statistics.median, rates)
-    print(f"loader, {kind}: ours {fast:.1f} samples/s, decord {slow:.1f} samples/s, ratio {fast / slow:.1f}")
+    print(
+        f"loader, {kind}: ours {fast:.1f} samples/s, decord {slow:.1f} samples/s, ratio"
+        f" {fast / slow:.1f}"
+    )
     assert fast >= (FLOOR if kind == "processes" else 4) * slow

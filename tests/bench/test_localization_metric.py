@@ -1,4 +1,5 @@
-"""Scoring 10,000 predictions of 20 classes at 5 thresholds, against ActionFormer's own evaluator where a checkout of it is named.
+"""Scoring 10,000 predictions of 20 classes at 5 thresholds, against ActionFormer's own evaluator
+where a checkout of it is named.
 
 KINOGRAPH_ACTIONFORMER is the folder of github.com/happyharrycn/actionformer_release.
 """
@@ -34,14 +35,19 @@ def original() -> ModuleType:
 
 
 def world(num_found: int) -> tuple[dict, Segments]:
-    """Ground truth in ActivityNet's form, and predictions of which half lie near a segment of their class."""
+    """Ground truth in ActivityNet's form, and predictions of which half lie near a segment of their
+    class.
+    """
     rng = np.random.default_rng(0)
     database, truth = {}, []
     for number in range(VIDEOS):
         starts = np.sort(rng.uniform(0, 190, 15))
         labels = rng.choice(CLASSES, 2)[rng.integers(0, 2, 15)]
         ends = starts + rng.uniform(1, 10, 15)
-        truth += [(number, start, end, label) for start, end, label in zip(starts, ends, labels, strict=True)]
+        truth += [
+            (number, start, end, label)
+            for start, end, label in zip(starts, ends, labels, strict=True)
+        ]
         annotations = [
             {"label": f"{label:02d}", "label_id": int(label), "segment": [float(start), float(end)]}
             for start, end, label in zip(starts, ends, labels, strict=True)
@@ -61,7 +67,9 @@ def test_against_the_original(original: ModuleType, tmp_path: Path) -> None:
     database, found = world(10_000)
     file = tmp_path / "truth.json"
     file.write_text(json.dumps({"database": database}))
-    theirs = original.ANETdetection(str(file), split="validation", tiou_thresholds=np.array(THRESHOLDS), num_workers=1)
+    theirs = original.ANETdetection(
+        str(file), split="validation", tiou_thresholds=np.array(THRESHOLDS), num_workers=1
+    )
     columns = dict(zip(("video-id", "t-start", "t-end", "label", "score"), found, strict=True))
     start = time.perf_counter()
     expected, _, expected_recall = theirs.evaluate(columns, verbose=False)
@@ -72,7 +80,10 @@ def test_against_the_original(original: ModuleType, tmp_path: Path) -> None:
     np.testing.assert_allclose(recall, expected_recall, atol=1e-9)
     assert other / own >= 3
     many, _ = timed(file, world(10_000 * CLASSES)[1])
-    print(f"{10_000 * CLASSES:,} predictions: ours {many:.2f} s, the original would take about {CLASSES * other:.0f} s")
+    print(
+        f"{10_000 * CLASSES:,} predictions: ours {many:.2f} s, the original would take about"
+        f" {CLASSES * other:.0f} s"
+    )
     assert CLASSES * other / many >= 3
 
 

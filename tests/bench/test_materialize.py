@@ -1,7 +1,9 @@
-"""Videos per second of decoding, storing and confirming a folder, against decord alone, read in order and scaled, with nothing written.
+"""Videos per second of decoding, storing and confirming a folder, against decord alone, read in
+order and scaled, with nothing written.
 
-Filmed videos keep at least 0.6 of its speed. The made clip is so easy to decode that JPEG encoding alone costs more than the rest: there
-the limit is decord with the encoding and nothing else, in the same run.
+Filmed videos keep at least 0.6 of its speed. The made clip is so easy to decode that JPEG encoding
+alone costs more than the rest: there the limit is decord with the encoding and nothing else, in the
+same run.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def seconds(function, jobs: list[Job], ceiling_mb: int = CEILING_MB) -> float:
     start = time.monotonic()
     for outcome in run_jobs(function, jobs, WORKERS, ceiling_mb=ceiling_mb):
         assert outcome is None or outcome.failure is None, outcome
-        assert outcome is None or not isinstance(outcome.value, dict) or "num_frames" in outcome.value, outcome
+        assert (
+            outcome is None or not isinstance(outcome.value, dict) or "num_frames" in outcome.value
+        ), outcome
     return time.monotonic() - start
 
 
@@ -71,10 +75,10 @@ def test_decode_and_write_against_bare_decord(clip, short_side, request, tmp_pat
     one, two, least = statistics.median(theirs), statistics.median(ours), statistics.median(floor)
     ratios = sorted(a / b for a, b in zip(theirs, ours, strict=True))
     print(
-        f"\n{kind}, short side {short_side}: bare decord {len(paths) / one:.2f} videos/s, "
-        f"decode + write + confirm {len(paths) / two:.2f} videos/s, "
-        f"ratio {one / two:.2f} (rounds {ratios[0]:.2f} to {ratios[-1]:.2f}; with encoding alone {one / least:.2f}), "
-        f"load {os.getloadavg()[0]:.1f}"
+        f"\n{kind}, short side {short_side}: bare decord {len(paths) / one:.2f} videos/s, decode +"
+        f" write + confirm {len(paths) / two:.2f} videos/s, ratio {one / two:.2f} (rounds"
+        f" {ratios[0]:.2f} to {ratios[-1]:.2f}; with encoding alone {one / least:.2f}), load"
+        f" {os.getloadavg()[0]:.1f}"
     )
     assert Path(tmp_path / "0" / "0.zarr" / "zarr.json").exists()
     assert least / two >= 0.8

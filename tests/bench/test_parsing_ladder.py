@@ -1,7 +1,9 @@
-"""The report's ladder on the figures, three seeds and equal budgets: the cascade above the baseline, the refinement not below the cascade.
+"""The report's ladder on the figures, three seeds and equal budgets: the cascade above the
+baseline, the refinement not below the cascade.
 
-Needs the figures with their parts stored and annotated below KINOGRAPH_STORAGE (`kinograph run` leaves them there); takes 9 trainings.
-`KINOGRAPH_LADDER_EPOCHS` makes them shorter or longer than the recipes say.
+Needs the figures with their parts stored and annotated below KINOGRAPH_STORAGE (`kinograph run`
+leaves them there); takes 9 trainings. `KINOGRAPH_LADDER_EPOCHS` makes them shorter or longer than
+the recipes say.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def score(step: str, seed: int, layout: Layout) -> float:
     recipe = configs.load(f"apct_tiny_figures_{step}")
     assert isinstance(recipe, ParsingRecipe)
     epochs = int(os.environ.get("KINOGRAPH_LADDER_EPOCHS", recipe.training.epochs))
-    training = recipe.training.model_copy(update={"seed": seed, "epochs": epochs, "evaluate_every": epochs})
+    training = recipe.training.model_copy(
+        update={"seed": seed, "epochs": epochs, "evaluate_every": epochs}
+    )
     recipe = recipe.model_copy(update={"training": training})
     torch.set_num_threads(max(1, os.cpu_count() or 1))
     state = fit(build(recipe, layout, configs.dataset(recipe.dataset)), recipe.scale)
@@ -44,6 +48,10 @@ def test_each_step_of_the_ladder_is_worth_it() -> None:
         pytest.skip(f"no figures to train on: {error}")
     found = {step: [score(step, seed, layout) for seed in SEEDS] for step in STEPS}
     for step, values in found.items():
-        print(f"\n{step:>9}: {np.mean(values):.3f}  ({', '.join(f'{value:.3f}' for value in values)})", end="")
+        print(
+            f"\n{step:>9}: {np.mean(values):.3f} "
+            f" ({', '.join(f'{value:.3f}' for value in values)})",
+            end="",
+        )
     means = [float(np.mean(found[step])) for step in STEPS]
     assert means[0] < means[1] <= means[2]

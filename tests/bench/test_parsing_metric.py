@@ -1,6 +1,8 @@
-"""Acc^p of 1,000 videos of 20 frames against the evaluator of the challenge, measured in the same run.
+"""Acc^p of 1,000 videos of 20 frames against the evaluator of the challenge, measured in the same
+run.
 
-`KINOGRAPH_TPS_EVALUATOR` names a folder with a checkout of xiadingZ/Kinetics-TPS-evaluation; without it the test skips.
+`KINOGRAPH_TPS_EVALUATOR` names a folder with a checkout of xiadingZ/Kinetics-TPS-evaluation;
+without it the test skips.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ def original() -> Any:
 
 
 def world(proposals: int) -> tuple[TrueHumans, list[dict[str, Any]], dict[str, str]]:
-    """One to four people a frame, nine of ten of their parts annotated, found within some pixels, states mostly right."""
+    """One to four people a frame, nine of ten of their parts annotated, found within some pixels,
+    states mostly right.
+    """
     rng = np.random.default_rng(0)
     counts = rng.integers(1, 5, VIDEOS * FRAMES)
     total = int(counts.sum())
@@ -42,7 +46,17 @@ def world(proposals: int) -> tuple[TrueHumans, list[dict[str, Any]], dict[str, s
     videos = [f"v{number}" for number in range(VIDEOS)]
     actions = [f"a{number % 24}" for number in range(VIDEOS)]
     place = np.repeat(np.arange(VIDEOS), FRAMES)
-    truth = TrueHumans(videos, actions, place, np.tile(np.arange(FRAMES) * 5, VIDEOS), counts, boxes, seen, parts, states)
+    truth = TrueHumans(
+        videos,
+        actions,
+        place,
+        np.tile(np.arange(FRAMES) * 5, VIDEOS),
+        counts,
+        boxes,
+        seen,
+        parts,
+        states,
+    )
     rows, starts = [], np.cumsum(counts) - counts
     for frame in range(len(counts)):
         own = np.arange(starts[frame], starts[frame] + counts[frame])
@@ -50,11 +64,24 @@ def world(proposals: int) -> tuple[TrueHumans, list[dict[str, Any]], dict[str, s
         right = rng.random((len(own), PARTS, proposals)) < 0.6
         named = np.where(right, states[own][..., None], rng.integers(0, STATES, right.shape))
         rows.append(
-            {"video_id": videos[place[frame]], "frame": int(truth.frame[frame]), "scores": np.ones(len(own)), "states": named,
-             "boxes": boxes[own] + rng.integers(-20, 20, (len(own), 4)), "parts": parts[own] + rng.integers(-12, 12, (len(own), PARTS, 4)),
-             "state_scores": np.ones(named.shape)}
-        )  # fmt: skip
-    return truth, rows, {video: action if rng.random() < 0.95 else "other" for video, action in zip(videos, actions, strict=True)}
+            {
+                "video_id": videos[place[frame]],
+                "frame": int(truth.frame[frame]),
+                "scores": np.ones(len(own)),
+                "states": named,
+                "boxes": boxes[own] + rng.integers(-20, 20, (len(own), 4)),
+                "parts": parts[own] + rng.integers(-12, 12, (len(own), PARTS, 4)),
+                "state_scores": np.ones(named.shape),
+            }
+        )
+    return (
+        truth,
+        rows,
+        {
+            video: action if rng.random() < 0.95 else "other"
+            for video, action in zip(videos, actions, strict=True)
+        },
+    )
 
 
 @pytest.mark.parametrize("proposals", [1, 5])
@@ -77,7 +104,10 @@ def test_it_is_ten_times_as_fast_and_says_the_same(original: Any, proposals: int
         return metric.scores()
 
     times = {}
-    for way, work in (("arrays", arrays), ("files", lambda: parsing_scores(true_parts, true_actions, found, said))):
+    for way, work in (
+        ("arrays", arrays),
+        ("files", lambda: parsing_scores(true_parts, true_actions, found, said)),
+    ):
         best = float("inf")
         for _ in range(3):
             began = time.process_time()

@@ -1,4 +1,6 @@
-"""Reading stored frames against decord's own exact access to the same mp4, on one machine in one run."""
+"""Reading stored frames against decord's own exact access to the same mp4, on one machine in one
+run.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,12 @@ FRAMES = 300  # of the clip
 ROUNDS = 11
 
 
-def compare(ours: Callable[[int], np.ndarray], theirs: Callable[[int], np.ndarray], name: str) -> float:
-    """Ratio of the median times, theirs to ours, taken in turns; both must give the same frames up to JPEG."""
+def compare(
+    ours: Callable[[int], np.ndarray], theirs: Callable[[int], np.ndarray], name: str
+) -> float:
+    """Ratio of the median times, theirs to ours, taken in turns; both must give the same frames up
+    to JPEG.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     for round_ in range(ROUNDS):
         results = []
@@ -26,7 +32,9 @@ def compare(ours: Callable[[int], np.ndarray], theirs: Callable[[int], np.ndarra
             taken.append(time.perf_counter() - start)
         assert np.abs(results[0].astype(int) - results[1]).mean() < 4
     mine, other = (statistics.median(taken) for taken in times)
-    print(f"{name}: ours {mine * 1e3:.2f} ms, decord {other * 1e3:.2f} ms, ratio {other / mine:.1f}")
+    print(
+        f"{name}: ours {mine * 1e3:.2f} ms, decord {other * 1e3:.2f} ms, ratio {other / mine:.1f}"
+    )
     return other / mine
 
 
@@ -49,7 +57,11 @@ def wide(seed: int) -> list[int]:
 
 
 @pytest.mark.bench
-@pytest.mark.parametrize("pick, floor", [(sparse, 20), (dense, 8), (wide, 10)], ids=["8 sparse", "32x2 dense", "16x4 dense"])
+@pytest.mark.parametrize(
+    "pick, floor",
+    [(sparse, 20), (dense, 8), (wide, 10)],
+    ids=["8 sparse", "32x2 dense", "16x4 dense"],
+)
 def test_reading_beats_decord(pick, floor, clip):
     from ops.media.decord_reader import decord
 
@@ -61,6 +73,10 @@ def test_reading_beats_decord(pick, floor, clip):
         return decord.VideoReader(str(path)).get_batch(pick(seed)).asnumpy()
 
     by_decord(0)
-    cold = compare(lambda seed: FrameReader(uri).read(pick(seed)), by_decord, f"{pick.__name__}, opened each time")
+    cold = compare(
+        lambda seed: FrameReader(uri).read(pick(seed)),
+        by_decord,
+        f"{pick.__name__}, opened each time",
+    )
     compare(lambda seed: warm.read(pick(seed)), by_decord, f"{pick.__name__}, reader kept")
     assert cold >= floor

@@ -1,6 +1,8 @@
-"""What a family's network makes of the machine: arithmetic per second, over that of a large float32 matrix product in the same process.
+"""What a family's network makes of the machine: arithmetic per second, over that of a large float32
+matrix product in the same process.
 
-One published configuration of middle size each, one clip as its test sees it, on all CPUs or OMP_NUM_THREADS of them.
+One published configuration of middle size each, one clip as its test sees it, on all CPUs or
+OMP_NUM_THREADS of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""How many requests a clip costs on S3, counted by the server, against Zarr's own slice of the same array."""
+"""How many requests a clip costs on S3, counted by the server, against Zarr's own slice of the same
+array.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ def test_a_dense_clip_costs_few_requests(s3, uri: str) -> None:
         cold, _ = counted(s3, lambda reader=reader, clip=clip: reader.read(range(256)[clip]))
         warm, ours = counted(s3, lambda reader=reader, clip=clip: reader.read(range(256)[clip]))
         own, theirs = counted(s3, lambda clip=clip: array[clip])
-        print(f"32x2 from frame {first}: ours {cold} requests cold, {warm} warm; zarr's own slice {own}")
+        print(
+            f"32x2 from frame {first}: ours {cold} requests cold, {warm} warm; zarr's own slice"
+            f" {own}"
+        )
         assert cold <= COLD and warm <= WARM and own >= 32
         assert np.array_equal(ours, theirs)
 
@@ -56,10 +61,15 @@ def test_fewer_requests_are_less_time(s3, uri: str) -> None:
     array, reader = zarrs_own(uri), FrameReader(uri)
     times: tuple[list[float], list[float]] = ([], [])
     for _ in range(9):
-        for action, taken in zip((lambda: reader.read(range(30, 93, 2)), lambda: array[30:93:2]), times, strict=True):
+        for action, taken in zip(
+            (lambda: reader.read(range(30, 93, 2)), lambda: array[30:93:2]), times, strict=True
+        ):
             start = time.perf_counter()
             action()
             taken.append(time.perf_counter() - start)
     mine, own = (statistics.median(taken) for taken in times)
-    print(f"32x2 over S3: ours {mine * 1e3:.1f} ms, zarr's own slice {own * 1e3:.1f} ms, ratio {own / mine:.1f}")
+    print(
+        f"32x2 over S3: ours {mine * 1e3:.1f} ms, zarr's own slice {own * 1e3:.1f} ms, ratio"
+        f" {own / mine:.1f}"
+    )
     assert own > mine

@@ -13,7 +13,9 @@ from configs.schema import TASKS, Dataset
 
 
 def _yaml_recipes() -> dict[str, tuple[str, str]]:
-    """Recipe name -> (task, file stem), read from the text of the files: a recipe is a name at the start of a line."""
+    """Recipe name -> (task, file stem), read from the text of the files: a recipe is a name at the
+    start of a line.
+    """
     return {
         line.split(":")[0]: (task, path.stem)
         for task in TASKS
@@ -60,5 +62,9 @@ def test_features_validate_and_their_dataset_is_there(name: str) -> None:
 
 def test_no_file_of_the_folder_is_passed_over() -> None:
     found = {path for path in Path(HERE).rglob("*.yaml")}
-    known = {path for folder in (*TASKS, "datasets", "features") for path in (HERE / folder).glob("*.yaml")}
+    known = {
+        path
+        for folder in (*TASKS, "datasets", "features")
+        for path in (HERE / folder).glob("*.yaml")
+    }
     assert found == known and sorted(_yaml_recipes()) == configs.names()

@@ -12,7 +12,9 @@ import configs
 from configs.schema import ConfigError
 from configs.schema.localization import LocalizationRecipe
 
-PUBLISHED = [name for name in configs.names("localization") if configs.load(name).published is not None]
+PUBLISHED = [
+    name for name in configs.names("localization") if configs.load(name).published is not None
+]
 PARAMS = {
     "actionformer_thumos_i3d": 29_251_612,
     "actionformer_anet_tsp": 6_943_497,
@@ -38,7 +40,9 @@ def test_a_published_recipe_is_whole(name: str) -> None:
     published, features = found.published, configs.features(found.features)
     assert published is not None and published.dataset == found.dataset == features.dataset
     width = found.model["input_dims"]
-    assert sum(stream.channels for stream in features.files) == (sum(width) if isinstance(width, list | tuple) else width)
+    assert sum(stream.channels for stream in features.files) == (
+        sum(width) if isinstance(width, list | tuple) else width
+    )
     assert published.map_at is not None and published.mean_ap is not None
     values = list(published.map_at.values())
     assert values == sorted(values, reverse=True) and min(values) < published.mean_ap < max(values)
@@ -68,7 +72,12 @@ def test_only_convolutions_decay() -> None:
     found = recipe("actionformer_thumos_i3d")
     with torch.device("meta"):
         model = models.build(found)
-    decayed = {id(one) for group in parameter_groups(model, found.optimizer) if group["weight_decay"] for one in group["params"]}  # type: ignore[attr-defined]
+    decayed = {
+        id(one)
+        for group in parameter_groups(model, found.optimizer)
+        if group["weight_decay"]
+        for one in group["params"]
+    }  # type: ignore[attr-defined]
     for name, parameter in model.named_parameters():
         is_kernel = parameter.ndim == 3 and parameter.shape[0] > 1 or parameter.ndim == 2
         assert (id(parameter) in decayed) == is_kernel, name
@@ -81,7 +90,9 @@ def curve(name: str, steps_per_epoch: int) -> list[float]:
     return [rate.at(step) for step in range(rate.total)]
 
 
-@pytest.mark.parametrize(("name", "key"), [("actionformer_thumos_i3d", "thumos"), ("actionformer_anet_tsp", "anet")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("actionformer_thumos_i3d", "thumos"), ("actionformer_anet_tsp", "anet")]
+)
 def test_the_learning_rate_is_the_originals_step_by_step(shared: Path, name: str, key: str) -> None:
     expected = np.load(shared / "parity" / "localization" / "actionformer_extras.npz")[f"lr/{key}"]
     epochs = recipe(name).training.epochs
@@ -92,18 +103,30 @@ def test_the_learning_rate_is_the_originals_step_by_step(shared: Path, name: str
 
 def test_thumos_is_the_original_configuration(shared: Path) -> None:
     """Every number of the original file, by the name that it has here."""
-    original = json.loads((shared / "parity" / "localization" / "actionformer_thumos_i3d.json").read_text())["config"]
+    original = json.loads(
+        (shared / "parity" / "localization" / "actionformer_thumos_i3d.json").read_text()
+    )["config"]
     found = recipe("actionformer_thumos_i3d")
     data, model, test = (
         original["dataset"],
         original["model"],
         original["test_cfg"] if "test_cfg" in original else original["model"]["test_cfg"],
     )
-    assert (found.num_classes, found.model["input_dims"]) == (data["num_classes"], data["input_dim"])
-    assert (found.model["max_length"], found.steps.keep_share) == (data["max_seq_len"], data["trunc_thresh"])
+    assert (found.num_classes, found.model["input_dims"]) == (
+        data["num_classes"],
+        data["input_dim"],
+    )
+    assert (found.model["max_length"], found.steps.keep_share) == (
+        data["max_seq_len"],
+        data["trunc_thresh"],
+    )
     assert list(found.steps.crop_ratio or ()) == data["crop_ratio"]
     features = configs.features(found.features)
-    assert (features.stride, features.num_frames, features.fps) == (data["feat_stride"], data["num_frames"], data["default_fps"])
+    assert (features.stride, features.num_frames, features.fps) == (
+        data["feat_stride"],
+        data["num_frames"],
+        data["default_fps"],
+    )
     assert found.model["windows"] == model["n_mha_win_size"]
     decoding = found.decoding
     assert (decoding.max_candidates, decoding.max_segments, decoding.sigma) == (
@@ -112,11 +135,18 @@ def test_thumos_is_the_original_configuration(shared: Path) -> None:
         test["nms_sigma"],
     )
     assert (decoding.min_score, decoding.min_length) == (test["min_score"], test["duration_thresh"])
-    assert (decoding.min_probability, decoding.iou_threshold) == (test["pre_nms_thresh"], test["iou_threshold"])
-    assert found.optimizer.lr == original["opt"]["learning_rate"] and found.optimizer.weight_decay == original["opt"]["weight_decay"]
+    assert (decoding.min_probability, decoding.iou_threshold) == (
+        test["pre_nms_thresh"],
+        test["iou_threshold"],
+    )
+    assert (
+        found.optimizer.lr == original["opt"]["learning_rate"]
+        and found.optimizer.weight_decay == original["opt"]["weight_decay"]
+    )
     assert found.training.epochs == original["opt"]["epochs"] + original["opt"]["warmup_epochs"]
     assert (
-        found.training.batch_size == original["loader"]["batch_size"] and found.loss.normaliser == original["train_cfg"]["init_loss_norm"]
+        found.training.batch_size == original["loader"]["batch_size"]
+        and found.loss.normaliser == original["train_cfg"]["init_loss_norm"]
     )
 
 
@@ -126,7 +156,10 @@ MISTAKES = {
     "crop": ({"steps": {"crop_ratio": [0.9, 0.5]}}, "two shares in ascending order"),
     "voting": ({"decoding": {"voting_threshold": 0.9}}, "moves nothing while multiclass is on"),
     "fusion": ({"fusion": {"scores": "a.json"}}, "needs class_agnostic"),
-    "video": ({"fusion": {"scores": "a.json", "video": "v_"}, "class_agnostic": True, "num_classes": 1}, "does not hold '{video}' once"),
+    "video": (
+        {"fusion": {"scores": "a.json", "video": "v_"}, "class_agnostic": True, "num_classes": 1},
+        "does not hold '{video}' once",
+    ),
     "one class": ({"class_agnostic": True}, "num_classes 10 with class_agnostic"),
     "accumulate": ({"training": {"accumulate": 2}}, "share a count of the whole batch"),
     "model": ({"model": {"num_classes": 3}}, "belongs to the recipe itself"),
@@ -136,9 +169,15 @@ MISTAKES = {
 @pytest.mark.parametrize("case", sorted(MISTAKES))
 def test_mistakes_are_named(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes, message = MISTAKES[case]
-    values = json.loads(recipe("actionformer_tiny_figures").model_dump_json(exclude={"name", "task", "family"}))
+    values = json.loads(
+        recipe("actionformer_tiny_figures").model_dump_json(exclude={"name", "task", "family"})
+    )
     for name, value in changes.items():
-        values[name] = {**values[name], **value} if isinstance(value, dict) and isinstance(values.get(name), dict) else value
+        values[name] = (
+            {**values[name], **value}
+            if isinstance(value, dict) and isinstance(values.get(name), dict)
+            else value
+        )
     (tmp_path / "localization").mkdir()
     (tmp_path / "localization" / "actionformer.yaml").write_text(json.dumps({"mine": values}))
     monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path))

@@ -9,7 +9,14 @@ import pytest
 from configs.schema import ConfigError
 from configs.settings import settings
 
-VARIABLES = ("KINOGRAPH_HOME", "KINOGRAPH_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "KINOGRAPH_DAGSTER_URL", "KINOGRAPH_MLFLOW_URL")
+VARIABLES = (
+    "KINOGRAPH_HOME",
+    "KINOGRAPH_STORAGE",
+    "MLFLOW_TRACKING_URI",
+    "RAY_ADDRESS",
+    "KINOGRAPH_DAGSTER_URL",
+    "KINOGRAPH_MLFLOW_URL",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +30,29 @@ def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_everything_has_an_embedded_default(tmp_path: Path) -> None:
     found = settings()
     home = str(tmp_path / ".kinograph")
-    assert (found.storage, str(found.home), found.tracking_uri) == (home, home, f"sqlite:///{home}/mlflow.db")
+    assert (found.storage, str(found.home), found.tracking_uri) == (
+        home,
+        home,
+        f"sqlite:///{home}/mlflow.db",
+    )
     assert found.ray_address is None and found.artifacts == f"{home}/mlflow"
-    assert found.dagster_url.startswith("http://127.0.0.1:") and found.mlflow_url.startswith("http://127.0.0.1:")
+    assert found.dagster_url.startswith("http://127.0.0.1:") and found.mlflow_url.startswith(
+        "http://127.0.0.1:"
+    )
 
 
 @pytest.mark.parametrize(
-    "given, storage", [("s3://bucket/here/", "s3://bucket/here"), ("/data/", "/data"), ("file:///data", "/data"), ("data", "{tmp}/data")]
+    "given, storage",
+    [
+        ("s3://bucket/here/", "s3://bucket/here"),
+        ("/data/", "/data"),
+        ("file:///data", "/data"),
+        ("data", "{tmp}/data"),
+    ],
 )
-def test_storage_is_a_folder_or_a_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, storage: str) -> None:
+def test_storage_is_a_folder_or_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, storage: str
+) -> None:
     monkeypatch.setenv("KINOGRAPH_STORAGE", given)
     assert settings().storage == storage.format(tmp=tmp_path)
 

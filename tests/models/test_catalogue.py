@@ -46,7 +46,10 @@ class TestEveryFamily:
             for value in ("fifty", -1, 51.5):
                 if (name, field.name, value) == ("actionformer", "windows", -1):
                     continue  # everything
-                with pytest.raises(ModelConfigError, match=f"{name}: field '{field.name}': found {value!r}; allowed: "):
+                with pytest.raises(
+                    ModelConfigError,
+                    match=f"{name}: field '{field.name}': found {value!r}; allowed: ",
+                ):
                     module.Config(**{"num_classes": 3, field.name: value})
 
     def test_a_model_on_meta_is_the_same_model(self, task: str, name: str) -> None:
@@ -63,7 +66,9 @@ class TestEveryFamily:
         found, again = model(*inputs), model(*inputs)
         for one, other in zip(tensors(found), tensors(again), strict=True):
             assert torch.equal(one, other)
-            assert not one.is_floating_point() or (one.dtype == torch.float32 and torch.isfinite(one).all())
+            assert not one.is_floating_point() or (
+                one.dtype == torch.float32 and torch.isfinite(one).all()
+            )
         assert all(torch.equal(one, other) for one, other in zip(inputs, before, strict=True))
         trained = model.train()(*inputs)
         assert type(trained) is type(found)
@@ -100,8 +105,12 @@ class TestEveryFamily:
         assert report.loaded == len(published) == len(model.state_dict())
         assert not report.fresh and not report.unused and not report.defaulted
         for copied in (other, third, copy.deepcopy(model)):
-            assert all(torch.equal(one, two) for one, two in zip(tensors(copied(*inputs)), tensors(model(*inputs)), strict=True))
-        assert all(tensor.is_contiguous() for tensor in model.state_dict().values())  # safetensors takes no other
+            assert all(
+                torch.equal(one, two)
+                for one, two in zip(tensors(copied(*inputs)), tensors(model(*inputs)), strict=True)
+            )
+        # safetensors takes no other
+        assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
 
 
 @pytest.mark.parametrize("task", TASKS[:3])  # recognition's rows have tests of their own
@@ -109,12 +118,17 @@ def test_recipes_have_as_many_parameters_as_they_say(task: str) -> None:
     """That every recipe's model builds is tested with the recipes."""
     counted: dict[str, int] = {}
     for recipe in (configs.load(name) for name in configs.names(task)):
-        facts, sizes = recipe.published, json.dumps([recipe.num_classes, recipe.model], sort_keys=True)
+        facts, sizes = (
+            recipe.published,
+            json.dumps([recipe.num_classes, recipe.model], sort_keys=True),
+        )
         if facts is None or facts.params_m is None:
             continue
         if sizes not in counted:
             with torch.device("meta"):
-                counted[sizes] = sum(parameter.numel() for parameter in models.build(recipe).parameters())
+                counted[sizes] = sum(
+                    parameter.numel() for parameter in models.build(recipe).parameters()
+                )
         assert counted[sizes] / 1e6 == pytest.approx(facts.params_m, rel=0.006), recipe.name
 
 
@@ -132,7 +146,12 @@ class TestEveryFamilyOfRecognition:
     def test_memory_layout_of_the_input_does_not_matter(self, task: str, name: str) -> None:
         model, clip = tiny(task, name)
         strided = torch.stack([clip, clip], -1)[..., 0]
-        torch.testing.assert_close(model(clip.contiguous(memory_format=torch.channels_last_3d)), model(clip), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            model(clip.contiguous(memory_format=torch.channels_last_3d)),
+            model(clip),
+            rtol=1e-5,
+            atol=1e-6,
+        )
         torch.testing.assert_close(model(strided), model(clip), rtol=1e-5, atol=1e-6)
 
     def test_bf16_autocast(self, task: str, name: str) -> None:
@@ -146,7 +165,9 @@ class TestEveryFamilyOfRecognition:
     def test_export(self, task: str, name: str) -> None:
         model, clip = tiny(task, name)
         with torch.no_grad():
-            program = torch.export.export(model, (clip,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},))
+            program = torch.export.export(
+                model, (clip,), dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=64)},)
+            )
         more = torch.cat([clip, clip.flip(0)])
         torch.testing.assert_close(program.module()(more), model(more), rtol=1e-5, atol=1e-6)
 
@@ -168,7 +189,15 @@ class TestEveryFamilyOfRecognition:
 
 
 def recipe(**changes: object) -> SimpleNamespace:
-    return SimpleNamespace(**{"task": "recognition", "family": "tsm", "num_classes": 4, "model": {"depth": 10, "width": 8}} | changes)
+    return SimpleNamespace(
+        **{
+            "task": "recognition",
+            "family": "tsm",
+            "num_classes": 4,
+            "model": {"depth": 10, "width": 8},
+        }
+        | changes
+    )
 
 
 def test_build_follows_the_recipe() -> None:
@@ -180,7 +209,10 @@ def test_build_follows_the_recipe() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"task": "blocks"}, "field 'task': found 'blocks'; allowed: detection, localization, parsing, recognition"),
+        (
+            {"task": "blocks"},
+            "field 'task': found 'blocks'; allowed: detection, localization, parsing, recognition",
+        ),
         ({"family": "tms"}, "field 'family': found 'tms'; allowed: .*tsm, tsn"),
         ({"family": "tsm.Config"}, "field 'family'"),
         ({"model": {"dept": 18}}, "tsm: field 'dept': found 18; allowed: one of .*depth"),

@@ -1,6 +1,8 @@
-"""float32 outputs and gradients of every family's miniature beside float64, in the layouts and modes that training uses.
+"""float32 outputs and gradients of every family's miniature beside float64, in the layouts and
+modes that training uses.
 
-What it holds is as much this machine's kernels as the networks: a kernel of a library that errs in silence shows here.
+What it holds is as much this machine's kernels as the networks: a kernel of a library that errs in
+silence shows here.
 """
 
 from __future__ import annotations
@@ -39,11 +41,16 @@ def test_recognition(name: str, training: bool) -> None:
 
     def make() -> tuple[nn.Module, Outputs]:
         network = still(shaken(module.build(module.TINY)), training)
-        clip = torch.randn(BATCH, *shape).contiguous(memory_format=torch.channels_last_3d)  # as decoded frames lie
+        # as decoded frames lie
+        clip = torch.randn(BATCH, *shape).contiguous(memory_format=torch.channels_last_3d)
         many = "every_head" in inspect.signature(network.forward).parameters
 
         def outputs(network: nn.Module, dtype: torch.dtype) -> Iterable[Tensor]:
-            return [scores for scores, _ in network(clip.to(dtype), every_head=True)] if many else [network(clip.to(dtype))]
+            return (
+                [scores for scores, _ in network(clip.to(dtype), every_head=True)]
+                if many
+                else [network(clip.to(dtype))]
+            )
 
         return network, outputs
 
@@ -56,10 +63,17 @@ def test_parsing(name: str, training: bool) -> None:
     config = PARSING[name]
 
     def make() -> tuple[nn.Module, Outputs]:
-        network = still(shaken(models.family("parsing", name.partition("-")[0]).build(config)), training)
-        images, padding = torch.randn(BATCH, 3, 64, 96), torch.zeros(BATCH, 64, 96, dtype=torch.bool)
+        network = still(
+            shaken(models.family("parsing", name.partition("-")[0]).build(config)), training
+        )
+        images, padding = (
+            torch.randn(BATCH, 3, 64, 96),
+            torch.zeros(BATCH, 64, 96, dtype=torch.bool),
+        )
         padding[1, 48:] = padding[1, :, 64:] = True
-        images = images.masked_fill(padding[:, None], 0).contiguous(memory_format=torch.channels_last)
+        images = images.masked_fill(padding[:, None], 0).contiguous(
+            memory_format=torch.channels_last
+        )
         return network, lambda network, dtype: network(images.to(dtype), padding)
 
     assert not wrong(make)
@@ -68,7 +82,10 @@ def test_parsing(name: str, training: bool) -> None:
 @modes
 def test_detection(training: bool) -> None:
     def make() -> tuple[nn.Module, Outputs]:
-        network, sizes = still(shaken(evad.build(evad.TINY), 0.05), training), torch.tensor([[64, 96], [60, 80]])
+        network, sizes = (
+            still(shaken(evad.build(evad.TINY), 0.05), training),
+            torch.tensor([[64, 96], [60, 80]]),
+        )
         clip = torch.randn(BATCH, *evad.TINY_INPUT).contiguous(memory_format=torch.channels_last_3d)
 
         def outputs(network: nn.Module, dtype: torch.dtype) -> Iterable[Tensor]:

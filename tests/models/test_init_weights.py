@@ -25,7 +25,11 @@ def tiny(name: str, num_classes: int | None = None, seed: int = 0) -> torch.nn.M
     """The family's miniature, with another number of classes where one is given."""
     torch.manual_seed(seed)
     module = models.family("recognition", name)
-    config = module.TINY if num_classes is None else dataclasses.replace(module.TINY, num_classes=num_classes)
+    config = (
+        module.TINY
+        if num_classes is None
+        else dataclasses.replace(module.TINY, num_classes=num_classes)
+    )
     model = module.build(config)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -62,7 +66,10 @@ class TestEveryFamily:
     def test_its_own_checkpoint_is_loaded_whole(self, name: str) -> None:
         model = tiny(name, seed=2)
         report = init_from(model, published(name))
-        assert all(torch.equal(tensor, published(name)[key]) for key, tensor in export_published(model).items())
+        assert all(
+            torch.equal(tensor, published(name)[key])
+            for key, tensor in export_published(model).items()
+        )
         assert not report.fresh and report.kind == "the published network"
 
     def test_a_classifier_of_other_classes_stays_fresh_and_is_reported(self, name: str) -> None:
@@ -72,7 +79,9 @@ class TestEveryFamily:
         assert heads and set(report.fresh) == set(heads)
         assert "7 classes there, 5 here" in str(report)
         for key, tensor in model.state_dict().items():
-            assert torch.equal(tensor, before[key] if key in heads else published(name, 7)[names[key]]), key
+            assert torch.equal(
+                tensor, before[key] if key in heads else published(name, 7)[names[key]]
+            ), key
 
     def test_only_the_starting_weights_are_lenient(self, name: str) -> None:
         with pytest.raises(PublishedWeightsError, match=r"does not fit \w+:\n(.|\n)*found shape"):
@@ -80,9 +89,17 @@ class TestEveryFamily:
 
     def test_rows_of_a_larger_classifier_are_selected(self, name: str) -> None:
         source, model = published(name, 9), tiny(name, seed=2)
-        before, channels, heads, names = copied(model), [8, 0, 3, 3, 1], head_shapes(model), original_names(model)
+        before, channels, heads, names = (
+            copied(model),
+            [8, 0, 3, 3, 1],
+            head_shapes(model),
+            original_names(model),
+        )
         if name == "omnisource":  # a hidden layer of its head is as wide as it has classes, twice
-            with pytest.raises(PublishedWeightsError, match="5 of its 9 classes cannot be selected.*has no row for each class"):
+            with pytest.raises(
+                PublishedWeightsError,
+                match="5 of its 9 classes cannot be selected.*has no row for each class",
+            ):
                 init_from(model, source, channels)
             assert unchanged(model, before)
             return
@@ -96,7 +113,9 @@ class TestEveryFamily:
         model = tiny(name)
         before = copied(model)
         for channels in ([0, 1, 2, 3, 9], [0, 1]):
-            with pytest.raises(PublishedWeightsError, match="5 of its 9 classes cannot be selected"):
+            with pytest.raises(
+                PublishedWeightsError, match="5 of its 9 classes cannot be selected"
+            ):
                 init_from(model, published(name, 9), channels)
         assert unchanged(model, before)
 
@@ -104,11 +123,18 @@ class TestEveryFamily:
         model = tiny(name)
         before, own = copied(model), {key: tensor.shape for key, tensor in published(name).items()}
         place = FAMILIES.index(name)
-        for other in [FAMILIES[(place + step) % len(FAMILIES)] for step in (1, 7, 14)]:  # over all families all pairs of kinds
+        # over all families all pairs of kinds
+        for other in [FAMILIES[(place + step) % len(FAMILIES)] for step in (1, 7, 14)]:
             state = published(other)
-            if {key: tensor.shape for key, tensor in state.items()} == own or (name, other) == ("tin", "tsm"):
+            if {key: tensor.shape for key, tensor in state.items()} == own or (name, other) == (
+                "tin",
+                "tsm",
+            ):
                 continue
-            with pytest.raises(PublishedWeightsError, match=r"does not fit \w+:\n  \d+ (missing|unexpected|do not fit)"):
+            with pytest.raises(
+                PublishedWeightsError,
+                match=r"does not fit \w+:\n  \d+ (missing|unexpected|do not fit)",
+            ):
                 init_from(model, state)
             with pytest.raises(PublishedWeightsError, match="does not fit"):
                 load_published(model, state)
@@ -123,7 +149,9 @@ class TestEveryFamily:
         for load in (init_from, load_published):
             with pytest.raises(PublishedWeightsError) as caught:
                 load(model, state)
-            assert f"missing:\n    {lost}" in str(caught.value) and "1 unexpected:\n    backbone.extra.weight" in str(caught.value)
+            assert f"missing:\n    {lost}" in str(
+                caught.value
+            ) and "1 unexpected:\n    backbone.extra.weight" in str(caught.value)
         assert unchanged(model, before)
 
     def test_a_truncated_file_is_named(self, name: str, tmp_path: Path) -> None:
@@ -131,7 +159,11 @@ class TestEveryFamily:
         before, state = copied(model), published(name)
         for suffix in (".pth.tar", ".safetensors"):
             path = tmp_path / f"weights{suffix}"
-            save_file(state, path) if suffix == ".safetensors" else torch.save({"state_dict": state}, path)
+            (
+                save_file(state, path)
+                if suffix == ".safetensors"
+                else torch.save({"state_dict": state}, path)
+            )
             path.write_bytes(path.read_bytes()[:-100])
             for load in (init_from, load_published):
                 with pytest.raises(PublishedWeightsError, match=f"weights{suffix}: damaged"):
@@ -154,7 +186,11 @@ class TestEveryFamily:
             return
         model, names = tiny(name, seed=2), original_names(tiny(name))
         theirs = published(name, 7)
-        state = {key.removeprefix("backbone."): value for key, value in theirs.items() if key.startswith("backbone.")}
+        state = {
+            key.removeprefix("backbone."): value
+            for key, value in theirs.items()
+            if key.startswith("backbone.")
+        }
         report = init_from(model, state)
         assert report.kind in ("its trunk", "an image network") and report.fresh
         for key, tensor in model.state_dict().items():
@@ -166,14 +202,18 @@ def test_an_image_network_that_never_saw_time_is_a_start_of_uniformer() -> None:
     state: State = {"head.weight": torch.zeros(1000, 4), "head.bias": torch.zeros(1000)}
     for key, value in export_published(donor).items():
         if key.startswith("backbone."):
-            state[key.removeprefix("backbone.")] = value[:, :, 0].clone() if value.ndim == 5 else value
+            state[key.removeprefix("backbone.")] = (
+                value[:, :, 0].clone() if value.ndim == 5 else value
+            )
     report = init_from(model, {"model": state})
     assert report.kind == "an image network" and set(report.fresh) == {"fc.weight", "fc.bias"}
     for key, value in model.state_dict().items():
         if value.ndim == 5 and value.shape[2] > 1:
             middle = value.shape[2] // 2
             assert value[:, :, middle].abs().sum() > 0
-            assert value.abs().sum().item() == pytest.approx(value[:, :, middle].abs().sum().item()), key
+            assert value.abs().sum().item() == pytest.approx(
+                value[:, :, middle].abs().sum().item()
+            ), key
 
 
 @pytest.mark.parametrize("before", ["", "encoder."])
@@ -184,14 +224,28 @@ def test_the_videomae_authors_own_files_are_a_start(before: str) -> None:
     for key, value in donor.state_dict().items():
         if key == "positions" or (pre_trained and key.startswith(("norm.", "fc."))):
             continue
-        for ours, theirs in (("embed.", "patch_embed.proj."), ("norm.", "fc_norm."), ("fc.", "head.")):
+        for ours, theirs in (
+            ("embed.", "patch_embed.proj."),
+            ("norm.", "fc_norm."),
+            ("fc.", "head."),
+        ):
             key = theirs + key.removeprefix(ours) if key.startswith(ours) else key
         state[before + key] = value
     if pre_trained:
-        state |= {key: torch.zeros(2) for key in ("encoder.norm.weight", "decoder.head.bias", "mask_token", "encoder_to_decoder.weight")}
+        state |= {
+            key: torch.zeros(2)
+            for key in (
+                "encoder.norm.weight",
+                "decoder.head.bias",
+                "mask_token",
+                "encoder_to_decoder.weight",
+            )
+        }
     report = init_from(model, {"module": state})
     assert torch.equal(model.blocks[1].mlp.fc2.weight, donor.blocks[1].mlp.fc2.weight)
-    fresh = {"positions", "fc.weight", "fc.bias"} | ({"norm.weight", "norm.bias"} if pre_trained else set())
+    fresh = {"positions", "fc.weight", "fc.bias"} | (
+        {"norm.weight", "norm.bias"} if pre_trained else set()
+    )
     assert set(report.fresh) == fresh
     assert len(report.unused) == (4 if pre_trained else 0)
 
@@ -200,7 +254,10 @@ def test_a_tsm_is_a_start_of_tin() -> None:
     tsm, tin = models.family("recognition", "tsm"), models.family("recognition", "tin")
     torch.manual_seed(0)
     sizes = {"depth": 10, "width": 16, "num_segments": tin.TINY.num_segments}
-    donor, model = tsm.build(tsm.Config(num_classes=5, **sizes)), tin.build(dataclasses.replace(tin.TINY, depth=10, width=16))
+    donor, model = (
+        tsm.build(tsm.Config(num_classes=5, **sizes)),
+        tin.build(dataclasses.replace(tin.TINY, depth=10, width=16)),
+    )
     report = init_from(model, export_published(donor))
     assert report.kind == "a TSM" and all("temporal" in key for key in report.fresh)
     assert torch.equal(model.fc.weight, donor.fc.weight)
@@ -208,15 +265,29 @@ def test_a_tsm_is_a_start_of_tin() -> None:
 
 def test_tables_of_relative_positions_are_stretched() -> None:
     module = models.family("recognition", "mvit")
-    model, donor = tiny("mvit", seed=2), module.build(dataclasses.replace(module.TINY, num_frames=8))
+    model, donor = (
+        tiny("mvit", seed=2),
+        module.build(dataclasses.replace(module.TINY, num_frames=8)),
+    )
     init_from(model, export_published(donor))
     ours, theirs = model.blocks[0].attn.rel_pos_t, donor.blocks[0].attn.rel_pos_t
     assert len(ours) < len(theirs)
-    torch.testing.assert_close(ours, torch.nn.functional.interpolate(theirs.T[None], size=len(ours), mode="linear")[0].T)
+    torch.testing.assert_close(
+        ours, torch.nn.functional.interpolate(theirs.T[None], size=len(ours), mode="linear")[0].T
+    )
 
 
 def test_plain_values_of_older_files_are_read(tmp_path: Path) -> None:
-    kept = {"state_dict": {"a": torch.ones(2)}, "best": np.float64(0.5), "history": np.arange(3), "epoch": 7}
+    kept = {
+        "state_dict": {"a": torch.ones(2)},
+        "best": np.float64(0.5),
+        "history": np.arange(3),
+        "epoch": 7,
+    }
     torch.save(kept, tmp_path / "old.pth.tar")
     found = read_checkpoint(tmp_path / "old.pth.tar")
-    assert found["best"] == 0.5 and found["history"].tolist() == [0, 1, 2] and torch.equal(found["state_dict"]["a"], torch.ones(2))
+    assert (
+        found["best"] == 0.5
+        and found["history"].tolist() == [0, 1, 2]
+        and torch.equal(found["state_dict"]["a"], torch.ones(2))
+    )

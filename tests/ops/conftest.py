@@ -62,16 +62,29 @@ def settings(tmp_path: Path, empty_database: Path) -> Settings:
     home = tmp_path / "home"
     home.mkdir()
     shutil.copy(empty_database, home / "mlflow.db")
-    return Settings(storage=str(tmp_path / "storage"), tracking_uri=f"sqlite:///{home}/mlflow.db", home=home)
+    return Settings(
+        storage=str(tmp_path / "storage"), tracking_uri=f"sqlite:///{home}/mlflow.db", home=home
+    )
 
 
 @pytest.fixture
 def command(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """command(*arguments) -> exit status of `kinograph` in this process, on the home of `settings`."""
+    """command(*arguments) -> exit status of `kinograph` in this process, on the home of
+    `settings`.
+    """
     from pipelines.main import main
 
-    places = {"KINOGRAPH_HOME": str(settings.home), "KINOGRAPH_STORAGE": settings.storage, "MLFLOW_TRACKING_URI": settings.tracking_uri}
-    for name, value in {**places, "DAGSTER_HOME": str(settings.home / "dagster"), "KINOGRAPH_CONFIGS": "", "RAY_ADDRESS": ""}.items():
+    places = {
+        "KINOGRAPH_HOME": str(settings.home),
+        "KINOGRAPH_STORAGE": settings.storage,
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+    }
+    for name, value in {
+        **places,
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+        "KINOGRAPH_CONFIGS": "",
+        "RAY_ADDRESS": "",
+    }.items():
         monkeypatch.setenv(name, value)
     return lambda *arguments: main(arguments)
 

@@ -1,4 +1,6 @@
-"""The `kinograph` command as a process of its own, a home for it, and recipes that train in seconds."""
+"""The `kinograph` command as a process of its own, a home for it, and recipes that train in
+seconds.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,21 @@ RECIPE: dict[str, Any] = {
     "training": {"epochs": 4, "batch_size": 8, "evaluate_every": 2},
     "scale": {"cpus_per_worker": 1},
     # Whatever it scores, the first is promoted; no later one gains a whole 1.
-    "gate": {"metric": "top1", "floor": -1.0, "min_gain": 1.0, "registered_model": "tests-recognition"},
+    "gate": {
+        "metric": "top1",
+        "floor": -1.0,
+        "min_gain": 1.0,
+        "registered_model": "tests-recognition",
+    },
 }
 # Few enough damaged files beside them that the quarantine check holds.
 SIZE = ("--train", "32", "--val", "16", "--untrimmed", "6", "--scenes", "8")
 
 
 def write_recipe(folder: Path, name: str, **changes: Any) -> Path:
-    """A TSN recipe in a folder of the layout of `configs`; a second call changes it, and a mapping only what it names."""
+    """A TSN recipe in a folder of the layout of `configs`; a second call changes it, and a mapping
+    only what it names.
+    """
     path = folder / "recognition" / "tsn.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     before = yaml.safe_load(path.read_text()) if path.exists() else {}
@@ -69,20 +78,31 @@ class Home:
     @property
     def environment(self) -> dict[str, str]:
         """The variables that lead there."""
-        return {"KINOGRAPH_HOME": str(self.root), "KINOGRAPH_STORAGE": self.storage, "KINOGRAPH_CONFIGS": str(self.configs), **self.more}
+        return {
+            "KINOGRAPH_HOME": str(self.root),
+            "KINOGRAPH_STORAGE": self.storage,
+            "KINOGRAPH_CONFIGS": str(self.configs),
+            **self.more,
+        }
 
     @property
     def process_environment(self) -> dict[str, str]:
         """A whole environment for a process: this one's without its own settings."""
         ours = {"DAGSTER_HOME", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"}
-        return {**{name: value for name, value in os.environ.items() if name not in ours}, **self.environment, "PYTHONWARNINGS": "ignore"}
+        return {
+            **{name: value for name, value in os.environ.items() if name not in ours},
+            **self.environment,
+            "PYTHONWARNINGS": "ignore",
+        }
 
     @property
     def settings(self) -> Any:
         """Settings as the command sees them."""
         from configs.settings import Settings
 
-        return Settings(storage=self.storage, tracking_uri=f"sqlite:///{self.root}/mlflow.db", home=self.root)
+        return Settings(
+            storage=self.storage, tracking_uri=f"sqlite:///{self.root}/mlflow.db", home=self.root
+        )
 
     @property
     def layout(self) -> Any:
@@ -95,7 +115,12 @@ class Home:
         """The command in a process group of its own."""
         command = [KINOGRAPH, *arguments]
         return subprocess.Popen(
-            command, env=self.process_environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.root
+            command,
+            env=self.process_environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.root,
         )
 
     def run(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
@@ -104,7 +129,9 @@ class Home:
         out, err = process.communicate(timeout=timeout)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def killed_when(self, condition: Callable[[], object], *arguments: str, timeout: float = 600) -> None:
+    def killed_when(
+        self, condition: Callable[[], object], *arguments: str, timeout: float = 600
+    ) -> None:
         """Start the command and kill it outright, and only it, as soon as the condition holds."""
         process = self.start(*arguments)
         until = time.monotonic() + timeout
@@ -112,12 +139,15 @@ class Home:
             if process.poll() is not None or time.monotonic() > until:
                 process.kill()
                 out, err = process.communicate()
-                raise AssertionError(f"the command ended before the moment came: {out[-2000:]}\n{err[-2000:]}")
+                raise AssertionError(
+                    f"the command ended before the moment came: {out[-2000:]}\n{err[-2000:]}"
+                )
             time.sleep(0.02)
         helpers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        _, left = psutil.wait_procs(helpers, timeout=180)  # Ray's agents ask only now and then whether their parent lives
+        # Ray's agents ask only now and then whether their parent lives
+        _, left = psutil.wait_procs(helpers, timeout=180)
         assert not left, f"processes outlive the command that started them: {left}"
 
 
@@ -156,7 +186,8 @@ def variables() -> Callable[[dict[str, str]], Any]:
     return _variables
 
 
-# ------------------------------------------------------------------------------------------------- a small world, in this process
+# -------------------------------------------------------------------------------------------------
+# a small world, in this process
 
 
 @pytest.fixture
@@ -177,7 +208,14 @@ def small(home: Home, tmp_path: Path, recipe_file: Callable[..., Path]) -> Any:
     """A world of twelve videos, and the recipe `small_tsn` on it."""
     world = small_world.SmallWorld(tmp_path / "world", home.configs)
     gate = {"registered_model": "small-recognition"}
-    recipe_file(home.configs, "small_tsn", dataset="kinetics400", num_classes=2, gate=gate, training={"epochs": 1})
+    recipe_file(
+        home.configs,
+        "small_tsn",
+        dataset="kinetics400",
+        num_classes=2,
+        gate=gate,
+        training={"epochs": 1},
+    )
     return world
 
 

@@ -1,4 +1,6 @@
-"""The sensor asks once for each change, the schedule runs the line, and the settings are those of the moment."""
+"""The sensor asks once for each change, the schedule runs the line, and the settings are those of
+the moment.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,14 @@ def tick(settings) -> list:
 def test_the_sensor_asks_once_for_each_bucket_that_changed(home, small, write_video) -> None:
     videos = [*(f"train{n}" for n in range(8)), *(f"val{n}" for n in range(4)), "broken"]
     first = tick(home.settings)
-    assert {request.partition_key for request in first} == {video_key(NAME, bucket_of(name)) for name in videos}
+    assert {request.partition_key for request in first} == {
+        video_key(NAME, bucket_of(name)) for name in videos
+    }
     assert sum(int(request.tags["kinograph/changed_files"]) for request in first) == 13
-    assert [request.run_key for request in tick(home.settings)] == [request.run_key for request in first]  # so that Dagster runs it once
+    # so that Dagster runs it once
+    assert [request.run_key for request in tick(home.settings)] == [
+        request.run_key for request in first
+    ]
 
     ingest(configs.dataset(NAME), home.layout, workers=2)
     (skipped,) = tick(home.settings)
@@ -35,7 +42,10 @@ def test_the_sensor_asks_once_for_each_bucket_that_changed(home, small, write_vi
 
     write_video(small.video("train2"), seed=44)
     (asked,) = tick(home.settings)
-    assert asked.partition_key == video_key(NAME, bucket_of("train2")) and asked.tags["kinograph/changed_files"] == "1"
+    assert (
+        asked.partition_key == video_key(NAME, bucket_of("train2"))
+        and asked.tags["kinograph/changed_files"] == "1"
+    )
     write_video(small.video("train2"), seed=45)
     (again,) = tick(home.settings)
     assert again.partition_key == asked.partition_key and again.run_key != asked.run_key
@@ -49,7 +59,9 @@ def test_the_sensor_reads_the_settings_of_the_moment(home, small) -> None:
     repository = defs.get_repository_def()
     with (
         dg.DagsterInstance.ephemeral() as instance,
-        dg.build_sensor_context(instance=instance, resources=RESOURCES, repository_def=repository) as context,
+        dg.build_sensor_context(
+            instance=instance, resources=RESOURCES, repository_def=repository
+        ) as context,
     ):
         data = new_videos.evaluate_tick(context)
     assert len(data.run_requests) == len(tick(home.settings)) > 0
@@ -60,6 +72,8 @@ def test_every_night_runs_the_line(home) -> None:
     job = defs.resolve_job_def(nightly.job_name)
     assert job.name == "end_to_end" and set(DEMO_RECIPES) <= set(configs.names())
     with dg.DagsterInstance.ephemeral() as instance:
-        (request,) = nightly.evaluate_tick(dg.build_schedule_context(instance=instance)).run_requests
+        (request,) = nightly.evaluate_tick(
+            dg.build_schedule_context(instance=instance)
+        ).run_requests
     assert request.run_config == {}  # the line's defaults: the demo
     assert dg.validate_run_config(job, request.run_config)

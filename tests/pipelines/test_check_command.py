@@ -33,35 +33,65 @@ def test_a_good_dataset_ends_with_the_next_command(home, small, check) -> None:
     assert f"Next: kinograph run --dataset {NAME}" in said
 
 
-def test_a_damaged_dataset_says_everything_and_what_would_let_it_pass(home, small, check, tmp_path: Path) -> None:
-    rows = ["left,nobody,0,0.5,train", "sideways,train1,0,0.5,train", "left,train2,3,1,train", "left,\x1b[31mred,0,nan,train"]
+def test_a_damaged_dataset_says_everything_and_what_would_let_it_pass(
+    home, small, check, tmp_path: Path
+) -> None:
+    rows = [
+        "left,nobody,0,0.5,train",
+        "sideways,train1,0,0.5,train",
+        "left,train2,3,1,train",
+        "left,\x1b[31mred,0,nan,train",
+    ]
     small.write_rows(*rows, *["left,gone,0,1,train"] * 8)
     small.write_yaml(expected={"clips.train.rows": 9})
     status, said = check(NAME, "--csv", str(tmp_path / "problems.csv"))
     assert status == 1
-    for text in ("unknown_label: a label that the vocabulary lacks; 1 row, 1 refused", "clips.csv:16", "sideways", "end_before_start",
-                 "differs", "... 3 more", "what to do:", "allow: ["):  # fmt: skip
+    for text in (
+        "unknown_label: a label that the vocabulary lacks; 1 row, 1 refused",
+        "clips.csv:16",
+        "sideways",
+        "end_before_start",
+        "differs",
+        "... 3 more",
+        "what to do:",
+        "allow: [",
+    ):
         assert text in said, text
     assert "\x1b" not in said and max(map(len, said.splitlines())) < 250
     with open(tmp_path / "problems.csv", newline="") as file:
         found = list(csv.DictReader(file))
     assert len(found) > 8 and {"sideways", "nobody"} <= {row["found"] for row in found}
     assert check(NAME, "--all")[1].count("clips.csv:") > said.count("clips.csv:")
-    small.write_yaml(allow=["missing_video", "unknown_label", "end_before_start", "value", "duplicate"])
+    small.write_yaml(
+        allow=["missing_video", "unknown_label", "end_before_start", "value", "duplicate"]
+    )
     assert check(NAME)[0] == 0
 
 
-def test_unusable_files_and_an_empty_folder_are_told_together(home, small, check, tmp_path: Path) -> None:
+def test_unusable_files_and_an_empty_folder_are_told_together(
+    home, small, check, tmp_path: Path
+) -> None:
     small.write_yaml(root=str(tmp_path / "elsewhere"))
     status, said = check(NAME)
     assert status == 1 and "does not exist" in said and "unusable" in said and "no files" in said
 
 
 def test_every_mistake_of_the_yaml_is_told(home, small, check) -> None:
-    small.write_yaml(licence=None, colour="red", expected={"rows": 3}, annotations=[{"table": "clips", "format": "nothing", "path": "a"}])
+    small.write_yaml(
+        licence=None,
+        colour="red",
+        expected={"rows": 3},
+        annotations=[{"table": "clips", "format": "nothing", "path": "a"}],
+    )
     status, said = check(NAME)
     assert status == 1
-    for text in ("licence", "colour", "'rows' is not", "annotations.0.format: found 'nothing'", f"{NAME}.yaml"):
+    for text in (
+        "licence",
+        "colour",
+        "'rows' is not",
+        "annotations.0.format: found 'nothing'",
+        f"{NAME}.yaml",
+    ):
         assert text in said, text
     (home.configs / "datasets" / f"{NAME}.yaml").write_text("a: [")
     status, said = check(NAME)
@@ -70,9 +100,16 @@ def test_every_mistake_of_the_yaml_is_told(home, small, check) -> None:
 
 def test_a_file_without_a_yaml(home, check, tmp_path: Path) -> None:
     path = tmp_path / "mine_train.csv"
-    path.write_text("label,youtube_id,time_start,time_end,split\nrun,a,1,4,train\n[bold],b,2,5,val\nrun,,1,2,train\n")
+    path.write_text(
+        "label,youtube_id,time_start,time_end,split\nrun,a,1,4,train\n[bold],b,2,5,val\nrun,,1,2,train\n"
+    )
     status, said = check(str(path))
-    assert status == 0 and "kinetics_csv -> table clips" in said and "[bold]" in said and "mine_train.csv:4" in said
+    assert (
+        status == 0
+        and "kinetics_csv -> table clips" in said
+        and "[bold]" in said
+        and "mine_train.csv:4" in said
+    )
     assert "format: kinetics_csv" in said and f"root: {tmp_path}" in said
     path.write_bytes(b"\x00\x01")
     status, said = check(str(path))
@@ -92,6 +129,9 @@ def test_a_video_in_two_splits_is_not_called_good(home, small, check) -> None:
     small.write_rows("left,train0,0.4,0.5,val")
     status, said = check(NAME)
     assert status == 0 and "Good" not in said and "Usable, but see the doubts above" in said
-    assert "1 videos stand in two splits ('train0'), and a run stops before it trains on them" in said and "allow: [no_leak]" in said
+    assert (
+        "1 videos stand in two splits ('train0'), and a run stops before it trains on them" in said
+        and "allow: [no_leak]" in said
+    )
     small.write_yaml(allow=["no_leak"])
     assert "Good: 14 rows can be used" in check(NAME)[1]

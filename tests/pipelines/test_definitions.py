@@ -31,8 +31,15 @@ def graph() -> dict[str, Any]:
     }
     return {
         "assets": dict(sorted(assets.items())),
-        "jobs": sorted(job.name for job in defs.get_repository_def().get_all_jobs() if not job.name.startswith("__")),
-        "schedules": {schedule.name: schedule.cron_schedule for schedule in defs.get_repository_def().schedule_defs},
+        "jobs": sorted(
+            job.name
+            for job in defs.get_repository_def().get_all_jobs()
+            if not job.name.startswith("__")
+        ),
+        "schedules": {
+            schedule.name: schedule.cron_schedule
+            for schedule in defs.get_repository_def().schedule_defs
+        },
         "sensors": sorted(sensor.name for sensor in defs.get_repository_def().sensor_defs),
     }
 
@@ -41,15 +48,25 @@ def test_the_graph_is_the_one_that_was_read() -> None:
     now = graph()
     if os.environ.get("UPDATE_SNAPSHOTS"):
         SNAPSHOT.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    assert now == json.loads(SNAPSHOT.read_text(encoding="utf-8")), "changed on purpose? UPDATE_SNAPSHOTS=1 writes the new graph"
+    assert now == json.loads(SNAPSHOT.read_text(encoding="utf-8")), (
+        "changed on purpose? UPDATE_SNAPSHOTS=1 writes the new graph"
+    )
 
 
 def test_every_asset_tells_a_reader_what_it_is() -> None:
     for spec in defs.get_repository_def().asset_graph.asset_nodes:
-        assert spec.description and spec.group_name != "default" and spec.kinds and spec.owners and spec.code_version, spec.key
+        assert (
+            spec.description
+            and spec.group_name != "default"
+            and spec.kinds
+            and spec.owners
+            and spec.code_version
+        ), spec.key
 
 
 def test_dagster_finds_the_definitions_valid() -> None:
     dg.Definitions.validate_loadable(defs)
     # A code location is refused whose module names more than one.
-    assert [name for name, value in vars(definitions).items() if isinstance(value, dg.Definitions)] == ["defs"]
+    assert [
+        name for name, value in vars(definitions).items() if isinstance(value, dg.Definitions)
+    ] == ["defs"]

@@ -31,11 +31,16 @@ def files(home, tmp_path: Path) -> Path:
     return root
 
 
-def test_import_again_and_export(home, files: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_import_again_and_export(
+    home, files: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["features", NAME]) == 0
     out = capfd.readouterr().out
     assert f"{NAME}: 2 of 3 videos have features (66.7%); now 2 made, 0 unchanged" in out
-    assert "1 refused:" in out and f"1 x i3d_features/video_2.npy: found 7 channels; allowed: {CHANNELS}" in out
+    assert (
+        "1 refused:" in out
+        and f"1 x i3d_features/video_2.npy: found 7 channels; allowed: {CHANNELS}" in out
+    )
     assert main(["features", NAME, "--export", str(tmp_path / "out"), "--format", "npz"]) == 0
     out = capfd.readouterr().out
     assert "now 0 made, 3 unchanged" in out and f"2 files in {tmp_path / 'out'}" in out
@@ -48,7 +53,9 @@ def test_mistakes(home, files: Path, capfd: pytest.CaptureFixture[str]) -> None:
         path.unlink()
     assert main(["features", NAME]) == 1
     err = capfd.readouterr().err
-    assert "no video has its files (i3d_features/{name}.npy) below" in err and "Traceback" not in err
+    assert (
+        "no video has its files (i3d_features/{name}.npy) below" in err and "Traceback" not in err
+    )
     assert main(["features", "nothing"]) == 1
     assert "found 'nothing'; allowed: " in capfd.readouterr().err
 

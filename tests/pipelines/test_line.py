@@ -1,4 +1,6 @@
-"""The data part of the line through Dagster, in this process: metadata, checks, and that only what changed is done anew."""
+"""The data part of the line through Dagster, in this process: metadata, checks, and that only what
+changed is done anew.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def bring_in(instance: dg.DagsterInstance) -> list[str]:
 
 def facts(instance: dg.DagsterInstance, asset: str, partition: str | None = None) -> dict[str, Any]:
     """Metadata of the newest materialization."""
-    chosen = dg.AssetRecordsFilter(asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None)
+    chosen = dg.AssetRecordsFilter(
+        asset_key=dg.AssetKey(asset), asset_partitions=[partition] if partition else None
+    )
     event = instance.fetch_materializations(chosen, limit=1).records[0].asset_materialization
     assert event is not None
     return {name: value.value for name, value in event.metadata.items()}
@@ -53,7 +57,11 @@ def checks(instance: dg.DagsterInstance, runs: list[str]) -> dict[str, bool]:
 
 def arrays(home) -> dict[str, tuple[int, int]]:
     """Inode and time of every file of the arrays, by path."""
-    stats = {info.uri: Path(info.uri).stat() for info in list_files(f"{home.storage}/frames") if "/arrays/" in f"/{info.path_below}"}
+    stats = {
+        info.uri: Path(info.uri).stat()
+        for info in list_files(f"{home.storage}/frames")
+        if "/arrays/" in f"/{info.path_below}"
+    }
     return {uri: (stat.st_ino, stat.st_mtime_ns) for uri, stat in stats.items()}
 
 
@@ -64,22 +72,34 @@ def array_of(home, video: str) -> str:
 
 def test_one_change_is_one_work(home, small, instance, write_video) -> None:
     recipe = configs.load("small_tsn")
-    assert pending(NAME, ["small_tsn"], home.settings) == ["bring in videos, frames and annotations"]
+    assert pending(NAME, ["small_tsn"], home.settings) == [
+        "bring in videos, frames and annotations"
+    ]
     runs = bring_in(instance)
-    assert {name: facts(instance, "videos")[name] for name in ("found", "probed", "reused", "ok", "quarantined")} == {
-        "found": 13, "probed": 13, "reused": 0, "ok": 12, "quarantined": 1,
-    }  # fmt: skip
+    assert {
+        name: facts(instance, "videos")[name]
+        for name in ("found", "probed", "reused", "ok", "quarantined")
+    } == {"found": 13, "probed": 13, "reused": 0, "ok": 12, "quarantined": 1}
     stored = facts(instance, "frames")
     assert (stored["done"], stored["frames"], stored["quarantined"]) == (12, 72, 1)
     assert "not a video file" in stored["quarantine"]
     assert facts(instance, "annotations", NAME)["rows"] == 13
-    assert checks(instance, runs) == dict.fromkeys(("quarantine_floor", "second_decoder", "no_leak", "label_vocabulary", "coverage"), True)
-    assert {(c.split, c.annotated, c.usable) for c in last_report(NAME, home.layout).coverage} == {("train", 9, 8), ("val", 4, 4)}
+    assert checks(instance, runs) == dict.fromkeys(
+        ("quarantine_floor", "second_decoder", "no_leak", "label_vocabulary", "coverage"), True
+    )
+    assert {(c.split, c.annotated, c.usable) for c in last_report(NAME, home.layout).coverage} == {
+        ("train", 9, 8),
+        ("val", 4, 4),
+    }
     assert pending(NAME, ["small_tsn"], home.settings) == ["train small_tsn"]
     first, before = plan_run(recipe, home.layout), arrays(home)
 
     bring_in(instance)  # nothing has changed
-    assert (facts(instance, "videos")["probed"], facts(instance, "frames")["done"], facts(instance, "frames")["reused"]) == (0, 0, 13)
+    assert (
+        facts(instance, "videos")["probed"],
+        facts(instance, "frames")["done"],
+        facts(instance, "frames")["reused"],
+    ) == (0, 0, 13)
     assert arrays(home) == before and plan_run(recipe, home.layout) == first
 
     write_video(small.video("train3"), seed=77)
@@ -88,13 +108,21 @@ def test_one_change_is_one_work(home, small, instance, write_video) -> None:
     write_video(small.video("extra"), seed=55)
     small.write_rows("right,extra,0,0.5,train")
     small.write_yaml(allow=["missing_video"])
-    assert pending(NAME, ["small_tsn"], home.settings) == ["read changed annotations", "ingest 3 new, changed or removed files"]
+    assert pending(NAME, ["small_tsn"], home.settings) == [
+        "read changed annotations",
+        "ingest 3 new, changed or removed files",
+    ]
     old, gone = array_of(home, "train3"), array_of(home, "train5")
     bring_in(instance)
-    assert (facts(instance, "videos")["probed"], facts(instance, "frames")["done"], facts(instance, "frames")["reused"]) == (2, 2, 11)
+    assert (
+        facts(instance, "videos")["probed"],
+        facts(instance, "frames")["done"],
+        facts(instance, "frames")["reused"],
+    ) == (2, 2, 11)
     mended, new = array_of(home, "train3"), array_of(home, "extra")
     assert not Path(gone).exists() and not Path(old).exists()
-    assert without(arrays(home), mended, new) == without(before, old, gone)  # the others were not touched
+    # the others were not touched
+    assert without(arrays(home), mended, new) == without(before, old, gone)
     assert last_report(NAME, home.layout).num_problems == 1  # the row of the removed video
     assert pending(NAME, ["small_tsn"], home.settings) == ["train small_tsn"]
     second = plan_run(recipe, home.layout)
@@ -103,7 +131,9 @@ def test_one_change_is_one_work(home, small, instance, write_video) -> None:
     clips = home.layout.annotation_table(NAME, "clips")
     for damage in (b"", Path(clips).read_bytes()[:100], None):
         Path(clips).unlink() if damage is None else Path(clips).write_bytes(damage)
-        assert pending(NAME, ["small_tsn"], home.settings) == ["read annotations anew (clips.parquet: gone or damaged)"]
+        assert pending(NAME, ["small_tsn"], home.settings) == [
+            "read annotations anew (clips.parquet: gone or damaged)"
+        ]
     run_stage(stages(NAME, [])[-1], instance)
     assert pending(NAME, ["small_tsn"], home.settings) == ["train small_tsn"]
     shutil.rmtree(mended)
@@ -122,7 +152,11 @@ def test_a_stage_covers_a_single_bucket_too(home, small, instance) -> None:
 
     bucket = bucket_of("train0")
     run_stage(Stage("one", ("videos", "frames"), partition=video_key(NAME, bucket)), instance)
-    here = [name for name in (*(f"train{n}" for n in range(8)), *(f"val{n}" for n in range(4)), "broken") if bucket_of(name) == bucket]
+    here = [
+        name
+        for name in (*(f"train{n}" for n in range(8)), *(f"val{n}" for n in range(4)), "broken")
+        if bucket_of(name) == bucket
+    ]
     assert facts(instance, "videos")["found"] == len(here) < 13
     assert len(read_manifest(home.layout, configs.dataset(NAME), range(BUCKETS))) == len(here)
 
@@ -130,7 +164,11 @@ def test_a_stage_covers_a_single_bucket_too(home, small, instance) -> None:
 def test_stages_of_a_dataset_are_in_order_and_only_figures_are_made() -> None:
     names = ["tsm_tiny_figures", "tsn_tiny_figures"]
     assert [stage.title for stage in stages("figures", names)] == [
-        "sample world", "videos and frames of figures", "annotations of figures", "model tsm_tiny_figures", "model tsn_tiny_figures",
-    ]  # fmt: skip
+        "sample world",
+        "videos and frames of figures",
+        "annotations of figures",
+        "model tsm_tiny_figures",
+        "model tsn_tiny_figures",
+    ]
     assert stages("figures", names)[-1].assets[0] == "recognition/trained_model"
     assert [stage.assets for stage in stages(NAME, [])] == [("videos", "frames"), ("annotations",)]

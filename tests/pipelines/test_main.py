@@ -33,14 +33,18 @@ NAME = "kinetics400"
 
 @pytest.fixture
 def refused(capfd: pytest.CaptureFixture[str]):
-    """refused(*arguments) -> stderr of a command that must fail, without the line that leads to the UI."""
+    """refused(*arguments) -> stderr of a command that must fail, without the line that leads to the
+    UI.
+    """
 
     def run(*arguments: str) -> str:
         capfd.readouterr()
         assert main([*arguments]) == 1
         err = capfd.readouterr().err
         assert "Traceback" not in err and "Stack Trace" not in err and 'File "' not in err, err
-        lines = [line for line in err.splitlines() if "the whole story is in the Dagster UI" not in line]
+        lines = [
+            line for line in err.splitlines() if "the whole story is in the Dagster UI" not in line
+        ]
         assert lines and lines[0].startswith("kinograph: "), err
         return "\n".join(lines)
 
@@ -53,7 +57,11 @@ def small_run() -> tuple[str, ...]:
 
 def stored(home) -> list[str]:
     """What lies in the storage beside Dagster's own."""
-    return [info.path_below for info in list_files(home.storage) if not info.path_below.startswith(("dagster/", "mlflow.db"))]
+    return [
+        info.path_below
+        for info in list_files(home.storage)
+        if not info.path_below.startswith(("dagster/", "mlflow.db"))
+    ]
 
 
 def test_an_unknown_recipe_or_dataset(home, small, refused) -> None:
@@ -78,7 +86,9 @@ def test_an_unknown_key_and_a_wrong_value_in_a_yaml(home, small, refused, recipe
 def test_a_folder_that_is_missing_or_empty(home, small, refused, tmp_path: Path) -> None:
     small.write_yaml(root=str(tmp_path / "elsewhere"))
     said = refused(*small_run())
-    assert f"the videos folder {tmp_path}/elsewhere/videos does not exist" in said and "'root'" in said
+    assert (
+        f"the videos folder {tmp_path}/elsewhere/videos does not exist" in said and "'root'" in said
+    )
     (tmp_path / "elsewhere" / "videos").mkdir(parents=True)
     assert f"the videos folder {tmp_path}/elsewhere/videos is empty" in refused(*small_run())
     assert stored(home) == []
@@ -97,20 +107,27 @@ def test_no_file_is_a_video(home, small, refused, tmp_path: Path) -> None:
     assert "none of the 2 files below" in said and "2 x not a video file" in said
 
 
-def test_bad_annotation_rows_are_kept_as_problems_and_a_bad_file_stops_the_run(home, small, refused, recipe_file) -> None:
+def test_bad_annotation_rows_are_kept_as_problems_and_a_bad_file_stops_the_run(
+    home, small, refused, recipe_file
+) -> None:
     small.write_rows("left,nobody,0,0.5,train", "sideways,train1,0,0.5,train")
     small.write_yaml(allow=["missing_video", "unknown_label"])
     with dg.DagsterInstance.ephemeral() as instance:
         for stage in stages(NAME, []):
             run_stage(stage, instance)
     assert last_report(NAME, home.layout).num_problems == 2
-    problems = {row["field"]: row for row in read_table(home.layout.problem_table(NAME)).to_pylist()}
+    problems = {
+        row["field"]: row for row in read_table(home.layout.problem_table(NAME)).to_pylist()
+    }
     assert problems["label"]["found"] == "sideways" and problems["label"]["line"] == 16
     assert [row["found"] for row in problems.values() if row["field"] != "label"] == ["nobody"]
 
     recipe_file(home.configs, "small_tsn", num_classes=1)
     said = refused(*small_run())
-    assert "label 'right' has id 1; allowed: 0..0 (num_classes of recipe 'small_tsn')" in said and "clips.csv:3" in said
+    assert (
+        "label 'right' has id 1; allowed: 0..0 (num_classes of recipe 'small_tsn')" in said
+        and "clips.csv:3" in said
+    )
     assert not any(path.startswith("runs/") for path in stored(home))
 
     (small.root / "clips.csv").write_text("who,what\n1,2\n")
@@ -120,14 +137,20 @@ def test_bad_annotation_rows_are_kept_as_problems_and_a_bad_file_stops_the_run(h
     assert f"{small.root}/clips.csv" in refused(*small_run())
 
 
-def test_a_bug_in_an_asset_shows_its_stack(home, small, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_an_asset_shows_its_stack(
+    home, small, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise KeyError("nobody reckoned with it")
 
     monkeypatch.setattr("ops.media.ingest.ingest", broken)
     assert main([*small_run()]) == 1
     err = capfd.readouterr().err
-    assert err.startswith("kinograph: KeyError: 'nobody reckoned with it'") and "Stack Trace" in err and "in broken" in err
+    assert (
+        err.startswith("kinograph: KeyError: 'nobody reckoned with it'")
+        and "Stack Trace" in err
+        and "in broken" in err
+    )
 
 
 def test_a_store_that_refuses(home, small, refused, s3, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,17 +171,24 @@ def test_listing(home, small, capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_a_broken_recipe_or_dataset_does_not_hide_the_others(home, small, recipe_file, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_recipe_or_dataset_does_not_hide_the_others(
+    home, small, recipe_file, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe_file(home.configs, "small_tsn", num_classes="two")
     (home.configs / "datasets" / "odd.yaml").write_text("title: [")
     assert main(["recipes"]) == 1
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == len(configs.names()) + len(configs.datasets())
-    assert "recipe   small_tsn                    cannot be read" in said.out and "dataset  odd " in said.out
+    assert (
+        "recipe   small_tsn                    cannot be read" in said.out
+        and "dataset  odd " in said.out
+    )
     assert "num_classes" in said.err and "odd.yaml" in said.err and "Traceback" not in said.err
 
 
-def test_a_file_of_recipes_that_cannot_be_read_does_not_hide_the_others(home, small, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_recipes_that_cannot_be_read_does_not_hide_the_others(
+    home, small, capsys: pytest.CaptureFixture[str]
+) -> None:
     number = len(configs.names()) + len(configs.datasets())
     (home.configs / "recognition" / "cut.yaml").write_text("mine: [")
     _recipe_sources.cache_clear()
@@ -173,11 +203,17 @@ def test_a_file_of_recipes_that_cannot_be_read_does_not_hide_the_others(home, sm
 
 
 @pytest.mark.slow  # it mounts a disk, and needs root for that
-def test_a_full_disk(home, small, refused, write_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(
+    home, small, refused, write_video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, capture_output=True).returncode
+    ):
         pytest.skip("mounting a small disk needs root on Linux")
     try:
         monkeypatch.setenv("KINOGRAPH_STORAGE", str(disk))
@@ -189,7 +225,10 @@ def test_a_full_disk(home, small, refused, write_video, tmp_path: Path, monkeypa
         rows = read_manifest(Layout(str(disk)), configs.dataset(NAME)).to_pylist()
         for row in rows:  # what the ledger names is whole
             if row["status"] == "ok":
-                assert len(FrameReader(row["array_uri"]).read(range(row["num_frames"]))) == row["num_frames"]
+                assert (
+                    len(FrameReader(row["array_uri"]).read(range(row["num_frames"])))
+                    == row["num_frames"]
+                )
         assert not any(info.path_below.endswith(".kinograph-tmp") for info in list_files(str(disk)))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
@@ -207,8 +246,13 @@ def test_a_damaged_checkpoint(home, small, refused) -> None:
     write_bytes(f"{plan.run_dir}/checkpoint_manager_snapshot.json", json.dumps(snapshot).encode())
     said = refused("run", "--dataset", NAME, "--recipe", name)
     assert f"{plan.run_dir}/checkpoint_000001/state.pt: damaged" in said
-    assert f"delete the folder {plan.run_dir}/checkpoint_000001" in said and len(said.splitlines()) == 1
-    assert not [path for path in stored(home) if path.endswith(("model.safetensors", "complete.json"))]
+    assert (
+        f"delete the folder {plan.run_dir}/checkpoint_000001" in said
+        and len(said.splitlines()) == 1
+    )
+    assert not [
+        path for path in stored(home) if path.endswith(("model.safetensors", "complete.json"))
+    ]
 
 
 def test_a_leak_stops_the_line_before_a_model_is_trained_on_it(home, small, refused, capfd) -> None:
@@ -217,24 +261,38 @@ def test_a_leak_stops_the_line_before_a_model_is_trained_on_it(home, small, refu
     assert "no_leak: 1 of 11 contents stand in more than one split: train0, val0" in said
     assert "allow: [no_leak]" in said and not any(path.startswith("runs/") for path in stored(home))
 
-    with pytest.raises(CheckError, match=r"dataset 'kinetics400': no_leak: .*train0, val0; allowed: .*'allow: \[no_leak\]'"):
+    with pytest.raises(
+        CheckError,
+        match=r"dataset 'kinetics400': no_leak: .*train0, val0; allowed: .*'allow: \[no_leak\]'",
+    ):
         train_recipe(configs.load("small_tsn"), home.layout, home.settings)  # whoever starts it
     assert not any(path.startswith("runs/") for path in stored(home))
 
     small.write_yaml(allow=["no_leak"])
-    require_sound(configs.dataset(NAME), home.layout, annotation_tables(configs.dataset(NAME), home.layout))
+    require_sound(
+        configs.dataset(NAME), home.layout, annotation_tables(configs.dataset(NAME), home.layout)
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         run = run_stage(stages(NAME, [])[-1], instance)
         found = {check.name: check for check in run_checks(instance, run, NAME)}
-    assert found["no_leak"].allowed and not found["no_leak"].failed and "allowed by the dataset's YAML" in found["no_leak"].says
+    assert (
+        found["no_leak"].allowed
+        and not found["no_leak"].failed
+        and "allowed by the dataset's YAML" in found["no_leak"].says
+    )
     assert found["label_vocabulary"].passed and found["coverage"].passed
 
 
 def test_too_many_quarantined_videos_stop_the_line_with_the_reasons(home, small, refused) -> None:
     small.write_yaml(max_quarantined=0.0)  # one of the small world's files is broken
     said = refused(*small_run())
-    assert "quarantine_floor: 1 of 13 videos are quarantined; 0% are allowed: 1 x not a video file" in said
-    assert "allow: [quarantine_floor]" in said and not any(path.startswith("tables/kinetics400/clips") for path in stored(home))
+    assert (
+        "quarantine_floor: 1 of 13 videos are quarantined; 0% are allowed: 1 x not a video file"
+        in said
+    )
+    assert "allow: [quarantine_floor]" in said and not any(
+        path.startswith("tables/kinetics400/clips") for path in stored(home)
+    )
 
 
 def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> None:
@@ -249,9 +307,15 @@ def test_a_check_that_stops_nothing_is_told_and_counted(home, small, capfd) -> N
                 shutil.rmtree(array / "c")
                 shutil.copytree(arrays["val0"] / "c", array / "c")
         run_stage(data[0], instance)
-        failed = print_summary(Console(width=150), instance, home.settings, NAME, [], parent_run=None)
+        failed = print_summary(
+            Console(width=150), instance, home.settings, NAME, [], parent_run=None
+        )
     assert [check.name for check in failed] == ["second_decoder"] and _status(failed) == 1
     of_model = replace(failed[0], asset="recognition/evaluation", name="above_chance")
-    assert of_model.failed and _status([of_model]) == 0  # it has been trained and judged, as was asked
+    # it has been trained and judged, as was asked
+    assert of_model.failed and _status([of_model]) == 0
     said = capfd.readouterr().out
-    assert "Checks: 4 of 5 hold, 1 failed" in said and "second_decoder of kinetics400: 8 of a sample of 12 videos differ" in said
+    assert (
+        "Checks: 4 of 5 hold, 1 failed" in said
+        and "second_decoder of kinetics400: 8 of a sample of 12 videos differ" in said
+    )

@@ -1,4 +1,6 @@
-"""A recipe's mistakes reach a person before anything is made: `kinograph check RECIPE`, `kinograph run`, and Dagster's asset check."""
+"""A recipe's mistakes reach a person before anything is made: `kinograph check RECIPE`, `kinograph
+run`, and Dagster's asset check.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,17 @@ def test_check_tells_all_mistakes_and_makes_nothing(bare, capsys) -> None:
     assert main(["check", "odd"]) == 1
     out = capsys.readouterr().out
     assert "odd  (recognition on figures): 2 mistakes" in out and "tsn.yaml (odd)" in out
-    assert "num_classes" in out and "10, the labels of figures" in out and "mean_class_accuracy, pair_order" in out
+    assert (
+        "num_classes" in out
+        and "10, the labels of figures" in out
+        and "mean_class_accuracy, pair_order" in out
+    )
     assert main(["check", "sound", "actionformer_tiny_figures"]) == 1
     out = capsys.readouterr().out
-    assert "sound  (recognition on figures): nothing stands in the way" in out and "promote one first" in out
+    assert (
+        "sound  (recognition on figures): nothing stands in the way" in out
+        and "promote one first" in out
+    )
     assert main(["check", "sound"]) == 0
     assert "kinograph run --dataset figures --recipe sound" in capsys.readouterr().out
     assert not (bare / "home").exists()
@@ -41,10 +50,14 @@ def test_check_tells_all_mistakes_and_makes_nothing(bare, capsys) -> None:
 
 
 def test_a_line_for_each_dataset_and_each_recipe_once(bare, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("ops.preflight.run.preflight", lambda *_, **__: [])  # of what is printed when all is well
+    # of what is printed when all is well
+    monkeypatch.setattr("ops.preflight.run.preflight", lambda *_, **__: [])
     assert main(["check", "sound", "sound", "tsn_r50_3f_k400_100e"]) == 0
     said = capsys.readouterr().out
-    assert "run --dataset figures --recipe sound && kinograph run --dataset kinetics400 --recipe tsn_r50_3f_k400_100e\n" in said
+    assert (
+        "run --dataset figures --recipe sound && kinograph run --dataset kinetics400 --recipe"
+        " tsn_r50_3f_k400_100e\n" in said
+    )
 
 
 def test_a_refused_line_sets_no_champion_aside(bare, capsys, monkeypatch) -> None:
@@ -61,7 +74,9 @@ def test_run_refuses_before_the_sample_world_is_made(bare, capsys) -> None:
 
 
 def test_dagster_shows_every_mistake_beside_the_training_that_it_stops(bare) -> None:
-    stage = Stage("model odd", ("localization/trained_model",), partition="actionformer_tiny_figures")
+    stage = Stage(
+        "model odd", ("localization/trained_model",), partition="actionformer_tiny_figures"
+    )
     with dg.DagsterInstance.ephemeral() as instance:
         with pytest.raises(dg.Failure, match="segments|annotations"):
             run_stage(stage, instance)

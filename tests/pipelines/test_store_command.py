@@ -1,4 +1,6 @@
-"""`kinograph store` on a small world: what it shows, what it removes, and what it says of damage."""
+"""`kinograph store` on a small world: what it shows, what it removes, and what it says of
+damage.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,24 @@ def layout(tmp_path, monkeypatch) -> Layout:
     layout, dataset = Layout(str(tmp_path / "home")), configs.dataset(NAME)
     key = frames_key("5" * 64, dataset)
     uri = layout.frames(NAME, dataset.frames.key(), "a", key)
-    about = {"fps": 5.0, "source_uri": "a.mp4", "source_sha256": "5" * 64, "decoder": "decord", "decoder_version": "1"}
+    about = {
+        "fps": 5.0,
+        "source_uri": "a.mp4",
+        "source_sha256": "5" * 64,
+        "decoder": "decord",
+        "decoder_version": "1",
+    }
     stored = write_frames(uri, np.zeros((6, 16, 24, 3), np.uint8), dataset.frames, about)
-    row = {"video_id": "a", "dataset": NAME, "sha256": "5" * 64, "key": key, "array_uri": uri, "num_frames": 6, "height": 16, "width": 24}
+    row = {
+        "video_id": "a",
+        "dataset": NAME,
+        "sha256": "5" * 64,
+        "key": key,
+        "array_uri": uri,
+        "num_frames": 6,
+        "height": 16,
+        "width": 24,
+    }
     texts = {"status": "ok", "reason": "", "decoder": "decord", "decoder_version": "1", "audit": ""}
     with Ledger(layout.manifest(NAME, dataset.frames.key(), bucket_of("a")), MANIFEST) as ledger:
         ledger.put([{**row, **texts, "fps": 5.0, "bytes": stored.bytes, "seconds": 0.0}])
@@ -49,11 +66,19 @@ def test_the_store_command(layout, capsys) -> None:
     row = read_manifest(layout, dataset).to_pylist()[0]
     out = said(capsys, "sizes")
     assert f"frames {dataset.frames.key()}" in out and "1 │" in out and "B │" in out
-    orphan, old = f"{Path(row['array_uri']).parent.parent}/gone/k.zarr", f"{layout.root}/frames/{NAME}/oldkey"
+    orphan, old = (
+        f"{Path(row['array_uri']).parent.parent}/gone/k.zarr",
+        f"{layout.root}/frames/{NAME}/oldkey",
+    )
     for uri in (orphan, old):
         write_bytes(f"{uri}/c/0/0/0/0", b"x" * 1234)
     out = said(capsys, "gc", NAME)
-    assert "1.2 kB" in out and "oldkey (no longer in use)" in out and "--delete" in out and exists(orphan)
+    assert (
+        "1.2 kB" in out
+        and "oldkey (no longer in use)" in out
+        and "--delete" in out
+        and exists(orphan)
+    )
     assert "Removed." in said(capsys, "gc", NAME, "--delete")
     assert not exists(orphan) and not exists(old) and exists(row["array_uri"])
     assert "│       0 │" in said(capsys, "verify", NAME, "--decode")

@@ -1,8 +1,8 @@
 """AVA csv files of evaluators as columns: ground truth, detections and excluded key frames.
 
-Ground truth has rows of `video,timestamp,x1,y1,x2,y2,action_id,person_id`, detections a score in the place of the person (without one
-every score is 1), the excluded key frames `video,timestamp`; none has a header. Timestamps are compared to the millisecond, so that
-0902, 902.0 and 902 are one.
+Ground truth has rows of `video,timestamp,x1,y1,x2,y2,action_id,person_id`, detections a score in
+the place of the person (without one every score is 1), the excluded key frames `video,timestamp`;
+none has a header. Timestamps are compared to the millisecond, so that 0902, 902.0 and 902 are one.
 """
 
 from __future__ import annotations
@@ -20,14 +20,18 @@ Frame = tuple[str, int]  # video and timestamp in ms
 
 
 class AvaFileError(KinographError, ValueError):
-    """A row that is not of the form: names the file, the line, what was found and what is expected."""
+    """A row that is not of the form: names the file, the line, what was found and what is
+    expected.
+    """
 
     def __init__(self, file: str, line: int, found: object, expected: str) -> None:
         super().__init__(f"{file}:{line}: found {found!r}; expected: {expected}")
 
 
 class AvaRows(NamedTuple):
-    """The rows of one file. `frames` are every key frame that is named, `unknown` counts rows whose action is not in the list."""
+    """The rows of one file. `frames` are every key frame that is named, `unknown` counts rows whose
+    action is not in the list.
+    """
 
     frames: list[Frame]
     actions: list[int]  # ids as in the file
@@ -36,11 +40,13 @@ class AvaRows(NamedTuple):
     unknown: int
 
 
-def read_boxes(data: bytes, file: str, actions: Collection[int], excluded: Collection[Frame] = ()) -> AvaRows:
+def read_boxes(
+    data: bytes, file: str, actions: Collection[int], excluded: Collection[Frame] = ()
+) -> AvaRows:
     """Rows whose action is in the list and whose key frame is not excluded.
 
-    Raises AvaFileError for a row that is not of the form; an action outside the list is counted, not an error, as the official lists
-    have 60 of 80 ids.
+    Raises AvaFileError for a row that is not of the form; an action outside the list is counted,
+    not an error, as the official lists have 60 of 80 ids.
     """
     rows, out, known = AvaRows([], [], [], [], 0), frozenset(excluded), frozenset(actions)
     unknown = 0
@@ -48,7 +54,12 @@ def read_boxes(data: bytes, file: str, actions: Collection[int], excluded: Colle
         if not fields:
             continue
         if len(fields) not in (7, 8):
-            raise AvaFileError(file, line, ",".join(fields), "video,timestamp,x1,y1,x2,y2,action_id and a person or score")
+            raise AvaFileError(
+                file,
+                line,
+                ",".join(fields),
+                "video,timestamp,x1,y1,x2,y2,action_id and a person or score",
+            )
         frame = _frame(fields, file, line)
         numbers = [_number(text, file, line) for text in fields[2:6]]
         action = _number(fields[6], file, line)
@@ -62,7 +73,9 @@ def read_boxes(data: bytes, file: str, actions: Collection[int], excluded: Colle
         rows.frames.append(frame)
         rows.actions.append(int(action))
         rows.boxes.append((numbers[0], numbers[1], numbers[2], numbers[3]))
-        rows.marks.append(_number(fields[7], file, line) if len(fields) == 8 and fields[7] else None)
+        rows.marks.append(
+            _number(fields[7], file, line) if len(fields) == 8 and fields[7] else None
+        )
     return rows._replace(unknown=unknown)
 
 
@@ -100,6 +113,11 @@ def as_boxes(true: AvaRows, found: AvaRows, index_of: Mapping[int, int]) -> tupl
 
     def columns(rows: AvaRows, scored: bool) -> Boxes:
         scores = [1.0 if mark is None else mark for mark in rows.marks] if scored else None
-        return boxes_of([number[frame] for frame in rows.frames], [index_of[action] for action in rows.actions], rows.boxes, scores)
+        return boxes_of(
+            [number[frame] for frame in rows.frames],
+            [index_of[action] for action in rows.actions],
+            rows.boxes,
+            scores,
+        )
 
     return columns(true, False), columns(found, True)

@@ -12,12 +12,16 @@ from ops.store.jpeg import encode
 
 
 def encoded(payload: tuple[str, int | None], attempt: str) -> int:
-    """As `bare`, and every frame as a JPEG that is thrown away: what no store of JPEG frames can be faster than."""
+    """As `bare`, and every frame as a JPEG that is thrown away: what no store of JPEG frames can be
+    faster than.
+    """
     return _read(payload, lambda frame: encode(frame, 95))
 
 
 def bare(payload: tuple[str, int | None], attempt: str) -> int:
-    """Reads a video in order by decord, scaled by decord, and keeps nothing. Returns the frames read."""
+    """Reads a video in order by decord, scaled by decord, and keeps nothing. Returns the frames
+    read.
+    """
     return _read(payload, lambda frame: None)
 
 
@@ -28,7 +32,11 @@ def _read(payload: tuple[str, int | None], use: Callable[[np.ndarray], object]) 
     size = probe[0].shape[:2]
     del probe
     height, width = scaled_size(size, short_side)
-    reader = decord.VideoReader(path, num_threads=1, **({} if (height, width) == size else {"height": height, "width": width}))
+    reader = decord.VideoReader(
+        path,
+        num_threads=1,
+        **({} if (height, width) == size else {"height": height, "width": width}),
+    )
     for first in range(0, len(reader), 32):
         for frame in reader.get_batch(list(range(first, min(first + 32, len(reader))))).asnumpy():
             use(frame)

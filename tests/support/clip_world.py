@@ -1,4 +1,6 @@
-"""A tiny stored dataset: a bright square that moves right, left or not at all, with its tables and a recipe to train on it."""
+"""A tiny stored dataset: a bright square that moves right, left or not at all, with its tables and
+a recipe to train on it.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +22,16 @@ DATASET = Dataset(
     root="{storage}/datasets/tiny",
     # Its tables are written straight into the store, without files to report on.
     allow=("quarantine_floor", "no_leak", "label_vocabulary", "coverage"),
-    annotations=(AnnotationFile(table="clips", format="kinetics_csv", path="clips.csv", labels="labels.txt"),),
+    annotations=(
+        AnnotationFile(table="clips", format="kinetics_csv", path="clips.csv", labels="labels.txt"),
+    ),
     frames=Frames(short_side=None, codec="jpeg", quality=95, frames_per_shard=16),
 )
 
 
-def video(label_id: int, seed: int, num_frames: int = 12, height: int = 32, width: int = 40) -> np.ndarray:
+def video(
+    label_id: int, seed: int, num_frames: int = 12, height: int = 32, width: int = 40
+) -> np.ndarray:
     """uint8 [T, H, W, 3]: a square of 10 pixels on noise."""
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 60, (num_frames, height, width, 3), dtype=np.uint8)
@@ -38,21 +44,38 @@ def video(label_id: int, seed: int, num_frames: int = 12, height: int = 32, widt
 
 
 def build_world(layout: Layout, num_train: int = 24, num_val: int = 9) -> Dataset:
-    """Writes arrays, manifest, clips table and labels. One more clip of each split is annotated and not stored."""
+    """Writes arrays, manifest, clips table and labels. One more clip of each split is annotated and
+    not stored.
+    """
     dataset, clips, ledger = DATASET, [], []
     for split, count in (("train", num_train), ("val", num_val)):
         for index in range(count + 1):
             video_id, label_id = f"{split}/{index:03d}", index % len(LABELS)
             sha256 = f"{index:03d}{split}".ljust(64, "0")
             clips.append(
-                dict(clip_id=f"clip-{video_id}", video_id=video_id, dataset=dataset.name, split=split, target="label",
-                     label=LABELS[label_id], label_id=label_id, start_s=None, end_s=None, source=f"clips.csv:{index + 2}")
-            )  # fmt: skip
+                dict(
+                    clip_id=f"clip-{video_id}",
+                    video_id=video_id,
+                    dataset=dataset.name,
+                    split=split,
+                    target="label",
+                    label=LABELS[label_id],
+                    label_id=label_id,
+                    start_s=None,
+                    end_s=None,
+                    source=f"clips.csv:{index + 2}",
+                )
+            )
             frames = video(label_id, seed=1000 * (split == "val") + index)
-            ledger.append(ledger_row(layout, dataset, video_id, sha256, frames, 10.0, stored=index < count))
+            ledger.append(
+                ledger_row(layout, dataset, video_id, sha256, frames, 10.0, stored=index < count)
+            )
     write_table(layout.annotation_table(dataset.name, "clips"), from_rows(clips, CLIPS))
     for bucket in range(2):
-        write_table(layout.manifest(dataset.name, dataset.frames.key(), bucket), from_rows(ledger[bucket::2], MANIFEST))
+        write_table(
+            layout.manifest(dataset.name, dataset.frames.key(), bucket),
+            from_rows(ledger[bucket::2], MANIFEST),
+        )
     write_bytes(f"{layout.dataset_root(dataset)}/labels.txt", "\n".join(LABELS).encode())
     return dataset
 
@@ -77,7 +100,13 @@ def recipe(**changes: Any) -> RecognitionRecipe:
             "contrast": 0.2,
         },
         "views": {"average": "score"},
-        "optimizer": {"name": "sgd", "lr": 0.05, "weight_decay": 1e-4, "nesterov": True, "clip_grad_norm": 20},
+        "optimizer": {
+            "name": "sgd",
+            "lr": 0.05,
+            "weight_decay": 1e-4,
+            "nesterov": True,
+            "clip_grad_norm": 20,
+        },
         "schedule": {"kind": "cosine", "warmup_epochs": 1},
         "training": {"epochs": 3, "batch_size": 8, "evaluate_every": 2, "seed": 3},
         "scale": {"cpus_per_worker": 1},

@@ -1,4 +1,6 @@
-"""The samples of a recipe as decord users read them, in a module that loader processes can import."""
+"""The samples of a recipe as decord users read them, in a module that loader processes can
+import.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +48,18 @@ def collate(items: list[dict[str, Any]]) -> Any:
 
 
 def torchs(items: list[dict[str, Any]]) -> Any:
-    """The same tensor as torch's own collation makes it: in a process of its DataLoader it lies in shared memory from the start."""
+    """The same tensor as torch's own collation makes it: in a process of its DataLoader it lies in
+    shared memory from the start.
+    """
     from torch.utils.data import default_collate
 
     return default_collate([item["frames"] for item in items])
 
 
 def decodes_on_one_thread(_: int) -> None:
-    """Begins a process of torch's DataLoader: of two on two CPUs each has one, as our own have their share."""
+    """Begins a process of torch's DataLoader: of two on two CPUs each has one, as our own have
+    their share.
+    """
     from ops.store.threads import set_decode_threads
 
     set_decode_threads(1)

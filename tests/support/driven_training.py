@@ -1,4 +1,6 @@
-"""One training as a process of its own, to be killed: `driven_training.py ROOT EPOCHS LOG`. Notes every logged epoch in the file LOG."""
+"""One training as a process of its own, to be killed: `driven_training.py ROOT EPOCHS LOG`. Notes
+every logged epoch in the file LOG.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +36,11 @@ def main(root: str, epochs: int, log: str) -> None:
     from ops.store.layout import Layout
     from ops.training.ray_train import train
 
-    settings = Settings(storage=root, tracking_uri="sqlite:///unused", home=Path(log).parent, ray_address=None)
-    recipe = world.recipe(training={"epochs": epochs}, scale={"checkpoint_every_steps": 2})  # of the three of an epoch
+    settings = Settings(
+        storage=root, tracking_uri="sqlite:///unused", home=Path(log).parent, ray_address=None
+    )
+    # of the three of an epoch
+    recipe = world.recipe(training={"epochs": epochs}, scale={"checkpoint_every_steps": 2})
     result = train(recipe, Layout(root), settings, FileLogger(log), dataset=world.DATASET)
     print(json.dumps(asdict(result)), flush=True)
 

@@ -1,4 +1,6 @@
-"""A run of its own for the test that kills it: python killed_extraction.py FEATURES_JSON SETTINGS_JSON."""
+"""A run of its own for the test that kills it: python killed_extraction.py FEATURES_JSON
+SETTINGS_JSON.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ class Slow(Extractor):
 if __name__ == "__main__":
     from ops.features import extract
 
-    features, settings = Features.model_validate_json(sys.argv[1]), Settings.model_validate_json(sys.argv[2])
+    features, settings = (
+        Features.model_validate_json(sys.argv[1]),
+        Settings.model_validate_json(sys.argv[2]),
+    )
     extract.Extractor = Slow  # type: ignore[misc]
     bucket_writer.COMMIT_EVERY_S = 0.0
     materialize.make_features(features, Layout(settings.storage), settings)

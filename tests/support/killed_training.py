@@ -1,6 +1,8 @@
-"""One rank of a training as a process of its own, to be killed: `killed_training.py ROOT FOLDER RANK WORLD_SIZE ATTEMPT CHANGES`.
+"""One rank of a training as a process of its own, to be killed: `killed_training.py ROOT FOLDER
+RANK WORLD_SIZE ATTEMPT CHANGES`.
 
-Goes on from the state in the folder, keeps that up to date in the middle of epochs only, and leaves `final-<rank>.pt` in the end.
+Goes on from the state in the folder, keeps that up to date in the middle of epochs only, and leaves
+`final-<rank>.pt` in the end.
 """
 
 from __future__ import annotations
@@ -26,7 +28,13 @@ def main(root: str, folder: Path, rank: int, world_size: int, attempt: str, chan
     torch.set_num_threads(1)
     if world_size > 1:
         meeting = f"file://{folder}/meeting-{attempt}"
-        dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size, timeout=timedelta(seconds=100))
+        dist.init_process_group(
+            "gloo",
+            init_method=meeting,
+            rank=rank,
+            world_size=world_size,
+            timeout=timedelta(seconds=100),
+        )
     recipe = world.recipe(**changes)
     start = load_state(folder, recipe.key()) if (folder / FILE).exists() else None
     state = fit(
@@ -38,7 +46,14 @@ def main(root: str, folder: Path, rank: int, world_size: int, attempt: str, chan
         on_checkpoint=lambda report, save: save(folder),
     )
     began = (start.epoch, start.step_in_epoch) if start else (0, 0)
-    torch.save({"weights": state.weights, "losses": [row["loss"] for row in state.history], "began": began}, folder / f"final-{rank}.pt")
+    torch.save(
+        {
+            "weights": state.weights,
+            "losses": [row["loss"] for row in state.history],
+            "began": began,
+        },
+        folder / f"final-{rank}.pt",
+    )
 
 
 if __name__ == "__main__":

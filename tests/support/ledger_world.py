@@ -1,6 +1,8 @@
-"""A dataset of many videos that exists on paper alone: its video tables and manifests. As a script it says what deciding costs.
+"""A dataset of many videos that exists on paper alone: its video tables and manifests. As a script
+it says what deciding costs.
 
-python ledger_world.py decide ROOT      the whole `materialize` where nothing is to do; prints seconds, peak MB and the report as JSON
+python ledger_world.py decide ROOT      the whole `materialize` where nothing is to do; prints
+seconds, peak MB and the report as JSON
 """
 
 from __future__ import annotations
@@ -28,15 +30,25 @@ def dataset_at(root: str) -> Dataset:
 
 def table_of(schema: pa.Schema, num_rows: int, **columns: list) -> pa.Table:
     """A table whose other columns are 0 or empty."""
-    blank = {name: ([0] if pa.types.is_integer(kind) else [0.0] if pa.types.is_floating(kind) else [""]) * num_rows for name, kind in
-             zip(schema.names, schema.types, strict=True)}  # fmt: skip
+    blank = {
+        name: (
+            ([0] if pa.types.is_integer(kind) else [0.0] if pa.types.is_floating(kind) else [""])
+            * num_rows
+        )
+        for name, kind in zip(schema.names, schema.types, strict=True)
+    }
     return pa.table({**blank, **columns}, schema=schema)
 
 
 def build(root: str, num_videos: int, missing: int = 0) -> None:
-    """Writes the tables of videos `class_000/video_0000000`, ...; the last `missing` of them are not in the ledgers."""
+    """Writes the tables of videos `class_000/video_0000000`, ...; the last `missing` of them are
+    not in the ledgers.
+    """
     dataset, layout, rng = dataset_at(root), Layout(root), np.random.default_rng(0)
-    ids = [f"class_{number % 400:03d}/video_{number:07d}_long_enough_a_name" for number in range(num_videos)]
+    ids = [
+        f"class_{number % 400:03d}/video_{number:07d}_long_enough_a_name"
+        for number in range(num_videos)
+    ]
     by_bucket: dict[int, list[int]] = {bucket: [] for bucket in range(BUCKETS)}
     for number, video_id in enumerate(ids):
         by_bucket[bucket_of(video_id)].append(number)
@@ -44,7 +56,10 @@ def build(root: str, num_videos: int, missing: int = 0) -> None:
         digests = [rng.bytes(32).hex() for _ in numbers]
         names = [ids[number] for number in numbers]
         write_table(layout.video_table("large", bucket), _videos(dataset, layout, names, digests))
-        write_table(layout.manifest("large", dataset.frames.key(), bucket), _ledger(dataset, layout, names, digests, num_videos - missing))
+        write_table(
+            layout.manifest("large", dataset.frames.key(), bucket),
+            _ledger(dataset, layout, names, digests, num_videos - missing),
+        )
 
 
 def _videos(dataset: Dataset, layout: Layout, names: list[str], digests: list[str]) -> pa.Table:
@@ -67,12 +82,27 @@ def _videos(dataset: Dataset, layout: Layout, names: list[str], digests: list[st
     )
 
 
-def _ledger(dataset: Dataset, layout: Layout, names: list[str], digests: list[str], known: int) -> pa.Table:
+def _ledger(
+    dataset: Dataset, layout: Layout, names: list[str], digests: list[str], known: int
+) -> pa.Table:
     keys = frames_keys(digests, dataset)
-    uris = [layout.frames("large", dataset.frames.key(), name, key) for name, key in zip(names, keys, strict=True)]
-    table = table_of(MANIFEST, len(names), video_id=names, dataset=["large"] * len(names), sha256=digests, key=keys, array_uri=uris,
-                     status=["ok"] * len(names))  # fmt: skip
-    return table.filter(pa.array([int(name.split("_")[2]) < known for name in names])).sort_by("video_id")
+    uris = [
+        layout.frames("large", dataset.frames.key(), name, key)
+        for name, key in zip(names, keys, strict=True)
+    ]
+    table = table_of(
+        MANIFEST,
+        len(names),
+        video_id=names,
+        dataset=["large"] * len(names),
+        sha256=digests,
+        key=keys,
+        array_uri=uris,
+        status=["ok"] * len(names),
+    )
+    return table.filter(pa.array([int(name.split("_")[2]) < known for name in names])).sort_by(
+        "video_id"
+    )
 
 
 def decide(root: str) -> dict[str, float]:
@@ -81,7 +111,8 @@ def decide(root: str) -> dict[str, float]:
     start, used = time.perf_counter(), time.process_time()
     report = materialize(dataset_at(root), Layout(root))
     seconds = time.perf_counter() - start
-    with open("/proc/self/status") as status:  # of this program alone: getrusage counts what its parent had when it was forked
+    # of this program alone: getrusage counts what its parent had when it was forked
+    with open("/proc/self/status") as status:
         peak_kb = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     return {
         "seconds": seconds,

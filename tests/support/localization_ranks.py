@@ -1,4 +1,5 @@
-"""One rank of a tiny localization training, also as a process of its own: `localization_ranks.py FOLDER RANK WORLD_SIZE`.
+"""One rank of a tiny localization training, also as a process of its own: `localization_ranks.py
+FOLDER RANK WORLD_SIZE`.
 
 The world, its YAML files included, lies in FOLDER already.
 """
@@ -21,7 +22,9 @@ from ops.training.task import build
 
 
 def train(folder: Path, rank: int, world_size: int) -> dict:
-    """Train the world's recipe in equal shares; weights and every step's loss, as this rank sees them."""
+    """Train the world's recipe in equal shares; weights and every step's loss, as this rank sees
+    them.
+    """
     import configs
 
     optimizer = {"name": "sgd", "lr": 0.02}  # Adam would blow up the rounding of gradients near 0
@@ -34,7 +37,10 @@ def train(folder: Path, rank: int, world_size: int) -> dict:
         Scale(num_workers=world_size),
         rank=rank,
         world_size=world_size,
-        on_step=lambda report: (steps.append(report.loss), normalisers.append(task.state_dict()["normaliser"])),
+        on_step=lambda report: (
+            steps.append(report.loss),
+            normalisers.append(task.state_dict()["normaliser"]),
+        ),
     )
     keys = ("loss", "classification", "regression", "positives", "mean_ap")
     history = [[row.get(key, 0.0) for key in keys] for row in state.history]
@@ -51,7 +57,13 @@ def main(folder: Path, rank: int, world_size: int) -> None:
     """Train and write the result."""
     torch.set_num_threads(1)
     patience = timedelta(seconds=200)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size, timeout=patience)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=world_size,
+        timeout=patience,
+    )
     torch.save(train(folder, rank, world_size), folder / f"{rank}.pt")
     dist.destroy_process_group()
 

@@ -1,4 +1,6 @@
-"""One rank of a tiny parsing training, also as a process of its own: `parsing_ranks.py FOLDER RANK WORLD_SIZE`."""
+"""One rank of a tiny parsing training, also as a process of its own: `parsing_ranks.py FOLDER RANK
+WORLD_SIZE`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def train(root: str, rank: int, world_size: int) -> dict[str, torch.Tensor]:
     recipe = people.recipe(model=FROZEN, training={"evaluate_every": 9})
     task = build(recipe, Layout(root), people.DATASET)
     state = fit(task, Scale(num_workers=world_size), rank=rank, world_size=world_size)  # type: ignore[arg-type]
-    losses = torch.tensor([[row[name] for name in ("loss", "box", "part", "state", "refined")] for row in state.history])
+    losses = torch.tensor(
+        [
+            [row[name] for name in ("loss", "box", "part", "state", "refined")]
+            for row in state.history
+        ]
+    )
     return {**{name: tensor.clone() for name, tensor in state.model.items()}, "losses": losses}
 
 
@@ -34,7 +41,13 @@ def main(folder: Path, rank: int, world_size: int) -> None:
     """Train and write the result."""
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world_size, timeout=timedelta(seconds=200))
+    dist.init_process_group(
+        "gloo",
+        init_method=meeting,
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=200),
+    )
     save_file(train(str(folder / "store"), rank, world_size), str(folder / f"{rank}.safetensors"))
     dist.destroy_process_group()
 

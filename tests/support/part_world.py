@@ -1,4 +1,6 @@
-"""A tiny stored dataset of people: a grey body with a head and two hands, whose colours are their states, with its tables and a recipe."""
+"""A tiny stored dataset of people: a grey body with a head and two hands, whose colours are their
+states, with its tables and a recipe.
+"""
 
 from __future__ import annotations
 
@@ -26,25 +28,45 @@ DATASET = Dataset(
 
 
 def row_of(
-    video_id: str, split: str, frame: int, person: int, box: Any, part: str | None, part_box: Any, state: str | None
+    video_id: str,
+    split: str,
+    frame: int,
+    person: int,
+    box: Any,
+    part: str | None,
+    part_box: Any,
+    state: str | None,
 ) -> dict[str, Any]:
     """One row of the parts table."""
     edges = [None] * 4 if part_box is None else [float(edge) for edge in part_box]
     source = f"parts/{video_id}/img_{frame + 1:05d}.json:humans[{person}]"
     return {
-        "video_id": video_id, "dataset": "people", "split": split, "label": f"act_{video_id[-1]}", "frame": frame, "person": person,
-        **dict(zip(("px1", "py1", "px2", "py2"), map(float, box), strict=True)), "part": part, "state": state,
-        **dict(zip(("x1", "y1", "x2", "y2"), edges, strict=True)), "source": source,
-    }  # fmt: skip
+        "video_id": video_id,
+        "dataset": "people",
+        "split": split,
+        "label": f"act_{video_id[-1]}",
+        "frame": frame,
+        "person": person,
+        **dict(zip(("px1", "py1", "px2", "py2"), map(float, box), strict=True)),
+        "part": part,
+        "state": state,
+        **dict(zip(("x1", "y1", "x2", "y2"), edges, strict=True)),
+        "source": source,
+    }
 
 
-def video(video_id: str, split: str, seed: int, num_people: int = 1) -> tuple[np.ndarray, list[dict[str, Any]]]:
+def video(
+    video_id: str, split: str, seed: int, num_people: int = 1
+) -> tuple[np.ndarray, list[dict[str, Any]]]:
     """uint8 [T, H, W, 3] and its rows."""
     rng = np.random.default_rng(seed)
     frames = rng.integers(0, 40, (NUM_FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8)
     rows = []
     for person in range(num_people):
-        x, y = int(rng.integers(2, WIDTH // num_people - 24)) + person * WIDTH // num_people, int(rng.integers(2, HEIGHT - 36))
+        x, y = (
+            int(rng.integers(2, WIDTH // num_people - 24)) + person * WIDTH // num_people,
+            int(rng.integers(2, HEIGHT - 36)),
+        )
         box = (x, y, x + 20, y + 32)
         places = {
             "head": (x + 6, y, x + 14, y + 8),
@@ -61,14 +83,20 @@ def video(video_id: str, split: str, seed: int, num_people: int = 1) -> tuple[np
 
 
 def build_people(layout: Layout, num_train: int = 8, num_val: int = 3) -> Dataset:
-    """Writes arrays, manifest and parts table. One more video of each split is annotated and not stored."""
+    """Writes arrays, manifest and parts table. One more video of each split is annotated and not
+    stored.
+    """
     rows, ledger = [], []
     for split, count in (("train", num_train), ("val", num_val)):
         for index in range(count + 1):
             video_id, sha256 = f"{split}/{index}", f"{index:03d}{split}".ljust(64, "0")
-            frames, own = video(video_id, split, 100 * (split == "val") + index, num_people=1 + index % 2)
+            frames, own = video(
+                video_id, split, 100 * (split == "val") + index, num_people=1 + index % 2
+            )
             rows += own
-            ledger.append(ledger_row(layout, DATASET, video_id, sha256, frames, 10.0, stored=index < count))
+            ledger.append(
+                ledger_row(layout, DATASET, video_id, sha256, frames, 10.0, stored=index < count)
+            )
     write_table(layout.annotation_table("people", "parts"), from_rows(rows, PARTS))
     write_table(layout.manifest("people", DATASET.frames.key(), 0), from_rows(ledger, MANIFEST))
     return DATASET
@@ -91,8 +119,21 @@ def recipe(**changes: Any) -> ParsingRecipe:
         "about": "a test",
         "dataset": "people",
         "num_classes": 3,
-        "model": {"num_parts": 3, "depth": 10, "width": 8, "norm": "batch", "stride": 16, "channels": 32, "heads": 2, "hidden": 32,
-                  "queries": 4, "encoder_layers": 1, "decoder_layers": 2, "refine_layers": 1, "dropout": 0.0},
+        "model": {
+            "num_parts": 3,
+            "depth": 10,
+            "width": 8,
+            "norm": "batch",
+            "stride": 16,
+            "channels": 32,
+            "heads": 2,
+            "hidden": 32,
+            "queries": 4,
+            "encoder_layers": 1,
+            "decoder_layers": 2,
+            "refine_layers": 1,
+            "dropout": 0.0,
+        },
         "frames": {"per_video": 2},
         "images": {"short_sides": [48], "test_short_side": 48, "long_side": 96, "crop": 0.0},
         "optimizer": {"name": "adamw", "lr": 1e-3, "clip_grad_norm": 1.0},
@@ -101,5 +142,7 @@ def recipe(**changes: Any) -> ParsingRecipe:
         "scale": {"cpus_per_worker": 1},
         "action_file": "{storage}/actions.json",
         "gate": {"metric": "acc_p", "floor": 0.1, "registered_model": "people"},
-    }  # fmt: skip
-    return ParsingRecipe.model_validate({key: value for key, value in changed(values, changes).items() if value is not None})
+    }
+    return ParsingRecipe.model_validate(
+        {key: value for key, value in changed(values, changes).items() if value is not None}
+    )

@@ -9,7 +9,9 @@ from types import ModuleType
 
 
 def load_module(path: Path, name: str) -> ModuleType:
-    """The module of a single file, run anew and known by this name: its folder is no package and stays off the path."""
+    """The module of a single file, run anew and known by this name: its folder is no package and
+    stays off the path.
+    """
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

@@ -1,4 +1,5 @@
-"""One rank of a tiny regression, also as a process of its own: `regression_ranks.py FOLDER RANK WORLD_SIZE`.
+"""One rank of a tiny regression, also as a process of its own: `regression_ranks.py FOLDER RANK
+WORLD_SIZE`.
 
 Its task knows nothing of clips or labels, so it also shows that the loop does not either.
 """
@@ -63,7 +64,8 @@ class Nearness:
     def compute(self) -> dict[str, float]:
         assert len(self.rows) == 7
         errors = [row["error"] for row in self.rows]
-        order = sum(place * error for place, error in enumerate(errors))  # another number for rows in another order
+        # another number for rows in another order
+        order = sum(place * error for place, error in enumerate(errors))
         return {"near": sum(error < 1 for error in errors) / 7, "sum": sum(errors), "order": order}
 
 
@@ -90,7 +92,10 @@ class Line:
         return {"loss": ((model(batch[:, :1]) - batch[:, 1:]) ** 2).mean()}
 
     def predict(self, model: nn.Module, batch: torch.Tensor) -> list[dict[str, float]]:
-        return [{"error": error} for error in (model(batch[:, :1]) - batch[:, 1:]).abs().flatten().tolist()]
+        return [
+            {"error": error}
+            for error in (model(batch[:, :1]) - batch[:, 1:]).abs().flatten().tolist()
+        ]
 
     def metric(self, split: str) -> Nearness:
         return Nearness()
@@ -117,7 +122,13 @@ def train(count: int, rank: int, world_size: int) -> dict[str, Any]:
 def main(folder: Path, rank: int, world_size: int) -> None:
     """Train on each number of samples and write the results."""
     patience = timedelta(seconds=200)  # with a rank that has died
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world_size, timeout=patience)
+    dist.init_process_group(
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=world_size,
+        timeout=patience,
+    )
     results = {count: train(count, rank, world_size) for count in COUNTS}
     (folder / f"{rank}.json").write_text(json.dumps(results))
     dist.destroy_process_group()

@@ -1,4 +1,6 @@
-"""An S3 server that counts and can be told to fail: `from s3_fixtures import s3, s3_server` in a conftest gives it to a folder's tests."""
+"""An S3 server that counts and can be told to fail: `from s3_fixtures import s3, s3_server` in a
+conftest gives it to a folder's tests.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,20 @@ import pytest
 
 import s3_on_disk
 
-REFUSED = b"<Error><Code>InvalidAccessKeyId</Code><Message>The access key does not exist in our records.</Message></Error>"
-BROKEN = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+REFUSED = (
+    b"<Error><Code>InvalidAccessKeyId</Code><Message>The access key does not exist in our"
+    b" records.</Message></Error>"
+)
+BROKEN = (
+    b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
+)
 
 
 @dataclass
 class Server:
-    """A WSGI layer above moto. `requests` holds (method, path); `failures` answers so many requests with 500; `refuse` all with 403."""
+    """A WSGI layer above moto. `requests` holds (method, path); `failures` answers so many requests
+    with 500; `refuse` all with 403.
+    """
 
     application: object
     requests: list[tuple[str, str]] = field(default_factory=list)
@@ -59,7 +68,9 @@ def s3_server() -> Iterator[tuple[Server, str]]:
 
 @pytest.fixture
 def s3(s3_server: tuple[Server, str], monkeypatch: pytest.MonkeyPatch) -> Server:
-    """The server with an empty bucket of this test (`s3.bucket`, an s3:// URI), and the environment that leads there."""
+    """The server with an empty bucket of this test (`s3.bucket`, an s3:// URI), and the environment
+    that leads there.
+    """
     import boto3
 
     server, url = s3_server
@@ -91,7 +102,9 @@ class DiskServer:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, s3_on_disk.__file__, str(self.folder), str(self.port)])
+        self.process = subprocess.Popen(
+            [sys.executable, s3_on_disk.__file__, str(self.folder), str(self.port)]
+        )
         until = time.monotonic() + 30
         while time.monotonic() < until:
             try:
@@ -108,14 +121,25 @@ class DiskServer:
     def put(self, end: str) -> Counter[str]:
         """Keys that end so, and how often each was put."""
         log = self.folder / "log"
-        return Counter(line for line in (log.read_text().splitlines() if log.exists() else []) if line.endswith(end))
+        return Counter(
+            line
+            for line in (log.read_text().splitlines() if log.exists() else [])
+            if line.endswith(end)
+        )
 
 
 @pytest.fixture
 def disk_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DiskServer]:
-    """A server that can be killed and started again, with the bucket s3://data, and the environment that leads there."""
+    """A server that can be killed and started again, with the bucket s3://data, and the environment
+    that leads there.
+    """
     running = DiskServer(tmp_path / "server")
-    names = {"AWS_ENDPOINT_URL": running.url, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+    names = {
+        "AWS_ENDPOINT_URL": running.url,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+    }
     for name, value in names.items():
         monkeypatch.setenv(name, value)
     yield running

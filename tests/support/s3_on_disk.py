@@ -1,7 +1,8 @@
-"""An S3 server that keeps its objects on disk, so that it can be killed and started again: `python s3_on_disk.py FOLDER PORT`.
+"""An S3 server that keeps its objects on disk, so that it can be killed and started again: `python
+s3_on_disk.py FOLDER PORT`.
 
-It knows what this project asks for: put (also only where nothing is), get with ranges, head, delete, and lists. FOLDER/log has one line
-for every object that was put, in order.
+It knows what this project asks for: put (also only where nothing is), get with ranges, head,
+delete, and lists. FOLDER/log has one line for every object that was put, in order.
 """
 
 from __future__ import annotations
@@ -31,9 +32,19 @@ class Handler(BaseHTTPRequestHandler):
         parts = urlsplit(self.path)
         bucket, _, key = unquote(parts.path).lstrip("/").partition("/")
         folder = FOLDER / bucket
-        return (folder / quote(key, safe="") if key else folder), key, parse_qs(parts.query, keep_blank_values=True)
+        return (
+            (folder / quote(key, safe="") if key else folder),
+            key,
+            parse_qs(parts.query, keep_blank_values=True),
+        )
 
-    def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, length: int | None = None) -> None:
+    def answer(
+        self,
+        status: int,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        length: int | None = None,
+    ) -> None:
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -42,11 +53,22 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def error(self, status: int, code: str) -> None:
-        self.answer(status, b"" if self.command == "HEAD" else f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode())
+        self.answer(
+            status,
+            (
+                b""
+                if self.command == "HEAD"
+                else f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            ),
+        )
 
     def about(self, path: Path, data: bytes) -> dict[str, str]:
         modified = email.utils.formatdate(path.stat().st_mtime, usegmt=True)
-        return {"ETag": f'"{hashlib.md5(data).hexdigest()}"', "Last-Modified": modified, "Accept-Ranges": "bytes"}
+        return {
+            "ETag": f'"{hashlib.md5(data).hexdigest()}"',
+            "Last-Modified": modified,
+            "Accept-Ranges": "bytes",
+        }
 
     def do_PUT(self) -> None:
         path, key, _ = self.place()
@@ -84,7 +106,11 @@ class Handler(BaseHTTPRequestHandler):
         first, last = wanted.removeprefix("bytes=").split("-")
         start = int(first) if first else max(0, len(data) - int(last))
         end = min(int(last), len(data) - 1) if first and last else len(data) - 1
-        self.answer(206, data[start : end + 1], {**headers, "Content-Range": f"bytes {start}-{end}/{len(data)}"})
+        self.answer(
+            206,
+            data[start : end + 1],
+            {**headers, "Content-Range": f"bytes {start}-{end}/{len(data)}"},
+        )
 
     def do_HEAD(self) -> None:
         path, key, _ = self.place()
@@ -115,9 +141,12 @@ class Handler(BaseHTTPRequestHandler):
                 f"<Contents><Key>{escape(name)}</Key><Size>{len(data)}</Size><ETag>&quot;{hashlib.md5(data).hexdigest()}&quot;</ETag>"
                 "<LastModified>2026-01-01T00:00:00.000Z</LastModified><StorageClass>STANDARD</StorageClass></Contents>"
             )
-        common = "".join(f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>" for name in sorted(shared))
-        head = f"<Name>b</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(entries) + len(shared)}</KeyCount><MaxKeys>1000</MaxKeys>"
-        body = f"<ListBucketResult>{head}<IsTruncated>false</IsTruncated>{''.join(entries)}{common}</ListBucketResult>"
+        common = "".join(
+            f"<CommonPrefixes><Prefix>{escape(name)}</Prefix></CommonPrefixes>"
+            for name in sorted(shared)
+        )
+        head = f"<Name>b</Name><Prefix>{escape(prefix)}</Prefix><KeyCount>{len(entries) + len(shared)}</KeyCount><MaxKeys>1000</MaxKeys>"  # noqa: E501
+        body = f"<ListBucketResult>{head}<IsTruncated>false</IsTruncated>{''.join(entries)}{common}</ListBucketResult>"  # noqa: E501
         self.answer(200, body.encode(), {"Content-Type": "application/xml"})
 
     def do_POST(self) -> None:

@@ -1,7 +1,8 @@
-"""Convolutions that some processors' kernels get wrong, as the networks make them, beside float64: python small_convolutions.py [NAME ...]
+"""Convolutions that some processors' kernels get wrong, as the networks make them, beside float64:
+python small_convolutions.py [NAME ...]
 
-Prints the furthest gradient of each, and leaves with 1 where one is wrong. Run as a process of its own: a kernel that writes past its
-memory ends it, or hangs.
+Prints the furthest gradient of each, and leaves with 1 where one is wrong. Run as a process of its
+own: a kernel that writes past its memory ends it, or hangs.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from models.blocks.frozen_norm import FrozenConvNorm
 ROUNDED = 3e-2
 """Of bfloat16, which has 8 bits."""
 SIZES = ((16, 16, 12), (2, 56, 56), (2, 112, 112))
-"""Maps, height, width: the upstream report's, and two that need more than one step of AVX-512's kernels."""
+"""Maps, height, width: the upstream report's, and two that need more than one step of AVX-512's
+kernels.
+"""
 
 
 def layers() -> dict[str, tuple[nn.Module, Tensor, torch.dtype]]:
@@ -28,16 +31,38 @@ def layers() -> dict[str, tuple[nn.Module, Tensor, torch.dtype]]:
     made: dict[str, tuple[nn.Module, Tensor, torch.dtype]] = {}
     for maps, height, width in SIZES:
         for channels in (3, 4, 7, 15):
-            x = torch.randn(maps, channels, height, width).contiguous(memory_format=torch.channels_last)
+            x = torch.randn(maps, channels, height, width).contiguous(
+                memory_format=torch.channels_last
+            )
             at = f"{maps}x{channels}x{height}x{width}"
             made[f"{at} batch norm"] = ConvNorm(channels, 8, 1, 2, relu=False), x, torch.float32
-            made[f"{at} settled norm"] = ConvNorm(channels, 8, 1, 2, relu=False).eval(), x, torch.float32
-            made[f"{at} frozen norm"] = FrozenConvNorm(channels, 8, 1, 2, relu=False), x, torch.float32
-            made[f"{at} bfloat16"] = ConvNorm(channels, 8, 1, 2, relu=False).eval(), x, torch.bfloat16
+            made[f"{at} settled norm"] = (
+                ConvNorm(channels, 8, 1, 2, relu=False).eval(),
+                x,
+                torch.float32,
+            )
+            made[f"{at} frozen norm"] = (
+                FrozenConvNorm(channels, 8, 1, 2, relu=False),
+                x,
+                torch.float32,
+            )
+            made[f"{at} bfloat16"] = (
+                ConvNorm(channels, 8, 1, 2, relu=False).eval(),
+                x,
+                torch.bfloat16,
+            )
             clip = x.unflatten(0, (2, -1)).transpose(1, 2)
-            made[f"{at} clips"] = ConvNorm3d(channels, 8, (1, 1, 1), (1, 2, 2), relu=False).eval(), clip, torch.float32
+            made[f"{at} clips"] = (
+                ConvNorm3d(channels, 8, (1, 1, 1), (1, 2, 2), relu=False).eval(),
+                clip,
+                torch.float32,
+            )
     images = torch.randn(2, 24, 56, 56).contiguous(memory_format=torch.channels_last)
-    made["24 channels, dilated, bfloat16"] = FrozenConvNorm(24, 8, 3, dilation=2, relu=False), images, torch.bfloat16
+    made["24 channels, dilated, bfloat16"] = (
+        FrozenConvNorm(24, 8, 3, dilation=2, relu=False),
+        images,
+        torch.bfloat16,
+    )
     for frames, kernel in ((2, 3), (4, 5)):
         clip = torch.randn(2, 8, frames, 8, 12).contiguous(memory_format=torch.channels_last_3d)
         alone = Conv3d(8, 8, kernel, padding=kernel // 2, groups=8)

@@ -1,6 +1,8 @@
-"""The smallest thing that needs all that a machine gives: a home, a decode worker, a local Ray, and a loader process within its worker.
+"""The smallest thing that needs all that a machine gives: a home, a decode worker, a local Ray, and
+a loader process within its worker.
 
-python smallest_line.py VIDEO [--mlflow]: prints one line of JSON, or the command's own line when it cannot.
+python smallest_line.py VIDEO [--mlflow]: prints one line of JSON, or the command's own line when it
+cannot.
 """
 
 from __future__ import annotations
@@ -23,7 +25,12 @@ def decode(path: str, attempt: str) -> list[str]:
 
     with av.open(path) as film:
         stream = film.streams.video[0]
-        return [f"{stream.width}x{stream.height}", models.__file__ or "", ops.__file__ or "", av.__file__]
+        return [
+            f"{stream.width}x{stream.height}",
+            models.__file__ or "",
+            ops.__file__ or "",
+            av.__file__,
+        ]
 
 
 def train() -> list[str]:
@@ -52,21 +59,36 @@ def line() -> int:
     from ops.compute.pool import Job, run_jobs
     from ops.tracking.connect import client
 
-    decoded = [outcome for outcome in run_jobs(decode, [Job("film", sys.argv[1], 60.0)]) if outcome is not None]
+    decoded = [
+        outcome
+        for outcome in run_jobs(decode, [Job("film", sys.argv[1], 60.0)])
+        if outcome is not None
+    ]
     if "--mlflow" in sys.argv:  # seconds of migrations
         client(configs.settings().tracking_uri)
     connect(configs.settings(), Scale(num_workers=1, cpus_per_worker=1))
     trained = ray.get(ray.remote(train).remote(), timeout=60)
     session = Path(ray._private.worker._global_node.get_session_dir_path()).parent
-    closed = [oct(folder.lstat().st_mode & 0o777) for folder in (session.parent, session.parent.parent)]
+    closed = [
+        oct(folder.lstat().st_mode & 0o777) for folder in (session.parent, session.parent.parent)
+    ]
     token = oct(os.stat(os.environ["RAY_AUTH_TOKEN_PATH"]).st_mode & 0o777)
     ray.shutdown()
     home = configs.settings().home
-    print(json.dumps({
-        "decoded": decoded[0].value or decoded[0].failure, "trained": trained, "home": str(home), "HOME": os.path.expanduser("~"),
-        "TMPDIR": tempfile.gettempdir(), "backend": matplotlib.pyplot.get_backend(),
-        "closed": closed, "token": token,
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "decoded": decoded[0].value or decoded[0].failure,
+                "trained": trained,
+                "home": str(home),
+                "HOME": os.path.expanduser("~"),
+                "TMPDIR": tempfile.gettempdir(),
+                "backend": matplotlib.pyplot.get_backend(),
+                "closed": closed,
+                "token": token,
+            }
+        )
+    )
     return 0
 
 

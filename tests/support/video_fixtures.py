@@ -1,4 +1,6 @@
-"""Small videos and a dataset of them: `from video_fixtures import dataset, make_video, videos` in a conftest."""
+"""Small videos and a dataset of them: `from video_fixtures import dataset, make_video, videos` in a
+conftest.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,22 @@ Make = Callable[..., Path]
 
 @pytest.fixture
 def make_video() -> Make:
-    """make_video(path, num_frames=24, size=(64, 96), fps=25, codec="libx264", options=None, container=None, frames=None) -> path."""
+    """make_video(path, num_frames=24, size=(64, 96), fps=25, codec="libx264", options=None,
+    container=None, frames=None) -> path.
+    """
     return made.encoded
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
     """A dataset whose videos lie in <tmp>/world/videos."""
-    return Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=Frames(frames_per_shard=8))
+    return Dataset(
+        name="world",
+        title="t",
+        licence="none",
+        root=str(tmp_path / "world"),
+        frames=Frames(frames_per_shard=8),
+    )
 
 
 @pytest.fixture

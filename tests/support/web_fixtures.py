@@ -1,4 +1,6 @@
-"""A web server over a folder: `from web_fixtures import web_folder` in a conftest gives it to a folder's tests."""
+"""A web server over a folder: `from web_fixtures import web_folder` in a conftest gives it to a
+folder's tests.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import pytest
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A server of folders and files that can be told to answer with a status, or to keep its folder pages."""
+    """A server of folders and files that can be told to answer with a status, or to keep its folder
+    pages.
+    """
 
     failures: list[int] = []
     pages = True
@@ -37,7 +41,9 @@ def web_folder(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     folder = tmp_path / "web"
     folder.mkdir()
     Handler.failures, Handler.pages = [], True
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", folder
     server.shutdown()

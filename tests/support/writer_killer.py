@@ -11,18 +11,28 @@ import psutil
 
 
 def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[int]) -> None:
-    """Kills pool workers, `times` of them, each while it has written a part of an array below `target`."""
+    """Kills pool workers, `times` of them, each while it has written a part of an array below
+    `target`.
+    """
     last = 0
     while not stop.is_set() and len(killed) < times:
         time.sleep(0.002)
-        halves = [shard for shard in target.glob("*.zarr/c/*/0/0/0") if not (shard.parents[4] / "zarr.json").exists()]
+        halves = [
+            shard
+            for shard in target.glob("*.zarr/c/*/0/0/0")
+            if not (shard.parents[4] / "zarr.json").exists()
+        ]
         try:
             if not any(shard.stat().st_mtime_ns > last for shard in halves):
                 continue
         except FileNotFoundError:
             continue
         us = os.getpid()
-        workers = [child for child in psutil.Process().children(recursive=True) if child.ppid() != us and child.pid not in killed]
+        workers = [
+            child
+            for child in psutil.Process().children(recursive=True)
+            if child.ppid() != us and child.pid not in killed
+        ]
         for worker in workers:
             killed.append(worker.pid)
             worker.kill()

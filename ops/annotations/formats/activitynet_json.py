@@ -1,13 +1,18 @@
-"""ActivityNet json: labelled segments of untrimmed videos, in seconds. THUMOS14 is distributed in the same form.
+"""ActivityNet json: labelled segments of untrimmed videos, in seconds. THUMOS14 is distributed in
+the same form.
 
-Form: `{"database": {video: {"subset": str, "duration": s, "fps": f, "annotations": [{"label": str, "segment": [start_s, end_s]}]}}}`; the
-inner mapping alone is read too (`duration_second`, `duration_frame` are its authors' names). Every listed video becomes an entry, also one
-without annotations (the testing subset, a background video). `segment(frames)` is not read, and `label_id` only where this file is named
-as the vocabulary: ids are then the file's own, or the sorted labels of all its videos, as ActionFormer takes them.
+Form: `{"database": {video: {"subset": str, "duration": s, "fps": f, "annotations": [{"label": str,
+"segment": [start_s, end_s]}]}}}`; the inner mapping alone is read too (`duration_second`,
+`duration_frame` are its authors' names). Every listed video becomes an entry, also one without
+annotations (the testing subset, a background video). `segment(frames)` is not read, and `label_id`
+only where this file is named as the vocabulary: ids are then the file's own, or the sorted labels
+of all its videos, as ActionFormer takes them.
 
-The config's `subset` reads the videos of one subset only, so that THUMOS14's "Validation" and "Test" can be given the splits that the
-field uses them for. A video without a `subset` needs the split in the config, or in other files of the dataset. A csv with the columns
-`video,subset` and, optionally, `seconds` and `fps` (as BSN's authors give them beside a json without subsets) is read too: entries alone.
+The config's `subset` reads the videos of one subset only, so that THUMOS14's "Validation" and
+"Test" can be given the splits that the field uses them for. A video without a `subset` needs the
+split in the config, or in other files of the dataset. A csv with the columns `video,subset` and,
+optionally, `seconds` and `fps` (as BSN's authors give them beside a json without subsets) is read
+too: entries alone.
 """
 
 from __future__ import annotations
@@ -19,7 +24,18 @@ from typing import Any
 from configs.schema import TableName
 from ops.annotations.json_text import load
 from ops.annotations.lines import records
-from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, interval_fault, number, shorten, split_name
+from ops.annotations.rows import (
+    Context,
+    Entry,
+    Fault,
+    Problem,
+    Read,
+    Rows,
+    interval_fault,
+    number,
+    shorten,
+    split_name,
+)
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names, parse
 from ops.store.tables import SEGMENTS
 
@@ -27,8 +43,20 @@ TABLE: TableName = "segments"
 FOLDER = False
 OPTIONS = ("subset",)
 COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
-EXPECTED = '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment": [start_s, end_s]}]}}}'
-FIELDS = {"database", "subset", "duration", "duration_second", "fps", "annotations", "label", "segment"}
+EXPECTED = (
+    '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment":'
+    " [start_s, end_s]}]}}}"
+)
+FIELDS = {
+    "database",
+    "subset",
+    "duration",
+    "duration_second",
+    "fps",
+    "annotations",
+    "label",
+    "segment",
+}
 
 
 def sniff(name: str, data: bytes) -> bool:
@@ -44,7 +72,8 @@ def _is_info(start: bytes) -> bool:
 
 
 def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
-    """Labels of an annotation file of this form (all subsets), of a csv with the header `action`, or of a text file of one label a line.
+    """Labels of an annotation file of this form (all subsets), of a csv with the header `action`,
+    or of a text file of one label a line.
 
     Raises AnnotationError, also when one label has two ids.
     """
@@ -60,12 +89,19 @@ def _own_vocabulary(database: dict[str, Any], file: str) -> Vocabulary:
         for item in annotations if isinstance(annotations, list) else ():
             if isinstance(item, dict) and isinstance(item.get("label"), str):
                 given = item.get("label_id")
-                ids.setdefault(item["label"], set()).add(given if isinstance(given, int) and not isinstance(given, bool) else None)
+                ids.setdefault(item["label"], set()).add(
+                    given if isinstance(given, int) and not isinstance(given, bool) else None
+                )
     if not ids:
         raise AnnotationError(file, "labels", "no label", EXPECTED)
     several = next((label for label, found in ids.items() if len(found) > 1), None)
     if several is not None:
-        raise AnnotationError(file, "label_id", f"{sorted(map(str, ids[several]))} for '{several}'", "one id for each label")
+        raise AnnotationError(
+            file,
+            "label_id",
+            f"{sorted(map(str, ids[several]))} for '{several}'",
+            "one id for each label",
+        )
     numbers = {label: found.pop() for label, found in ids.items()}
     if set(numbers.values()) == set(range(len(numbers))):
         return from_names(sorted(numbers, key=lambda label: numbers[label] or 0))
@@ -73,39 +109,67 @@ def _own_vocabulary(database: dict[str, Any], file: str) -> Vocabulary:
 
 
 def read(data: bytes, context: Context) -> Read:
-    """Segments of one file. Raises AnnotationError when it is not of this form and when it has neither a good segment nor a video."""
+    """Segments of one file. Raises AnnotationError when it is not of this form and when it has
+    neither a good segment nor a video.
+    """
     if _is_info(data.removeprefix(b"\xef\xbb\xbf")):
         return _read_info(data, context)
     content, repeated = load(data, context.file)
     context.check_template({"video": "text", "subset": "text"})
     database = _database(content, context.file)
-    rows, problems, entries = Rows(SEGMENTS, COLUMNS, context.dataset), list[Problem](), list[Entry]()
+    rows, problems, entries = (
+        Rows(SEGMENTS, COLUMNS, context.dataset),
+        list[Problem](),
+        list[Entry](),
+    )
     subsets = set[str]()
     if twice := sorted(FIELDS & repeated):
-        problems.append(Fault("(whole file)", ", ".join(twice), "contradiction", "a field given twice in one place").at(context.file, 0))
+        problems.append(
+            Fault(
+                "(whole file)",
+                ", ".join(twice),
+                "contradiction",
+                "a field given twice in one place",
+            ).at(context.file, 0)
+        )
     for video, entry in database.items():
         subset = entry.get("subset") if isinstance(entry, dict) else None
         subsets.add(str(subset))
         if context.subset is not None and str(subset).lower() != context.subset.lower():
             continue
         if video in repeated:  # json keeps the last of two; which one is meant is not for us to say
-            problems.append(Fault("video", video, "contradiction", "video given twice").at(context.file, 0))
+            problems.append(
+                Fault("video", video, "contradiction", "video given twice").at(context.file, 0)
+            )
         else:
             problems.extend(_video(rows, entries, video, entry, context))
     if context.subset is not None and not rows.count and not entries and not problems:
-        raise AnnotationError(context.file, "subset", context.subset, f"a subset of the file: {shorten(', '.join(sorted(subsets)))}")
+        raise AnnotationError(
+            context.file,
+            "subset",
+            context.subset,
+            f"a subset of the file: {shorten(', '.join(sorted(subsets)))}",
+        )
     return rows.finish(context, problems, EXPECTED, entries=entries)
 
 
 def _database(content: Any, file: str) -> dict[str, Any]:
     database = content.get("database", content) if isinstance(content, dict) else None
-    if not isinstance(database, dict) or not any(isinstance(entry, dict) and "annotations" in entry for entry in database.values()):
-        found = f"keys {', '.join(list(content)[:5])}" if isinstance(content, dict) else type(content).__name__
+    if not isinstance(database, dict) or not any(
+        isinstance(entry, dict) and "annotations" in entry for entry in database.values()
+    ):
+        found = (
+            f"keys {', '.join(list(content)[:5])}"
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
         raise AnnotationError(file, "(whole file)", shorten(found), EXPECTED)
     return database
 
 
-def _video(rows: Rows, entries: list[Entry], video: str, entry: Any, context: Context) -> list[Problem]:
+def _video(
+    rows: Rows, entries: list[Entry], video: str, entry: Any, context: Context
+) -> list[Problem]:
     """Adds one video and its good segments; gives the problems of the others."""
     fault, facts = _entry(video, entry, context)
     if facts is None:
@@ -123,23 +187,44 @@ def _video(rows: Rows, entries: list[Entry], video: str, entry: Any, context: Co
 def _entry(video: str, entry: Any, context: Context) -> tuple[Fault, Entry | None]:
     """The video as the file lists it; None, and what is wrong, when it cannot be used."""
     if not isinstance(entry, dict) or not isinstance(entry.get("annotations"), list):
-        return Fault("annotations", entry, "structure", "a video is a mapping with a list of annotations"), None
-    facts = {"duration": entry.get("duration", entry.get("duration_second")), "fps": entry.get("fps")}
+        return (
+            Fault(
+                "annotations", entry, "structure", "a video is a mapping with a list of annotations"
+            ),
+            None,
+        )
+    facts = {
+        "duration": entry.get("duration", entry.get("duration_second")),
+        "fps": entry.get("fps"),
+    }
     for name, value in facts.items():
         if value is not None and (number(value) or 0) <= 0:
             unit = "seconds" if name == "duration" else "frames a second"
             return Fault(name, value, "value", f"not a positive number of {unit}"), None
     subset = entry.get("subset")
     video_id = context.video.format(video=video, subset=subset)
-    split = context.split or (context.splits.get(video_id) if subset is None else split_name(str(subset)))
-    fault = Fault("subset", subset, "unknown_split", "unknown split; known: training, validation, testing")
-    return fault, None if split is None else Entry(video_id, split, number(facts["duration"]), number(facts["fps"]))
+    split = context.split or (
+        context.splits.get(video_id) if subset is None else split_name(str(subset))
+    )
+    fault = Fault(
+        "subset", subset, "unknown_split", "unknown split; known: training, validation, testing"
+    )
+    return fault, (
+        None
+        if split is None
+        else Entry(video_id, split, number(facts["duration"]), number(facts["fps"]))
+    )
 
 
 def _add(rows: Rows, video: Entry, annotation: Any, context: Context, source: str) -> Fault | None:
     """Adds the row, or says what is wrong with it."""
     if not isinstance(annotation, dict):
-        return Fault("annotation", annotation, "structure", "an annotation is a mapping with label and segment")
+        return Fault(
+            "annotation",
+            annotation,
+            "structure",
+            "an annotation is a mapping with label and segment",
+        )
     label, segment = annotation.get("label"), annotation.get("segment")
     if not isinstance(label, str) or not label:
         return Fault("label", label, "value", "not a label")
@@ -150,7 +235,16 @@ def _add(rows: Rows, video: Entry, annotation: Any, context: Context, source: st
         return Fault("segment", segment, "structure", "a segment is [start_s, end_s]")
     fault = interval_fault(segment[0], segment[1], ("segment", "segment"))
     if fault is None:
-        rows.add(video.video_id, video.split, context.target, label, label_id, float(segment[0]), float(segment[1]), source)
+        rows.add(
+            video.video_id,
+            video.split,
+            context.target,
+            label,
+            label_id,
+            float(segment[0]),
+            float(segment[1]),
+            source,
+        )
     return fault
 
 
@@ -166,7 +260,9 @@ def _read_info(data: bytes, context: Context) -> Read:
             continue
         if len(fields) != len(header):
             found = f"{len(fields)} instead of {len(header)}: {','.join(fields)}"
-            problems.append(Fault("(line)", found, "columns", "wrong number of columns").at(context.file, line))
+            problems.append(
+                Fault("(line)", found, "columns", "wrong number of columns").at(context.file, line)
+            )
             continue
         values = dict(zip((name.strip() for name in header), fields, strict=True))
         if context.subset is not None and values["subset"].lower() != context.subset.lower():
@@ -177,7 +273,9 @@ def _read_info(data: bytes, context: Context) -> Read:
             problems.append(fault.at(context.file, line))
         else:
             entries.append(entry)
-    return Rows(SEGMENTS, COLUMNS, context.dataset).finish(context, problems, EXPECTED, entries=entries)
+    return Rows(SEGMENTS, COLUMNS, context.dataset).finish(
+        context, problems, EXPECTED, entries=entries
+    )
 
 
 def _as_entry(values: Mapping[str, str]) -> dict[str, Any]:
@@ -186,12 +284,16 @@ def _as_entry(values: Mapping[str, str]) -> dict[str, Any]:
 
 
 def write_results(results: Mapping[str, Iterable[tuple[str, float, float, float]]]) -> bytes:
-    """The segments of videos, (label, start_s, end_s, score) each, as the challenge's results file has them.
+    """The segments of videos, (label, start_s, end_s, score) each, as the challenge's results file
+    has them.
 
     Raises ValueError for a number that is not finite.
     """
     rows = {
-        video: [{"label": label, "segment": [start, end], "score": score} for label, start, end, score in found]
+        video: [
+            {"label": label, "segment": [start, end], "score": score}
+            for label, start, end, score in found
+        ]
         for video, found in results.items()
     }
     content = {"version": "VERSION 1.3", "results": rows, "external_data": {}}

@@ -1,8 +1,10 @@
-"""HMDB51's official splits: a folder with one list for each class and fold, `brush_hair_test_split1.txt`.
+"""HMDB51's official splits: a folder with one list for each class and fold,
+`brush_hair_test_split1.txt`.
 
-Form: lines of `name.avi 1`, where 1 is training, 2 testing and 0 neither. The class is the name of the list. The config's `fold` (1, 2 or
-3) chooses the lists. The field reports accuracy on the testing clips: they are the split "val". Lines with 0 give no rows and are counted
-as excluded. `{video}` is `class/name` without extension, as the archives of the classes unpack.
+Form: lines of `name.avi 1`, where 1 is training, 2 testing and 0 neither. The class is the name of
+the list. The config's `fold` (1, 2 or 3) chooses the lists. The field reports accuracy on the
+testing clips: they are the split "val". Lines with 0 give no rows and are counted as excluded.
+`{video}` is `class/name` without extension, as the archives of the classes unpack.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from ops.annotations.vocabulary import AnnotationError
 TABLE: TableName = "clips"
 FOLDER = True
 OPTIONS = ("fold",)
-EXPECTED = "a folder with <class>_test_split1.txt for every class, lines of 'name.avi 1' (0 unused, 1 training, 2 testing)"
+EXPECTED = (
+    "a folder with <class>_test_split1.txt for every class, lines of 'name.avi 1' (0 unused, 1"
+    " training, 2 testing)"
+)
 LIST = re.compile(r"(?:.*/)?([^/]+)_test_split([0-9]+)\.txt")
 SPLIT_OF = {"1": "train", "2": "val"}
 
@@ -31,17 +36,27 @@ def sniff(name: str, data: bytes) -> bool:
 
 
 def read(files: Iterable[tuple[str, bytes | None]], context: Context) -> Read:
-    """Clips of one fold. Raises AnnotationError when the config names no fold, when no list is of it and when no row is good."""
+    """Clips of one fold. Raises AnnotationError when the config names no fold, when no list is of
+    it and when no row is good.
+    """
     if context.fold is None:
         raise AnnotationError(context.file, "fold", None, "fold: 1, 2 or 3 in the dataset's config")
-    clips, excluded, lists = Clips(context, path_columns("class/name.avi") | {"label": "class"}), 0, 0
+    clips, excluded, lists = (
+        Clips(context, path_columns("class/name.avi") | {"label": "class"}),
+        0,
+        0,
+    )
     for path, data in files:
         match = LIST.fullmatch(path)
         if match is None or int(match[2]) != context.fold:
             continue
         lists += 1
         if data is None or not data.strip():
-            kind, reason = ("empty", "an empty list") if data is not None else ("long_line", f"more than {LINE_LIMIT} bytes")
+            kind, reason = (
+                ("empty", "an empty list")
+                if data is not None
+                else ("long_line", f"more than {LINE_LIMIT} bytes")
+            )
             clips.refuse(Problem(f"{context.file}/{path}", 0, "(whole file)", "", kind, reason))  # type: ignore[arg-type]
         else:
             excluded += _add_list(clips, f"{context.file}/{path}", data, match[1])

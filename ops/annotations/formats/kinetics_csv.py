@@ -1,12 +1,14 @@
 """Kinetics csv: one labelled clip a row.
 
 Form (Kinetics-400, -600, -700 and -700-2020, from DeepMind and from the CVDF mirror): header
-`label,youtube_id,time_start,time_end,split`, in any order, further columns allowed (`is_cc`); a label with a comma stands in quotes; times
-may be written as 19 or 19.0. The official test lists have no label column: rows without a label are good only in the test split, and
-have null label and label_id. Kinetics-710 has no csv: see `video_list`.
+`label,youtube_id,time_start,time_end,split`, in any order, further columns allowed (`is_cc`); a
+label with a comma stands in quotes; times may be written as 19 or 19.0. The official test lists
+have no label column: rows without a label are good only in the test split, and have null label and
+label_id. Kinetics-710 has no csv: see `video_list`.
 
-Times are seconds of the original upload. When the dataset's video template uses `time_start` or `time_end`, each clip is its own
-file, cut at those times: the clip is then the whole file, and start_s and end_s are null. Otherwise they are seconds of the file.
+Times are seconds of the original upload. When the dataset's video template uses `time_start` or
+`time_end`, each clip is its own file, cut at those times: the clip is then the whole file, and
+start_s and end_s are null. Otherwise they are seconds of the file.
 """
 
 from __future__ import annotations
@@ -21,13 +23,23 @@ from ops.annotations.vocabulary import AnnotationError
 
 TABLE: TableName = "clips"
 FOLDER = False
-EXPECTED = "a header with label,youtube_id,time_start,time_end,split (label may be missing in a list of the test split)"
+EXPECTED = (
+    "a header with label,youtube_id,time_start,time_end,split (label may be missing in a list of"
+    " the test split)"
+)
 REQUIRED = ("youtube_id", "time_start", "time_end")
 
 
 def sniff(name: str, data: bytes) -> bool:
     """Whether the first line names the columns of a Kinetics list."""
-    header = data.removeprefix(b"\xef\xbb\xbf").split(b"\n", 1)[0].replace(b'"', b"").replace(b" ", b"").strip().split(b",")
+    header = (
+        data.removeprefix(b"\xef\xbb\xbf")
+        .split(b"\n", 1)[0]
+        .replace(b'"', b"")
+        .replace(b" ", b"")
+        .strip()
+        .split(b",")
+    )
     return all(column.encode() in header for column in REQUIRED)
 
 
@@ -64,7 +76,12 @@ def _add(clips: Clips, values: dict[str, str], whole_file: bool, line: int) -> N
         fault = Fault("youtube_id", "", "empty", "empty")
     split = clips.context.split or split_name(values["split"])
     if fault is None and split is None:
-        fault = Fault("split", values["split"], "unknown_split", "unknown split; known: train, val (validate), test")
+        fault = Fault(
+            "split",
+            values["split"],
+            "unknown_split",
+            "unknown split; known: train, val (validate), test",
+        )
     if fault is not None:
         clips.refuse(fault, line)
         return
@@ -74,7 +91,15 @@ def _add(clips: Clips, values: dict[str, str], whole_file: bool, line: int) -> N
     if whole_file:
         clips.add(columns, labels, split, line)
     else:
-        clips.add(columns, labels, split, line, "", (start_s, end_s), f"@{columns['time_start']}-{columns['time_end']}")
+        clips.add(
+            columns,
+            labels,
+            split,
+            line,
+            "",
+            (start_s, end_s),
+            f"@{columns['time_start']}-{columns['time_end']}",
+        )
 
 
 def _whole(seconds: float) -> int | float:

@@ -1,9 +1,11 @@
 """Moments in Time and Multi-Moments in Time csv, without header.
 
-Form of Moments in Time: `dancing/yt-5of6ffo6-Bw_205.mp4,dancing,6,0`: path, label, workers who agree and who disagree (these two may be
-missing). The label must be the path's first folder. Form of Multi-Moments (the config says `multi_label: true`): `path,12,45`: ids that
-count from 0 in the vocabulary. `moments_categories.txt` has lines of `clapping,0`; the lists of version 2 have the name alone. The config
-names the split. Files lie in `training/` and `validation/`, which the video template adds: `training/{video}`.
+Form of Moments in Time: `dancing/yt-5of6ffo6-Bw_205.mp4,dancing,6,0`: path, label, workers who
+agree and who disagree (these two may be missing). The label must be the path's first folder. Form
+of Multi-Moments (the config says `multi_label: true`): `path,12,45`: ids that count from 0 in the
+vocabulary. `moments_categories.txt` has lines of `clapping,0`; the lists of version 2 have the name
+alone. The config names the split. Files lie in `training/` and `validation/`, which the video
+template adds: `training/{video}`.
 """
 
 from __future__ import annotations
@@ -15,26 +17,46 @@ from ops.annotations.clips import Clips, path_columns, whole_number
 from ops.annotations.formats.video_list import ids
 from ops.annotations.lines import records, text_lines
 from ops.annotations.rows import Context, Fault, Problem, Read
-from ops.annotations.vocabulary import INVISIBLE, AnnotationError, Vocabulary, from_names, is_header, unquoted
+from ops.annotations.vocabulary import (
+    INVISIBLE,
+    AnnotationError,
+    Vocabulary,
+    from_names,
+    is_header,
+    unquoted,
+)
 
 TABLE: TableName = "clips"
 FOLDER = False
 OPTIONS = ("first_id",)
-EXPECTED = "rows of path,label,agree,disagree without a header (multi_label: path,label_id,label_id,...)"
+EXPECTED = (
+    "rows of path,label,agree,disagree without a header (multi_label: path,label_id,label_id,...)"
+)
 
 
 def sniff(name: str, data: bytes) -> bool:
     """Whether the first lines are a path, the name of its folder and two numbers."""
-    rows = [line.strip().split(",") for line in data.decode("utf-8", "replace").splitlines()[:20] if line.strip()]
+    rows = [
+        line.strip().split(",")
+        for line in data.decode("utf-8", "replace").splitlines()[:20]
+        if line.strip()
+    ]
     return bool(rows) and all(
-        len(row) == 4 and row[0].startswith(f"{row[1]}/") and all(whole_number(field) is not None for field in row[2:]) for row in rows
+        len(row) == 4
+        and row[0].startswith(f"{row[1]}/")
+        and all(whole_number(field) is not None for field in row[2:])
+        for row in rows
     )
 
 
 def read(data: bytes, context: Context) -> Read:
-    """Clips of one list. Raises AnnotationError when the config names no split and when no row is good."""
+    """Clips of one list. Raises AnnotationError when the config names no split and when no row is
+    good.
+    """
     if context.split is None:
-        raise AnnotationError(context.file, "split", None, "a split in the dataset's config: the list names none")
+        raise AnnotationError(
+            context.file, "split", None, "a split in the dataset's config: the list names none"
+        )
     clips = Clips(context, path_columns("folder/name.mp4"))
     for line, fields in records(data, context.file):
         if isinstance(fields, Problem):
@@ -51,7 +73,12 @@ def read(data: bytes, context: Context) -> Read:
 def _one(fields: list[str]) -> list[str | int] | Fault:
     """The label of a row of Moments in Time."""
     if len(fields) not in (2, 4):
-        return Fault("(line)", f"{len(fields)} instead of 4: {','.join(fields)}", "columns", "wrong number of columns")
+        return Fault(
+            "(line)",
+            f"{len(fields)} instead of 4: {','.join(fields)}",
+            "columns",
+            "wrong number of columns",
+        )
     path, label = fields[0].strip(), fields[1].strip()
     if not path or not label:
         return Fault("label" if path else "path", "", "empty", "empty")
@@ -60,7 +87,12 @@ def _one(fields: list[str]) -> list[str | int] | Fault:
             return Fault(name, text, "value", "not a number of workers")
     folder = path.removeprefix("./").partition("/")[0]
     if folder != label:
-        return Fault("label", f"{label} for {path}", "contradiction", "the label is not the folder of the video")
+        return Fault(
+            "label",
+            f"{label} for {path}",
+            "contradiction",
+            "the label is not the folder of the video",
+        )
     return [label]
 
 
@@ -72,7 +104,9 @@ def _several(fields: list[str]) -> list[str | int] | Fault:
 
 
 def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
-    """The classes of `moments_categories.txt`. Raises AnnotationError unless the ids are 0, 1, 2 ... and every name is given once."""
+    """The classes of `moments_categories.txt`. Raises AnnotationError unless the ids are 0, 1, 2
+    ... and every name is given once.
+    """
     names, known, word = dict[int, str](), set[str](), ""
     for line, text in text_lines(data, file):
         if isinstance(text, Problem):
@@ -84,9 +118,19 @@ def vocabulary(data: bytes, file: str, target: str) -> Vocabulary:
         place = whole_number(number.strip(INVISIBLE)) if comma else len(names)
         name = unquoted((name if comma else number).strip(INVISIBLE) or " ", file, line).strip()
         if place is None or place in names or not name or name in known:
-            raise AnnotationError(f"{file}:{line}", "class", text[:80], "name,id (or a name alone), each name and each id once")
+            raise AnnotationError(
+                f"{file}:{line}",
+                "class",
+                text[:80],
+                "name,id (or a name alone), each name and each id once",
+            )
         names[place] = name
         known.add(name)
     if not names or sorted(names) != list(range(len(names))):
-        raise AnnotationError(file, "class", f"{len(names)} classes, ids up to {max(names, default=0)}", "ids from 0 without a gap")
+        raise AnnotationError(
+            file,
+            "class",
+            f"{len(names)} classes, ids up to {max(names, default=0)}",
+            "ids from 0 without a gap",
+        )
     return replace(from_names([names[place] for place in sorted(names)]), word=word)

@@ -1,4 +1,6 @@
-"""What detection networks are called with: sizes of a recipe's view, of a miniature's, and the inputs around them."""
+"""What detection networks are called with: sizes of a recipe's view, of a miniature's, and the
+inputs around them.
+"""
 
 from __future__ import annotations
 

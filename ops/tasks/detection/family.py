@@ -1,4 +1,6 @@
-"""From a detection model's answer to persons as arrays: what training, evaluation and serving have in common."""
+"""From a detection model's answer to persons as arrays: what training, evaluation and serving have
+in common.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,14 @@ from torch import Tensor, nn
 from configs.schema import DetectionRecipe
 from ops.training.task import family_of
 
-FAMILY = ("Criterion", "Target", "counts", "decode")  # what a family exports beside Config, TINY and build
+# what a family exports beside Config, TINY and build
+FAMILY = ("Criterion", "Target", "counts", "decode")
 
 
 class Persons(NamedTuple):
-    """Persons of a key frame: `boxes` float32 [P, 4] xyxy as shares of the frame, `person_scores` [P], `scores` [P, classes]."""
+    """Persons of a key frame: `boxes` float32 [P, 4] xyxy as shares of the frame, `person_scores`
+    [P], `scores` [P, classes].
+    """
 
     boxes: np.ndarray
     person_scores: np.ndarray
@@ -42,18 +47,35 @@ def multi_label(recipe: DetectionRecipe) -> bool:
     return bool(recipe.model.get("multi_label", True))
 
 
-def proposals(model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe) -> list[Persons]:
-    """All proposals of each clip (B, 3, T, H, W), person or not. `sizes` (B, 2) are h, w without padding."""
+def proposals(
+    model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe
+) -> list[Persons]:
+    """All proposals of each clip (B, 3, T, H, W), person or not. `sizes` (B, 2) are h, w without
+    padding.
+    """
     family = family_of(recipe, *FAMILY)
     found = family.decode(model(clips, sizes), 0.0, multi_label(recipe))
     result = []
     for one in found:
-        scores = one.action_scores * one.person_scores[:, None] if recipe.detecting.times_person else one.action_scores
-        result.append(Persons(*(column.float().cpu().numpy() for column in (one.boxes, one.person_scores, scores))))
+        scores = (
+            one.action_scores * one.person_scores[:, None]
+            if recipe.detecting.times_person
+            else one.action_scores
+        )
+        result.append(
+            Persons(
+                *(column.float().cpu().numpy() for column in (one.boxes, one.person_scores, scores))
+            )
+        )
     return result
 
 
 @torch.inference_mode()
-def detected(model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe) -> list[Persons]:
+def detected(
+    model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe
+) -> list[Persons]:
     """The persons of each clip by the recipe's threshold."""
-    return [found.chosen(recipe.detecting.person_threshold) for found in proposals(model, clips, sizes, recipe)]
+    return [
+        found.chosen(recipe.detecting.person_threshold)
+        for found in proposals(model, clips, sizes, recipe)
+    ]

@@ -1,4 +1,6 @@
-"""Clips around key frames: pixels from the store and boxes in pixels of the model's picture, and batches of clips of several sizes."""
+"""Clips around key frames: pixels from the store and boxes in pixels of the model's picture, and
+batches of clips of several sizes.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +24,28 @@ from ops.store.reader import Readers
 from ops.tasks.detection.key_frames import KeyFrame, KeyFrameList
 
 
-def clip_indices(sampling: Sampling, num_frames: int, times: np.ndarray | None, at_s: float | None, frame: int | None) -> np.ndarray:
-    """Frames of the clip around a key frame, int64 [T]: number T // 2 is the key frame, both ends of the video stand still.
+def clip_indices(
+    sampling: Sampling,
+    num_frames: int,
+    times: np.ndarray | None,
+    at_s: float | None,
+    frame: int | None,
+) -> np.ndarray:
+    """Frames of the clip around a key frame, int64 [T]: number T // 2 is the key frame, both ends
+    of the video stand still.
 
-    The key frame is the one shown at `at_s`, or `frame`; `times` are the video's timestamps, needed for the first and for a sampling
-    on a clock. Raises ValueError for a key frame outside the video.
+    The key frame is the one shown at `at_s`, or `frame`; `times` are the video's timestamps, needed
+    for the first and for a sampling on a clock. Raises ValueError for a key frame outside the
+    video.
     """
     # Frames (or ticks) from the key frame, which is number clip_len // 2.
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
     if at_s is not None:
         assert times is not None
         if not 0 <= at_s <= shown_until(times):
-            raise ValueError(f"key frame at {at_s:.3f} s is outside the video's {shown_until(times):.3f} s")
+            raise ValueError(
+                f"key frame at {at_s:.3f} s is outside the video's {shown_until(times):.3f} s"
+            )
         frame = int(frames_at(times, at_s))
     assert frame is not None
     if sampling.fps is None:
@@ -61,8 +73,12 @@ class View(NamedTuple):
     mirrored: bool = False
 
 
-def pixels_of(frames: np.ndarray, pictures: Pictures, rng: np.random.Generator | None = None) -> tuple[np.ndarray, View]:
-    """uint8 [T, H, W, 3] to float32 [3, T, h, w], and the view; without `rng` it is the whole frame as it is."""
+def pixels_of(
+    frames: np.ndarray, pictures: Pictures, rng: np.random.Generator | None = None
+) -> tuple[np.ndarray, View]:
+    """uint8 [T, H, W, 3] to float32 [3, T, h, w], and the view; without `rng` it is the whole frame
+    as it is.
+    """
     view, size = View(), model_size(frames.shape[1], frames.shape[2], pictures)
     if rng is not None and pictures.zoom < 1:
         frames, window = _cut_out(frames, pictures.zoom, rng)
@@ -83,22 +99,32 @@ def pixels_of(frames: np.ndarray, pictures: Pictures, rng: np.random.Generator |
     return normalise(frames, scale, *jitter), view
 
 
-def _cut_out(frames: np.ndarray, least: float, rng: np.random.Generator) -> tuple[np.ndarray, tuple[float, float, float, float]]:
-    """A random window of the frame's own shape, in whole pixels, and its place as shares of the frame."""
+def _cut_out(
+    frames: np.ndarray, least: float, rng: np.random.Generator
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+    """A random window of the frame's own shape, in whole pixels, and its place as shares of the
+    frame.
+    """
     height, width = frames.shape[1:3]
     share = rng.uniform(least, 1.0)
     tall, wide = max(1, round(height * share)), max(1, round(width * share))
     y, x = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
-    return frames[:, y : y + tall, x : x + wide], (x / width, y / height, (x + wide) / width, (y + tall) / height)
+    return frames[:, y : y + tall, x : x + wide], (
+        x / width,
+        y / height,
+        (x + wide) / width,
+        (y + tall) / height,
+    )
 
 
 class KeyFrameClips(TorchDataset[dict[str, Any]]):
     """Clips around key frames for a detection model.
 
-    Items hold `clip` float32 [3, T, h, w], `boxes` float32 [P, 4] xyxy in pixels of it, `labels` bool [P, classes], `true_boxes`
-    float32 [P, 4] as shares of the frame (never mirrored), `persons`, `video_id`, `timestamp_s` or `frame`, `height` and `width` of
-    the stored frames, `index` and `epoch`. Training items are mirrored and coloured at random, by seed, epoch and index alone.
-    Raises SampleError for a clip that cannot be read: none is replaced.
+    Items hold `clip` float32 [3, T, h, w], `boxes` float32 [P, 4] xyxy in pixels of it, `labels`
+    bool [P, classes], `true_boxes` float32 [P, 4] as shares of the frame (never mirrored),
+    `persons`, `video_id`, `timestamp_s` or `frame`, `height` and `width` of the stored frames,
+    `index` and `epoch`. Training items are mirrored and coloured at random, by seed, epoch and
+    index alone. Raises SampleError for a clip that cannot be read: none is replaced.
     """
 
     def __init__(
@@ -119,7 +145,8 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
         for one, other in (mirrored or {}).items():
             order[one] = other
         self.mirrored_order = order
-        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # seen by loader processes that outlive an epoch
+        # seen by loader processes that outlive an epoch
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._readers = Readers()
 
     def set_epoch(self, epoch: int) -> None:
@@ -140,31 +167,49 @@ class KeyFrameClips(TorchDataset[dict[str, Any]]):
         rng = np.random.default_rng((self.seed, epoch, index)) if self.training else None
         clip, view = pixels_of(frames, self.pictures, rng)
         inside, boxes = seen_boxes(key.boxes, view.window)
-        # From shares to pixels of the model's picture: (w, h) of the clip [3, T, h, w], once for each corner.
+        # From shares to pixels of the model's picture: (w, h) of the clip [3, T, h, w], once for
+        # each corner.
         boxes, labels = boxes * np.tile(clip.shape[:1:-1], 2).astype(np.float32), key.labels[inside]
         if view.mirrored:
             boxes, labels = flipped(boxes, clip.shape[3]), labels[:, self.mirrored_order]
         return {
-            "clip": clip, "boxes": boxes, "labels": labels, "true_boxes": key.boxes, "persons": key.persons, "video_id": key.video.video_id,
-            "timestamp_s": key.timestamp_s, "frame": key.frame, "height": frames.shape[1], "width": frames.shape[2], "index": index,
+            "clip": clip,
+            "boxes": boxes,
+            "labels": labels,
+            "true_boxes": key.boxes,
+            "persons": key.persons,
+            "video_id": key.video.video_id,
+            "timestamp_s": key.timestamp_s,
+            "frame": key.frame,
+            "height": frames.shape[1],
+            "width": frames.shape[2],
+            "index": index,
             "epoch": epoch,
-        }  # fmt: skip
+        }
 
     def frames(self, key: KeyFrame) -> np.ndarray:
         """The clip's frames uint8 [T, H, W, 3] as they are stored."""
         reader = self._readers[key.video.array_uri]
         needs = key.frame is None or self.sampling.fps is not None
         times = timestamps(reader.attributes) if needs else None
-        return reader.read(clip_indices(self.sampling, key.video.num_frames, times, key.timestamp_s, key.frame))
+        return reader.read(
+            clip_indices(self.sampling, key.video.num_frames, times, key.timestamp_s, key.frame)
+        )
 
 
-def seen_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Which boxes [P, 4] a window shows enough of (bool [P]), and these, cut off at its edges, as shares of it."""
+def seen_boxes(
+    boxes: np.ndarray, window: tuple[float, float, float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which boxes [P, 4] a window shows enough of (bool [P]), and these, cut off at its edges, as
+    shares of it.
+    """
     if window == View().window:
         return np.ones(len(boxes), bool), boxes
     x1, y1, x2, y2 = window
     # From shares of the frame to shares of the window, cut off at its edges.
-    cut = np.clip((boxes - np.array([x1, y1, x1, y1])) / np.array([x2 - x1, y2 - y1] * 2), 0.0, 1.0).astype(np.float32)
+    cut = np.clip(
+        (boxes - np.array([x1, y1, x1, y1])) / np.array([x2 - x1, y2 - y1] * 2), 0.0, 1.0
+    ).astype(np.float32)
     # Areas in shares of the window: as they were, against what is left inside.
     before = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) / ((x2 - x1) * (y2 - y1))
     inside = (cut[:, 2:] - cut[:, :2]).prod(axis=1) >= SEEN * before
@@ -173,23 +218,33 @@ def seen_boxes(boxes: np.ndarray, window: tuple[float, float, float, float]) -> 
 
 def flipped(boxes: np.ndarray, width: float) -> np.ndarray:
     """Boxes [P, 4] in the mirror image of a picture of this width."""
-    return np.stack([width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1).astype(boxes.dtype)
+    return np.stack(
+        [width - boxes[:, 2], boxes[:, 1], width - boxes[:, 0], boxes[:, 3]], axis=1
+    ).astype(boxes.dtype)
 
 
 class Padded(NamedTuple):
-    """Clips of several sizes as one tensor: `clips` float32 (B, 3, T, H, W), zeros right and below; `sizes` int64 (B, 2) of (h, w)."""
+    """Clips of several sizes as one tensor: `clips` float32 (B, 3, T, H, W), zeros right and below;
+    `sizes` int64 (B, 2) of (h, w).
+    """
 
     clips: Tensor
     sizes: Tensor
 
 
 def padded(clips: Sequence[np.ndarray], multiple: int) -> Padded:
-    """One tensor of clips [3, T, h, w], as high and wide as the largest, rounded up to a multiple. Zero is the mean colour."""
-    height, width = (-(-max(clip.shape[axis] for clip in clips) // multiple) * multiple for axis in (2, 3))
+    """One tensor of clips [3, T, h, w], as high and wide as the largest, rounded up to a multiple.
+    Zero is the mean colour.
+    """
+    height, width = (
+        -(-max(clip.shape[axis] for clip in clips) // multiple) * multiple for axis in (2, 3)
+    )
     out = empty((len(clips), *clips[0].shape[:2], height, width), np.float32)
     for place, clip in zip(out, clips, strict=True):
         own_height, own_width = clip.shape[2:]
         place[:, :, :own_height, :own_width] = clip
         place[:, :, own_height:] = 0
         place[:, :, :own_height, own_width:] = 0
-    return Padded(torch.from_numpy(out), torch.tensor([clip.shape[2:] for clip in clips], dtype=torch.int64))
+    return Padded(
+        torch.from_numpy(out), torch.tensor([clip.shape[2:] for clip in clips], dtype=torch.int64)
+    )

@@ -1,6 +1,8 @@
-"""Key frames: the boxes table joined with the frames ledger, persons with all that they do, and what cannot be used, by reason.
+"""Key frames: the boxes table joined with the frames ledger, persons with all that they do, and
+what cannot be used, by reason.
 
-Rows of one key frame with the same box are one person; in datasets of tubes one person is one tube. Excluded key frames are left out.
+Rows of one key frame with the same box are one person; in datasets of tubes one person is one tube.
+Excluded key frames are left out.
 """
 
 from __future__ import annotations
@@ -29,8 +31,10 @@ EDGE = 1e-3  # shares of the frame: annotations round
 
 
 class KeyFrame(NamedTuple):
-    """One key frame, at a time or at a frame. `boxes` float32 [P, 4] xyxy as shares of the frame, `labels` bool [P, classes]: a person
-    may do several things, or nothing of the list; `persons` int64 [P] are the annotation's numbers, -1 for none."""
+    """One key frame, at a time or at a frame. `boxes` float32 [P, 4] xyxy as shares of the frame,
+    `labels` bool [P, classes]: a person may do several things, or nothing of the list; `persons`
+    int64 [P] are the annotation's numbers, -1 for none.
+    """
 
     video: StoredVideo
     timestamp_s: float | None
@@ -42,7 +46,9 @@ class KeyFrame(NamedTuple):
 
 @dataclass
 class KeyFrameCoverage:
-    """Key frames of a split: annotated, usable, and what was left out by reason (see REASONS; boxes count singly)."""
+    """Key frames of a split: annotated, usable, and what was left out by reason (see REASONS; boxes
+    count singly).
+    """
 
     annotated: int = 0
     usable: int = 0
@@ -59,8 +65,9 @@ class KeyFrameCoverage:
 class KeyFrameList(Made[KeyFrame]):
     """Key frames of a split as flat arrays.
 
-    Key frame i stands at `times[i]` ms of video `videos[video[i]]` or, where `tubes`, at frame `times[i]`; its persons are rows
-    `starts[i]:starts[i + 1]` of `boxes` and `persons`, and pairs of (row, class) of `acts` say what they do.
+    Key frame i stands at `times[i]` ms of video `videos[video[i]]` or, where `tubes`, at frame
+    `times[i]`; its persons are rows `starts[i]:starts[i + 1]` of `boxes` and `persons`, and pairs
+    of (row, class) of `acts` say what they do.
     """
 
     videos: Rows[StoredVideo]
@@ -85,11 +92,22 @@ class KeyFrameList(Made[KeyFrame]):
         labels[self.acts[first:last, 0] - low, self.acts[first:last, 1]] = True
         time = int(self.times[index])
         at_s, frame = (None, time) if self.tubes else (time / 1000, None)
-        return KeyFrame(self.videos[self.video[index]], at_s, frame, self.boxes[low:high], labels, self.persons[low:high])
+        return KeyFrame(
+            self.videos[self.video[index]],
+            at_s,
+            frame,
+            self.boxes[low:high],
+            labels,
+            self.persons[low:high],
+        )
 
     def digest(self) -> str:
-        """Hash of every key frame, with its video's content and all that is known of its persons."""
-        named = pc.binary_join_element_wise(self.videos.columns["video_id"], self.videos.columns["key"], " ")
+        """Hash of every key frame, with its video's content and all that is known of its
+        persons.
+        """
+        named = pc.binary_join_element_wise(
+            self.videos.columns["video_id"], self.videos.columns["key"], " "
+        )
         found = hashlib.sha256("\n".join(named.to_pylist()).encode())
         for array in (self.video, self.times, self.starts, self.boxes, self.persons, self.acts):
             found.update(np.ascontiguousarray(array).tobytes())
@@ -104,20 +122,35 @@ class KeyFrameTable(NamedTuple):
     coverage: dict[str, KeyFrameCoverage]
 
 
-def load_key_frames(layout: Layout, dataset: Dataset, class_of: Mapping[int, int], num_classes: int, rules: KeyFrames) -> KeyFrameTable:
-    """Key frames of every split, sorted by video and time. `class_of` gives the model's class for a label id.
+def load_key_frames(
+    layout: Layout,
+    dataset: Dataset,
+    class_of: Mapping[int, int],
+    num_classes: int,
+    rules: KeyFrames,
+) -> KeyFrameTable:
+    """Key frames of every split, sorted by video and time. `class_of` gives the model's class for a
+    label id.
 
-    Raises DataError for a table that is missing or of another version, for a label id without a class (naming the row), and for
-    timestamps and frames in one dataset; StorageError when a table cannot be read.
+    Raises DataError for a table that is missing or of another version, for a label id without a
+    class (naming the row), and for timestamps and frames in one dataset; StorageError when a table
+    cannot be read.
     """
     columns = _Columns(read_annotations(layout, dataset, "boxes"), dataset, class_of)
     ledger = read_manifest(layout, dataset, columns=(*StoredVideo._fields, "status"))
-    entries, excluded = _table(layout.entries_table(dataset.name), ENTRIES), _table(layout.excluded_table(dataset.name), EXCLUDED)
+    entries, excluded = (
+        _table(layout.entries_table(dataset.name), ENTRIES),
+        _table(layout.excluded_table(dataset.name), EXCLUDED),
+    )
     annotated = entries.filter(pc.equal(entries["table"], "boxes"))
     training, evaluation, coverage = {}, {}, {}
     for split in sorted({*columns.splits, *annotated["split"].unique().to_pylist()}):
-        own, barred = (table.filter(pc.equal(table["split"], split)) for table in (annotated, excluded))
-        maker = _Split(columns, split, ledger, rules, num_classes, own["video_id"].unique().to_pylist(), barred)
+        own, barred = (
+            table.filter(pc.equal(table["split"], split)) for table in (annotated, excluded)
+        )
+        maker = _Split(
+            columns, split, ledger, rules, num_classes, own["video_id"].unique().to_pylist(), barred
+        )
         coverage[split] = maker.coverage
         training[split], evaluation[split] = maker.made(training=True), maker.made(training=False)
     return KeyFrameTable(training, evaluation, coverage)
@@ -129,24 +162,41 @@ def _table(uri: str, schema: pa.Schema) -> pa.Table:
     except FileNotFoundError:
         return schema.empty_table()
     if table.schema.names != schema.names:
-        raise StorageError(uri, f"columns {table.schema.names} where {schema.names} are expected; read the annotations again")
+        raise StorageError(
+            uri,
+            f"columns {table.schema.names} where {schema.names} are expected; read the annotations"
+            " again",
+        )
     return table
 
 
 class _Columns:
-    """The boxes table as arrays. `time` is ms or, with `tubes`, the frame; `label` is the class, -1 for a person without an action."""
+    """The boxes table as arrays. `time` is ms or, with `tubes`, the frame; `label` is the class, -1
+    for a person without an action.
+    """
 
     def __init__(self, table: pa.Table, dataset: Dataset, class_of: Mapping[int, int]) -> None:
         frames, times = table["frame"], table["timestamp_s"]
         self.tubes = table.num_rows > 0 and frames.null_count == 0
-        if table.num_rows and not self.tubes and (frames.null_count != table.num_rows or times.null_count):
-            raise DataError(f"dataset '{dataset.name}': some boxes stand at a timestamp and others at a frame, or at neither")
+        if (
+            table.num_rows
+            and not self.tubes
+            and (frames.null_count != table.num_rows or times.null_count)
+        ):
+            raise DataError(
+                f"dataset '{dataset.name}': some boxes stand at a timestamp and others at a frame,"
+                " or at neither"
+            )
         self.videos, self.video = ranked(table["video_id"])
         self.splits, self.split = ranked(table["split"])
         self.time = (
-            frames.to_numpy().astype(np.int64) if self.tubes else np.round(1000 * times.to_numpy().astype(np.float64)).astype(np.int64)
+            frames.to_numpy().astype(np.int64)
+            if self.tubes
+            else np.round(1000 * times.to_numpy().astype(np.float64)).astype(np.int64)
         )
-        self.boxes = np.stack([table[side].to_numpy().astype(np.float32) for side in ("x1", "y1", "x2", "y2")], axis=1).reshape(-1, 4)
+        self.boxes = np.stack(
+            [table[side].to_numpy().astype(np.float32) for side in ("x1", "y1", "x2", "y2")], axis=1
+        ).reshape(-1, 4)
         self.person = table["person_id"].fill_null(-1).to_numpy().astype(np.int64)
         ids = table["label_id"].fill_null(-1).to_numpy().astype(np.int64)
         self.label = np.full(len(ids), -1, np.int64)
@@ -154,13 +204,21 @@ class _Columns:
             rows = ids == label_id
             if label_id not in class_of:
                 row = int(np.nonzero(rows)[0][0])
-                where = f"{table['source'][row].as_py()}: action id {label_id} ('{table['label'][row].as_py()}')"
-                raise DataError(f"{where} is outside the list of dataset '{dataset.name}': {_some(sorted(class_of))}")
+                where = (
+                    f"{table['source'][row].as_py()}: action id {label_id}"
+                    f" ('{table['label'][row].as_py()}')"
+                )
+                raise DataError(
+                    f"{where} is outside the list of dataset '{dataset.name}':"
+                    f" {_some(sorted(class_of))}"
+                )
             self.label[rows] = class_of[label_id]
 
 
 def _some(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids)) if len(ids) <= 12 else f"{len(ids)} ids from {ids[0]} to {ids[-1]}"
+    return (
+        ", ".join(map(str, ids)) if len(ids) <= 12 else f"{len(ids)} ids from {ids[0]} to {ids[-1]}"
+    )
 
 
 class _Split:
@@ -176,21 +234,39 @@ class _Split:
         annotated: Sequence[str],
         barred: pa.Table,
     ) -> None:
-        self.rules, self.num_classes, self.tubes, self.coverage = rules, num_classes, columns.tubes, KeyFrameCoverage()
-        chosen = np.nonzero(columns.split == (columns.splits.index(split) if split in columns.splits else -1))[0]
+        self.rules, self.num_classes, self.tubes, self.coverage = (
+            rules,
+            num_classes,
+            columns.tubes,
+            KeyFrameCoverage(),
+        )
+        chosen = np.nonzero(
+            columns.split == (columns.splits.index(split) if split in columns.splits else -1)
+        )[0]
         named = {columns.videos[code] for code in np.unique(columns.video[chosen]).tolist()}
         rows = stored_rows(pa.array(sorted(named.union(annotated)), pa.string()), ledger)
         videos = ledger.select(StoredVideo._fields).take(pa.array(rows[rows >= 0]))
         fps = pc.fill_null(videos["fps"], 0.0)
-        self.videos = Rows(videos.set_column(videos.schema.get_field_index("fps"), "fps", fps).combine_chunks(), StoredVideo)
+        self.videos = Rows(
+            videos.set_column(videos.schema.get_field_index("fps"), "fps", fps).combine_chunks(),
+            StoredVideo,
+        )
         self.num_frames = videos["num_frames"].to_numpy()
-        # Where a key frame of each video may stand, in frames or ms: before its stored end, by its frames and their mean rate.
+        # Where a key frame of each video may stand, in frames or ms: before its stored end, by its
+        # frames and their mean rate.
         known = (fps.to_numpy() > 0) & (not self.tubes)
-        self.ends = np.where(known, 1000 * self.num_frames / np.where(known, fps.to_numpy(), 1.0), self.num_frames)
-        self.sure = 1000 * surely(self.num_frames, fps.to_numpy())  # ms up to which nobody has to ask the frames' own times
+        self.ends = np.where(
+            known, 1000 * self.num_frames / np.where(known, fps.to_numpy(), 1.0), self.num_frames
+        )
+        # ms up to which nobody has to ask the frames' own times
+        self.sure = 1000 * surely(self.num_frames, fps.to_numpy())
         self.asked = np.zeros(len(self.videos), bool)
-        self.barred = (rows_of(barred["video_id"], videos), np.round(1000 * barred["timestamp_s"].to_numpy()).astype(np.int64))
-        code = rows_of(pa.array(columns.videos, pa.string()), videos)  # of every video of the table its place among these, -1 for none
+        self.barred = (
+            rows_of(barred["video_id"], videos),
+            np.round(1000 * barred["timestamp_s"].to_numpy()).astype(np.int64),
+        )
+        # of every video of the table its place among these, -1 for none
+        code = rows_of(pa.array(columns.videos, pa.string()), videos)
         self._persons(columns, chosen, code[columns.video[chosen]])
 
     def _persons(self, columns: _Columns, rows: np.ndarray, video: np.ndarray) -> None:
@@ -206,15 +282,24 @@ class _Split:
         good = ~(gone | outside | barred)
         rows, video = rows[good], video[good]
         boxes = columns.boxes[rows]
-        self.coverage.left_out["boxes_outside"] = int(((boxes < -EDGE) | (boxes > 1 + EDGE)).any(axis=1).sum())
+        self.coverage.left_out["boxes_outside"] = int(
+            ((boxes < -EDGE) | (boxes > 1 + EDGE)).any(axis=1).sum()
+        )
         boxes = np.clip(boxes, 0.0, 1.0)
         whole = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         self.coverage.left_out["boxes_without_area"] = int((~whole).sum())
         time, person = columns.time[rows], columns.person[rows]
         # A key frame whose boxes are all empty stays a key frame: nobody is known to be there.
         self._frames = np.unique(np.stack([video, time], axis=1), axis=0).reshape(-1, 2)
-        rows, video, time, person, boxes = rows[whole], video[whole], time[whole], person[whole], boxes[whole]
-        # By video, time, tube and box (x1 first), then action: rows of one person follow each other, whatever order they came in.
+        rows, video, time, person, boxes = (
+            rows[whole],
+            video[whole],
+            time[whole],
+            person[whole],
+            boxes[whole],
+        )
+        # By video, time, tube and box (x1 first), then action: rows of one person follow each
+        # other, whatever order they came in.
         number = person if self.tubes else np.zeros_like(person)
         order = np.lexsort((columns.label[rows], *boxes.T[::-1], number, time, video))
         keys = np.stack([video, time, number], axis=1)[order]
@@ -224,16 +309,25 @@ class _Split:
         new[1:] = (keys[1:] != keys[:-1]).any(axis=1) | (sides[1:] != sides[:-1]).any(axis=1)
         self.boxes, self.person = sides[new], person[order][new]
         self.of = keys[new, :2]
-        # (person, class) of each row: persons counted from 0 in that order; rows without an action and repeats go.
+        # (person, class) of each row: persons counted from 0 in that order; rows without an action
+        # and repeats go.
         acts = np.stack([np.cumsum(new) - 1, columns.label[rows][order]], axis=1)
         self.acts = np.unique(acts[acts[:, 1] >= 0], axis=0).reshape(-1, 2)
         self.coverage.usable, self.coverage.persons = len(self._frames), len(self.boxes)
 
     def _outside(self, video: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Whether each stands beyond its stored video: by the ledger's mean rate, and near the end by the times of the frames."""
+        """Whether each stands beyond its stored video: by the ledger's mean rate, and near the end
+        by the times of the frames.
+        """
         last = np.append(self.ends, np.inf)
         if not self.tubes:
-            near = np.unique(video[(video >= 0) & (time > np.append(self.sure, np.inf)[video]) & (time < last[video])])
+            near = np.unique(
+                video[
+                    (video >= 0)
+                    & (time > np.append(self.sure, np.inf)[video])
+                    & (time < last[video])
+                ]
+            )
             near = near[~self.asked[near]]
             uris = self.videos.columns["array_uri"].take(pa.array(near)).to_pylist()
             found = ends(uris)
@@ -246,25 +340,46 @@ class _Split:
         """Whether each is a key frame that must not count."""
         if self.tubes:
             return np.zeros(len(video), bool)
-        return _find(np.unique(np.stack(self.barred, axis=1), axis=0), np.stack([video, time], axis=1)) >= 0
+        return (
+            _find(np.unique(np.stack(self.barred, axis=1), axis=0), np.stack([video, time], axis=1))
+            >= 0
+        )
 
     def _empty(self) -> np.ndarray:
         """Every frame or second that could be a key frame, int64 [N, 2] of (video, time)."""
         if self.tubes:
             # The frames of all videos in a row, each counted from the first one of its own video.
             first = np.repeat(np.cumsum(self.num_frames) - self.num_frames, self.num_frames)
-            return np.stack([np.repeat(np.arange(len(self.videos)), self.num_frames), np.arange(len(first)) - first], axis=1)
+            return np.stack(
+                [
+                    np.repeat(np.arange(len(self.videos)), self.num_frames),
+                    np.arange(len(first)) - first,
+                ],
+                axis=1,
+            )
         if self.rules.seconds is None:
             return np.empty((0, 2), np.int64)
         seconds = 1000 * np.arange(self.rules.seconds[0], self.rules.seconds[1] + 1)
-        grid = np.stack([np.repeat(np.arange(len(self.videos)), len(seconds)), np.tile(seconds, len(self.videos))], axis=1)
+        grid = np.stack(
+            [
+                np.repeat(np.arange(len(self.videos)), len(seconds)),
+                np.tile(seconds, len(self.videos)),
+            ],
+            axis=1,
+        )
         return grid[~(self._outside(grid[:, 0], grid[:, 1]) | self._barred(grid[:, 0], grid[:, 1]))]
 
     def made(self, training: bool) -> KeyFrameList:
         """Key frames for training or for evaluation."""
         rules = self.rules
-        with_empty = rules.empty_in_training if training else (rules.empty_in_evaluation or self.tubes)
-        frames = np.unique(np.concatenate([self._frames, self._empty()]), axis=0) if with_empty else self._frames
+        with_empty = (
+            rules.empty_in_training if training else (rules.empty_in_evaluation or self.tubes)
+        )
+        frames = (
+            np.unique(np.concatenate([self._frames, self._empty()]), axis=0)
+            if with_empty
+            else self._frames
+        )
         if training and self.tubes and rules.every > 1:
             frames = frames[frames[:, 1] % rules.every == 0]
         # Each person's key frame in this list, -1 where the list leaves it out.
@@ -277,9 +392,16 @@ class _Split:
         new[rows] = np.arange(len(rows))
         acts = np.stack([new[self.acts[:, 0]], self.acts[:, 1]], axis=1)
         return KeyFrameList(
-            self.videos, self.tubes, self.num_classes, frames[:, 0], frames[:, 1], starts, self.boxes[rows], self.person[rows],
+            self.videos,
+            self.tubes,
+            self.num_classes,
+            frames[:, 0],
+            frames[:, 1],
+            starts,
+            self.boxes[rows],
+            self.person[rows],
             acts[acts[:, 0] >= 0],
-        )  # fmt: skip
+        )
 
 
 def _find(table: np.ndarray, rows: np.ndarray) -> np.ndarray:

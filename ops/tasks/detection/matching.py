@@ -1,7 +1,7 @@
 """Found boxes against true ones, frame by frame and label by label, for all labels at once.
 
-Boxes are xyxy in any unit. Nothing depends on the order of the rows: found boxes are taken by falling score, equal scores by frame and
-place, true boxes by place.
+Boxes are xyxy in any unit. Nothing depends on the order of the rows: found boxes are taken by
+falling score, equal scores by frame and place, true boxes by place.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Boxes:
-    """Labelled boxes of many frames, one row each: `frames` int64 [N] (any numbering), `labels` int64 [N], `boxes` float64 [N, 4] xyxy,
-    `scores` float64 [N] (ones for true boxes)."""
+    """Labelled boxes of many frames, one row each: `frames` int64 [N] (any numbering), `labels`
+    int64 [N], `boxes` float64 [N, 4] xyxy, `scores` float64 [N] (ones for true boxes).
+    """
 
     frames: np.ndarray
     labels: np.ndarray
@@ -37,14 +38,19 @@ def boxes_of(
     boxes: Sequence[Sequence[float]] | np.ndarray,
     scores: Sequence[float] | np.ndarray | None = None,
 ) -> Boxes:
-    """The columns as arrays. Raises ValueError for columns of different lengths, or a box or score that is not finite."""
+    """The columns as arrays. Raises ValueError for columns of different lengths, or a box or score
+    that is not finite.
+    """
     own = np.asarray(frames, np.int64).reshape(-1)
     count = len(own)
     sides = np.asarray(boxes, np.float64).reshape(-1, 4)
     marks = np.ones(count) if scores is None else np.asarray(scores, np.float64).reshape(-1)
     kinds = np.asarray(labels, np.int64).reshape(-1)
     if not count == len(kinds) == len(sides) == len(marks):
-        raise ValueError(f"boxes: {count} frames, {len(kinds)} labels, {len(sides)} boxes, {len(marks)} scores; one of each per row")
+        raise ValueError(
+            f"boxes: {count} frames, {len(kinds)} labels, {len(sides)} boxes, {len(marks)} scores;"
+            " one of each per row"
+        )
     for name, values in (("box", sides), ("score", marks)):
         if not np.isfinite(values).all():
             row = int(np.nonzero(~np.isfinite(values.reshape(count, -1)).all(axis=1))[0][0])
@@ -61,13 +67,16 @@ def joined(parts: Sequence[Boxes]) -> Boxes:
 
 
 def ordered(found: Boxes) -> np.ndarray:
-    """Rows by label, in each by falling score; equal scores by frame and box, so that no order of the input matters."""
+    """Rows by label, in each by falling score; equal scores by frame and box, so that no order of
+    the input matters.
+    """
     x1, y1, x2, y2 = found.boxes.T
     return np.lexsort((y2, x2, y1, x1, found.frames, -found.scores, found.labels))
 
 
 class Pairs(NamedTuple):
-    """Every found box with every true one of the same frame and label: `found` and `true` int64 [P] are rows, `ious` float64 [P].
+    """Every found box with every true one of the same frame and label: `found` and `true` int64 [P]
+    are rows, `ious` float64 [P].
 
     Sorted by found row; the true boxes of one found box follow each other by place.
     """
@@ -78,15 +87,19 @@ class Pairs(NamedTuple):
 
 
 def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
-    """All pairs that share frame and label. `pixels` 1 measures widths as x2 - x1 + 1, as evaluators in whole pixels do."""
+    """All pairs that share frame and label. `pixels` 1 measures widths as x2 - x1 + 1, as
+    evaluators in whole pixels do.
+    """
     own, other = _keys(found, true)
-    # True boxes by (frame, label), then place: each group is a run of `counts` rows from `starts` on.
+    # True boxes by (frame, label), then place: each group is a run of `counts` rows from `starts`
+    # on.
     order = np.lexsort((*true.boxes.T[::-1], other))
     groups, starts, counts = np.unique(other[order], return_index=True, return_counts=True)
     if not len(groups) or not len(own):
         nothing = np.empty(0, np.int64)
         return Pairs(nothing, nothing, np.empty(0))
-    # The group of each found box, where there is one (`sizes` 0: none); clamped, as a number past the last has no place.
+    # The group of each found box, where there is one (`sizes` 0: none); clamped, as a number past
+    # the last has no place.
     place = np.minimum(np.searchsorted(groups, own), len(groups) - 1)
     sizes = np.where(groups[place] == own, counts[place], 0)
     # Every found box once for each of its mates; `within` counts 0, 1, ... in each one's run.
@@ -97,19 +110,24 @@ def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
 
 
 def ious(a: np.ndarray, b: np.ndarray, pixels: float = 0.0) -> np.ndarray:
-    """Intersection over union float64 [N] of boxes [N, 4] with their mates; boxes without area give 0."""
+    """Intersection over union float64 [N] of boxes [N, 4] with their mates; boxes without area give
+    0.
+    """
     # Corners of the common rectangle [N, 2]; sides below zero mean that there is none.
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     inside = np.maximum(high - low + pixels, 0.0).prod(axis=1)
-    areas = (a[:, 2:] - a[:, :2] + pixels).prod(axis=1) + (b[:, 2:] - b[:, :2] + pixels).prod(axis=1)
+    areas = (a[:, 2:] - a[:, :2] + pixels).prod(axis=1) + (b[:, 2:] - b[:, :2] + pixels).prod(
+        axis=1
+    )
     union = areas - inside
     return np.divide(inside, union, out=np.zeros(len(a)), where=union > 0)
 
 
 def _keys(found: Boxes, true: Boxes) -> tuple[np.ndarray, np.ndarray]:
     """One number per (frame, label), the same for both."""
-    # Frames renumbered from 0 without gaps, so that frame * labels + label is small and different for each pair.
-    frames, inverse = np.unique(np.concatenate([found.frames, true.frames]), return_inverse=True)
+    # Frames renumbered from 0 without gaps, so that frame * labels + label is small and different
+    # for each pair.
+    _frames, inverse = np.unique(np.concatenate([found.frames, true.frames]), return_inverse=True)
     labels = np.concatenate([found.labels, true.labels])
     low, high = (labels.min(), labels.max()) if len(labels) else (0, 0)
     both = inverse * (high - low + 1) + labels - low
@@ -117,9 +135,11 @@ def _keys(found: Boxes, true: Boxes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Hits bool [N] where each found box may only take the true box that it overlaps best, the surest one first (PASCAL VOC).
+    """Hits bool [N] where each found box may only take the true box that it overlaps best, the
+    surest one first (PASCAL VOC).
 
-    Returns (hits, mate): `mate` int64 [N] is the row of that true box, -1 for a found box below the threshold.
+    Returns (hits, mate): `mate` int64 [N] is the row of that true box, -1 for a found box below the
+    threshold.
     """
     pairs = overlapping_pairs(found, true)
     hits, mate = np.zeros(len(found), bool), np.full(len(found), -1, np.int64)
@@ -132,7 +152,8 @@ def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, 
     good = pairs.ious[best] >= threshold
     rows, best = rows[good], best[good]
     mate[rows] = pairs.true[best]
-    # Place of every found box by falling score; of those that want one true box, the first in this order has it.
+    # Place of every found box by falling score; of those that want one true box, the first in this
+    # order has it.
     rank = np.empty(len(found), np.int64)
     rank[ordered(found)] = np.arange(len(found))
     sure = rows[np.argsort(rank[rows], kind="stable")]
@@ -143,7 +164,9 @@ def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, 
 
 
 def any_free(found: Boxes, true: Boxes, threshold: float, pixels: float = 1.0) -> np.ndarray:
-    """Hits bool [N] where a found box takes the best of the true boxes that are still free, the surest one first (ACT, MOC)."""
+    """Hits bool [N] where a found box takes the best of the true boxes that are still free, the
+    surest one first (ACT, MOC).
+    """
     pairs = overlapping_pairs(found, true, pixels)
     hits, free = np.zeros(len(found), bool), np.ones(len(true), bool)
     # Pairs are sorted by found row: those of row i are starts[i]:starts[i + 1].

@@ -1,8 +1,10 @@
-"""Frame-mAP of AVA, person AP and the pixels-inclusive frame-mAP of UCF101-24 and JHMDB, as pure functions and an update/compute pair.
+"""Frame-mAP of AVA, person AP and the pixels-inclusive frame-mAP of UCF101-24 and JHMDB, as pure
+functions and an update/compute pair.
 
-Where AVA's evaluators differ these follow the one of SlowFast, with which EVAD and most end-to-end detectors report: a class with true
-boxes and without a found one counts 0, found boxes on key frames without true ones are false positives, excluded key frames do not
-exist. Rows are sorted by score, so that no order of a file matters. The 50 boxes a frame of the 2018 challenge are an option.
+Where AVA's evaluators differ these follow the one of SlowFast, with which EVAD and most end-to-end
+detectors report: a class with true boxes and without a found one counts 0, found boxes on key
+frames without true ones are false positives, excluded key frames do not exist. Rows are sorted by
+score, so that no order of a file matters. The 50 boxes a frame of the 2018 challenge are an option.
 """
 
 from __future__ import annotations
@@ -15,21 +17,28 @@ import numpy as np
 
 from ops.tasks.detection.matching import Boxes, any_free, best_only, boxes_of, joined, ordered
 
-GROUPS = {"movement": range(1, 15), "object": range(15, 64), "interaction": range(64, 81)}  # ids of AVA's 80 actions
+# ids of AVA's 80 actions
+GROUPS = {"movement": range(1, 15), "object": range(15, 64), "interaction": range(64, 81)}
 
 
 class FrameMap(NamedTuple):
-    """`mean_ap` is the mean over the classes that have true boxes, NaN without any; `per_class` float64 [classes] is NaN elsewhere."""
+    """`mean_ap` is the mean over the classes that have true boxes, NaN without any; `per_class`
+    float64 [classes] is NaN elsewhere.
+    """
 
     mean_ap: float
     per_class: np.ndarray
 
 
-def frame_map(found: Boxes, true: Boxes, num_classes: int, threshold: float = 0.5, cap: int | None = None) -> FrameMap:
-    """AVA's frame-mAP at an IoU, labels 0..num_classes-1. `cap` keeps that many of the surest rows of every frame.
+def frame_map(
+    found: Boxes, true: Boxes, num_classes: int, threshold: float = 0.5, cap: int | None = None
+) -> FrameMap:
+    """AVA's frame-mAP at an IoU, labels 0..num_classes-1. `cap` keeps that many of the surest rows
+    of every frame.
 
-    A found box counts when it is the surest of those whose best true box of its class and frame is the same; average precision is the
-    whole area below the precision envelope (PASCAL VOC 2010). Raises ValueError for a label outside the classes.
+    A found box counts when it is the surest of those whose best true box of its class and frame is
+    the same; average precision is the whole area below the precision envelope (PASCAL VOC 2010).
+    Raises ValueError for a label outside the classes.
     """
     _check(found, true, num_classes)
     if cap is not None:
@@ -38,9 +47,11 @@ def frame_map(found: Boxes, true: Boxes, num_classes: int, threshold: float = 0.
 
 
 def tube_frame_map(found: Boxes, true: Boxes, num_classes: int, threshold: float = 0.5) -> FrameMap:
-    """Frame-mAP as UCF101-24 and JHMDB have it (ACT, MOC): boxes in pixels, both edges included; a found box takes the best free true one.
+    """Frame-mAP as UCF101-24 and JHMDB have it (ACT, MOC): boxes in pixels, both edges included; a
+    found box takes the best free true one.
 
-    Average precision is the trapezoid rule from the point (recall 0, precision 1). Classes without true boxes are left out.
+    Average precision is the trapezoid rule from the point (recall 0, precision 1). Classes without
+    true boxes are left out.
     """
     _check(found, true, num_classes)
     return _mean(any_free(found, true, threshold), found, true, num_classes, trapezoid)
@@ -60,7 +71,10 @@ def capped(found: Boxes, cap: int) -> Boxes:
 def _check(found: Boxes, true: Boxes, num_classes: int) -> None:
     for name, rows in (("found", found), ("true", true)):
         if len(rows) and not 0 <= rows.labels.min() <= rows.labels.max() < num_classes:
-            raise ValueError(f"{name} boxes have labels {rows.labels.min()}..{rows.labels.max()}; allowed: 0..{num_classes - 1}")
+            raise ValueError(
+                f"{name} boxes have labels {rows.labels.min()}..{rows.labels.max()}; allowed:"
+                f" 0..{num_classes - 1}"
+            )
 
 
 def _mean(hits: np.ndarray, found: Boxes, true: Boxes, num_classes: int, area: Any) -> FrameMap:
@@ -87,17 +101,22 @@ def envelope(hits: np.ndarray, total: int) -> float:
 
 
 def trapezoid(hits: np.ndarray, total: int) -> float:
-    """Area below the straight lines between the points of precision and recall, from (recall 0, precision 1) on."""
+    """Area below the straight lines between the points of precision and recall, from (recall 0,
+    precision 1) on.
+    """
     if not hits.any():
         return 0.0
     right = np.cumsum(hits)
-    # With the point before the first box; at each hit recall grows by 1 / total under a straight line.
+    # With the point before the first box; at each hit recall grows by 1 / total under a straight
+    # line.
     precision = np.r_[1.0, right / np.arange(1, len(hits) + 1)]
     return float(((precision[1:] + precision[:-1])[hits] / 2).sum() / total)
 
 
 def person_ap(found: Boxes, true: Boxes, threshold: float = 0.5) -> float:
-    """Average precision of persons, whatever they do; NaN without a true person. Labels are not looked at."""
+    """Average precision of persons, whatever they do; NaN without a true person. Labels are not
+    looked at.
+    """
     found, true = (replace(rows, labels=np.zeros(len(rows), np.int64)) for rows in (found, true))
     return frame_map(found, true, 1, threshold).mean_ap
 
@@ -105,11 +124,12 @@ def person_ap(found: Boxes, true: Boxes, threshold: float = 0.5) -> float:
 class DetectionMetric:
     """Frame-mAP, person AP and the figures of groups of classes, over rows of key frames.
 
-    A row has `video_id`, `timestamp_s` or `frame`, `boxes` [N, 4] as shares of the frame, `person_scores` [N], `scores` [N, classes],
-    `true_boxes` [M, 4] and `true_labels` bool [M, classes]; with `pixels`, `width` and `height` also. Person AP is that of all
-    `proposals` [Q, 4] and `proposal_scores` [Q] where the row has them: those that are too unsure to be persons belong to it. `groups`
-    are class indices by name; `scored` are the class indices that count (None: all); with `pixels` frame-mAP is that of UCF101-24 and
-    JHMDB.
+    A row has `video_id`, `timestamp_s` or `frame`, `boxes` [N, 4] as shares of the frame,
+    `person_scores` [N], `scores` [N, classes], `true_boxes` [M, 4] and `true_labels` bool [M,
+    classes]; with `pixels`, `width` and `height` also. Person AP is that of all `proposals` [Q, 4]
+    and `proposal_scores` [Q] where the row has them: those that are too unsure to be persons belong
+    to it. `groups` are class indices by name; `scored` are the class indices that count (None:
+    all); with `pixels` frame-mAP is that of UCF101-24 and JHMDB.
     """
 
     def __init__(
@@ -121,7 +141,12 @@ class DetectionMetric:
         cap: int | None = None,
         pixels: bool = False,
     ) -> None:
-        self.labels, self.groups, self.cap, self.pixels = list(labels), dict(groups or {}), cap, pixels
+        self.labels, self.groups, self.cap, self.pixels = (
+            list(labels),
+            dict(groups or {}),
+            cap,
+            pixels,
+        )
         self.scored = np.zeros(len(self.labels), bool)
         self.scored[list(range(len(self.labels)) if scored is None else scored)] = True
         self._frames: dict[tuple[str, float], int] = {}
@@ -132,21 +157,32 @@ class DetectionMetric:
     def update(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add key frames. Raises ValueError for one that came before."""
         for row in rows:
-            place = (row["video_id"], row["timestamp_s"] if row.get("timestamp_s") is not None else row["frame"])
+            place = (
+                row["video_id"],
+                row["timestamp_s"] if row.get("timestamp_s") is not None else row["frame"],
+            )
             if place in self._frames:
                 raise ValueError(f"key frame {place[1]} of video '{place[0]}' came twice")
             number = self._frames[place] = len(self._frames)
             size = np.tile([row["width"], row["height"]], 2) if self.pixels else 1.0
             every = row.get("proposals", row["boxes"])
-            boxes, true, every = (np.asarray(one, np.float64).reshape(-1, 4) * size for one in (row["boxes"], row["true_boxes"], every))
+            boxes, true, every = (
+                np.asarray(one, np.float64).reshape(-1, 4) * size
+                for one in (row["boxes"], row["true_boxes"], every)
+            )
             here, there = np.full(len(boxes), number), np.full(len(true), number)
             sure = row.get("proposal_scores", row["person_scores"])
-            self._persons[0].append(boxes_of(np.full(len(every), number), np.zeros(len(every)), every, sure))
+            self._persons[0].append(
+                boxes_of(np.full(len(every), number), np.zeros(len(every)), every, sure)
+            )
             self._persons[1].append(boxes_of(there, np.zeros(len(true)), true))
             scores = np.asarray(row["scores"], np.float64).reshape(len(boxes), len(self.labels))
             who, label = np.nonzero(np.broadcast_to(self.scored, (len(boxes), len(self.scored))))
             self._found.append(boxes_of(here[who], label, boxes[who], scores[who, label]))
-            who, label = np.nonzero(np.asarray(row["true_labels"], bool).reshape(len(true), len(self.labels)) & self.scored)
+            who, label = np.nonzero(
+                np.asarray(row["true_labels"], bool).reshape(len(true), len(self.labels))
+                & self.scored
+            )
             self._true.append(boxes_of(there[who], label, true[who]))
 
     def frame_map(self, threshold: float = 0.5) -> FrameMap:
@@ -166,10 +202,16 @@ class DetectionMetric:
 
     def per_class(self) -> dict[str, float]:
         """Average precision of every label that has true boxes."""
-        return {label: float(value) for label, value in zip(self.labels, self.frame_map().per_class, strict=True) if value == value}
+        return {
+            label: float(value)
+            for label, value in zip(self.labels, self.frame_map().per_class, strict=True)
+            if value == value
+        }
 
     def compute(self) -> dict[str, float]:
-        """`frame_map`, `person_ap`, `person_recall`, and `frame_map/<group>` of every group with true boxes; 0 where nothing is true."""
+        """`frame_map`, `person_ap`, `person_recall`, and `frame_map/<group>` of every group with
+        true boxes; 0 where nothing is true.
+        """
         scores = self.frame_map()
         persons, people = map(self._whole, self._persons)
         hits, _ = best_only(persons, people, 0.5)

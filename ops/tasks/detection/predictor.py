@@ -1,4 +1,6 @@
-"""A trained detection model with its recipe and actions: persons and what they do along a whole video, a key frame each second."""
+"""A trained detection model with its recipe and actions: persons and what they do along a whole
+video, a key frame each second.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class KeyFrameFound:
 
 @dataclass(frozen=True)
 class VideoFound:
-    """What was found along a video; `labels` are the actions in the order of the scores, `ids` their numbers in files."""
+    """What was found along a video; `labels` are the actions in the order of the scores, `ids`
+    their numbers in files.
+    """
 
     video_id: str
     labels: Sequence[str]
@@ -45,17 +49,29 @@ class VideoFound:
     key_frames: Sequence[KeyFrameFound]
 
     def table(self, least: float = 0.0) -> pa.Table:
-        """A row per person and action of at least this score: BOXES' columns of key frames, and `score` and `person_score`."""
+        """A row per person and action of at least this score: BOXES' columns of key frames, and
+        `score` and `person_score`.
+        """
         names = ("video_id", "timestamp_s", "x1", "y1", "x2", "y2", "label", "label_id")
         columns: dict[str, list[object]] = {name: [] for name in (*names, "score", "person_score")}
         for key in self.key_frames:
             for box, person, scores in zip(*key.persons, strict=True):
                 for label in np.nonzero(scores >= least)[0].tolist():
-                    values = (self.video_id, key.timestamp_s, *map(float, box), self.labels[label], self.ids[label])
-                    for name, value in zip(columns, (*values, float(scores[label]), float(person)), strict=True):
+                    values = (
+                        self.video_id,
+                        key.timestamp_s,
+                        *map(float, box),
+                        self.labels[label],
+                        self.ids[label],
+                    )
+                    for name, value in zip(
+                        columns, (*values, float(scores[label]), float(person)), strict=True
+                    ):
                         columns[name].append(value)
         kinds = {name: BOXES.field(name).type for name in names}
-        return pa.table({name: pa.array(own, kinds.get(name, pa.float32())) for name, own in columns.items()})
+        return pa.table(
+            {name: pa.array(own, kinds.get(name, pa.float32())) for name, own in columns.items()}
+        )
 
     def csv(self, least: float = 0.0) -> bytes:
         """The same as AVA's evaluators read it: video, timestamp, box, action id, score."""
@@ -66,7 +82,9 @@ class VideoFound:
 
 @dataclass(frozen=True)
 class Detector:
-    """Model in evaluation mode, its recipe, its actions in the order of the classes, their ids in files, and where it comes from."""
+    """Model in evaluation mode, its recipe, its actions in the order of the classes, their ids in
+    files, and where it comes from.
+    """
 
     model: nn.Module
     recipe: DetectionRecipe
@@ -75,21 +93,28 @@ class Detector:
     provenance: Provenance | None = None
 
     def on_video(self, path: Path, every_s: float = 1.0) -> VideoFound:
-        """Persons and actions along a video file, a key frame every so many seconds from the first whole one on.
+        """Persons and actions along a video file, a key frame every so many seconds from the first
+        whole one on.
 
-        The video is decoded twice, its timestamps first; what lies in memory is one batch of clips, however long it is. A video
-        shorter than that has the one key frame in its middle. Raises DecodeError; ValueError for a distance that is not positive.
+        The video is decoded twice, its timestamps first; what lies in memory is one batch of clips,
+        however long it is. A video shorter than that has the one key frame in its middle. Raises
+        DecodeError; ValueError for a distance that is not positive.
         """
         if not every_s > 0:
             raise ValueError(f"every_s: found {every_s!r}; allowed: seconds above 0")
-        facts, short_side = inspect(path), frames_of(self.recipe, self.provenance).short_side  # what training saw
+        # what training saw
+        facts, short_side = inspect(path), frames_of(self.recipe, self.provenance).short_side
         if facts.problem is not None:
             raise DecodeError(facts.problem)
         last: DecodeError | None = None
         for decoder in decoders_for(facts, short_side):
             try:
                 decoding = partial(decode, path, facts, decoder)
-                found = [key for batch in self._batches(decoding, short_side, every_s) for key in self._detect(batch)]
+                found = [
+                    key
+                    for batch in self._batches(decoding, short_side, every_s)
+                    for key in self._detect(batch)
+                ]
                 return VideoFound(path.stem, self.labels, self.ids, found)
             except DecodeError as error:
                 last = error
@@ -100,8 +125,15 @@ class Detector:
         texts = []
         for key in found.key_frames:
             for box, person, scores in zip(*key.persons, strict=True):
-                best = [label for label in np.argsort(-scores, kind="stable")[:SHOWN_ACTIONS] if scores[label] >= LEAST]
-                acts = ", ".join(f"{found.labels[label]} {scores[label]:.0%}" for label in best) or "nothing of the list"
+                best = [
+                    label
+                    for label in np.argsort(-scores, kind="stable")[:SHOWN_ACTIONS]
+                    if scores[label] >= LEAST
+                ]
+                acts = (
+                    ", ".join(f"{found.labels[label]} {scores[label]:.0%}" for label in best)
+                    or "nothing of the list"
+                )
                 place = " ".join(f"{side:.2f}" for side in box)
                 texts.append(f"{key.timestamp_s:7.2f} s  person {person:4.0%}  [{place}]  {acts}")
         return texts or ["nobody"]
@@ -114,31 +146,52 @@ class Detector:
         """
         length = self.recipe.sampling.clip_len
         for clip in clips:
-            if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[0] != length or clip.shape[3] != 3:
-                raise ValueError(f"frames: found {clip.dtype} {list(clip.shape)}; allowed: uint8 [{length}, H, W, 3]")
-        batch = padded([pixels_of(clip, self.recipe.pictures)[0] for clip in clips], self.recipe.pictures.pad_to)
+            if (
+                clip.dtype != np.uint8
+                or clip.ndim != 4
+                or clip.shape[0] != length
+                or clip.shape[3] != 3
+            ):
+                raise ValueError(
+                    f"frames: found {clip.dtype} {list(clip.shape)}; allowed: uint8 [{length}, H,"
+                    " W, 3]"
+                )
+        batch = padded(
+            [pixels_of(clip, self.recipe.pictures)[0] for clip in clips],
+            self.recipe.pictures.pad_to,
+        )
         place = place_of(self.model)
         return detected(self.model, batch.clips.to(place), batch.sizes.to(place), self.recipe)
 
     def _detect(self, batch: Sequence[tuple[float, np.ndarray]]) -> list[KeyFrameFound]:
         times, clips = zip(*batch, strict=True)
-        return [KeyFrameFound(time, persons.sorted()) for time, persons in zip(times, self.persons(clips), strict=True)]
+        return [
+            KeyFrameFound(time, persons.sorted())
+            for time, persons in zip(times, self.persons(clips), strict=True)
+        ]
 
     def _batches(
         self, decode_all: Callable[..., Decoding], short_side: int | None, every_s: float
     ) -> Iterator[list[tuple[float, np.ndarray]]]:
-        """Batches of (timestamp, clip) along the video; a frame is kept from when it is decoded until its last clip is made."""
+        """Batches of (timestamp, clip) along the video; a frame is kept from when it is decoded
+        until its last clip is made.
+        """
         decoding = decode_all()
         for _ in decoding:
             continue
         times = np.asarray(decoding.timestamps_s, np.float64)
-        wanted = [(at, clip_indices(self.recipe.sampling, len(times), times, at, None)) for at in _key_times(times, every_s)]
+        wanted = [
+            (at, clip_indices(self.recipe.sampling, len(times), times, at, None))
+            for at in _key_times(times, every_s)
+        ]
         batch: list[tuple[float, np.ndarray]] = []
         held: dict[int, np.ndarray] = {}
         seen, place = 0, 0
         needed = set(np.concatenate([indices for _, indices in wanted]).tolist())
         for piece in decode_all(short_side=short_side):
-            held |= {seen + at: frame.copy() for at, frame in enumerate(piece) if seen + at in needed}
+            held |= {
+                seen + at: frame.copy() for at, frame in enumerate(piece) if seen + at in needed
+            }
             seen += len(piece)
             while place < len(wanted) and wanted[place][1][-1] < seen:
                 at_s, indices = wanted[place]
@@ -156,7 +209,9 @@ class Detector:
 
 
 def _key_times(times: np.ndarray, every_s: float) -> list[float]:
-    """Multiples of the distance at which the video shows something, from the first one on; its middle where there is none."""
+    """Multiples of the distance at which the video shows something, from the first one on; its
+    middle where there is none.
+    """
     first = max(1, int(np.ceil(times[0] / every_s)))
     found = [round(step * every_s, 6) for step in range(first, int(times[-1] / every_s) + 1)]
     return found or [float((times[0] + times[-1]) / 2)]

@@ -1,4 +1,6 @@
-"""Detection's part: actions of the boxes, settings of pictures and clips, groups, the file of scored actions."""
+"""Detection's part: actions of the boxes, settings of pictures and clips, groups, the file of
+scored actions.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,20 @@ def metrics(about: About) -> set[str]:
     box = np.array([[0.1, 0.1, 0.9, 0.9]], np.float32)
     classes = len(words.names)
     row = {
-        "video_id": "video", "timestamp_s": None, "frame": 0, "height": 100, "width": 100, "boxes": box, "person_scores": np.ones(1),
-        "scores": np.ones((1, classes), np.float32), "proposals": box, "proposal_scores": np.ones(1), "true_boxes": box,
-        "true_labels": np.ones((1, classes), bool), "persons": np.zeros(1, np.int64),
-    }  # fmt: skip
+        "video_id": "video",
+        "timestamp_s": None,
+        "frame": 0,
+        "height": 100,
+        "width": 100,
+        "boxes": box,
+        "person_scores": np.ones(1),
+        "scores": np.ones((1, classes), np.float32),
+        "proposals": box,
+        "proposal_scores": np.ones(1),
+        "true_boxes": box,
+        "true_labels": np.ones((1, classes), bool),
+        "persons": np.zeros(1, np.int64),
+    }
     return set(numbers_of([row], _task(about))[0])
 
 
@@ -65,6 +77,7 @@ def start(about: About) -> None:
     import torch
 
     task = _task(about)
-    task.recipe = about.recipe.model_copy(update={"start_boxes": "whole"})  # typical boxes are the data's, which may not be there yet
+    # typical boxes are the data's, which may not be there yet
+    task.recipe = about.recipe.model_copy(update={"start_boxes": "whole"})
     with torch.no_grad():
         task.model()

@@ -36,7 +36,8 @@ class Detection(Stateless):
     def __init__(self, recipe: DetectionRecipe, layout: Layout, dataset: Dataset) -> None:
         self.recipe, self.layout, self.dataset = recipe, layout, dataset
 
-    # ------------------------------------------------------------------------------------------------ data
+    # ----------------------------------------------------------------------------------------------
+    # data
 
     @cached_property
     def actions(self) -> Vocabulary:
@@ -47,23 +48,35 @@ class Detection(Stateless):
     def table(self) -> KeyFrameTable:
         """Key frames of all splits and their coverage, read once."""
         class_of = {number: place for place, number in enumerate(self.actions.ids)}
-        return load_key_frames(self.layout, self.dataset, class_of, len(self.actions.ids), self.recipe.key_frames)
+        return load_key_frames(
+            self.layout, self.dataset, class_of, len(self.actions.ids), self.recipe.key_frames
+        )
 
     def vocabulary(self) -> Words:
         """`labels` in the order of the classes, and `ids`, what files call them."""
-        return {"labels": list(self.actions.names), "ids": [str(number) for number in self.actions.ids]}
+        return {
+            "labels": list(self.actions.names),
+            "ids": [str(number) for number in self.actions.ids],
+        }
 
     def provenance(self) -> Provenance:
         """How the videos' frames are stored."""
         return Provenance(dataset=self.dataset.name, frames=self.dataset.frames)
 
     def check(self) -> None:
-        """Raise DataError for a split without key frames or labels that contradict the recipe, ConfigError for a wrong setting."""
+        """Raise DataError for a split without key frames or labels that contradict the recipe,
+        ConfigError for a wrong setting.
+        """
         self.check_recipe()
         for split in SPLITS:
             frames = self.key_frames(split, training=True)
             if self.recipe.tubes is not None and not frames.tubes:
-                raise ConfigError(self._where, "tubes", "a section", f"null: dataset '{self.dataset.name}' has key frames, not tubes")
+                raise ConfigError(
+                    self._where,
+                    "tubes",
+                    "a section",
+                    f"null: dataset '{self.dataset.name}' has key frames, not tubes",
+                )
             if not multi_label(self.recipe):
                 self._check_single(frames, split)
         self.mirrored(), self.groups(), self.scored_classes()
@@ -73,21 +86,43 @@ class Detection(Stateless):
         return f"recipe '{self.recipe.name}'"
 
     def check_recipe(self) -> None:
-        """Raise ConfigError for settings that contradict each other, the model or the dataset's actions."""
+        """Raise ConfigError for settings that contradict each other, the model or the dataset's
+        actions.
+        """
         recipe, found = self.recipe, len(self.actions.names)
         if found != recipe.num_classes:
-            raise ConfigError(self._where, "num_classes", recipe.num_classes, f"{found}, the actions of dataset '{self.dataset.name}'")
+            raise ConfigError(
+                self._where,
+                "num_classes",
+                recipe.num_classes,
+                f"{found}, the actions of dataset '{self.dataset.name}'",
+            )
         config = family_of(recipe, *FAMILY).Config(num_classes=recipe.num_classes, **recipe.model)
         if recipe.sampling.clip_len != config.num_frames:
-            raise ConfigError(self._where, "sampling.clip_len", recipe.sampling.clip_len, f"{config.num_frames}, the model's num_frames")
+            raise ConfigError(
+                self._where,
+                "sampling.clip_len",
+                recipe.sampling.clip_len,
+                f"{config.num_frames}, the model's num_frames",
+            )
         if recipe.pictures.pad_to % config.multiple:
             allowed = f"a multiple of {config.multiple}, as the model needs"
             raise ConfigError(self._where, "pictures.pad_to", recipe.pictures.pad_to, allowed)
         if recipe.training.accumulate > 1:
-            allowed = "1: the losses are divided by the persons of the whole batch, which parts of it do not know"
-            raise ConfigError(self._where, "training.accumulate", recipe.training.accumulate, allowed)
+            allowed = (
+                "1: the losses are divided by the persons of the whole batch, which parts of it do"
+                " not know"
+            )
+            raise ConfigError(
+                self._where, "training.accumulate", recipe.training.accumulate, allowed
+            )
         if recipe.training.repeated_augmentation > 1:
-            raise ConfigError(self._where, "training.repeated_augmentation", recipe.training.repeated_augmentation, "1 for detection")
+            raise ConfigError(
+                self._where,
+                "training.repeated_augmentation",
+                recipe.training.repeated_augmentation,
+                "1 for detection",
+            )
 
     def _check_single(self, frames: KeyFrameList, split: str) -> None:
         counts = np.bincount(frames.acts[:, 0], minlength=len(frames.boxes))
@@ -95,21 +130,38 @@ class Detection(Stateless):
             row = int(np.nonzero(counts != 1)[0][0])
             key = frames[int(np.searchsorted(frames.starts, row, side="right")) - 1]
             place = f"{key.timestamp_s} s" if key.frame is None else f"frame {key.frame}"
-            where = f"dataset '{self.dataset.name}', split '{split}': a person of '{key.video.video_id}' at {place}"
-            raise DataError(f"{where} has {counts[row]} actions; with model.multi_label false each has one")
+            where = (
+                f"dataset '{self.dataset.name}', split '{split}': a person of"
+                f" '{key.video.video_id}' at {place}"
+            )
+            raise DataError(
+                f"{where} has {counts[row]} actions; with model.multi_label false each has one"
+            )
 
     def data_version(self) -> str:
-        """Hash of every key frame with its video's content, persons and classes, and of what the classes are called."""
-        frames = [[split, self.key_frames(split, training=split == "train").digest()] for split in SPLITS]
+        """Hash of every key frame with its video's content, persons and classes, and of what the
+        classes are called.
+        """
+        frames = [
+            [split, self.key_frames(split, training=split == "train").digest()] for split in SPLITS
+        ]
         return content_hash([frames, self.vocabulary()])
 
     def coverage(self) -> dict[str, float]:
-        """Annotated and usable key frames, their share and persons, and what was left out by reason, by split."""
+        """Annotated and usable key frames, their share and persons, and what was left out by
+        reason, by split.
+        """
         numbers: dict[str, float] = {}
         for split, found in sorted(self.table.coverage.items()):
-            numbers |= {f"{split}_annotated": found.annotated, f"{split}_usable": found.usable, f"{split}_share": found.share}
+            numbers |= {
+                f"{split}_annotated": found.annotated,
+                f"{split}_usable": found.usable,
+                f"{split}_share": found.share,
+            }
             numbers |= {f"{split}_persons": found.persons}
-            numbers |= {f"{split}_{reason}": count for reason, count in found.left_out.items() if count}
+            numbers |= {
+                f"{split}_{reason}": count for reason, count in found.left_out.items() if count
+            }
         return numbers
 
     def key_frames(self, split: str, training: bool) -> KeyFrameList:
@@ -122,11 +174,15 @@ class Detection(Stateless):
             state = f"no key frame; its splits: {splits}"
             if found is not None:
                 state = f"{found.annotated} annotated key frames, none usable ({found.left_out})"
-            raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store its frames first")
+            raise DataError(
+                f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store"
+                " its frames first"
+            )
         return frames
 
     def mirrored(self) -> dict[int, int]:
-        """Class -> class in a mirror image, by the recipe's own pairs, else the dataset's that are actions.
+        """Class -> class in a mirror image, by the recipe's own pairs, else the dataset's that are
+        actions.
 
         Raises ConfigError for a label of the recipe that the data does not have.
         """
@@ -135,43 +191,64 @@ class Detection(Stateless):
         for one, other in (own or self.dataset.flip_labels).items():
             for label in (one, other):
                 if own and label not in place:
-                    raise ConfigError(self._where, "pictures.flip_labels", label, ", ".join(sorted(place)))
+                    raise ConfigError(
+                        self._where, "pictures.flip_labels", label, ", ".join(sorted(place))
+                    )
             if one in place and other in place:
                 pairs |= {place[one]: place[other], place[other]: place[one]}
         return pairs
 
     def groups(self) -> dict[str, list[int]]:
-        """Classes by group: the recipe's, else AVA's three. Raises ConfigError for a label that is no action."""
+        """Classes by group: the recipe's, else AVA's three. Raises ConfigError for a label that is
+        no action.
+        """
         place = {label: index for index, label in enumerate(self.actions.names)}
         for members in self.recipe.groups.values():
             for label in members:
                 if label not in place:
                     raise ConfigError(self._where, "groups", label, ", ".join(self.actions.names))
         if self.recipe.groups:
-            return {name: [place[label] for label in members] for name, members in self.recipe.groups.items()}
+            return {
+                name: [place[label] for label in members]
+                for name, members in self.recipe.groups.items()
+            }
         if self.actions.ids != tuple(range(1, AVA_ACTIONS + 1)):
             return {}
         return {name: [number - 1 for number in ids] for name, ids in GROUPS.items()}
 
     def scored_classes(self) -> list[int] | None:
-        """Classes that count in frame-mAP; None is all. Raises ConfigError, AnnotationError for a list that does not fit."""
+        """Classes that count in frame-mAP; None is all. Raises ConfigError, AnnotationError for a
+        list that does not fit.
+        """
         if self.recipe.scored is None:
             return None
         uri = f"{self.layout.dataset_root(self.dataset)}/{self.recipe.scored}"
         try:
             listed = parse(read_bytes(uri), uri, own_ids=True)
         except FileNotFoundError as error:
-            raise ConfigError(self._where, "scored", self.recipe.scored, f"an existing file; there is none at {uri}") from error
+            raise ConfigError(
+                self._where,
+                "scored",
+                self.recipe.scored,
+                f"an existing file; there is none at {uri}",
+            ) from error
         place = {number: index for index, number in enumerate(self.actions.ids)}
         unknown = [number for number in listed.ids if number not in place]
         if unknown:
-            raise ConfigError(uri, "id", unknown[0], f"ids of the actions of dataset '{self.dataset.name}'")
+            raise ConfigError(
+                uri, "id", unknown[0], f"ids of the actions of dataset '{self.dataset.name}'"
+            )
         return [place[number] for number in listed.ids]
 
     def samples(self, split: str, mode: Mode) -> KeyFrameClips:
-        """Key frames of a split, mirrored and coloured at random for 'train'; 'test' has every frame of a dataset of tubes."""
+        """Key frames of a split, mirrored and coloured at random for 'train'; 'test' has every
+        frame of a dataset of tubes.
+        """
         return KeyFrameClips(
-            self.key_frames(split, training=mode == "train" or (mode == "validate" and self.recipe.tubes is not None)),
+            self.key_frames(
+                split,
+                training=mode == "train" or (mode == "validate" and self.recipe.tubes is not None),
+            ),
             self.recipe.sampling,
             self.recipe.pictures,
             training=mode == "train",
@@ -180,7 +257,9 @@ class Detection(Stateless):
         )
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """`clips` float32 (B, 3, T, H, W), padded; `sizes` int64 (B, 2); `boxes` and `labels` lists of B tensors; `keys` for rows."""
+        """`clips` float32 (B, 3, T, H, W), padded; `sizes` int64 (B, 2); `boxes` and `labels` lists
+        of B tensors; `keys` for rows.
+        """
         batch = padded([item["clip"] for item in items], self.recipe.pictures.pad_to)
         apart = ("clip", "boxes", "labels")
         return {
@@ -188,13 +267,17 @@ class Detection(Stateless):
             "sizes": batch.sizes,
             "boxes": [torch.from_numpy(np.ascontiguousarray(item["boxes"])) for item in items],
             "labels": [torch.from_numpy(np.ascontiguousarray(item["labels"])) for item in items],
-            "keys": [{name: value for name, value in item.items() if name not in apart} for item in items],
+            "keys": [
+                {name: value for name, value in item.items() if name not in apart} for item in items
+            ],
         }
 
-    # ------------------------------------------------------------------------------------------------ model
+    # ----------------------------------------------------------------------------------------------
+    # model
 
     def model(self) -> nn.Module:
-        """The recipe's network; `training.init_from` is a published detector, or a VideoMAE checkpoint for the encoder.
+        """The recipe's network; `training.init_from` is a published detector, or a VideoMAE
+        checkpoint for the encoder.
 
         Raises ModelConfigError, PublishedWeightsError, StorageError.
         """
@@ -208,12 +291,23 @@ class Detection(Stateless):
         """Let the proposals start at typical boxes of the training data."""
         table = getattr(model, "proposal_boxes", None)
         if not isinstance(table, nn.Embedding):
-            raise ConfigError(self._where, "start_boxes", "typical", f"whole: family '{self.recipe.family}' has no proposals to place")
+            raise ConfigError(
+                self._where,
+                "start_boxes",
+                "typical",
+                f"whole: family '{self.recipe.family}' has no proposals to place",
+            )
         with torch.no_grad():
-            table.weight.copy_(torch.from_numpy(typical_boxes(self.key_frames("train", training=True).boxes, len(table.weight))))
+            table.weight.copy_(
+                torch.from_numpy(
+                    typical_boxes(self.key_frames("train", training=True).boxes, len(table.weight))
+                )
+            )
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """The mean of all weighted terms, divided by the counts of the whole batch over all ranks; beside it the last terms."""
+        """The mean of all weighted terms, divided by the counts of the whole batch over all ranks;
+        beside it the last terms.
+        """
         family = family_of(self.recipe, *FAMILY)
         found = model(batch["clips"], batch["sizes"])
         single = not multi_label(self.recipe)
@@ -221,26 +315,48 @@ class Detection(Stateless):
             family.Target(boxes, labels.int().argmax(1) if single else labels.float())
             for boxes, labels in zip(batch["boxes"], batch["labels"], strict=True)
         ]
-        counts, share = _global(family.counts(targets, found.boxes[0].shape[1]), batch["clips"].device)
+        counts, share = _global(
+            family.counts(targets, found.boxes[0].shape[1]), batch["clips"].device
+        )
         losses = criterion_of(self.recipe)(found, targets, counts)
-        named = {name: getattr(losses, name)[-1].detach() / share for name in ("person", "l1", "giou", "action")}
+        named = {
+            name: getattr(losses, name)[-1].detach() / share
+            for name in ("person", "l1", "giou", "action")
+        }
         return {"loss": losses.total / share, **named}
 
     def predict(self, model: nn.Module, batch: dict[str, Any]) -> list[Row]:
-        """A row per key frame: its persons by the recipe's threshold, surest first, all proposals, and the true persons."""
+        """A row per key frame: its persons by the recipe's threshold, surest first, all proposals,
+        and the true persons.
+        """
         rows = []
         for key, found, labels in zip(
-            batch["keys"], proposals(model, batch["clips"], batch["sizes"], self.recipe), batch["labels"], strict=True
+            batch["keys"],
+            proposals(model, batch["clips"], batch["sizes"], self.recipe),
+            batch["labels"],
+            strict=True,
         ):
-            persons, every = found.chosen(self.recipe.detecting.person_threshold).sorted(), found.sorted()
+            persons, every = (
+                found.chosen(self.recipe.detecting.person_threshold).sorted(),
+                found.sorted(),
+            )
             rows.append(
                 {
-                    "video_id": key["video_id"], "timestamp_s": key["timestamp_s"], "frame": key["frame"], "height": key["height"],
-                    "width": key["width"], "boxes": persons.boxes, "person_scores": persons.person_scores, "scores": persons.scores,
-                    "proposals": every.boxes, "proposal_scores": every.person_scores, "true_boxes": key["true_boxes"],
-                    "true_labels": labels.cpu().numpy(), "persons": key["persons"],
+                    "video_id": key["video_id"],
+                    "timestamp_s": key["timestamp_s"],
+                    "frame": key["frame"],
+                    "height": key["height"],
+                    "width": key["width"],
+                    "boxes": persons.boxes,
+                    "person_scores": persons.person_scores,
+                    "scores": persons.scores,
+                    "proposals": every.boxes,
+                    "proposal_scores": every.person_scores,
+                    "true_boxes": key["true_boxes"],
+                    "true_labels": labels.cpu().numpy(),
+                    "persons": key["persons"],
                 }
-            )  # fmt: skip
+            )
         return rows
 
     def metric(self, split: str) -> DetectionMetric:
@@ -255,10 +371,12 @@ class Detection(Stateless):
 
 
 def _global(own: Any, device: torch.device) -> tuple[Any, float]:
-    """The counts of the batch over all ranks, divided by their number, and this rank's share of the clips times their number.
+    """The counts of the batch over all ranks, divided by their number, and this rank's share of the
+    clips times their number.
 
-    The training loop weights a rank's loss by its share of the clips; a loss that is divided by this once before is then the mean over
-    ranks of losses with common divisors: that of the whole batch at once.
+    The training loop weights a rank's loss by its share of the clips; a loss that is divided by
+    this once before is then the mean over ranks of losses with common divisors: that of the whole
+    batch at once.
     """
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return own, 1.0

@@ -1,8 +1,9 @@
 """Video-mAP of action tubes, and the linking of frame detections into tubes.
 
-The rules are those of the ACT and MOC evaluators, with which UCF101-24 and JHMDB are reported: overlaps in pixels with both edges
-included, 3D-NMS at 0.3 before the evaluation, a found tube takes the best free true one, average precision by the trapezoid rule.
-Linking is the greedy one of ACT (Kalogeiton et al., 2017) for detections of single frames: at every frame the surest tube takes the
+The rules are those of the ACT and MOC evaluators, with which UCF101-24 and JHMDB are reported:
+overlaps in pixels with both edges included, 3D-NMS at 0.3 before the evaluation, a found tube takes
+the best free true one, average precision by the trapezoid rule. Linking is the greedy one of ACT
+(Kalogeiton et al., 2017) for detections of single frames: at every frame the surest tube takes the
 surest box that overlaps its last one; a tube without a box for some frames ends.
 """
 
@@ -23,7 +24,9 @@ NMS = 0.3
 
 
 class Tube(NamedTuple):
-    """A box on each of consecutive frames: `frames` int64 [T], `boxes` float64 [T, 4] xyxy in pixels."""
+    """A box on each of consecutive frames: `frames` int64 [T], `boxes` float64 [T, 4] xyxy in
+    pixels.
+    """
 
     frames: np.ndarray
     boxes: np.ndarray
@@ -38,7 +41,9 @@ class FoundTube(NamedTuple):
 
 
 def tube_iou(a: Tube, b: Tube) -> float:
-    """Mean overlap of the boxes on the common frames, times the overlap in time (frames inclusive)."""
+    """Mean overlap of the boxes on the common frames, times the overlap in time (frames
+    inclusive).
+    """
     first, last = max(a.frames[0], b.frames[0]), min(a.frames[-1], b.frames[-1])
     if last < first:
         return 0.0
@@ -49,7 +54,9 @@ def tube_iou(a: Tube, b: Tube) -> float:
 
 
 def suppress(tubes: Sequence[FoundTube], threshold: float = NMS) -> list[FoundTube]:
-    """3D-NMS of one video's tubes of one class, the surest first; of equal scores the last one given, as in the originals."""
+    """3D-NMS of one video's tubes of one class, the surest first; of equal scores the last one
+    given, as in the originals.
+    """
     left = [tubes[place] for place in np.argsort([tube.score for tube in tubes], kind="stable")]
     kept: list[FoundTube] = []
     while left:
@@ -73,7 +80,8 @@ def video_map(
     thresholds: Sequence[float],
     nms: float | None = NMS,
 ) -> dict[float, VideoMap]:
-    """Video-mAP at each overlap. `found` and `true` are by class, `true` by video then; `nms` None leaves the tubes as they are.
+    """Video-mAP at each overlap. `found` and `true` are by class, `true` by video then; `nms` None
+    leaves the tubes as they are.
 
     Raises ValueError for a class outside 0..num_classes-1.
     """
@@ -86,7 +94,10 @@ def video_map(
         if not total:
             continue
         own = _ranked(found.get(label, ()), nms)
-        overlaps = [np.array([tube_iou(tube, other.tube) for tube in videos.get(other.video, ())]) for other in own]
+        overlaps = [
+            np.array([tube_iou(tube, other.tube) for tube in videos.get(other.video, ())])
+            for other in own
+        ]
         for threshold in thresholds:
             per_class[threshold][label] = trapezoid(_hits(own, overlaps, videos, threshold), total)
     return {threshold: VideoMap(_mean(values), values) for threshold, values in per_class.items()}
@@ -101,11 +112,20 @@ def _ranked(tubes: Sequence[FoundTube], nms: float | None) -> list[FoundTube]:
     by_video: dict[str, list[FoundTube]] = {}
     for tube in tubes:
         by_video.setdefault(tube.video, []).append(tube)
-    kept = [tube for _, own in sorted(by_video.items()) for tube in (own if nms is None else suppress(own, nms))]
+    kept = [
+        tube
+        for _, own in sorted(by_video.items())
+        for tube in (own if nms is None else suppress(own, nms))
+    ]
     return sorted(kept, key=lambda tube: -tube.score)
 
 
-def _hits(found: Sequence[FoundTube], overlaps: Sequence[np.ndarray], true: Mapping[str, Sequence[Tube]], threshold: float) -> np.ndarray:
+def _hits(
+    found: Sequence[FoundTube],
+    overlaps: Sequence[np.ndarray],
+    true: Mapping[str, Sequence[Tube]],
+    threshold: float,
+) -> np.ndarray:
     free = {video: np.ones(len(tubes), bool) for video, tubes in true.items()}
     hits = np.zeros(len(found), bool)
     for place, (tube, values) in enumerate(zip(found, overlaps, strict=True)):
@@ -124,7 +144,8 @@ class Linking:
 
     overlap: float = 0.2  # a box continues a tube when it overlaps its last box by this much
     per_frame: int = 10  # the surest boxes of a frame that may
-    patience: int = 5  # frames without a box after which a tube ends; the gap is filled by straight lines
+    # frames without a box after which a tube ends; the gap is filled by straight lines
+    patience: int = 5
     min_length: int = 15  # frames; a shorter tube is dropped unless its video is shorter too
     min_score: float = 0.0
 
@@ -150,31 +171,53 @@ class _Growing:
 
 
 def link(
-    frames: np.ndarray, boxes: np.ndarray, scores: np.ndarray, num_frames: int, rules: Linking | None = None
+    frames: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    num_frames: int,
+    rules: Linking | None = None,
 ) -> list[tuple[float, Tube]]:
-    """Tubes of one class in one video with their scores (the mean over their boxes), from detections of its frames.
+    """Tubes of one class in one video with their scores (the mean over their boxes), from
+    detections of its frames.
 
-    `frames` int [N], `boxes` float [N, 4] in pixels, `scores` [N]; `num_frames` is the video's length.
+    `frames` int [N], `boxes` float [N, 4] in pixels, `scores` [N]; `num_frames` is the video's
+    length.
     """
     rules = rules or Linking()
     # By frame, falling score, then place, so that no order of the input matters.
-    order = np.lexsort((*np.asarray(boxes, np.float64).T[::-1], -np.asarray(scores, np.float64), frames))
-    frames, boxes, scores = np.asarray(frames)[order], np.asarray(boxes, np.float64)[order], np.asarray(scores, np.float64)[order]
+    order = np.lexsort(
+        (*np.asarray(boxes, np.float64).T[::-1], -np.asarray(scores, np.float64), frames)
+    )
+    frames, boxes, scores = (
+        np.asarray(frames)[order],
+        np.asarray(boxes, np.float64)[order],
+        np.asarray(scores, np.float64)[order],
+    )
     alive: list[_Growing] = []
     ended: list[_Growing] = []
     for frame in np.unique(frames).tolist():
         # The frame's detections, the surest first.
-        rows = np.arange(np.searchsorted(frames, frame), np.searchsorted(frames, frame, side="right"))[: rules.per_frame]
+        rows = np.arange(
+            np.searchsorted(frames, frame), np.searchsorted(frames, frame, side="right")
+        )[: rules.per_frame]
         ended += [tube for tube in alive if frame - tube.frames[-1] > rules.patience]
         alive = [tube for tube in alive if frame - tube.frames[-1] <= rules.patience]
         free = np.ones(len(rows), bool)
         for tube in sorted(alive, key=lambda own: -own.score):
-            overlaps = ious(boxes[rows], np.broadcast_to(tube.boxes[-1], (len(rows), 4)), pixels=1.0)
+            overlaps = ious(
+                boxes[rows], np.broadcast_to(tube.boxes[-1], (len(rows), 4)), pixels=1.0
+            )
             fitting = np.nonzero(free & (overlaps >= rules.overlap))[0]
             if len(fitting):  # rows are by falling score
                 tube.add(frame, boxes[rows[fitting[0]]], float(scores[rows[fitting[0]]]))
                 free[fitting[0]] = False
         alive += [_Growing(frame, boxes[row], float(scores[row])) for row in rows[free]]
     shortest = min(rules.min_length, num_frames)
-    whole = [tube for tube in ended + alive if len(tube.frames) >= shortest and tube.score >= rules.min_score]
-    return [(tube.score, Tube(np.array(tube.frames, np.int64), np.stack(tube.boxes))) for tube in whole]
+    whole = [
+        tube
+        for tube in ended + alive
+        if len(tube.frames) >= shortest and tube.score >= rules.min_score
+    ]
+    return [
+        (tube.score, Tube(np.array(tube.frames, np.int64), np.stack(tube.boxes))) for tube in whole
+    ]

@@ -1,4 +1,6 @@
-"""What localization networks are called with: sizes of a recipe's view, of a miniature's, and the inputs around them."""
+"""What localization networks are called with: sizes of a recipe's view, of a miniature's, and the
+inputs around them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def _width(input_dims: int | Sequence[int]) -> int:
 
 
 def inputs(values: Tensor) -> tuple[Tensor, ...]:
-    """Features (B, C, T), and where they are a video's (B, T): the last one ends after three quarters."""
+    """Features (B, C, T), and where they are a video's (B, T): the last one ends after three
+    quarters.
+    """
     steps = values.shape[2]
     valid = torch.ones(len(values), steps, dtype=torch.bool)
     valid[-1, steps * 3 // 4 :] = False

@@ -1,9 +1,11 @@
-"""What is wrong with localization predictions: false positives by kind, and what each kind costs (after DETAD, Alwassel et al., ECCV 2018).
+"""What is wrong with localization predictions: false positives by kind, and what each kind costs
+(after DETAD, Alwassel et al., ECCV 2018).
 
-A prediction that is no true positive at the threshold is, by the first of these that fits:
-double detection: it reaches the threshold with a segment of its class that another prediction has taken; wrong label: it reaches the
-threshold with a segment of another class; localization: it touches a segment of its class (tIoU 0.1); confusion: it touches one of
-another class; background: it touches none.
+A prediction that is no true positive at the threshold is, by the first of these that fits: double
+detection: it reaches the threshold with a segment of its class that another prediction has taken;
+wrong label: it reaches the threshold with a segment of another class; localization: it touches a
+segment of its class (tIoU 0.1); confusion: it touches one of another class; background: it touches
+none.
 """
 
 from __future__ import annotations
@@ -16,18 +18,29 @@ import numpy as np
 from ops.tasks.localization.metric import Matches, Segments, match, tiou
 
 TOUCH = 0.1
-KINDS = ("true positive", "double detection", "wrong label", "localization", "confusion", "background")
+KINDS = (
+    "true positive",
+    "double detection",
+    "wrong label",
+    "localization",
+    "confusion",
+    "background",
+)
 DEPTHS = tuple(range(1, 11))
 
 
 class Errors(NamedTuple):
-    """`kind` int [N] of each prediction among KINDS, in the predictions' own order; -1 for classes that are not scored."""
+    """`kind` int [N] of each prediction among KINDS, in the predictions' own order; -1 for classes
+    that are not scored.
+    """
 
     kind: np.ndarray
     threshold: float
 
     def shares(self, found: Segments, num_true: int) -> np.ndarray:
-        """Shares of the kinds [depths, KINDS] among the 1, 2, ... 10 times as many best predictions as there are segments."""
+        """Shares of the kinds [depths, KINDS] among the 1, 2, ... 10 times as many best predictions
+        as there are segments.
+        """
         scored = np.flatnonzero(self.kind >= 0)
         # Rows by falling score over all videos and classes; equal scores stay as they stand.
         order = scored[np.argsort(-found.score[scored], kind="stable")]
@@ -39,7 +52,9 @@ class Errors(NamedTuple):
 
 
 def errors_of(truth: Segments, found: Segments, matches: Matches, threshold: int) -> Errors:
-    """Kind of every prediction at the threshold of this place in `matches`, which are those of the same tables."""
+    """Kind of every prediction at the threshold of this place in `matches`, which are those of the
+    same tables.
+    """
     limit = matches.thresholds[threshold]
     own, other = _nearest(truth, found)
     # From the weakest to the strongest: what fits later overwrites what fitted before.
@@ -54,7 +69,9 @@ def errors_of(truth: Segments, found: Segments, matches: Matches, threshold: int
 
 
 def _nearest(truth: Segments, found: Segments) -> tuple[np.ndarray, np.ndarray]:
-    """Largest tIoU of each prediction with a segment of its own class, and of another, in its video."""
+    """Largest tIoU of each prediction with a segment of its own class, and of another, in its
+    video.
+    """
     own, other = np.zeros(len(found.label)), np.zeros(len(found.label))
     of_truth, of_found = _rows_by_video(truth), _rows_by_video(found)
     for video, rows in of_found.items():
@@ -62,7 +79,12 @@ def _nearest(truth: Segments, found: Segments) -> tuple[np.ndarray, np.ndarray]:
         if true is None:
             continue
         # [predictions of the video, its segments]; times in seconds.
-        values = tiou(found.start_s[rows, None], found.end_s[rows, None], truth.start_s[true], truth.end_s[true])
+        values = tiou(
+            found.start_s[rows, None],
+            found.end_s[rows, None],
+            truth.start_s[true],
+            truth.end_s[true],
+        )
         same = found.label[rows, None] == truth.label[true]
         own[rows] = np.where(same, values, 0).max(1)
         other[rows] = np.where(same, 0, values).max(1)
@@ -76,8 +98,12 @@ def _rows_by_video(segments: Segments) -> dict[str, np.ndarray]:
     return {video: np.array(own) for video, own in rows.items()}
 
 
-def gains(truth: Segments, found: Segments, errors: Errors, matches: Matches) -> Mapping[str, float]:
-    """By how much the mAP at the errors' threshold would rise without the false positives of each kind, in 0..1."""
+def gains(
+    truth: Segments, found: Segments, errors: Errors, matches: Matches
+) -> Mapping[str, float]:
+    """By how much the mAP at the errors' threshold would rise without the false positives of each
+    kind, in 0..1.
+    """
     place = matches.thresholds.index(errors.threshold)
     now = float(matches.average_precision()[place].mean())
     gain = {}
@@ -88,7 +114,9 @@ def gains(truth: Segments, found: Segments, errors: Errors, matches: Matches) ->
 
 
 def video_scores(truth: Segments, found: Segments, errors: Errors) -> dict[str, float]:
-    """For each video with segments, F1 of its n best predictions, n being the number of its segments: which videos went well."""
+    """For each video with segments, F1 of its n best predictions, n being the number of its
+    segments: which videos went well.
+    """
     of_truth, of_found = _rows_by_video(truth), _rows_by_video(found)
     scores = {}
     for video, true in of_truth.items():

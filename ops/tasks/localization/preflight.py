@@ -1,4 +1,6 @@
-"""Localization's part: segments' labels, the features and their width, class scores of whole videos."""
+"""Localization's part: segments' labels, the features and their width, class scores of whole
+videos.
+"""
 
 from __future__ import annotations
 
@@ -23,18 +25,23 @@ def labels(about: About) -> Iterator[ConfigError]:
     words = data.words(about)
     if words is not None:
         wanted = 1 if _recipe(about).class_agnostic else len(words.names)
-        yield from data.num_classes(about, wanted, "the class of proposals" if wanted == 1 else "the labels")
+        yield from data.num_classes(
+            about, wanted, "the class of proposals" if wanted == 1 else "the labels"
+        )
     about.task()  # its model's and its losses' settings
 
 
 def features(about: About) -> Iterator[ConfigError]:
-    """The features are of this dataset, their model is there or comes before, and they are as wide as the network expects."""
+    """The features are of this dataset, their model is there or comes before, and they are as wide
+    as the network expects.
+    """
     recipe, name = _recipe(about), _recipe(about).features
     if name not in configs.features_names():
         yield about.wrong("features", name, ", ".join(configs.features_names()))
         return
     found = about.task().features
-    if about.facts.made and _stored(about, found):  # then these are read, and the task's own check knows their width
+    # then these are read, and the task's own check knows their width
+    if about.facts.made and _stored(about, found):
         return
     dims = recipe.model.get("input_dims", 0)
     width = dims if isinstance(dims, int) else sum(dims)
@@ -50,7 +57,11 @@ def features(about: About) -> Iterator[ConfigError]:
         if all(of_streams):
             wide = {sum(chosen) for chosen in sources.combinations(of_streams)}
     if wide and width not in wide:
-        yield about.wrong("model.input_dims", width, f"{' or '.join(map(str, sorted(wide)))}, the channels of features {name}")
+        yield about.wrong(
+            "model.input_dims",
+            width,
+            f"{' or '.join(map(str, sorted(wide)))}, the channels of features {name}",
+        )
 
 
 def _stored(about: About, found: Features) -> bool:
@@ -64,8 +75,12 @@ def scores(about: About) -> Iterator[ConfigError]:
     from ops.files.storage import exists
 
     fusion = _recipe(about).fusion
-    if fusion is not None and not exists(uri := f"{about.layout.dataset_root(about.dataset)}/{fusion.scores}"):
-        yield about.wrong("fusion.scores", fusion.scores, f"an existing file; there is none at {uri}")
+    if fusion is not None and not exists(
+        uri := f"{about.layout.dataset_root(about.dataset)}/{fusion.scores}"
+    ):
+        yield about.wrong(
+            "fusion.scores", fusion.scores, f"an existing file; there is none at {uri}"
+        )
 
 
 PARTS = (labels, features, scores)
@@ -80,7 +95,16 @@ def metrics(about: About) -> set[str]:
     metric = LocalizationMetric(1, recipe.tiou, recipe.recall)
     zero = np.zeros(1, np.int64)
     metric.update(
-        [{"video_id": "v", "segments": segment, "scores": np.ones(1), "labels": zero, "true_segments": segment, "true_labels": zero}]
+        [
+            {
+                "video_id": "v",
+                "segments": segment,
+                "scores": np.ones(1),
+                "labels": zero,
+                "true_segments": segment,
+                "true_labels": zero,
+            }
+        ]
     )
     return {*metric.compute(), *(f"gain_without/{name.replace(' ', '_')}" for name in KINDS)}
 

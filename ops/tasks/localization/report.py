@@ -1,4 +1,6 @@
-"""What an evaluation of a localization model asks, and what is made of the answers: metrics, predictions, errors and pictures."""
+"""What an evaluation of a localization model asks, and what is made of the answers: metrics,
+predictions, errors and pictures.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ from ops.evaluation.run import words_of
 from ops.store.layout import Layout
 from ops.tasks.localization import plots as pictures
 from ops.tasks.localization.errors import KINDS, Errors, errors_of, gains, video_scores
-from ops.tasks.localization.metric import LocalizationMetric, Matches, Segments, envelope, match, scores_of
+from ops.tasks.localization.metric import (
+    LocalizationMetric,
+    Matches,
+    Segments,
+    envelope,
+    match,
+    scores_of,
+)
 from ops.tasks.localization.segments import FeatureVideo, LeftOut
 from ops.tasks.localization.task import Localization
 from ops.training.task import Row, Vocabulary
@@ -45,7 +54,9 @@ PREDICTIONS = pa.schema(
 
 @dataclass(frozen=True)
 class Found:
-    """Truth and predictions of a split, matched, with every prediction's kind of error at one threshold."""
+    """Truth and predictions of a split, matched, with every prediction's kind of error at one
+    threshold.
+    """
 
     truth: Segments
     found: Segments
@@ -61,25 +72,38 @@ class Found:
 
 
 class Report:
-    """Every video of a split that has features; models on different features of the same videos can be compared.
+    """Every video of a split that has features; models on different features of the same videos can
+    be compared.
 
-    Files beside the pictures: `results.json` (ActivityNet's form), `per_label.csv`, `left_out.csv` (what of the annotations or features
-    is not used, and why).
+    Files beside the pictures: `results.json` (ActivityNet's form), `per_label.csv`, `left_out.csv`
+    (what of the annotations or features is not used, and why).
     """
 
     batch_size = None
 
-    def __init__(self, task: Localization, split: str, spoken: Vocabulary | None = None, common: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        task: Localization,
+        split: str,
+        spoken: Vocabulary | None = None,
+        common: Sequence[str] | None = None,
+    ) -> None:
         if spoken is None:
             task.check_classes()
         self.task, self.split, recipe = task, split, task.recipe
-        self.words = words_of(task.scored_labels, None if recipe.fusion is not None else spoken, common)
+        self.words = words_of(
+            task.scored_labels, None if recipe.fusion is not None else spoken, common
+        )
         self.words.places()
         self.videos, self.samples = task.videos(split), task.samples(split, "test")
         eval_set = eval_set_of(self.videos, self.words.today, recipe)
         self.eval_set = eval_set if common is None else content_hash([eval_set, self.words.asked])
         contents = [[video.video_id, video.key] for video in self.videos]
-        self.depends_on = [contents, task.scores.sha256 if task.scores else None, *self.words.depends_on]
+        self.depends_on = [
+            contents,
+            task.scores.sha256 if task.scores else None,
+            *self.words.depends_on,
+        ]
 
     def results(self, rows: list[Row]) -> Results:
         """Metrics, predictions, errors, pictures and files."""
@@ -97,20 +121,30 @@ class Report:
         return Results(
             num_samples=len(self.videos),
             metrics=numbers,
-            per_class={analysed.labels[label]: float(value) for label, value in zip(analysed.matches.classes, precision, strict=True)},
+            per_class={
+                analysed.labels[label]: float(value)
+                for label, value in zip(analysed.matches.classes, precision, strict=True)
+            },
             predictions=_table(analysed),
             pictures=_pictures(analysed, self.videos, lost),
             files={
                 "results.json": results_json(rows, labels),
                 "per_label.csv": _per_label(analysed, recipe.recall),
-                "left_out.csv": _left_out([row for row in self.task.table.left_out if row.split in (self.split, "")]),
+                "left_out.csv": _left_out(
+                    [row for row in self.task.table.left_out if row.split in (self.split, "")]
+                ),
             },
         )
 
 
 def translated(row: Row, own: Sequence[str], today: Sequence[str], labels: Sequence[str]) -> Row:
-    """A prediction row in other words: found segments are called by `own`, true ones by `today`; those of `labels` stay."""
-    found, true = (_renumbered(names, labels)[row[key]] for names, key in ((own, "labels"), (today, "true_labels")))
+    """A prediction row in other words: found segments are called by `own`, true ones by `today`;
+    those of `labels` stay.
+    """
+    found, true = (
+        _renumbered(names, labels)[row[key]]
+        for names, key in ((own, "labels"), (today, "true_labels"))
+    )
     kept, there = found >= 0, true >= 0
     return {
         **row,
@@ -128,13 +162,29 @@ def _renumbered(names: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     return np.array([place.get(name, -1) for name in names], np.int64)
 
 
-def eval_set_of(videos: Sequence[FeatureVideo], labels: Sequence[str], recipe: LocalizationRecipe) -> str:
-    """Hash of an evaluation set: videos with segments and labels, the vocabulary, and how they are scored."""
-    rows = sorted([video.video_id, video.segments.tolist(), video.labels.tolist()] for video in videos)
-    return content_hash([rows, list(labels), recipe.tiou, recipe.class_agnostic and recipe.fusion is None, EVALUATION])
+def eval_set_of(
+    videos: Sequence[FeatureVideo], labels: Sequence[str], recipe: LocalizationRecipe
+) -> str:
+    """Hash of an evaluation set: videos with segments and labels, the vocabulary, and how they are
+    scored.
+    """
+    rows = sorted(
+        [video.video_id, video.segments.tolist(), video.labels.tolist()] for video in videos
+    )
+    return content_hash(
+        [
+            rows,
+            list(labels),
+            recipe.tiou,
+            recipe.class_agnostic and recipe.fusion is None,
+            EVALUATION,
+        ]
+    )
 
 
-def analyse(truth: Segments, found: Segments, labels: Sequence[str], recipe: LocalizationRecipe) -> Found:
+def analyse(
+    truth: Segments, found: Segments, labels: Sequence[str], recipe: LocalizationRecipe
+) -> Found:
     """Matches and errors, these at tIoU 0.5 or the threshold that is nearest to it."""
     matches = match(truth, found, recipe.tiou, recipe.recall)
     place = int(np.argmin([abs(one - 0.5) for one in recipe.tiou]))
@@ -146,15 +196,23 @@ def results_json(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> by
     return write_results(
         {
             row["video_id"]: [
-                (labels[label], round(float(start), DECIMALS), round(float(end), DECIMALS), float(score))
-                for (start, end), label, score in zip(row["segments"], row["labels"], row["scores"], strict=True)
+                (
+                    labels[label],
+                    round(float(start), DECIMALS),
+                    round(float(end), DECIMALS),
+                    float(score),
+                )
+                for (start, end), label, score in zip(
+                    row["segments"], row["labels"], row["scores"], strict=True
+                )
             ]
             for row in sorted(rows, key=lambda row: row["video_id"])
         }
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- files
+# --------------------------------------------------------------------------------------------------
+# files
 
 
 def _table(analysed: Found) -> pa.Table:
@@ -168,7 +226,10 @@ def _table(analysed: Found) -> pa.Table:
         "score": found.score,
         "kind": [KINDS[kind] if kind >= 0 else None for kind in analysed.errors.kind],
     }
-    return pa.table({name: pa.array(columns[name], PREDICTIONS.field(name).type) for name in PREDICTIONS.names}, schema=PREDICTIONS)
+    return pa.table(
+        {name: pa.array(columns[name], PREDICTIONS.field(name).type) for name in PREDICTIONS.names},
+        schema=PREDICTIONS,
+    )
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -181,47 +242,83 @@ def _per_label(analysed: Found, ks: Sequence[int]) -> bytes:
     matches = analysed.matches
     precision, recall = matches.average_precision(), matches.recall()
     thresholds = [f"{threshold:g}" for threshold in matches.thresholds]
-    head = ["label", "segments", "ap", *(f"ap@{name}" for name in thresholds), *(f"recall@{k}x,{name}" for k in ks for name in thresholds)]
+    head = [
+        "label",
+        "segments",
+        "ap",
+        *(f"ap@{name}" for name in thresholds),
+        *(f"recall@{k}x,{name}" for k in ks for name in thresholds),
+    ]
     rows: list[list[Any]] = [head]
     for place, label in enumerate(matches.classes):
-        values = [*precision[:, place], *(recall[row, k, place] for k in range(len(ks)) for row in range(len(thresholds)))]
+        values = [
+            *precision[:, place],
+            *(recall[row, k, place] for k in range(len(ks)) for row in range(len(thresholds))),
+        ]
         count = int(matches.num_true[place])
-        rows.append([analysed.labels[label], count, f"{precision[:, place].mean():.4f}", *(f"{value:.4f}" for value in values)])
+        rows.append(
+            [
+                analysed.labels[label],
+                count,
+                f"{precision[:, place].mean():.4f}",
+                *(f"{value:.4f}" for value in values),
+            ]
+        )
     return _csv(rows)
 
 
 def _left_out(rows: Sequence[LeftOut]) -> bytes:
-    return _csv([list(LeftOut._fields), *([("" if value is None else value) for value in row] for row in rows)])
+    return _csv(
+        [
+            list(LeftOut._fields),
+            *([("" if value is None else value) for value in row] for row in rows),
+        ]
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------------------
+# pictures
 
 
-def _pictures(analysed: Found, videos: Sequence[FeatureVideo], lost: Mapping[str, float]) -> dict[str, bytes]:
+def _pictures(
+    analysed: Found, videos: Sequence[FeatureVideo], lost: Mapping[str, float]
+) -> dict[str, bytes]:
     matches, labels, place = analysed.matches, analysed.labels, analysed.place
     precision = matches.average_precision()
-    by_label = {labels[label]: precision[:, at].tolist() for at, label in enumerate(matches.classes)}
+    by_label = {
+        labels[label]: precision[:, at].tolist() for at, label in enumerate(matches.classes)
+    }
     counts = {labels[label]: int(matches.num_true[at]) for at, label in enumerate(matches.classes)}
     curves, mean = _curves(analysed)
     return {
         "ap_per_label.png": pictures.ap_bars(by_label, counts, matches.thresholds),
-        "timelines.png": pictures.timelines(_timelines(analysed, videos), matches.thresholds[place]),
+        "timelines.png": pictures.timelines(
+            _timelines(analysed, videos), matches.thresholds[place]
+        ),
         "false_positives.png": pictures.false_positives(
-            analysed.errors.shares(analysed.found, len(analysed.truth.label)), lost, analysed.threshold
+            analysed.errors.shares(analysed.found, len(analysed.truth.label)),
+            lost,
+            analysed.threshold,
         ),
         "precision_recall.png": pictures.curves(curves, mean, analysed.threshold),
     }
 
 
 def _curves(analysed: Found) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], np.ndarray]:
-    """Recall and interpolated precision by label, and the mean precision at RECALLS recalls from 0 to 1."""
+    """Recall and interpolated precision by label, and the mean precision at RECALLS recalls from 0
+    to 1.
+    """
     grid, mean, by_label = np.linspace(0, 1, RECALLS), np.zeros(RECALLS), {}
     for place, label in enumerate(analysed.matches.classes):
         recall, precision = analysed.matches.curve(place, analysed.place)
         smooth = envelope(precision)
         by_label[analysed.labels[label]] = (recall, smooth)
         at = np.searchsorted(recall, grid, side="left")
-        mean += np.where(at < len(recall), smooth[np.minimum(at, len(recall) - 1)], 0) if len(recall) else 0
+        mean += (
+            np.where(at < len(recall), smooth[np.minimum(at, len(recall) - 1)], 0)
+            if len(recall)
+            else 0
+        )
     return by_label, mean / max(1, len(by_label))
 
 
@@ -236,14 +333,29 @@ def _timelines(analysed: Found, videos: Sequence[FeatureVideo]) -> list[pictures
         own = np.flatnonzero(analysed.found.video == video)
         best = own[np.argsort(-analysed.found.score[own], kind="stable")][: len(true)]
         end = max(durations[video], float(analysed.truth.end_s[true].max()))
-        found = [_bar(analysed, analysed.found, int(row), int(analysed.errors.kind[row])) for row in best]
-        rows.append(pictures.Timeline(video, end, [_bar(analysed, analysed.truth, int(row), None) for row in true], found, scores[video]))
+        found = [
+            _bar(analysed, analysed.found, int(row), int(analysed.errors.kind[row])) for row in best
+        ]
+        rows.append(
+            pictures.Timeline(
+                video,
+                end,
+                [_bar(analysed, analysed.truth, int(row), None) for row in true],
+                found,
+                scores[video],
+            )
+        )
     return rows
 
 
 def _bar(analysed: Found, segments: Segments, row: int, kind: int | None) -> pictures.Bar:
     name = "" if kind is None else KINDS[kind] if kind >= 0 else KINDS[-1]
-    return pictures.Bar(float(segments.start_s[row]), float(segments.end_s[row]), analysed.labels[segments.label[row]], name)
+    return pictures.Bar(
+        float(segments.start_s[row]),
+        float(segments.end_s[row]),
+        analysed.labels[segments.label[row]],
+        name,
+    )
 
 
 def own_inputs(
@@ -254,9 +366,15 @@ def own_inputs(
     layout: Layout,
     settings: Settings,
 ) -> dict[str, Any]:
-    """The features that a registered model was trained on, made by the very models that made them then, where today's are others."""
+    """The features that a registered model was trained on, made by the very models that made them
+    then, where today's are others.
+    """
     from ops.features.materialize import make_pinned
     from ops.tasks.localization.predictor import extractors_of, features_config
 
     config = features_config(recipe, provenance)
-    return {"features": make_pinned(config, extractors_of(recipe, vocabulary, provenance), dataset, layout, settings)}
+    return {
+        "features": make_pinned(
+            config, extractors_of(recipe, vocabulary, provenance), dataset, layout, settings
+        )
+    }

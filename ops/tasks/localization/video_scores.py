@@ -34,19 +34,30 @@ class VideoScores:
         """Raises DataError for videos without scores."""
         missing = [video for video in videos if video not in self.by_video]
         if missing:
-            shown = ", ".join(missing[:NAMED]) + ("" if len(missing) <= NAMED else f" and {len(missing) - NAMED} more")
-            raise DataError(f"{self.uri}: no class scores of {len(missing)} of {len(videos)} videos: {shown}")
+            shown = ", ".join(missing[:NAMED]) + (
+                "" if len(missing) <= NAMED else f" and {len(missing) - NAMED} more"
+            )
+            raise DataError(
+                f"{self.uri}: no class scores of {len(missing)} of {len(videos)} videos: {shown}"
+            )
 
 
 def read_scores(fusion: Fusion, root: str, labels: Sequence[str]) -> VideoScores:
-    """Reads the file. Raises ConfigError for one that is missing, not of this form, or of other classes than `labels`."""
+    """Reads the file. Raises ConfigError for one that is missing, not of this form, or of other
+    classes than `labels`.
+    """
     uri = f"{root}/{fusion.scores}"
     form = '{"class": [name of each class], "results": {video: [score of each class]}}'
     try:
         data = read_bytes(uri)
         content = json.loads(data)
     except FileNotFoundError as error:
-        raise ConfigError(uri, "(whole file)", "no such file", f"json: {form}; or a recipe without its fusion section") from error
+        raise ConfigError(
+            uri,
+            "(whole file)",
+            "no such file",
+            f"json: {form}; or a recipe without its fusion section",
+        ) from error
     except ValueError as error:
         raise ConfigError(uri, "(whole file)", str(error), f"json: {form}") from error
     results = content.get("results") if isinstance(content, dict) else None
@@ -58,9 +69,16 @@ def read_scores(fusion: Fusion, root: str, labels: Sequence[str]) -> VideoScores
         try:
             scores = np.asarray(values, np.float32)
         except (TypeError, ValueError) as error:
-            raise ConfigError(uri, f"results.{video}", type(values).__name__, "a list of numbers") from error
+            raise ConfigError(
+                uri, f"results.{video}", type(values).__name__, "a list of numbers"
+            ) from error
         if scores.shape != (len(labels),) or not np.isfinite(scores).all() or (scores < 0).any():
-            raise ConfigError(uri, f"results.{video}", f"shape {list(scores.shape)}", f"{len(labels)} finite numbers from 0")
+            raise ConfigError(
+                uri,
+                f"results.{video}",
+                f"shape {list(scores.shape)}",
+                f"{len(labels)} finite numbers from 0",
+            )
         by_video[fusion.video.format(video=video)] = scores[order]
     return VideoScores(uri, hashlib.sha256(data).hexdigest(), by_video)
 
@@ -70,5 +88,10 @@ def _order(uri: str, names: object, labels: Sequence[str]) -> np.ndarray:
     if names is None:
         return np.arange(len(labels))
     if not isinstance(names, list) or sorted(map(str, names)) != sorted(labels):
-        raise ConfigError(uri, "class", f"{len(names) if isinstance(names, list) else names} names", f"the dataset's {len(labels)} labels")
+        raise ConfigError(
+            uri,
+            "class",
+            f"{len(names) if isinstance(names, list) else names} names",
+            f"the dataset's {len(labels)} labels",
+        )
     return np.array([names.index(label) for label in labels])

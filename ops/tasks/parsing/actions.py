@@ -1,4 +1,6 @@
-"""The action of every video, as a recognition model or a file names it: the half of Acc^p that no parser answers."""
+"""The action of every video, as a recognition model or a file names it: the half of Acc^p that no
+parser answers.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,28 @@ from ops.tasks.parsing.parts import PartVideo
 from ops.tasks.parsing.predictions_file import read_actions
 from ops.tasks.recognition.predictor import Recognizer
 
-ACTIONS = pa.schema([("video_id", pa.string()), ("key", pa.string()), ("action", pa.string()), ("probability", pa.float32())])
+ACTIONS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("key", pa.string()),
+        ("action", pa.string()),
+        ("probability", pa.float32()),
+    ]
+)
 
 
 def actions_of(
-    recipe: ParsingRecipe, dataset: Dataset, videos: Sequence[PartVideo], layout: Layout, settings: Settings | None = None
+    recipe: ParsingRecipe,
+    dataset: Dataset,
+    videos: Sequence[PartVideo],
+    layout: Layout,
+    settings: Settings | None = None,
 ) -> dict[str, str]:
     """Action by video, from the recipe's `action_model` or `action_file`.
 
-    What a model said is kept in the store, by the model's weights and each video's content, and never asked again. Raises
-    ConfigError for a model of another task or other labels and for a file without all videos, PredictionError, StorageError.
+    What a model said is kept in the store, by the model's weights and each video's content, and
+    never asked again. Raises ConfigError for a model of another task or other labels and for a file
+    without all videos, PredictionError, StorageError.
     """
     if recipe.action_model is None:
         return _from_file(recipe, videos, layout)
@@ -40,7 +54,10 @@ def actions_of(
         raise ConfigError(where, "action_model", recipe.action_model, "a recognition model")
     unknown = sorted({video.action for video in videos} - set(predictor.labels))
     if unknown:
-        allowed = f"a model that knows the actions of {dataset.name}; it has no label {', '.join(unknown[:5])}"
+        allowed = (
+            f"a model that knows the actions of {dataset.name}; it has no label"
+            f" {', '.join(unknown[:5])}"
+        )
         raise ConfigError(where, "action_model", recipe.action_model, allowed)
     uri = layout.actions(dataset.name, _key(predictor))
     known = _kept(uri)
@@ -49,25 +66,38 @@ def actions_of(
         reader = FrameReader(video.array_uri)
         indices = predictor.indices(video.num_frames, reader.attributes.get("timestamps_s", ()))
         shares = predictor.probabilities(reader.read(indices))
-        known[video.video_id, video.key] = (predictor.labels[int(shares.argmax())], float(shares.max()))
+        known[video.video_id, video.key] = (
+            predictor.labels[int(shares.argmax())],
+            float(shares.max()),
+        )
     if new:
-        rows = [{"video_id": name, "key": key, "action": action, "probability": share} for (name, key), (action, share) in known.items()]
+        rows = [
+            {"video_id": name, "key": key, "action": action, "probability": share}
+            for (name, key), (action, share) in known.items()
+        ]
         write_table(uri, pa.Table.from_pylist(rows, schema=ACTIONS))
     return {video.video_id: known[video.video_id, video.key][0] for video in videos}
 
 
-def _from_file(recipe: ParsingRecipe, videos: Sequence[PartVideo], layout: Layout) -> dict[str, str]:
+def _from_file(
+    recipe: ParsingRecipe, videos: Sequence[PartVideo], layout: Layout
+) -> dict[str, str]:
     assert recipe.action_file is not None
     where = f"recipe '{recipe.name}'"
     uri = layout.placed(recipe.action_file)
     try:
         found = read_actions(read_bytes(uri), uri)
     except FileNotFoundError as error:
-        raise ConfigError(where, "action_file", uri, "an existing json file {video: action}") from error
+        raise ConfigError(
+            where, "action_file", uri, "an existing json file {video: action}"
+        ) from error
     lost = [video.video_id for video in videos if video.video_id not in found]
     if lost:
         raise ConfigError(
-            uri, "(whole file)", f"no action for {len(lost)} videos, first '{lost[0]}'", f"all {len(videos)} videos that are scored"
+            uri,
+            "(whole file)",
+            f"no action for {len(lost)} videos, first '{lost[0]}'",
+            f"all {len(videos)} videos that are scored",
         )
     return {video.video_id: found[video.video_id] for video in videos}
 

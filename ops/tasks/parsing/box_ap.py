@@ -9,7 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class BoxScores:
-    """True and found boxes of one class, xyxy in one unit, with the number of the image that each is in, and the found ones' scores.
+    """True and found boxes of one class, xyxy in one unit, with the number of the image that each
+    is in, and the found ones' scores.
 
     true_images [G], truth [G, 4]; images [N], boxes [N, 4], scores [N].
     """
@@ -21,17 +22,20 @@ class BoxScores:
     scores: np.ndarray
 
     def ap(self, iou: float = 0.5) -> float:
-        """Area under the precision that is never lower further left (all points), at one IoU threshold; 0 without true boxes.
+        """Area under the precision that is never lower further left (all points), at one IoU
+        threshold; 0 without true boxes.
 
-        In the order of scores (equal ones as given) a found box takes the free true box of its image that it overlaps most, if
-        their IoU is at least the threshold. IoU counts areas, not pixels.
+        In the order of scores (equal ones as given) a found box takes the free true box of its
+        image that it overlaps most, if their IoU is at least the threshold. IoU counts areas, not
+        pixels.
         """
         if not len(self.truth):
             return 0.0
         order = np.argsort(-self.scores, kind="stable")
         hits = self.hits(order, iou)
         right = np.cumsum(hits)
-        # Both [N], after each found box; the steps of recall, each times the highest precision from there on, are the area.
+        # Both [N], after each found box; the steps of recall, each times the highest precision from
+        # there on, are the area.
         recall, precision = right / len(self.truth), right / np.arange(1, len(right) + 1)
         highest = np.maximum.accumulate(precision[::-1])[::-1]
         return float((np.diff(recall, prepend=0.0) * highest).sum())
@@ -45,7 +49,9 @@ class BoxScores:
         ends = np.searchsorted(sorted_images, self.images[order], side="right")
         taken, hits = np.zeros(len(own), bool), np.zeros(len(order), bool)
         truth = np.asarray(self.truth, np.float64)[own]
-        for place, (box, start, end) in enumerate(zip(np.asarray(self.boxes, np.float64)[order], starts, ends, strict=True)):
+        for place, (box, start, end) in enumerate(
+            zip(np.asarray(self.boxes, np.float64)[order], starts, ends, strict=True)
+        ):
             if start == end:
                 continue
             ious = np.where(taken[start:end], -1.0, _ious(truth[start:end], box))
@@ -58,5 +64,7 @@ class BoxScores:
 def _ious(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
     size = np.maximum(np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2]), 0)
     inside = size[:, 0] * size[:, 1]
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) + (box[2] - box[0]) * (box[3] - box[1])
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) + (box[2] - box[0]) * (
+        box[3] - box[1]
+    )
     return inside / np.maximum(areas - inside, 1e-12)

@@ -1,6 +1,8 @@
-"""PSC and Acc^p of humans in arrays: the rules of `ops.tasks.parsing.metric` without a dictionary, for what a model says and tables hold.
+"""PSC and Acc^p of humans in arrays: the rules of `ops.tasks.parsing.metric` without a dictionary,
+for what a model says and tables hold.
 
-Parts and states are numbers of a vocabulary of K parts and S states. Humans stand frame by frame, in the order of the frames.
+Parts and states are numbers of a vocabulary of K parts and S states. Humans stand frame by frame,
+in the order of the frames.
 """
 
 from __future__ import annotations
@@ -13,15 +15,21 @@ import numpy as np
 
 from ops.tasks.parsing.box_ap import BoxScores
 from ops.tasks.parsing.human_matching import Pairs, match, pixel_ious
-from ops.tasks.parsing.metric import HUMAN_IOU, MAX_HUMANS, PART_IOU, ParsingScoreError, ParsingScores
+from ops.tasks.parsing.metric import (
+    HUMAN_IOU,
+    MAX_HUMANS,
+    PART_IOU,
+    ParsingScoreError,
+    ParsingScores,
+)
 
 
 class TrueHumans(NamedTuple):
     """The truth of F frames of V videos. Boxes are xyxy in pixels.
 
-    videos: V names. actions: theirs. video [F]: the frame's place in `videos`; frame [F]: its number in the video from 0. counts [F]:
-    humans. boxes [G, 4], parts [G, K, 4]. seen bool [G, K]: the part is annotated. states int [G, K], -1 for a state that no
-    vocabulary has.
+    videos: V names. actions: theirs. video [F]: the frame's place in `videos`; frame [F]: its
+    number in the video from 0. counts [F]: humans. boxes [G, 4], parts [G, K, 4]. seen bool [G, K]:
+    the part is annotated. states int [G, K], -1 for a state that no vocabulary has.
     """
 
     videos: Sequence[str]
@@ -38,8 +46,9 @@ class TrueHumans(NamedTuple):
 class FoundHumans(NamedTuple):
     """Predictions for the truth's F frames, with N proposals a part, best first.
 
-    given bool [F]: there is a prediction for the frame, maybe of nobody. counts [F]. scores [P]; boxes [P, 4]; parts [P, K, 4], one
-    box for all proposals; states int [P, K, N], -1 for no proposal; state_scores [P, K, N].
+    given bool [F]: there is a prediction for the frame, maybe of nobody. counts [F]. scores [P];
+    boxes [P, 4]; parts [P, K, 4], one box for all proposals; states int [P, K, N], -1 for no
+    proposal; state_scores [P, K, N].
     """
 
     given: np.ndarray
@@ -52,8 +61,9 @@ class FoundHumans(NamedTuple):
 
 
 class PartHits(NamedTuple):
-    """Every annotated part of the truth [M]: its part, whether its human is found, whether its box is, too, and what its state scores
-    when it is (1 / N or 0, whatever the box)."""
+    """Every annotated part of the truth [M]: its part, whether its human is found, whether its box
+    is, too, and what its state scores when it is (1 / N or 0, whatever the box).
+    """
 
     part: np.ndarray
     human_found: np.ndarray
@@ -61,18 +71,28 @@ class PartHits(NamedTuple):
     credit: np.ndarray
 
 
-def column_psc(truth: TrueHumans, found: FoundHumans, *, human_iou: float = HUMAN_IOU, part_iou: float = PART_IOU) -> np.ndarray:
-    """PSC float64 [V] of every video. Raises ParsingScoreError for more than ten humans in a frame that has true ones."""
+def column_psc(
+    truth: TrueHumans,
+    found: FoundHumans,
+    *,
+    human_iou: float = HUMAN_IOU,
+    part_iou: float = PART_IOU,
+) -> np.ndarray:
+    """PSC float64 [V] of every video. Raises ParsingScoreError for more than ten humans in a frame
+    that has true ones.
+    """
     pairs, credit, near = _credits(truth, found, human_iou, part_iou)
     scores = np.zeros(len(truth.boxes))
     # [G]: what each true human's parts score; one without a partner keeps 0.
     scores[pairs.truth] = np.where(near, credit, 0.0).sum(1)
     num_frames, num_videos = len(truth.counts), len(truth.videos)
-    # The frame of every true human; sums over it are added in the humans' order, as the original adds them.
+    # The frame of every true human; sums over it are added in the humans' order, as the original
+    # adds them.
     frame_of = np.repeat(np.arange(num_frames), truth.counts)
     parts = np.bincount(frame_of, truth.seen.sum(1), num_frames)
     sums = np.bincount(frame_of, scores, num_frames)
-    # Frames that count: with annotated parts, or where nothing was predicted at all (these score 0).
+    # Frames that count: with annotated parts, or where nothing was predicted at all (these score
+    # 0).
     counted = (truth.counts > 0) & ((parts > 0) | ~found.given)
     per_frame = np.where(found.given & (parts > 0), sums / np.maximum(parts, 1), 0.0)
     # Mean over each video's counted frames; a video without one is right as it stands: 1.
@@ -81,7 +101,13 @@ def column_psc(truth: TrueHumans, found: FoundHumans, *, human_iou: float = HUMA
     return np.where(times > 0, totals / np.maximum(times, 1), 1.0)
 
 
-def part_hits(truth: TrueHumans, found: FoundHumans, *, human_iou: float = HUMAN_IOU, part_iou: float = PART_IOU) -> PartHits:
+def part_hits(
+    truth: TrueHumans,
+    found: FoundHumans,
+    *,
+    human_iou: float = HUMAN_IOU,
+    part_iou: float = PART_IOU,
+) -> PartHits:
     """What happens to every annotated part."""
     pairs, credit, near = _credits(truth, found, human_iou, part_iou)
     human_found = np.zeros(truth.seen.shape, bool)
@@ -92,19 +118,30 @@ def part_hits(truth: TrueHumans, found: FoundHumans, *, human_iou: float = HUMAN
     return PartHits(*(values[truth.seen] for values in (part, human_found, box_found, states)))
 
 
-def _credits(truth: TrueHumans, found: FoundHumans, human_iou: float, part_iou: float) -> tuple[Pairs, np.ndarray, np.ndarray]:
+def _credits(
+    truth: TrueHumans, found: FoundHumans, human_iou: float, part_iou: float
+) -> tuple[Pairs, np.ndarray, np.ndarray]:
     """Pairs, and for each [pairs, K]: what the state scores, and whether the box is near enough."""
     crowded = np.nonzero((truth.counts > 0) & (found.counts > MAX_HUMANS))[0]
     if crowded.size:
         frame = int(crowded[0])
-        where = f"predicted parts, video '{truth.videos[truth.video[frame]]}', frame {truth.frame[frame]}"
-        raise ParsingScoreError(where, f"{found.counts[frame]} humans", f"at most {MAX_HUMANS} humans in a frame")
+        where = (
+            f"predicted parts, video '{truth.videos[truth.video[frame]]}', frame"
+            f" {truth.frame[frame]}"
+        )
+        raise ParsingScoreError(
+            where, f"{found.counts[frame]} humans", f"at most {MAX_HUMANS} humans in a frame"
+        )
     pairs = match(truth.counts, truth.boxes, found.counts, found.boxes, human_iou)
     # [pairs, K, 4] boxes in pixels of each pair's true and found human.
-    one, other = truth.parts[pairs.truth].astype(np.float64), found.parts[pairs.found].astype(np.float64)
+    one, other = (
+        truth.parts[pairs.truth].astype(np.float64),
+        found.parts[pairs.found].astype(np.float64),
+    )
     seen, states = truth.seen[pairs.truth], found.states[pairs.found]
     proposals = (states >= 0).sum(2)
-    # [pairs, K]: the true state is among the N proposals (-1 is none, and an unknown true state is -1, too).
+    # [pairs, K]: the true state is among the N proposals (-1 is none, and an unknown true state is
+    # -1, too).
     hit = ((states == truth.states[pairs.truth][..., None]) & (states >= 0)).any(2) & seen
     one[~seen] = 0.0  # what is not annotated may hold anything
     other[~seen] = 0.0
@@ -122,13 +159,17 @@ class Frames:
     def of(cls, truth: TrueHumans) -> Frames:
         """The places of all its frames."""
         numbers = zip(truth.video.tolist(), truth.frame.tolist(), strict=True)
-        return cls({(truth.videos[video], frame): place for place, (video, frame) in enumerate(numbers)})
+        return cls(
+            {(truth.videos[video], frame): place for place, (video, frame) in enumerate(numbers)}
+        )
 
 
 def found_humans(truth: TrueHumans, rows: Iterable[Mapping[str, Any]]) -> FoundHumans:
-    """Prediction rows in the truth's order of frames; of a frame that comes twice the last row counts.
+    """Prediction rows in the truth's order of frames; of a frame that comes twice the last row
+    counts.
 
-    A row has `video_id`, `frame` and the arrays of FoundHumans of its own humans. Raises KeyError for a frame that the truth lacks.
+    A row has `video_id`, `frame` and the arrays of FoundHumans of its own humans. Raises KeyError
+    for a frame that the truth lacks.
     """
     frames, own = Frames.of(truth), dict[int, Mapping[str, Any]]()
     for row in rows:
@@ -147,18 +188,27 @@ def found_humans(truth: TrueHumans, rows: Iterable[Mapping[str, Any]]) -> FoundH
         "states": np.empty((0, num_parts, proposals), np.int64),
         "state_scores": np.empty((0, num_parts, proposals), np.float32),
     }
-    joined = {name: np.concatenate([nothing, *(row[name] for row in ordered)]) for name, nothing in empty.items()}
+    joined = {
+        name: np.concatenate([nothing, *(row[name] for row in ordered)])
+        for name, nothing in empty.items()
+    }
     return FoundHumans(given, counts, **joined)
 
 
 class ParsingMetric:
-    """Acc^p and what stands behind it, of prediction rows (see `found_humans`); rows may arrive in any order.
+    """Acc^p and what stands behind it, of prediction rows (see `found_humans`); rows may arrive in
+    any order.
 
-    `found_actions` are the actions that another model sees; None takes the true ones, so that `acc_p` then says what the parsing
-    alone is worth.
+    `found_actions` are the actions that another model sees; None takes the true ones, so that
+    `acc_p` then says what the parsing alone is worth.
     """
 
-    def __init__(self, truth: TrueHumans, parts: Sequence[str], found_actions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        truth: TrueHumans,
+        parts: Sequence[str],
+        found_actions: Mapping[str, str] | None = None,
+    ) -> None:
         self.truth, self.parts, self.found_actions = truth, parts, found_actions
         self.rows: list[Mapping[str, Any]] = []
 
@@ -174,13 +224,22 @@ class ParsingMetric:
         """PSC and rightness of every video."""
         truth = self.truth
         psc = column_psc(truth, self.found())
-        seen = dict(zip(truth.videos, truth.actions, strict=True)) if self.found_actions is None else self.found_actions
-        right = {video: seen.get(video) == action for video, action in zip(truth.videos, truth.actions, strict=True)}
+        seen = (
+            dict(zip(truth.videos, truth.actions, strict=True))
+            if self.found_actions is None
+            else self.found_actions
+        )
+        right = {
+            video: seen.get(video) == action
+            for video, action in zip(truth.videos, truth.actions, strict=True)
+        }
         return ParsingScores(dict(zip(truth.videos, psc.tolist(), strict=True)), right)
 
     def compute(self) -> dict[str, float]:
-        """Numbers in 0..1: acc_p, psc (mean over videos), action_accuracy, person_ap50, part_ap50 (mean over parts), and of the annotated
-        parts persons_found, parts_found (the box too) and state_accuracy (what the states of the found ones score)."""
+        """Numbers in 0..1: acc_p, psc (mean over videos), action_accuracy, person_ap50, part_ap50
+        (mean over parts), and of the annotated parts persons_found, parts_found (the box too) and
+        state_accuracy (what the states of the found ones score).
+        """
         if not self.truth.videos:
             raise ParsingScoreError("true parts", "no video", "at least one")
         scores, found = self.scores(), self.found()
@@ -200,7 +259,11 @@ class ParsingMetric:
     def per_part(self) -> dict[str, dict[str, float]]:
         """For each part that occurs: ap50, found, state_accuracy and annotated (how many)."""
         found = self.found()
-        hits, boxes, result = part_hits(self.truth, found), box_scores(self.truth, found), dict[str, dict[str, float]]()
+        hits, boxes, result = (
+            part_hits(self.truth, found),
+            box_scores(self.truth, found),
+            dict[str, dict[str, float]](),
+        )
         for number, name in enumerate(self.parts):
             own = hits.part == number
             if own.any():
@@ -215,8 +278,12 @@ class ParsingMetric:
 
 
 def box_scores(truth: TrueHumans, found: FoundHumans, iou: float = 0.5) -> ParsingAp:
-    """Average precision of persons, and of each part by its number. A part's score is its human's times that of its best state."""
-    true_frames, found_frames = (np.repeat(np.arange(len(counts)), counts) for counts in (truth.counts, found.counts))
+    """Average precision of persons, and of each part by its number. A part's score is its human's
+    times that of its best state.
+    """
+    true_frames, found_frames = (
+        np.repeat(np.arange(len(counts)), counts) for counts in (truth.counts, found.counts)
+    )
     humans = BoxScores(true_frames, truth.boxes, found_frames, found.boxes, found.scores).ap(iou)
     parts = {}
     for part in np.nonzero(truth.seen.any(0))[0].tolist():
@@ -224,7 +291,13 @@ def box_scores(truth: TrueHumans, found: FoundHumans, iou: float = 0.5) -> Parsi
         # Humans with a proposal for this part; the best one is first.
         given = found.states[:, part, 0] >= 0
         scores = (found.scores * found.state_scores[:, part, 0])[given]
-        parts[part] = BoxScores(true_frames[seen], truth.parts[seen, part], found_frames[given], found.parts[given, part], scores).ap(iou)
+        parts[part] = BoxScores(
+            true_frames[seen],
+            truth.parts[seen, part],
+            found_frames[given],
+            found.parts[given, part],
+            scores,
+        ).ap(iou)
     return ParsingAp(humans, parts)
 
 

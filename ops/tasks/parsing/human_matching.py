@@ -1,4 +1,6 @@
-"""Which predicted human is taken for which true one, frame by frame, as the Kinetics-TPS evaluator decides it."""
+"""Which predicted human is taken for which true one, frame by frame, as the Kinetics-TPS evaluator
+decides it.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +11,39 @@ from scipy.optimize import linear_sum_assignment
 
 
 class Pairs(NamedTuple):
-    """Places of humans in the two lists of boxes, int64 [pairs] each and by the true ones' places, and their IoU float64 [pairs]."""
+    """Places of humans in the two lists of boxes, int64 [pairs] each and by the true ones' places,
+    and their IoU float64 [pairs].
+    """
 
     truth: np.ndarray
     found: np.ndarray
     iou: np.ndarray
 
 
-def match(true_counts: np.ndarray, true_boxes: np.ndarray, found_counts: np.ndarray, found_boxes: np.ndarray, above: float = 0.5) -> Pairs:
-    """Pairs of every frame's humans, one to one at the largest total IoU; pairs with an IoU above `above` count.
+def match(
+    true_counts: np.ndarray,
+    true_boxes: np.ndarray,
+    found_counts: np.ndarray,
+    found_boxes: np.ndarray,
+    above: float = 0.5,
+) -> Pairs:
+    """Pairs of every frame's humans, one to one at the largest total IoU; pairs with an IoU above
+    `above` count.
 
-    `*_counts` [F] are the humans of each frame, `*_boxes` [humans, 4] theirs one frame after another, xyxy in pixels, edges
-    included. IoU is float32. Frames with the same numbers of humans are worked on together. Raises ValueError for a box that is not
-    finite, ZeroDivisionError for two boxes without any area.
+    `*_counts` [F] are the humans of each frame, `*_boxes` [humans, 4] theirs one frame after
+    another, xyxy in pixels, edges included. IoU is float32. Frames with the same numbers of humans
+    are worked on together. Raises ValueError for a box that is not finite, ZeroDivisionError for
+    two boxes without any area.
     """
-    ones, others = (np.asarray(boxes, np.float32).reshape(-1, 4) for boxes in (true_boxes, found_boxes))
+    ones, others = (
+        np.asarray(boxes, np.float32).reshape(-1, 4) for boxes in (true_boxes, found_boxes)
+    )
     if not (np.isfinite(ones).all() and np.isfinite(others).all()):
         raise ValueError("a human's box is not four finite numbers")
-    true_starts, found_starts = np.cumsum(true_counts) - true_counts, np.cumsum(found_counts) - found_counts
+    true_starts, found_starts = (
+        np.cumsum(true_counts) - true_counts,
+        np.cumsum(found_counts) - found_counts,
+    )
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     # One number a (true humans, found humans), so that frames of one shape are one stack.
     shapes = true_counts * (1 + int(found_counts.max(initial=0))) + found_counts
@@ -34,14 +51,19 @@ def match(true_counts: np.ndarray, true_boxes: np.ndarray, found_counts: np.ndar
         count, found = int(true_counts[frames[0]]), int(found_counts[frames[0]])
         if not count or not found:
             continue
-        # [frames, true] and [frames, found]: rows of the boxes; IoUs of all pairs of a frame are [frames, true, found].
+        # [frames, true] and [frames, found]: rows of the boxes; IoUs of all pairs of a frame are
+        # [frames, true, found].
         rows = true_starts[frames][:, None] + np.arange(count)
         places = found_starts[frames][:, None] + np.arange(found)
         ious = pixel_ious(ones[rows][:, :, None], others[places][:, None])
         columns = _columns(ious)
-        # The IoU of each true human with its own; -1 (nobody) looks at column 0 and is sorted out by `good`.
-        picked = np.take_along_axis(ious, np.maximum(columns, 0)[..., None], 2)[..., 0].astype(np.float64)
-        least = float(np.float32(above)) if count == found else above  # without padding the original compares in float32
+        # The IoU of each true human with its own; -1 (nobody) looks at column 0 and is sorted out
+        # by `good`.
+        picked = np.take_along_axis(ious, np.maximum(columns, 0)[..., None], 2)[..., 0].astype(
+            np.float64
+        )
+        # without padding the original compares in float32
+        least = float(np.float32(above)) if count == found else above
         good = (columns >= 0) & (picked > least)
         chosen = np.take_along_axis(places, np.maximum(columns, 0), 1)
         parts.append((rows[good], chosen[good], picked[good]))
@@ -53,13 +75,18 @@ def match(true_counts: np.ndarray, true_boxes: np.ndarray, found_counts: np.ndar
 
 
 def pixel_ious(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """IoU, in their own precision, of xyxy boxes (..., 4) that broadcast against each other; width = x2 - x1 + 1, -1 without a common
-    pixel. Raises ZeroDivisionError for two boxes that overlap and have no area together (corners swapped)."""
+    """IoU, in their own precision, of xyxy boxes (..., 4) that broadcast against each other; width
+    = x2 - x1 + 1, -1 without a common pixel. Raises ZeroDivisionError for two boxes that overlap
+    and have no area together (corners swapped).
+    """
     low, high = np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])
     size = high - low + 1
     apart = (size <= 0).any(-1)
     inside = size[..., 0] * size[..., 1]
-    areas = [(boxes[..., 2] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 1] + 1) for boxes in (one, other)]
+    areas = [
+        (boxes[..., 2] - boxes[..., 0] + 1) * (boxes[..., 3] - boxes[..., 1] + 1)
+        for boxes in (one, other)
+    ]
     union = np.where(apart, inside.dtype.type(1), areas[0] + areas[1] - inside)
     if not union.all():
         raise ZeroDivisionError("two boxes have no area together")
@@ -70,14 +97,17 @@ def _groups(values: np.ndarray) -> list[np.ndarray]:
     """Places of equal values."""
     # Sorted, equal values follow each other: cut where the next one differs.
     order = np.argsort(values, kind="stable")
-    return [part for part in np.split(order, np.nonzero(np.diff(values[order]))[0] + 1) if len(part)]
+    return [
+        part for part in np.split(order, np.nonzero(np.diff(values[order]))[0] + 1) if len(part)
+    ]
 
 
 def _columns(ious: np.ndarray) -> np.ndarray:
-    """The found human of each true one, int64 [frames, true humans], -1 for none, of IoUs [frames, true, found].
+    """The found human of each true one, int64 [frames, true humans], -1 for none, of IoUs [frames,
+    true, found].
 
-    Where the best ones of the side with fewer humans are all different, and each is better than the next best, nothing has
-    to be searched.
+    Where the best ones of the side with fewer humans are all different, and each is better than the
+    next best, nothing has to be searched.
     """
     # The side with fewer humans as rows: [frames, few, many].
     few = ious if ious.shape[1] <= ious.shape[2] else ious.swapaxes(1, 2)
@@ -97,7 +127,9 @@ def _columns(ious: np.ndarray) -> np.ndarray:
 
 
 def _searched(ious: np.ndarray) -> np.ndarray:
-    """Each row's column or -1. Missing rows and columns are filled up with IoU 0, in float64, as the original does."""
+    """Each row's column or -1. Missing rows and columns are filled up with IoU 0, in float64, as
+    the original does.
+    """
     count, found = ious.shape
     padded = ious
     if count != found:

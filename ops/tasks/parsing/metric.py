@@ -1,17 +1,22 @@
-"""Part-level action parsing: PSC of every video and Acc^p, exactly as the Kinetics-TPS evaluator computes them.
+"""Part-level action parsing: PSC of every video and Acc^p, exactly as the Kinetics-TPS evaluator
+computes them.
 
-Truth and predictions are in the challenge's form: `{video: {"img_00001.json": {"humans": [...]}}}`. A true human is `{"box": [x1, y1,
-x2, y2], "parts": {part: {"box": [...], "verb": state}}}`; a predicted one has lists of boxes and of states (at most 5) for each part,
-best first. Boxes are pixels. The rules are those of the code of xiadingZ/Kinetics-TPS-evaluation, where it and its README differ:
+Truth and predictions are in the challenge's form: `{video: {"img_00001.json": {"humans": [...]}}}`.
+A true human is `{"box": [x1, y1, x2, y2], "parts": {part: {"box": [...], "verb": state}}}`; a
+predicted one has lists of boxes and of states (at most 5) for each part, best first. Boxes are
+pixels. The rules are those of the code of xiadingZ/Kinetics-TPS-evaluation, where it and its README
+differ:
 
 - IoU counts both edge pixels (width = x2 - x1 + 1); boxes without a common pixel have IoU -1.
-- Persons of a frame are assigned one to one at the largest total IoU (float32), and count when theirs is above 0.5.
-- A true part of such a person scores 1 / N, N the states predicted for it, when any of its boxes has IoU >= 0.3 and the right
-  state; all others score 0. The frame's score is the mean over its true parts.
-- PSC is the mean over frames with true parts (1 when there is none). A frame that the prediction lacks scores 0, also one whose
-  humans have no parts.
-- A video is right at t when PSC >= t and its action is right; Acc^p is the mean over all videos at t = 1/10000 ... 9999/10000, times
-  0.9999: perfect is 0.9999.
+- Persons of a frame are assigned one to one at the largest total IoU (float32), and count when
+  theirs is above 0.5.
+- A true part of such a person scores 1 / N, N the states predicted for it, when any of its boxes
+  has IoU >= 0.3 and the right state; all others score 0. The frame's score is the mean over its
+  true parts.
+- PSC is the mean over frames with true parts (1 when there is none). A frame that the prediction
+  lacks scores 0, also one whose humans have no parts.
+- A video is right at t when PSC >= t and its action is right; Acc^p is the mean over all videos at
+  t = 1/10000 ... 9999/10000, times 0.9999: perfect is 0.9999.
 """
 
 from __future__ import annotations
@@ -32,7 +37,9 @@ Videos = Mapping[str, Mapping[str, Mapping[str, Any]]]  # video -> frame -> {"hu
 
 
 class ParsingScoreError(KinographError, ValueError):
-    """Truth or predictions that cannot be scored: names the place, what was found there and what is allowed."""
+    """Truth or predictions that cannot be scored: names the place, what was found there and what is
+    allowed.
+    """
 
     def __init__(self, where: str, found: object, allowed: str) -> None:
         super().__init__(f"{where}: found {found!r:.200}; allowed: {allowed}")
@@ -40,16 +47,23 @@ class ParsingScoreError(KinographError, ValueError):
 
 @dataclass(frozen=True)
 class ParsingScores:
-    """PSC (0..1) of every video, and whether its action is right; both in the order of the truth."""
+    """PSC (0..1) of every video, and whether its action is right; both in the order of the
+    truth.
+    """
 
     psc: dict[str, float]
     right: dict[str, bool]
 
     def accuracy(self, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
         """acc(t) for each threshold: the share of videos with the right action and PSC >= t."""
-        # PSC of the videos with the right action, rising: those at t or above are all from `searchsorted` on.
-        scores = np.sort(np.array([score for video, score in self.psc.items() if self.right[video]], np.float64))
-        return (len(scores) - np.searchsorted(scores, np.asarray(thresholds, np.float64), side="left")) / len(self.psc)
+        # PSC of the videos with the right action, rising: those at t or above are all from
+        # `searchsorted` on.
+        scores = np.sort(
+            np.array([score for video, score in self.psc.items() if self.right[video]], np.float64)
+        )
+        return (
+            len(scores) - np.searchsorted(scores, np.asarray(thresholds, np.float64), side="left")
+        ) / len(self.psc)
 
     @property
     def acc_p(self) -> float:
@@ -58,7 +72,9 @@ class ParsingScores:
 
     @property
     def mean_psc(self) -> float:
-        """Mean PSC of all videos, whatever their action: what Acc^p is with every action right, but for 0.0001 at most."""
+        """Mean PSC of all videos, whatever their action: what Acc^p is with every action right, but
+        for 0.0001 at most.
+        """
         return float(np.mean(list(self.psc.values())))
 
 
@@ -71,31 +87,57 @@ def parsing_scores(
     human_iou: float = HUMAN_IOU,
     part_iou: float = PART_IOU,
 ) -> ParsingScores:
-    """Scores of all videos that `actions` (the true ones) names. Raises ParsingScoreError for what cannot be scored."""
+    """Scores of all videos that `actions` (the true ones) names. Raises ParsingScoreError for what
+    cannot be scored.
+    """
     if not actions:
         raise ParsingScoreError("true actions", "no video", "at least one")
     for video in actions:
         if video not in found_actions:
-            raise ParsingScoreError(f"predicted actions, video '{video}'", "nothing", "an action for every video of the truth")
+            raise ParsingScoreError(
+                f"predicted actions, video '{video}'",
+                "nothing",
+                "an action for every video of the truth",
+            )
         if video not in truth:
-            raise ParsingScoreError(f"true parts, video '{video}'", "nothing", "frames for every video of the true actions")
-    psc = video_scores({video: truth[video] for video in actions}, found, human_iou=human_iou, part_iou=part_iou)
+            raise ParsingScoreError(
+                f"true parts, video '{video}'",
+                "nothing",
+                "frames for every video of the true actions",
+            )
+    psc = video_scores(
+        {video: truth[video] for video in actions}, found, human_iou=human_iou, part_iou=part_iou
+    )
     return ParsingScores(psc, {video: actions[video] == found_actions[video] for video in actions})
 
 
-def video_scores(truth: Videos, found: Videos, *, human_iou: float = HUMAN_IOU, part_iou: float = PART_IOU) -> dict[str, float]:
+def video_scores(
+    truth: Videos, found: Videos, *, human_iou: float = HUMAN_IOU, part_iou: float = PART_IOU
+) -> dict[str, float]:
     """PSC of every video of the truth. Raises ParsingScoreError."""
     try:
         return _video_scores(truth, found, human_iou, part_iou)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        IndexError,
+        ZeroDivisionError,
+    ) as error:
         _explain(truth, found)
-        raise ParsingScoreError("truth or predictions", f"{type(error).__name__}: {error}", "the challenge's form") from error
+        raise ParsingScoreError(
+            "truth or predictions", f"{type(error).__name__}: {error}", "the challenge's form"
+        ) from error
 
 
-# ------------------------------------------------------------------------------------------------------- scoring
+# --------------------------------------------------------------------------------------------------
+# scoring
 
 
-def _video_scores(truth: Videos, found: Videos, human_iou: float, part_iou: float) -> dict[str, float]:
+def _video_scores(
+    truth: Videos, found: Videos, human_iou: float, part_iou: float
+) -> dict[str, float]:
     humans, others = list[Any](), list[Any]()  # of all frames, one after another
     num_humans, num_others, owners = list[int](), list[int](), list[int]()
     counted = [0] * len(truth)
@@ -138,11 +180,17 @@ def _video_scores(truth: Videos, found: Videos, human_iou: float, part_iou: floa
 def _boxes(humans: Sequence[Mapping[str, Any]]) -> np.ndarray:
     """Float32 [humans, 4]."""
     boxes = np.array([human["box"] for human in humans], np.float32)
-    return boxes.reshape(-1, 4) if not humans or boxes.shape[1:] == (4,) else np.full((1, 4), np.nan, np.float32)
+    return (
+        boxes.reshape(-1, 4)
+        if not humans or boxes.shape[1:] == (4,)
+        else np.full((1, 4), np.nan, np.float32)
+    )
 
 
 def _human_score(parts: Mapping[str, Any], found: Mapping[str, Any], part_iou: float) -> float:
-    """Sum of the scores of one human's true parts. The loop is written out: it runs a million times."""
+    """Sum of the scores of one human's true parts. The loop is written out: it runs a million
+    times.
+    """
     score = 0.0
     for name, part in parts.items():
         if name not in found:
@@ -160,7 +208,11 @@ def _human_score(parts: Mapping[str, Any], found: Mapping[str, Any], part_iou: f
                     height = (ay2 if ay2 < by2 else by2) - (ay1 if ay1 > by1 else by1) + 1
                     if width > 0 and height > 0:
                         inside = width * height
-                        union = (ax2 - ax1 + 1) * (ay2 - ay1 + 1) + (bx2 - bx1 + 1) * (by2 - by1 + 1) - inside
+                        union = (
+                            (ax2 - ax1 + 1) * (ay2 - ay1 + 1)
+                            + (bx2 - bx1 + 1) * (by2 - by1 + 1)
+                            - inside
+                        )
                         if inside / union >= part_iou:
                             score += 1.0 / count
                             break
@@ -172,17 +224,22 @@ def _human_score(parts: Mapping[str, Any], found: Mapping[str, Any], part_iou: f
     return score
 
 
-# ------------------------------------------------------------------------------------------------------- mistakes
+# --------------------------------------------------------------------------------------------------
+# mistakes
 
 
 def check_predictions(found: Any) -> None:
-    """Raise ParsingScoreError for the first thing in predicted parts that the challenge's form does not allow, scored or not."""
+    """Raise ParsingScoreError for the first thing in predicted parts that the challenge's form does
+    not allow, scored or not.
+    """
     for video, frames in _mapping(found, "predicted parts").items():
         for name, frame in _mapping(frames, f"predicted parts, video '{video}'").items():
             where = f"predicted parts, video '{video}', frame '{name}'"
             humans = _humans(frame, where, one=False)
             if len(humans) > MAX_HUMANS:
-                raise ParsingScoreError(where, f"{len(humans)} humans", f"at most {MAX_HUMANS} humans in a frame")
+                raise ParsingScoreError(
+                    where, f"{len(humans)} humans", f"at most {MAX_HUMANS} humans in a frame"
+                )
 
 
 def _explain(truth: Videos, found: Videos) -> None:
@@ -194,12 +251,20 @@ def _explain(truth: Videos, found: Videos) -> None:
             if not humans:
                 continue
             if video not in found:
-                raise ParsingScoreError(f"predicted parts, video '{video}'", "nothing", "frames for every video of the truth")
+                raise ParsingScoreError(
+                    f"predicted parts, video '{video}'",
+                    "nothing",
+                    "frames for every video of the truth",
+                )
             if name not in _mapping(found[video], f"predicted parts, video '{video}'"):
                 continue
             others = _humans(found[video][name], f"predicted parts, {where}", one=False)
             if len(others) > MAX_HUMANS:
-                raise ParsingScoreError(f"predicted parts, {where}", f"{len(others)} humans", f"at most {MAX_HUMANS} humans in a frame")
+                raise ParsingScoreError(
+                    f"predicted parts, {where}",
+                    f"{len(others)} humans",
+                    f"at most {MAX_HUMANS} humans in a frame",
+                )
 
 
 def _mapping(value: Any, where: str) -> Mapping[str, Any]:
@@ -226,17 +291,29 @@ def _part(part: Mapping[str, Any], where: str, one: bool) -> None:
         if not isinstance(states, str):
             raise ParsingScoreError(f"{where}, verb", states, "the name of a state")
         return _four(boxes, f"{where}, box")
-    if not isinstance(states, list) or not all(isinstance(state, str) for state in states) or len(states) > MAX_PROPOSALS:
-        raise ParsingScoreError(f"{where}, verb", states, f"a list of at most {MAX_PROPOSALS} names of states")
+    if (
+        not isinstance(states, list)
+        or not all(isinstance(state, str) for state in states)
+        or len(states) > MAX_PROPOSALS
+    ):
+        raise ParsingScoreError(
+            f"{where}, verb", states, f"a list of at most {MAX_PROPOSALS} names of states"
+        )
     if not isinstance(boxes, list) or len(boxes) > len(states):
-        raise ParsingScoreError(f"{where}, box", boxes, f"a list of boxes, one for each of the {len(states)} states")
+        raise ParsingScoreError(
+            f"{where}, box", boxes, f"a list of boxes, one for each of the {len(states)} states"
+        )
     for number, box in enumerate(boxes):
         _four(box, f"{where}, box[{number}]")
     return None
 
 
 def _four(box: Any, where: str) -> None:
-    numbers = isinstance(box, list | tuple) and len(box) == 4 and all(isinstance(edge, int | float) for edge in box)
+    numbers = (
+        isinstance(box, list | tuple)
+        and len(box) == 4
+        and all(isinstance(edge, int | float) for edge in box)
+    )
     if not numbers or not np.isfinite(box).all():
         raise ParsingScoreError(where, box, "four finite numbers [x1, y1, x2, y2]")
 

@@ -1,7 +1,9 @@
-"""Persons, parts and part states of frames: the parts table joined with the stored frames, and its vocabularies.
+"""Persons, parts and part states of frames: the parts table joined with the stored frames, and its
+vocabularies.
 
-Boxes are xyxy in pixels of the original video; what the store holds may be smaller. Nothing is dropped in silence: what is odd is
-a finding, with the annotation file and the frame that it stands in.
+Boxes are xyxy in pixels of the original video; what the store holds may be smaller. Nothing is
+dropped in silence: what is odd is a finding, with the annotation file and the frame that it stands
+in.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ class Words(NamedTuple):
 
 
 class Humans(NamedTuple):
-    """The persons of one frame: boxes [G, 4], seen bool [G, K], parts [G, K, 4], states int [G, K] (-1: not in the vocabulary)."""
+    """The persons of one frame: boxes [G, 4], seen bool [G, K], parts [G, K, 4], states int [G, K]
+    (-1: not in the vocabulary).
+    """
 
     boxes: np.ndarray
     seen: np.ndarray
@@ -46,10 +50,11 @@ class Humans(NamedTuple):
 
 @dataclass(frozen=True)
 class PartVideo:
-    """One stored video with annotated frames. `key` is the ledger's; `height` and `width` are the original's, upright.
+    """One stored video with annotated frames. `key` is the ledger's; `height` and `width` are the
+    original's, upright.
 
-    `frames` int [F], ascending, counts from 0; a frame past the stored ones is scored, and cannot be seen. `starts` int [F + 1] are the
-    places of each frame's persons in `humans`.
+    `frames` int [F], ascending, counts from 0; a frame past the stored ones is scored, and cannot
+    be seen. `starts` int [F + 1] are the places of each frame's persons in `humans`.
     """
 
     video_id: str
@@ -76,10 +81,11 @@ class PartVideo:
 
 @dataclass(frozen=True, eq=False)
 class PartVideoList(Made[PartVideo]):
-    """Videos of a split as columns, sorted by id: V videos with F annotated frames and G persons in them.
+    """Videos of a split as columns, sorted by id: V videos with F annotated frames and G persons in
+    them.
 
-    `columns` has a row per video, named as PartVideo's fields are. Its frames are `first[i]:first[i + 1]` of `frames`, and the persons of
-    frame f are rows `starts[f]:starts[f + 1]` of `humans`.
+    `columns` has a row per video, named as PartVideo's fields are. Its frames are `first[i]:first[i
+    + 1]` of `frames`, and the persons of frame f are rows `starts[f]:starts[f + 1]` of `humans`.
     """
 
     columns: pa.Table
@@ -96,7 +102,12 @@ class PartVideoList(Made[PartVideo]):
         low, high = self.first[index], self.first[index + 1]
         starts = self.starts[low : high + 1]
         own = Humans(*(values[starts[0] : starts[-1]] for values in self.humans))
-        return PartVideo(**row_of(self.columns, index), frames=self.frames[low:high], starts=starts - starts[0], humans=own)
+        return PartVideo(
+            **row_of(self.columns, index),
+            frames=self.frames[low:high],
+            starts=starts - starts[0],
+            humans=own,
+        )
 
     @property
     def video(self) -> np.ndarray:
@@ -123,31 +134,50 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class PartTable:
-    """Usable videos by split, sorted by id; coverage in videos by split; the vocabulary; which states each part has; findings."""
+    """Usable videos by split, sorted by id; coverage in videos by split; the vocabulary; which
+    states each part has; findings.
+    """
 
     videos: dict[str, PartVideoList]
     coverage: dict[str, Coverage]
     words: Words
-    pairs: np.ndarray  # bool [K, S]: the pair occurs in the train split (in any, where there is no train split)
+    # bool [K, S]: the pair occurs in the train split (in any, where there is no train split)
+    pairs: np.ndarray
     findings: list[Finding] = field(default_factory=list)
 
 
-def load_parts(layout: Layout, dataset: Dataset, parts: Sequence[str] | None = None, states: Sequence[str] | None = None) -> PartTable:
-    """Usable videos of the parts table. `parts` and `states` pin the vocabulary; None takes what the table holds, sorted.
+def load_parts(
+    layout: Layout,
+    dataset: Dataset,
+    parts: Sequence[str] | None = None,
+    states: Sequence[str] | None = None,
+) -> PartTable:
+    """Usable videos of the parts table. `parts` and `states` pin the vocabulary; None takes what
+    the table holds, sorted.
 
-    Raises DataError for a table that is missing, empty or of another version, and for a part that a pinned vocabulary lacks;
-    StorageError.
+    Raises DataError for a table that is missing, empty or of another version, and for a part that a
+    pinned vocabulary lacks; StorageError.
     """
     table = read_annotations(layout, dataset, "parts")
     if not table.num_rows:
-        raise DataError(f"dataset '{dataset.name}': the parts table at {layout.annotation_table(dataset.name, 'parts')} has no row")
+        raise DataError(
+            f"dataset '{dataset.name}': the parts table at"
+            f" {layout.annotation_table(dataset.name, 'parts')} has no row"
+        )
     found = words(table)
     vocabulary = Words(tuple(parts or found[0]), tuple(states or found[1]))
     strange = [part for part in found[0] if part not in vocabulary.parts]
     if strange:
         source = table["source"][pc.index(table["part"], strange[0]).as_py()]
-        raise DataError(f"{source}: part '{strange[0]}' is not known; allowed: {', '.join(vocabulary.parts)} (parts of the recipe)")
-    ledger = read_manifest(layout, dataset, columns=("video_id", "array_uri", "key", "num_frames", "height", "width", "status"))
+        raise DataError(
+            f"{source}: part '{strange[0]}' is not known; allowed: {', '.join(vocabulary.parts)}"
+            " (parts of the recipe)"
+        )
+    ledger = read_manifest(
+        layout,
+        dataset,
+        columns=("video_id", "array_uri", "key", "num_frames", "height", "width", "status"),
+    )
     columns = _columns(table, vocabulary)
     named = columns.rows.select(["split", "video_id", "label"]).take(pa.array(columns.video_rows))
     stored = stored_rows(named["video_id"], ledger)
@@ -158,14 +188,21 @@ def load_parts(layout: Layout, dataset: Dataset, parts: Sequence[str] | None = N
         own = split[stored >= 0] == number
         coverage[name] = Coverage(int((split == number).sum()), int(own.sum()))
         if own.any():
-            videos[name] = _videos(columns, facts.filter(pa.array(own)), np.flatnonzero(stored >= 0)[own])
-    seen = np.concatenate([own.humans.states for own in ([videos["train"]] if "train" in videos else videos.values())] or [columns.none])
+            videos[name] = _videos(
+                columns, facts.filter(pa.array(own)), np.flatnonzero(stored >= 0)[own]
+            )
+    seen = np.concatenate(
+        [own.humans.states for own in ([videos["train"]] if "train" in videos else videos.values())]
+        or [columns.none]
+    )
     findings = _oddities(columns, vocabulary) + _beyond(columns, facts, stored)
     return PartTable(videos, coverage, vocabulary, _pairs(seen, vocabulary), findings)
 
 
 def truth_of(videos: PartVideoList, every: int) -> TrueHumans:
-    """The truth of every `every`-th frame, from the first on, for the metric; annotated frames that the stored videos lack count too."""
+    """The truth of every `every`-th frame, from the first on, for the metric; annotated frames that
+    the stored videos lack count too.
+    """
     chosen, counts = videos.frames % every == 0, np.diff(videos.starts)
     if not chosen.any():
         raise DataError("no annotated frame of these videos is scored")
@@ -183,10 +220,15 @@ def truth_of(videos: PartVideoList, every: int) -> TrueHumans:
 def mirrored_parts(parts: Sequence[str], pairs: Mapping[str, str], where: str) -> np.ndarray:
     """For each part the one that stands in its place in a mirror image, int64 [K].
 
-    `pairs` names them; without any, a name with 'left' has the same name with 'right'. Raises DataError for a part that is not there.
+    `pairs` names them; without any, a name with 'left' has the same name with 'right'. Raises
+    DataError for a part that is not there.
     """
     order = list(range(len(parts)))
-    own = dict(pairs) or {name: name.replace(LEFT, RIGHT) for name in parts if LEFT in name and name.replace(LEFT, RIGHT) in parts}
+    own = dict(pairs) or {
+        name: name.replace(LEFT, RIGHT)
+        for name in parts
+        if LEFT in name and name.replace(LEFT, RIGHT) in parts
+    }
     for one, other in own.items():
         for name in (one, other):
             if name not in parts:
@@ -195,11 +237,14 @@ def mirrored_parts(parts: Sequence[str], pairs: Mapping[str, str], where: str) -
     return np.array(order, np.int64)
 
 
-# ------------------------------------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------------------------------
+# rows
 
 
 class _Columns(NamedTuple):
-    """The table, sorted by split, video, frame and person. `*_rows`: the first row of each video, frame and human."""
+    """The table, sorted by split, video, frame and person. `*_rows`: the first row of each video,
+    frame and human.
+    """
 
     rows: pa.Table
     frame: np.ndarray
@@ -230,21 +275,44 @@ class _Columns(NamedTuple):
 def _columns(table: pa.Table, known: Words) -> _Columns:
     codes = [ranked(table[name])[1] for name in ("split", "video_id")]
     frame, person = (table[name].to_numpy() for name in ("frame", "person"))
-    order = np.lexsort((person, frame, *codes[::-1]))  # by split, video, frame and person; rows that are alike in these stay as they stood
-    table, frame, person, codes = table.take(pa.array(order)), frame[order], person[order], [code[order] for code in codes]
+    # by split, video, frame and person; rows that are alike in these stay as they stood
+    order = np.lexsort((person, frame, *codes[::-1]))
+    table, frame, person, codes = (
+        table.take(pa.array(order)),
+        frame[order],
+        person[order],
+        [code[order] for code in codes],
+    )
     numbers = {}
     for name, names in (("part", known.parts), ("state", known.states)):
-        numbers[name] = pc.fill_null(pc.index_in(table[name], pa.array(names, pa.string())), -1).to_numpy().astype(np.int64)
-    # A row that differs from the one before begins a video, a frame or a person; what begins a video begins a frame and a person, too.
+        numbers[name] = (
+            pc.fill_null(pc.index_in(table[name], pa.array(names, pa.string())), -1)
+            .to_numpy()
+            .astype(np.int64)
+        )
+    # A row that differs from the one before begins a video, a frame or a person; what begins a
+    # video begins a frame and a person, too.
     new_video = _steps(*codes)
     new_frame = new_video | _steps(frame)
     new_human = new_frame | _steps(person)
-    box, human = (np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32) for names in (BOX, PERSON))
+    box, human = (
+        np.stack([table[name].to_numpy() for name in names], 1).astype(np.float32)
+        for names in (BOX, PERSON)
+    )
     videos, frames, humans = (np.nonzero(new)[0] for new in (new_video, new_frame, new_human))
     return _Columns(
-        table, frame.astype(np.int64), numbers["part"], numbers["state"], box, human, np.cumsum(new_human) - 1, videos, frames, humans,
+        table,
+        frame.astype(np.int64),
+        numbers["part"],
+        numbers["state"],
+        box,
+        human,
+        np.cumsum(new_human) - 1,
+        videos,
+        frames,
+        humans,
         len(known.parts),
-    )  # fmt: skip
+    )
 
 
 def _steps(*columns: np.ndarray) -> np.ndarray:
@@ -253,15 +321,33 @@ def _steps(*columns: np.ndarray) -> np.ndarray:
     return np.logical_or.reduce(different)
 
 
-def _facts(named: pa.Table, stored: pa.Table, chosen: np.ndarray, layout: Layout, dataset: Dataset) -> pa.Table:
-    """A row per stored video, in the order of `named`, of which `chosen` bool [V] says which are stored: PartVideo's plain fields."""
+def _facts(
+    named: pa.Table, stored: pa.Table, chosen: np.ndarray, layout: Layout, dataset: Dataset
+) -> pa.Table:
+    """A row per stored video, in the order of `named`, of which `chosen` bool [V] says which are
+    stored: PartVideo's plain fields.
+    """
     height, width = (stored[name].to_numpy().astype(np.int64) for name in ("height", "width"))
-    if dataset.frames.short_side is not None:  # what is stored may have another size than the original: that one's upright size counts
-        originals = read_tables((layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)), VIDEOS)
+    # what is stored may have another size than the original: that one's upright size counts
+    if dataset.frames.short_side is not None:
+        originals = read_tables(
+            (layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)), VIDEOS
+        )
         row = rows_of(stored["video_id"], originals)
-        known, tall, wide = row >= 0, *(np.append(pc.fill_null(originals[name], 0).to_numpy(), 0)[row] for name in ("height", "width"))
-        turned = np.append(pc.fill_null(originals["rotation"], 0).to_numpy() % 180 == 90, False)[row]
-        height, width = np.where(known, np.where(turned, wide, tall), height), np.where(known, np.where(turned, tall, wide), width)
+        known, tall, wide = (
+            row >= 0,
+            *(
+                np.append(pc.fill_null(originals[name], 0).to_numpy(), 0)[row]
+                for name in ("height", "width")
+            ),
+        )
+        turned = np.append(pc.fill_null(originals["rotation"], 0).to_numpy() % 180 == 90, False)[
+            row
+        ]
+        height, width = (
+            np.where(known, np.where(turned, wide, tall), height),
+            np.where(known, np.where(turned, tall, wide), width),
+        )
     action = named["label"].filter(pa.array(chosen)).cast(pa.string())
     plain = {name: stored[name] for name in ("video_id", "array_uri", "key", "num_frames")}
     return pa.table({**plain, "action": action, "height": height, "width": width})
@@ -273,7 +359,8 @@ def _videos(columns: _Columns, facts: pa.Table, numbers: np.ndarray) -> PartVide
     video_of = columns.video_of(np.arange(rows))
     own = np.isin(video_of, numbers)  # bool [rows]
     frames, humans = (first[own[first]] for first in (columns.frame_rows, columns.human_rows))
-    # `human` [rows]: each row's person among these alone. A row with a part fills that person's place of the part, [G, K].
+    # `human` [rows]: each row's person among these alone. A row with a part fills that person's
+    # place of the part, [G, K].
     human = np.searchsorted(humans, np.arange(rows), side="right") - 1
     seen = np.zeros((len(humans), num_parts), bool)
     parts, states = np.zeros((*seen.shape, 4), np.float32), np.full(seen.shape, -1, np.int64)
@@ -289,27 +376,39 @@ def _videos(columns: _Columns, facts: pa.Table, numbers: np.ndarray) -> PartVide
     )
 
 
-# ------------------------------------------------------------------------------------------------------- findings
+# --------------------------------------------------------------------------------------------------
+# findings
 
 
 def _oddities(columns: _Columns, known: Words) -> list[Finding]:
-    """Persons without parts, parts outside their person, states that are not known, and persons that stand twice in a frame."""
+    """Persons without parts, parts outside their person, states that are not known, and persons
+    that stand twice in a frame.
+    """
     named, spoken = columns.part >= 0, columns.rows["state"]
     apart = named & ~_meet(columns.box, columns.person)
     strange = named & (columns.state < 0)
-    found = [columns.finding("no_parts", row, "a person without parts") for row in np.nonzero(~named)[0].tolist()]
+    found = [
+        columns.finding("no_parts", row, "a person without parts")
+        for row in np.nonzero(~named)[0].tolist()
+    ]
     for row in np.nonzero(apart)[0].tolist():
         box, person = columns.box[row].round(1).tolist(), columns.person[row].round(1).tolist()
         what = f"{known.parts[columns.part[row]]} at {box} is outside its person at {person}"
         found.append(columns.finding("part_outside_person", row, what))
     for row in np.nonzero(strange)[0].tolist():
-        what = f"{known.parts[columns.part[row]]} has the state '{spoken[row].as_py()}', which the vocabulary lacks"
+        what = (
+            f"{known.parts[columns.part[row]]} has the state '{spoken[row].as_py()}', which the"
+            " vocabulary lacks"
+        )
         found.append(columns.finding("unknown_state", row, what))
-    # Persons by frame and box: one whose frame and all four sides equal those before it stands there twice.
+    # Persons by frame and box: one whose frame and all four sides equal those before it stands
+    # there twice.
     rows = columns.human_rows
     frame_of = np.searchsorted(columns.frame_rows, rows, side="right")
     order = np.lexsort((*columns.person[rows].T, frame_of))
-    same = np.nonzero((np.diff(frame_of[order]) == 0) & (np.diff(columns.person[rows][order], axis=0) == 0).all(1))[0]
+    same = np.nonzero(
+        (np.diff(frame_of[order]) == 0) & (np.diff(columns.person[rows][order], axis=0) == 0).all(1)
+    )[0]
     for row in rows[order[same + 1]].tolist():
         what = f"another person has the same box {columns.person[row].round(1).tolist()}"
         found.append(columns.finding("duplicate_person", row, what))
@@ -317,17 +416,22 @@ def _oddities(columns: _Columns, known: Words) -> list[Finding]:
 
 
 def _beyond(columns: _Columns, facts: pa.Table, stored: np.ndarray) -> list[Finding]:
-    """Frames that a stored video does not have, and persons outside its picture: video by video, its frames first.
+    """Frames that a stored video does not have, and persons outside its picture: video by video,
+    its frames first.
 
     `stored` [V] is -1 for a video without a row in `facts`.
     """
-    place = np.where(stored >= 0, np.cumsum(stored >= 0) - 1, -1)  # of each video its row in `facts`
-    num_frames, width, height = (np.append(facts[name].to_numpy(), 0) for name in ("num_frames", "width", "height"))
+    # of each video its row in `facts`
+    place = np.where(stored >= 0, np.cumsum(stored >= 0) - 1, -1)
+    num_frames, width, height = (
+        np.append(facts[name].to_numpy(), 0) for name in ("num_frames", "width", "height")
+    )
     frames, humans = columns.frame_rows, columns.human_rows
     of_frame, of_human = (place[columns.video_of(rows)] for rows in (frames, humans))
     missing = frames[(of_frame >= 0) & (columns.frame[frames] >= num_frames[of_frame])]
     zero = np.zeros(len(humans))
-    pictures = np.stack([zero, zero, width[of_human], height[of_human]], axis=1).astype(np.float32)  # xyxy [G, 4]
+    # xyxy [G, 4]
+    pictures = np.stack([zero, zero, width[of_human], height[of_human]], axis=1).astype(np.float32)
     outside = humans[(of_human >= 0) & ~_meet(columns.person[humans], pictures)]
     found = []
     for kind, rows in (("missing_frame", missing), ("outside_picture", outside)):
@@ -336,14 +440,18 @@ def _beyond(columns: _Columns, facts: pa.Table, stored: np.ndarray) -> list[Find
             what = f"the stored video '{own['video_id']}' has {own['num_frames']} frames"
             if kind == "outside_picture":
                 box = columns.person[row].round(1).tolist()
-                what = f"a person at {box} is outside the picture of {own['width']} x {own['height']}"
+                what = (
+                    f"a person at {box} is outside the picture of {own['width']} x {own['height']}"
+                )
             found.append((number, columns.finding(kind, row, what)))
     return [finding for _, finding in sorted(found, key=lambda one: one[0])]
 
 
 def _meet(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Whether boxes [..., 4] have an area in common."""
-    return (np.minimum(one[..., 2:], other[..., 2:]) > np.maximum(one[..., :2], other[..., :2])).all(-1)
+    return (
+        np.minimum(one[..., 2:], other[..., 2:]) > np.maximum(one[..., :2], other[..., :2])
+    ).all(-1)
 
 
 def _pairs(states: np.ndarray, known: Words) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Pictures of a parsing evaluation, as small PNG files: people with their parts and states, acc(t), numbers by part, bottlenecks."""
+"""Pictures of a parsing evaluation, as small PNG files: people with their parts and states, acc(t),
+numbers by part, bottlenecks.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,20 @@ from matplotlib import colormaps
 from matplotlib.ticker import PercentFormatter
 from PIL import Image, ImageDraw, ImageFont
 
-from ops.evaluation.plots import BLUE, GOLD, INK, LINE, ORANGE, RED, SOFT, TEAL, bare, figure_of, png_of, titled
+from ops.evaluation.plots import (
+    BLUE,
+    GOLD,
+    INK,
+    LINE,
+    ORANGE,
+    RED,
+    SOFT,
+    TEAL,
+    bare,
+    figure_of,
+    png_of,
+    titled,
+)
 from ops.tasks.parsing.bottleneck import STAGES, Given
 from ops.tasks.parsing.metric import ParsingScores
 
@@ -20,7 +35,9 @@ FONT = 11
 
 
 class Tile(NamedTuple):
-    """One frame: uint8 [H, W, 3], a title, persons' boxes [P, 4], and parts as (number, box, state, whether it is right or None)."""
+    """One frame: uint8 [H, W, 3], a title, persons' boxes [P, 4], and parts as (number, box, state,
+    whether it is right or None).
+    """
 
     picture: np.ndarray
     title: str
@@ -30,8 +47,9 @@ class Tile(NamedTuple):
 
 
 def contact_sheet(tiles: Sequence[Tile], parts: Sequence[str], below: str) -> bytes:
-    """PNG of frames with what the model sees in them. Boxes have the colour of their part; states are green when they are right, red
-    when they are wrong, grey where the truth does not say."""
+    """PNG of frames with what the model sees in them. Boxes have the colour of their part; states
+    are green when they are right, red when they are wrong, grey where the truth does not say.
+    """
     drawn = [_drawn(tile) for tile in tiles]
     rows = -(-max(len(drawn), 1) // COLUMNS)
     height = max((tile.height / tile.width for tile in drawn), default=0.75)
@@ -39,7 +57,15 @@ def contact_sheet(tiles: Sequence[Tile], parts: Sequence[str], below: str) -> by
     side = width / COLUMNS
     figure = figure_of(width, rows * (side * height + 0.46) + 1.0)
     total = figure.get_figheight()
-    figure.text(0, 1 - 0.18 / total, "People, parts and states", fontsize=13, fontweight="bold", color=INK, va="center")
+    figure.text(
+        0,
+        1 - 0.18 / total,
+        "People, parts and states",
+        fontsize=13,
+        fontweight="bold",
+        color=INK,
+        va="center",
+    )
     figure.text(0, 1 - 0.42 / total, below, fontsize=9.5, color=SOFT, va="center")
     for place, name in enumerate(parts):
         figure.text(
@@ -58,8 +84,24 @@ def contact_sheet(tiles: Sequence[Tile], parts: Sequence[str], below: str) -> by
         axes.imshow(np.asarray(image), interpolation="bilinear")
         axes.set_axis_off()
         line = bottom + (side * height + 0.12) / total
-        figure.text(column / COLUMNS, line, tile.title, fontsize=9, fontweight="bold", color=INK, va="center")
-        figure.text((column + 0.97) / COLUMNS, line, tile.below, fontsize=8.5, color=SOFT, va="center", ha="right")
+        figure.text(
+            column / COLUMNS,
+            line,
+            tile.title,
+            fontsize=9,
+            fontweight="bold",
+            color=INK,
+            va="center",
+        )
+        figure.text(
+            (column + 0.97) / COLUMNS,
+            line,
+            tile.below,
+            fontsize=8.5,
+            color=SOFT,
+            va="center",
+            ha="right",
+        )
     return png_of(figure, photos=True)
 
 
@@ -77,7 +119,10 @@ def _drawn(tile: Tile) -> Image.Image:
     for number, box, state, right in tile.parts:
         x, y, _, _ = _scaled(box, scale)
         left, top, low, bottom = draw.textbbox((x, y - 2.2 * FONT), state, font=font)
-        while any(left < other[2] and low > other[0] and top < other[3] and bottom > other[1] for other in taken):
+        while any(
+            left < other[2] and low > other[0] and top < other[3] and bottom > other[1]
+            for other in taken
+        ):
             top, bottom = top + FONT, bottom + FONT
         taken.append((left, top, low, bottom))
         ink = (255, 255, 255) if right is None else (120, 255, 150) if right else (255, 130, 130)
@@ -102,7 +147,9 @@ def _hex(number: int) -> str:
 
 
 def accuracy_curve(scores: ParsingScores, all_right: ParsingScores) -> bytes:
-    """PNG of acc(t) over the threshold t, as scored and with every action right; the areas are Acc^p."""
+    """PNG of acc(t) over the threshold t, as scored and with every action right; the areas are
+    Acc^p.
+    """
     figure = figure_of(7.2, 4.3)
     axes = figure.add_subplot()
     thresholds = np.arange(1, 1000) / 1000
@@ -110,7 +157,12 @@ def accuracy_curve(scores: ParsingScores, all_right: ParsingScores) -> bytes:
     for own, colour, name in series:
         values = own.accuracy(thresholds)
         axes.plot(
-            thresholds, values, color=colour, linewidth=2, label=f"{name}: {own.acc_p:.1%}", linestyle="-" if own is scores else (0, (4, 3))
+            thresholds,
+            values,
+            color=colour,
+            linewidth=2,
+            label=f"{name}: {own.acc_p:.1%}",
+            linestyle="-" if own is scores else (0, (4, 3)),
         )
     axes.fill_between(thresholds, scores.accuracy(thresholds), color=BLUE, alpha=0.12)
     axes.set_xlim(0, 1)
@@ -123,13 +175,21 @@ def accuracy_curve(scores: ParsingScores, all_right: ParsingScores) -> bytes:
     axes.set_axisbelow(True)
     bare(axes, "bottom")
     axes.legend(frameon=False, fontsize=9.5, labelcolor=INK, loc="lower left")
-    titled(axes, f"Acc^p {scores.acc_p:.1%}", f"the area under acc(t) of {len(scores.psc)} videos; mean PSC {scores.mean_psc:.1%}")
+    titled(
+        axes,
+        f"Acc^p {scores.acc_p:.1%}",
+        f"the area under acc(t) of {len(scores.psc)} videos; mean PSC {scores.mean_psc:.1%}",
+    )
     return png_of(figure)
 
 
 def part_bars(by_part: Mapping[str, Mapping[str, float]]) -> bytes:
-    """PNG with a group of bars for each part: how many are found, and how many of these have the right state. Best on top."""
-    ordered = sorted(by_part, key=lambda part: by_part[part]["found"] * by_part[part]["state_accuracy"])
+    """PNG with a group of bars for each part: how many are found, and how many of these have the
+    right state. Best on top.
+    """
+    ordered = sorted(
+        by_part, key=lambda part: by_part[part]["found"] * by_part[part]["state_accuracy"]
+    )
     figure = figure_of(7.8, 0.56 * len(ordered) + 1.6)
     axes = figure.add_subplot()
     places = np.arange(len(ordered))
@@ -142,12 +202,24 @@ def part_bars(by_part: Mapping[str, Mapping[str, float]]) -> bytes:
         values = [by_part[part][name] for part in ordered]
         axes.barh(places + away, values, color=colour, height=0.23, label=label)
         for place, value in zip(places, values, strict=True):
-            axes.text(value + 0.01, place + away, f"{value:.0%}", va="center", fontsize=8, color=INK)
-    axes.set_yticks(places, [f"{part.replace('_', ' ')}  ({int(by_part[part]['annotated'])})" for part in ordered])
+            axes.text(
+                value + 0.01, place + away, f"{value:.0%}", va="center", fontsize=8, color=INK
+            )
+    axes.set_yticks(
+        places,
+        [f"{part.replace('_', ' ')}  ({int(by_part[part]['annotated'])})" for part in ordered],
+    )
     axes.set_xlim(0, 1.08)
     axes.set_xticks([])
     bare(axes)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper center", bbox_to_anchor=(0.45, 0.0), ncols=3)
+    axes.legend(
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        loc="upper center",
+        bbox_to_anchor=(0.45, 0.0),
+        ncols=3,
+    )
     titled(axes, "Parts", "of the annotated parts (their number)")
     return png_of(figure)
 
@@ -161,19 +233,45 @@ def bottleneck_bars(rows: Sequence[tuple[Given, float]]) -> bytes:
         axes.barh(
             place,
             score,
-            color=ORANGE if not any(given) else RED if given == Given(True, True, True, True) else BLUE,
+            color=(
+                ORANGE
+                if not any(given)
+                else RED
+                if given == Given(True, True, True, True)
+                else BLUE
+            ),
             height=0.62,
             alpha=0.9,
         )
         axes.text(
-            score + 0.012, place, f"{score:.2%}" + (f"  +{score - own:.1%}" if any(given) else ""), va="center", fontsize=9, color=INK
+            score + 0.012,
+            place,
+            f"{score:.2%}" + (f"  +{score - own:.1%}" if any(given) else ""),
+            va="center",
+            fontsize=9,
+            color=INK,
         )
         for column, mark in enumerate(given):
             axes.text(
-                -0.86 + 0.225 * column, place, "true" if mark else "–", va="center", ha="center", fontsize=9, color=TEAL if mark else SOFT
+                -0.86 + 0.225 * column,
+                place,
+                "true" if mark else "–",
+                va="center",
+                ha="center",
+                fontsize=9,
+                color=TEAL if mark else SOFT,
             )
     for column, stage in enumerate(STAGES):
-        axes.text(-0.86 + 0.225 * column, len(rows) - 0.25, stage, ha="center", va="bottom", fontsize=8, fontweight="bold", color=INK)
+        axes.text(
+            -0.86 + 0.225 * column,
+            len(rows) - 0.25,
+            stage,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            fontweight="bold",
+            color=INK,
+        )
     axes.set_xlim(-0.99, 1.2)
     axes.set_ylim(-0.6, len(rows) + 0.2)
     axes.set_xticks([])

@@ -1,8 +1,10 @@
-"""Prediction files of the Kinetics-TPS challenge: `pred_part_result.json` and `pred_vid_result.json`, written and read.
+"""Prediction files of the Kinetics-TPS challenge: `pred_part_result.json` and
+`pred_vid_result.json`, written and read.
 
-Parts: `{video: {"img_00001.json": {"humans": [{"box": [x1, y1, x2, y2], "score": p, "parts": {...}}]}}}` with parts as
-`{part: {"box": [[...]], "verb": [state]}}`, at most 10 humans a frame and 5 proposals a part, best first; a part with several
-states repeats its box for each. `score` is our own addition; the evaluator reads box, parts and verb alone. Videos: `{video: action}`.
+Parts: `{video: {"img_00001.json": {"humans": [{"box": [x1, y1, x2, y2], "score": p, "parts":
+{...}}]}}}` with parts as `{part: {"box": [[...]], "verb": [state]}}`, at most 10 humans a frame and
+5 proposals a part, best first; a part with several states repeats its box for each. `score` is our
+own addition; the evaluator reads box, parts and verb alone. Videos: `{video: action}`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,22 @@ PARTS_FILE, ACTIONS_FILE = "pred_part_result.json", "pred_vid_result.json"
 TRUE_PARTS_FILE, TRUE_ACTIONS_FILE = "gt_part_result.json", "gt_vid_result.json"
 
 
-def predictions(videos: Iterable[str], rows: Iterable[Mapping[str, Any]], parts: Sequence[str], states: Sequence[str]) -> Videos:
-    """Prediction rows (`ops.tasks.parsing.columns.found_humans` says what they hold) in the challenge's form; every video is there."""
+def predictions(
+    videos: Iterable[str],
+    rows: Iterable[Mapping[str, Any]],
+    parts: Sequence[str],
+    states: Sequence[str],
+) -> Videos:
+    """Prediction rows (`ops.tasks.parsing.columns.found_humans` says what they hold) in the
+    challenge's form; every video is there.
+    """
     found: dict[str, dict[str, Any]] = {video: {} for video in videos}
     for row in sorted(rows, key=lambda row: (row["video_id"], row["frame"])):
-        boxes, part_boxes, named = row["boxes"].tolist(), row["parts"].tolist(), row["states"].tolist()
+        boxes, part_boxes, named = (
+            row["boxes"].tolist(),
+            row["parts"].tolist(),
+            row["states"].tolist(),
+        )
         humans = []
         for human, score in enumerate(row["scores"].tolist()):
             own: dict[str, Any] = {}
@@ -39,17 +52,29 @@ def predictions(videos: Iterable[str], rows: Iterable[Mapping[str, Any]], parts:
     return found
 
 
-def truth_files(truth: TrueHumans, parts: Sequence[str], states: Sequence[str]) -> tuple[Videos, dict[str, str]]:
-    """The truth in the challenge's form: parts and actions. A state that no vocabulary has is called '?'."""
+def truth_files(
+    truth: TrueHumans, parts: Sequence[str], states: Sequence[str]
+) -> tuple[Videos, dict[str, str]]:
+    """The truth in the challenge's form: parts and actions. A state that no vocabulary has is
+    called '?'.
+    """
     found: dict[str, dict[str, Any]] = {video: {} for video in truth.videos}
     starts = np.cumsum(truth.counts) - truth.counts
-    boxes, part_boxes = truth.boxes.astype(float).round(4).tolist(), truth.parts.astype(float).round(4).tolist()
+    boxes, part_boxes = (
+        truth.boxes.astype(float).round(4).tolist(),
+        truth.parts.astype(float).round(4).tolist(),
+    )
     named, seen = truth.states.tolist(), truth.seen.tolist()
-    for place, (video, frame) in enumerate(zip(truth.video.tolist(), truth.frame.tolist(), strict=True)):
+    for place, (video, frame) in enumerate(
+        zip(truth.video.tolist(), truth.frame.tolist(), strict=True)
+    ):
         humans = []
         for human in range(starts[place], starts[place] + truth.counts[place]):
             own = {
-                name: {"box": part_boxes[human][part], "verb": states[named[human][part]] if named[human][part] >= 0 else "?"}
+                name: {
+                    "box": part_boxes[human][part],
+                    "verb": states[named[human][part]] if named[human][part] >= 0 else "?",
+                }
                 for part, name in enumerate(parts)
                 if seen[human][part]
             }
@@ -64,7 +89,9 @@ def text_of(content: Any) -> bytes:
 
 
 def read_parts(data: bytes, file: str) -> Videos:
-    """Predicted parts. Raises AnnotationError for what is no json or names a key twice, ParsingScoreError for another form."""
+    """Predicted parts. Raises AnnotationError for what is no json or names a key twice,
+    ParsingScoreError for another form.
+    """
     content = _loaded(data, file)
     check_predictions(content)
     return content
@@ -82,5 +109,7 @@ def read_actions(data: bytes, file: str) -> dict[str, str]:
 def _loaded(data: bytes, file: str) -> Any:
     content, repeated = load(data, file)
     if repeated:
-        raise AnnotationError(file, "(whole file)", f"twice: {', '.join(sorted(repeated))}", "each key once")
+        raise AnnotationError(
+            file, "(whole file)", f"twice: {', '.join(sorted(repeated))}", "each key once"
+        )
     return content

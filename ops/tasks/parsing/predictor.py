@@ -1,4 +1,6 @@
-"""A trained parsing model with its recipe and vocabulary, ready for videos that no dataset knows."""
+"""A trained parsing model with its recipe and vocabulary, ready for videos that no dataset
+knows.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class FramePeople(NamedTuple):
 
 
 class VideoPeople(NamedTuple):
-    """What is seen in a video: its action, where a recognition model is at hand, and every n-th frame."""
+    """What is seen in a video: its action, where a recognition model is at hand, and every n-th
+    frame.
+    """
 
     action: str | None
     probability: float
@@ -61,7 +65,9 @@ class VideoPeople(NamedTuple):
 
 @dataclass(frozen=True)
 class Parser:
-    """Model in evaluation mode, its recipe, its vocabulary, the settings that lead to the action model, and where it comes from."""
+    """Model in evaluation mode, its recipe, its vocabulary, the settings that lead to the action
+    model, and where it comes from.
+    """
 
     model: nn.Module
     recipe: ParsingRecipe
@@ -76,19 +82,29 @@ class Parser:
 
     @torch.inference_mode()
     def arrays(self, pictures: np.ndarray) -> list[dict[str, np.ndarray]]:
-        """For each picture of uint8 [N, H, W, 3] RGB: scores (P,), boxes (P, 4), parts (P, K, 4), states and state_scores (P, K, N).
+        """For each picture of uint8 [N, H, W, 3] RGB: scores (P,), boxes (P, 4), parts (P, K, 4),
+        states and state_scores (P, K, N).
 
         Raises ValueError for pictures of another shape or type.
         """
         if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[3] != 3:
-            raise ValueError(f"pictures: found {pictures.dtype} {list(pictures.shape)}; allowed: uint8 [N, H, W, 3]")
+            raise ValueError(
+                f"pictures: found {pictures.dtype} {list(pictures.shape)}; allowed: uint8 [N, H,"
+                " W, 3]"
+            )
         found: list[dict[str, np.ndarray]] = []
         for start in range(0, len(pictures), FRAMES_AT_ONCE):
             some = pictures[start : start + FRAMES_AT_ONCE]
             shown = [
-                normalised(test_view(Scene(picture, self._nobody()), self.recipe.images).picture, self.recipe.images) for picture in some
+                normalised(
+                    test_view(Scene(picture, self._nobody()), self.recipe.images).picture,
+                    self.recipe.images,
+                )
+                for picture in some
             ]
-            images, padding = (torch.from_numpy(array).to(place_of(self.model)) for array in padded(shown))
+            images, padding = (
+                torch.from_numpy(array).to(place_of(self.model)) for array in padded(shown)
+            )
             sizes = torch.tensor([picture.shape[:2] for picture in some], dtype=torch.float32)
             found += decoded(self.model(images, padding), sizes, self.recipe, self.pairs)
         return found
@@ -98,11 +114,16 @@ class Parser:
         return [self._people(one) for one in self.arrays(pictures)]
 
     def on_video(self, path: Path) -> VideoPeople:
-        """The people of every n-th frame of a video file, as the recipe evaluates it, and the video's action. Raises DecodeError.
+        """The people of every n-th frame of a video file, as the recipe evaluates it, and the
+        video's action. Raises DecodeError.
 
-        Boxes are pixels of the frames as training saw them: of the dataset's `short_side` where it had one.
+        Boxes are pixels of the frames as training saw them: of the dataset's `short_side` where it
+        had one.
         """
-        short_side, frames = frames_of(self.recipe, self.provenance).short_side, np.empty(0, np.int64)
+        short_side, frames = (
+            frames_of(self.recipe, self.provenance).short_side,
+            np.empty(0, np.int64),
+        )
 
         def choose(num_frames: int, timestamps_s: list[float]) -> np.ndarray:
             nonlocal frames
@@ -111,15 +132,21 @@ class Parser:
 
         people = self.on_frames(sampled_frames(path, choose, short_side=short_side))
         action, probability = self._action(path)
-        shown = tuple(FramePeople(frame, own) for frame, own in zip(frames.tolist(), people, strict=True))
+        shown = tuple(
+            FramePeople(frame, own) for frame, own in zip(frames.tolist(), people, strict=True)
+        )
         return VideoPeople(action, probability, shown)
 
     def lines(self, found: VideoPeople) -> list[str]:
         """The action, then a line per person and frame: how sure, and what the parts do."""
         head = [f"{found.probability:6.1%}  {found.action}"] if found.action is not None else []
         for frame in found.frames:
-            for person in [own for place, own in enumerate(frame.people) if own.score >= SURE or not place]:
-                doing = ", ".join(f"{part.name.replace('_', ' ')} {part.state}" for part in person.parts)
+            for person in [
+                own for place, own in enumerate(frame.people) if own.score >= SURE or not place
+            ]:
+                doing = ", ".join(
+                    f"{part.name.replace('_', ' ')} {part.state}" for part in person.parts
+                )
                 head.append(f"{person.score:6.1%}  frame {frame.frame:>4}  {doing}")
         return head
 
@@ -160,11 +187,19 @@ class Parser:
         try:
             uri = self.recipe.action_model if pinned is None else pinned_uri(pinned, settings)
         except MissingModelError as error:
-            where, allowed = f"recipe '{self.recipe.name}'", f"a model that is still there ({error})"
+            where, allowed = (
+                f"recipe '{self.recipe.name}'",
+                f"a model that is still there ({error})",
+            )
             raise ConfigError(where, "action_model", self.recipe.action_model, allowed) from error
         recognizer = load(uri, settings)
         if not isinstance(recognizer, Recognizer):
-            raise ConfigError(f"recipe '{self.recipe.name}'", "action_model", self.recipe.action_model, "a recognition model")
+            raise ConfigError(
+                f"recipe '{self.recipe.name}'",
+                "action_model",
+                self.recipe.action_model,
+                "a recognition model",
+            )
         return recognizer.on_video(path)[0]
 
 

@@ -1,4 +1,6 @@
-"""What recognition networks are called with: sizes of a recipe's view, of a miniature's, and the inputs around them."""
+"""What recognition networks are called with: sizes of a recipe's view, of a miniature's, and the
+inputs around them.
+"""
 
 from __future__ import annotations
 

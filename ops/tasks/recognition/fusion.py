@@ -1,7 +1,8 @@
 """Several recognition models, trained apart, scored as one: the mean of their scores, clip by clip.
 
-A recipe names its members in `fusion`. Each sees its own frames, in the views of the fusion's recipe, one member after another. With
-`views.average: score` the scores are logits and no softmax comes between (PAN Full and En).
+A recipe names its members in `fusion`. Each sees its own frames, in the views of the fusion's
+recipe, one member after another. With `views.average: score` the scores are logits and no softmax
+comes between (PAN Full and En).
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ Progress = Callable[[str, int, int], None]
 def members(recipe: RecognitionRecipe) -> list[RecognitionRecipe]:
     """The recipes that a fusion averages, as they are trained.
 
-    Raises ConfigError for a recipe without any, for one that is unknown, and for one of other labels.
+    Raises ConfigError for a recipe without any, for one that is unknown, and for one of other
+    labels.
     """
     where, found = f"recipe '{recipe.name}'", []
     if not recipe.fusion:
@@ -46,7 +48,12 @@ def members(recipe: RecognitionRecipe) -> list[RecognitionRecipe]:
             raise ConfigError(where, "fusion", name, "recipes of recognition")
         for field in ("dataset", "target", "num_classes"):
             if getattr(member, field) != getattr(recipe, field):
-                raise ConfigError(f"recipe '{name}'", field, getattr(member, field), f"{getattr(recipe, field)}, as {recipe.name} has")
+                raise ConfigError(
+                    f"recipe '{name}'",
+                    field,
+                    getattr(member, field),
+                    f"{getattr(recipe, field)}, as {recipe.name} has",
+                )
         found.append(member)
     return found
 
@@ -62,17 +69,21 @@ def fuse(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Score the mean of several models on a split; kept in a folder of the fusion's own, as `evaluate` keeps it.
+    """Score the mean of several models on a split; kept in a folder of the fusion's own, as
+    `evaluate` keeps it.
 
-    `parts` are recipes with the URI of their weights, in this project's names or the original authors'. Equal `coefficients` by
-    default, and a GPU where there is one. One member is in memory at a time. Raises ConfigError for what does not belong together,
-    DataError without clips, PublishedWeightsError, StorageError.
+    `parts` are recipes with the URI of their weights, in this project's names or the original
+    authors'. Equal `coefficients` by default, and a GPU where there is one. One member is in memory
+    at a time. Raises ConfigError for what does not belong together, DataError without clips,
+    PublishedWeightsError, StorageError.
     """
     weigh = _coefficients(recipe, len(parts), coefficients)
     dataset = dataset or configs.dataset(recipe.dataset)
     report = Report(Recognition(recipe, layout, dataset), split)
     identity = _identity(recipe, parts, weigh, split)
-    cache = EvaluationCache(layout.run(recipe.name, identity), identity, report.eval_set, info(recipe.task).sample_unit)
+    cache = EvaluationCache(
+        layout.run(recipe.name, identity), identity, report.eval_set, info(recipe.task).sample_unit
+    )
     if (found := cache.load()) is not None:
         return found
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -83,7 +94,9 @@ def fuse(
     return cache.save(report.results(mean_rows(scored, weigh)))
 
 
-def _scored(task: Recognition, uri: str, split: str, device: str, progress: Progress | None) -> Rows:
+def _scored(
+    task: Recognition, uri: str, split: str, device: str, progress: Progress | None
+) -> Rows:
     """One member's rows; its network is gone when they are there."""
     recipe = task.recipe
 
@@ -95,25 +108,39 @@ def _scored(task: Recognition, uri: str, split: str, device: str, progress: Prog
         model = network(recipe, weights).to(device)
     samples, place = task.samples(split, "test"), Place(0, 1, torch.device(device))
     return predict(
-        task, model, samples, place=place, batch_size=clips_at_once(samples), workers=recipe.scale.loader_workers, progress=told
-    )  # fmt: skip
+        task,
+        model,
+        samples,
+        place=place,
+        batch_size=clips_at_once(samples),
+        workers=recipe.scale.loader_workers,
+        progress=told,
+    )
 
 
 def mean_rows(parts: Sequence[Rows], coefficients: Sequence[float]) -> Rows:
-    """The weighted mean of the members' scores, float32, clip by clip. Raises ValueError where they have other clips."""
+    """The weighted mean of the members' scores, float32, clip by clip. Raises ValueError where they
+    have other clips.
+    """
     first = [row["clip_id"] for row in parts[0]]
     for part in parts[1:]:
         if [row["clip_id"] for row in part] != first:
-            raise ValueError("the members of a fusion were scored on other clips, or in another order")
+            raise ValueError(
+                "the members of a fusion were scored on other clips, or in another order"
+            )
     means = []
     for rows in zip(*parts, strict=True):
-        scores = np.average([np.asarray(row["scores"], np.float64) for row in rows], axis=0, weights=coefficients)
+        scores = np.average(
+            [np.asarray(row["scores"], np.float64) for row in rows], axis=0, weights=coefficients
+        )
         means.append({**rows[0], "scores": scores.astype(np.float32)})
     return means
 
 
 def network(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
-    """The recipe's model in evaluation mode with weights in our names or the original authors'. Raises PublishedWeightsError."""
+    """The recipe's model in evaluation mode with weights in our names or the original authors'.
+    Raises PublishedWeightsError.
+    """
     model = models.build(recipe)
     found = read_checkpoint(weights)
     if set(found) == set(model.state_dict()):
@@ -124,7 +151,9 @@ def network(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
 
 
 def trained_weights(recipe: RecognitionRecipe, layout: Layout) -> str:
-    """URI of the weights of the member's own finished training on the data as it is. Raises ConfigError when there is none."""
+    """URI of the weights of the member's own finished training on the data as it is. Raises
+    ConfigError when there is none.
+    """
     result = finished(plan_run(recipe, layout).run_dir)
     if result is None:
         allowed = f"a finished training of recipe '{recipe.name}', or --weights {recipe.name}=<URI>"
@@ -132,17 +161,34 @@ def trained_weights(recipe: RecognitionRecipe, layout: Layout) -> str:
     return result.weights_uri
 
 
-def _coefficients(recipe: RecognitionRecipe, count: int, given: Sequence[float] | None) -> list[float]:
+def _coefficients(
+    recipe: RecognitionRecipe, count: int, given: Sequence[float] | None
+) -> list[float]:
     where = f"recipe '{recipe.name}'"
     if recipe.views.average == "feature":
-        raise ConfigError(where, "views.average", "feature", "score or prob: networks apart have no features in common")
+        raise ConfigError(
+            where,
+            "views.average",
+            "feature",
+            "score or prob: networks apart have no features in common",
+        )
     weigh = [1.0] * count if given is None else [float(one) for one in given]
     if not count or len(weigh) != count or min(weigh) < 0 or not sum(weigh):
-        raise ConfigError(where, "coefficients", weigh, f"{count} numbers of at least 0, not all 0, one for each member")
+        raise ConfigError(
+            where,
+            "coefficients",
+            weigh,
+            f"{count} numbers of at least 0, not all 0, one for each member",
+        )
     return weigh
 
 
-def _identity(recipe: RecognitionRecipe, parts: Sequence[tuple[RecognitionRecipe, str]], weigh: Sequence[float], split: str) -> str:
+def _identity(
+    recipe: RecognitionRecipe,
+    parts: Sequence[tuple[RecognitionRecipe, str]],
+    weigh: Sequence[float],
+    split: str,
+) -> str:
     """Hash of what decides the fusion's scores: members, their weights, coefficients, views."""
     digests = []
     for member, uri in parts:
@@ -151,8 +197,11 @@ def _identity(recipe: RecognitionRecipe, parts: Sequence[tuple[RecognitionRecipe
     return content_hash([recipe.key(), digests, list(weigh), split])
 
 
-def chosen(name: str, weights: Sequence[str], layout: Layout) -> tuple[RecognitionRecipe, list[tuple[RecognitionRecipe, str]]]:
-    """A recipe with `fusion`, and its members with the URIs of their weights: MEMBER=URI where given, else their own trainings'.
+def chosen(
+    name: str, weights: Sequence[str], layout: Layout
+) -> tuple[RecognitionRecipe, list[tuple[RecognitionRecipe, str]]]:
+    """A recipe with `fusion`, and its members with the URIs of their weights: MEMBER=URI where
+    given, else their own trainings'.
 
     Raises ConfigError.
     """
@@ -160,7 +209,9 @@ def chosen(name: str, weights: Sequence[str], layout: Layout) -> tuple[Recogniti
     if not isinstance(recipe, RecognitionRecipe):
         raise ConfigError("fusion", "recipe", name, "a recipe of recognition")
     recipes, given = members(recipe), _given(weights, recipe.fusion)
-    return recipe, [(member, given.get(member.name) or trained_weights(member, layout)) for member in recipes]
+    return recipe, [
+        (member, given.get(member.name) or trained_weights(member, layout)) for member in recipes
+    ]
 
 
 def _given(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
@@ -168,6 +219,8 @@ def _given(pairs: Sequence[str], names: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, sign, uri = pair.partition("=")
         if not sign or name not in names:
-            raise ConfigError("fusion", "--weights", pair, f"MEMBER=URI with a member out of {', '.join(names)}")
+            raise ConfigError(
+                "fusion", "--weights", pair, f"MEMBER=URI with a member out of {', '.join(names)}"
+            )
         given[name] = uri
     return given

@@ -1,8 +1,10 @@
-"""Scores of recognition: top-k accuracy, mean class accuracy, confusion matrix, and the averaging of views.
+"""Scores of recognition: top-k accuracy, mean class accuracy, confusion matrix, and the averaging
+of views.
 
-Where evaluators differ these follow the original of the published tables (MMAction2 1.2): with equal scores top-k prefers the
-order of numpy's argsort (mostly the higher class), the predicted class is the lowest of the best, and mean class accuracy runs
-over every class that occurs in the labels or in the predictions.
+Where evaluators differ these follow the original of the published tables (MMAction2 1.2): with
+equal scores top-k prefers the order of numpy's argsort (mostly the higher class), the predicted
+class is the lowest of the best, and mean class accuracy runs over every class that occurs in the
+labels or in the predictions.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ Average = Literal["prob", "score", "feature"]
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Bool [N]: whether the label is among the k best of scores [N, C]. A k beyond C takes all classes."""
+    """Bool [N]: whether the label is among the k best of scores [N, C]. A k beyond C takes all
+    classes.
+    """
     # Classes by rising score: the last k columns are the best, [N, k].
     best = np.argsort(scores, axis=1)[:, -k:]
     return (best == np.asarray(labels)[:, None]).any(axis=1)
@@ -27,11 +31,13 @@ def top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     return float(top_k_hits(scores, labels, k).mean())
 
 
-def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int | None = None) -> np.ndarray:
+def confusion_matrix(
+    predicted: np.ndarray, labels: np.ndarray, num_classes: int | None = None
+) -> np.ndarray:
     """Counts, int64, rows = labels, columns = predictions.
 
-    Without `num_classes` there is one row and column per class that occurs in either, in ascending order. Raises ValueError
-    for a class outside [0, num_classes).
+    Without `num_classes` there is one row and column per class that occurs in either, in ascending
+    order. Raises ValueError for a class outside [0, num_classes).
     """
     predicted, labels = np.asarray(predicted, np.int64), np.asarray(labels, np.int64)
     if num_classes is None:
@@ -41,11 +47,15 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
         if values.size and not 0 <= values.min() <= values.max() < num_classes:
             raise ValueError(f"{name} {values.min()}..{values.max()} outside 0..{num_classes - 1}")
     # One number a (label, prediction), counted, and cut into rows.
-    return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return np.bincount(labels * num_classes + predicted, minlength=num_classes**2).reshape(
+        num_classes, num_classes
+    )
 
 
 def mean_class_accuracy(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Mean recall over every class that occurs in the labels or the predictions; one that is only predicted counts 0."""
+    """Mean recall over every class that occurs in the labels or the predictions; one that is only
+    predicted counts 0.
+    """
     matrix = confusion_matrix(np.argmax(scores, axis=1), labels)
     # Samples of each class; a class that is only predicted has none, and its diagonal is 0.
     per_class = matrix.sum(axis=1)
@@ -62,8 +72,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def average_views(logits: np.ndarray, num_views: int, average: Average) -> np.ndarray:
     """Logits [N * num_views, C], consecutive rows of one clip, to one row per clip [N, C].
 
-    'prob' is the mean of the views' softmax, 'score' the mean of their logits. 'feature' averages before the classifier, so
-    its logits already are one row per clip and stay as they are.
+    'prob' is the mean of the views' softmax, 'score' the mean of their logits. 'feature' averages
+    before the classifier, so its logits already are one row per clip and stay as they are.
     """
     if average == "feature":
         return logits
@@ -78,7 +88,9 @@ def probabilities(scores: np.ndarray, average: Average) -> np.ndarray:
 
 
 class RecognitionMetric:
-    """Accumulates prediction rows (`scores` [C], `label_id`) and computes top1, top5 and mean_class_accuracy."""
+    """Accumulates prediction rows (`scores` [C], `label_id`) and computes top1, top5 and
+    mean_class_accuracy.
+    """
 
     def __init__(self, ks: Sequence[int] = (1, 5)) -> None:
         self.ks = tuple(ks)

@@ -30,7 +30,9 @@ def views(about: About) -> Iterator[ConfigError]:
     if task.images is not None:
         from ops.tasks.recognition.images import check_images
 
-        check_images(recipe.name, task.images, getattr(task.network_config(), "image_classes", None))
+        check_images(
+            recipe.name, task.images, getattr(task.network_config(), "image_classes", None)
+        )
     yield from ()
 
 
@@ -41,7 +43,9 @@ def labels(about: About) -> Iterator[ConfigError]:
     if words is None:
         return
     yield from data.num_classes(about, len(words.names), "the labels")
-    yield from data.known_labels(about, "transforms.flip_labels", recipe.transforms.flip_labels, words.names)
+    yield from data.known_labels(
+        about, "transforms.flip_labels", recipe.transforms.flip_labels, words.names
+    )
 
 
 def fusion(about: About) -> Iterator[ConfigError]:
@@ -50,18 +54,28 @@ def fusion(about: About) -> Iterator[ConfigError]:
         if name not in configs.names("recognition"):
             yield about.wrong("fusion", name, "names of recognition recipes")
         elif (other := configs.load(name)).num_classes != about.recipe.num_classes:
-            yield about.wrong("fusion", f"{name}, of {other.num_classes} classes", f"recipes of {about.recipe.num_classes} classes")
+            yield about.wrong(
+                "fusion",
+                f"{name}, of {other.num_classes} classes",
+                f"recipes of {about.recipe.num_classes} classes",
+            )
 
 
 PARTS = (data.frames, views, labels, fusion)
 
 
 def metrics(about: About) -> set[str]:
-    """Names of the evaluation's numbers, from an evaluation of nothing: one clip of every label, all of them right."""
+    """Names of the evaluation's numbers, from an evaluation of nothing: one clip of every label,
+    all of them right.
+    """
     from ops.tasks.recognition.scores import scores_of
 
     words = data.words(about)
-    names = list(words.names) if words is not None else [str(number) for number in range(about.recipe.num_classes)]
+    names = (
+        list(words.names)
+        if words is not None
+        else [str(number) for number in range(about.recipe.num_classes)]
+    )
     pairs = [pair for pair in about.facts.pairs if set(pair) <= set(names)]
     return set(scores_of(np.eye(len(names), dtype=np.float32), np.arange(len(names)), names, pairs))
 
@@ -74,5 +88,7 @@ def start(about: About) -> None:
     recipe, words = _recipe(about), data.words(about)
     wanted = recipe.training.init_head
     ours = list(words.names) if words is not None else []
-    channels = None if wanted is None or not ours else head_channels(wanted, ours, about.layout, recipe)
+    channels = (
+        None if wanted is None or not ours else head_channels(wanted, ours, about.layout, recipe)
+    )
     load_initial(models.build(recipe), recipe.training.init_from, channels)

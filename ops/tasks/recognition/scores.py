@@ -1,4 +1,6 @@
-"""Numbers of a recognition evaluation beyond top-k: accuracy per label, and labels that differ only in the order of time."""
+"""Numbers of a recognition evaluation beyond top-k: accuracy per label, and labels that differ only
+in the order of time.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,15 @@ from ops.annotations.time_order import Pairs
 from ops.tasks.recognition.metric import mean_class_accuracy, top_k_accuracy
 
 
-def scores_of(scores: np.ndarray, true: np.ndarray, labels: Sequence[str], pairs: Pairs) -> dict[str, float]:
+def scores_of(
+    scores: np.ndarray, true: np.ndarray, labels: Sequence[str], pairs: Pairs
+) -> dict[str, float]:
     """Metrics in 0..1 of scores [N, classes] and label ids [N].
 
-    top1, top5, mean_class_accuracy, chance; with pairs also pair_top1 (accuracy on the clips of paired labels, decided between
-    all classes) and pair_order (the share of these clips whose own label scores above its partner; a tie counts half, so that
-    a model that cannot see the order of time gets one half), overall and as 'pair_order/<a>__<b>'.
+    top1, top5, mean_class_accuracy, chance; with pairs also pair_top1 (accuracy on the clips of
+    paired labels, decided between all classes) and pair_order (the share of these clips whose own
+    label scores above its partner; a tie counts half, so that a model that cannot see the order of
+    time gets one half), overall and as 'pair_order/<a>__<b>'.
     """
     metrics = {
         "top1": top_k_accuracy(scores, true, 1),
@@ -42,9 +47,13 @@ def scores_of(scores: np.ndarray, true: np.ndarray, labels: Sequence[str], pairs
     return metrics
 
 
-def class_accuracy(scores: np.ndarray, true: np.ndarray, labels: Sequence[str]) -> tuple[dict[str, float], dict[str, int]]:
+def class_accuracy(
+    scores: np.ndarray, true: np.ndarray, labels: Sequence[str]
+) -> tuple[dict[str, float], dict[str, int]]:
     """Accuracy and number of clips of every label that has clips."""
     predicted = scores.argmax(axis=1)
     present = [index for index in range(len(labels)) if (true == index).any()]
-    accuracy = {labels[index]: float((predicted[true == index] == index).mean()) for index in present}
+    accuracy = {
+        labels[index]: float((predicted[true == index] == index).mean()) for index in present
+    }
     return accuracy, {labels[index]: int((true == index).sum()) for index in present}

@@ -51,50 +51,103 @@ class Recognition(Stateless):
         return None if images is None else read_folder(self.layout.placed(images.root).rstrip("/"))
 
     def check(self) -> None:
-        """Raise DataError for a split without usable clips or a label beyond num_classes, ConfigError for a wrong setting."""
+        """Raise DataError for a split without usable clips or a label beyond num_classes,
+        ConfigError for a wrong setting.
+        """
         self.check_views()
         if self.images is not None:
-            check_images(self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None))
+            check_images(
+                self.recipe.name, self.images, getattr(self.network_config(), "image_classes", None)
+            )
         for clip in self.table.beyond_end[:TOLD]:
-            log.warning("%s: clip '%s' is left out: %g s is after the last frame of its video", clip.source, clip.clip_id, clip.start_s)
+            log.warning(
+                "%s: clip '%s' is left out: %g s is after the last frame of its video",
+                clip.source,
+                clip.clip_id,
+                clip.start_s,
+            )
         if len(self.table.beyond_end) > TOLD:
-            log.warning("%s: %d more clips begin after their videos' ends", self.dataset.name, len(self.table.beyond_end) - TOLD)
+            log.warning(
+                "%s: %d more clips begin after their videos' ends",
+                self.dataset.name,
+                len(self.table.beyond_end) - TOLD,
+            )
         for split in SPLITS:
             clips = self._clips(split)
-            wrong = np.flatnonzero((clips.label_ids < 0) | (clips.label_ids >= self.recipe.num_classes))
+            wrong = np.flatnonzero(
+                (clips.label_ids < 0) | (clips.label_ids >= self.recipe.num_classes)
+            )
             if len(wrong):
-                clip, allowed = clips[int(wrong[0])], f"0..{self.recipe.num_classes - 1} (num_classes of recipe '{self.recipe.name}')"
-                raise DataError(f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed: {allowed}")
+                clip, allowed = (
+                    clips[int(wrong[0])],
+                    (
+                        f"0..{self.recipe.num_classes - 1} (num_classes of recipe"
+                        f" '{self.recipe.name}')"
+                    ),
+                )
+                raise DataError(
+                    f"{clip.source}: label '{clip.label}' has id {clip.label_id}; allowed:"
+                    f" {allowed}"
+                )
         self._check_classes()
         self.mirrored_ids()
 
     def _check_classes(self) -> None:
         if (found := len(self.vocabulary()["labels"])) != self.recipe.num_classes:
             allowed = f"{found}, the labels of {self.dataset.name}"
-            raise ConfigError(f"recipe '{self.recipe.name}'", "num_classes", self.recipe.num_classes, allowed)
+            raise ConfigError(
+                f"recipe '{self.recipe.name}'", "num_classes", self.recipe.num_classes, allowed
+            )
 
     def check_views(self) -> None:
         """Raise ConfigError for views that the sampling or the family cannot give."""
-        where, sampling, views = f"recipe '{self.recipe.name}'", self.recipe.sampling, self.recipe.views
+        where, sampling, views = (
+            f"recipe '{self.recipe.name}'",
+            self.recipe.sampling,
+            self.recipe.views,
+        )
         if sampling.kind in ("key_frame", "sliding"):
-            allowed = "segments, dense, uniform, dense_sample or pan: a labelled clip is seen as a whole"
+            allowed = (
+                "segments, dense, uniform, dense_sample or pan: a labelled clip is seen as a whole"
+            )
             raise ConfigError(where, "sampling.kind", sampling.kind, allowed)
         FrozenViews(sampling, self.recipe.transforms, views)
         fixed = self.recipe.model.get("num_segments")
-        if views.num_segments not in (None, sampling.num_segments) and fixed not in (None, views.num_segments):
-            raise ConfigError(where, "views.num_segments", views.num_segments, f"{fixed}, which this family is built for, or null")
+        if views.num_segments not in (None, sampling.num_segments) and fixed not in (
+            None,
+            views.num_segments,
+        ):
+            raise ConfigError(
+                where,
+                "views.num_segments",
+                views.num_segments,
+                f"{fixed}, which this family is built for, or null",
+            )
         if self.recipe.views.average == "feature" and not hasattr(self.model_class(), "classify"):
-            raise ConfigError(where, "views.average", "feature", f"prob or score for family '{self.recipe.family}'")
+            raise ConfigError(
+                where,
+                "views.average",
+                "feature",
+                f"prob or score for family '{self.recipe.family}'",
+            )
 
     def data_version(self) -> str:
-        """Hash of every clip's split, id, content key, label and place in its video, and of the list of images where there is one."""
-        return version_of(map(self._clips, SPLITS), None if self.images is None else self.images.version)
+        """Hash of every clip's split, id, content key, label and place in its video, and of the
+        list of images where there is one.
+        """
+        return version_of(
+            map(self._clips, SPLITS), None if self.images is None else self.images.version
+        )
 
     def coverage(self) -> dict[str, float]:
         """Annotated and usable clips and the usable share, by split."""
         numbers: dict[str, float] = {}
         for split, found in sorted(self.table.coverage.items()):
-            numbers |= {f"{split}_annotated": found.annotated, f"{split}_usable": found.usable, f"{split}_share": found.share}
+            numbers |= {
+                f"{split}_annotated": found.annotated,
+                f"{split}_usable": found.usable,
+                f"{split}_share": found.share,
+            }
             if found.beyond_end:
                 numbers[f"{split}_beyond_end"] = found.beyond_end
         return numbers
@@ -125,9 +178,14 @@ class Recognition(Stateless):
         return pairs
 
     def samples(self, split: str, mode: Mode) -> ClipDataset:
-        """The split's clips: one random view ('train', with images where the recipe has them), one fixed view ('validate') or the
-        recipe's views ('test')."""
-        views = {"train": None, "validate": Views(average=self.recipe.views.average), "test": self.recipe.views}[mode]
+        """The split's clips: one random view ('train', with images where the recipe has them), one
+        fixed view ('validate') or the recipe's views ('test').
+        """
+        views = {
+            "train": None,
+            "validate": Views(average=self.recipe.views.average),
+            "test": self.recipe.views,
+        }[mode]
         one_view = {"num_positions": 1} if mode == "validate" else {}
         options: dict[str, Any] = {
             "views": views,
@@ -135,21 +193,33 @@ class Recognition(Stateless):
             "copies": self.recipe.training.repeated_augmentation,
             "mirrored_ids": self.mirrored_ids() if mode == "train" else {},
         }
-        clips, sampling, transforms = self._clips(split), self.recipe.sampling.model_copy(update=one_view), self.recipe.transforms
+        clips, sampling, transforms = (
+            self._clips(split),
+            self.recipe.sampling.model_copy(update=one_view),
+            self.recipe.transforms,
+        )
         if mode == "train" and self.images is not None and self.recipe.images is not None:
-            return ClipsAndImages(self.images, self.recipe.images, clips, sampling, transforms, **options)
+            return ClipsAndImages(
+                self.images, self.recipe.images, clips, sampling, transforms, **options
+            )
         return ClipDataset(clips, sampling, transforms, **options)
 
     def collate(self, items: list[dict[str, Any]]) -> dict[str, Any]:
-        """`frames` float32 (B, V, 3, T, S, S), `label_ids` int64 (B,), `clip_ids` and `video_ids` lists, `epoch`, `first_index`.
+        """`frames` float32 (B, V, 3, T, S, S), `label_ids` int64 (B,), `clip_ids` and `video_ids`
+        lists, `epoch`, `first_index`.
 
-        With repeated augmentation V are the copies of a training clip, and `label_ids` are (B, V). Without a crop the frames of
-        a batch may differ in size; then `frames` is a list of B tensors (V, 3, T, H, W). Items with images give `images`
-        (B, K, 3, 1, S, S) and `image_ids` (B, K).
+        With repeated augmentation V are the copies of a training clip, and `label_ids` are (B, V).
+        Without a crop the frames of a batch may differ in size; then `frames` is a list of B
+        tensors (V, 3, T, H, W). Items with images give `images` (B, K, 3, 1, S, S) and `image_ids`
+        (B, K).
         """
         frames: list[np.ndarray] = [item["frames"] for item in items]
         alike = len({clip.shape for clip in frames}) == 1
-        more = {name: stacked([item[name] for item in items]) for name in ("images", "image_ids") if name in items[0]}
+        more = {
+            name: stacked([item[name] for item in items])
+            for name in ("images", "image_ids")
+            if name in items[0]
+        }
         return more | {
             "frames": stacked(frames) if alike else [torch.from_numpy(clip) for clip in frames],
             "label_ids": torch.from_numpy(np.array([item["label_id"] for item in items], np.int64)),
@@ -168,7 +238,11 @@ class Recognition(Stateless):
         if training.head_scale is not None:
             scale_head(model, training.head_scale, self.recipe)
         wanted = training.init_head if training.init_from else None
-        channels = None if wanted is None else head_channels(wanted, self.vocabulary()["labels"], self.layout, self.recipe)
+        channels = (
+            None
+            if wanted is None
+            else head_channels(wanted, self.vocabulary()["labels"], self.layout, self.recipe)
+        )
         load_initial(model, training.init_from, channels, training.init_sha256)
         return model
 
@@ -185,10 +259,12 @@ class Recognition(Stateless):
             return models.build(self.recipe)
 
     def losses(self, model: nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Cross entropy with label smoothing, and the share of right answers on the augmented clips.
+        """Cross entropy with label smoothing, and the share of right answers on the augmented
+        clips.
 
-        With mixing the clips are mixed here, by the generator of the batch's seed, epoch and first clip, and the label with the larger
-        share is the right answer. Images have a loss of their own.
+        With mixing the clips are mixed here, by the generator of the batch's seed, epoch and first
+        clip, and the label with the larger share is the right answer. Images have a loss of their
+        own.
         """
         frames, labels = batch["frames"].flatten(0, 1), batch["label_ids"].flatten()
         training, mixing = self.recipe.training, self.recipe.mixing
@@ -202,24 +278,46 @@ class Recognition(Stateless):
         heads = _heads(model, frames, images)
         if images is None or self.recipe.images is None:
             losses = [
-                weight * cross_entropy(logits, targets, label_smoothing=smoothing) if weight else 0.0 * logits.sum()  # of other labels
+                # of other labels
+                (
+                    weight * cross_entropy(logits, targets, label_smoothing=smoothing)
+                    if weight
+                    else 0.0 * logits.sum()
+                )
                 for logits, weight in heads
             ]
         else:
             (logits, _), (of_images, _) = heads
-            image_loss = cross_entropy(of_images, batch["image_ids"].flatten(), label_smoothing=training.label_smoothing)
-            losses = [cross_entropy(logits, targets, label_smoothing=smoothing), self.recipe.images.weight * image_loss]
-        return {"loss": torch.stack(losses).sum(), "train_top1": (heads[0][0].detach().argmax(1) == labels).float().mean()}
+            image_loss = cross_entropy(
+                of_images, batch["image_ids"].flatten(), label_smoothing=training.label_smoothing
+            )
+            losses = [
+                cross_entropy(logits, targets, label_smoothing=smoothing),
+                self.recipe.images.weight * image_loss,
+            ]
+        return {
+            "loss": torch.stack(losses).sum(),
+            "train_top1": (heads[0][0].detach().argmax(1) == labels).float().mean(),
+        }
 
     def predict(self, model: nn.Module, batch: dict[str, Any]) -> list[Row]:
-        """Rows clip_id, video_id, label_id and `scores` float32 [classes], averaged over the views as the recipe says."""
+        """Rows clip_id, video_id, label_id and `scores` float32 [classes], averaged over the views
+        as the recipe says.
+        """
         frames, average = batch["frames"], self.recipe.views.average
         if isinstance(frames, list):
-            scores = np.concatenate([view_scores(model, clip, len(clip), average) for clip in frames])
+            scores = np.concatenate(
+                [view_scores(model, clip, len(clip), average) for clip in frames]
+            )
         else:
             scores = view_scores(model, frames.flatten(0, 1), frames.shape[1], average)
-        columns = zip(batch["clip_ids"], batch["video_ids"], batch["label_ids"].tolist(), scores, strict=True)
-        return [{"clip_id": clip, "video_id": video, "label_id": label, "scores": row} for clip, video, label, row in columns]
+        columns = zip(
+            batch["clip_ids"], batch["video_ids"], batch["label_ids"].tolist(), scores, strict=True
+        )
+        return [
+            {"clip_id": clip, "video_id": video, "label_id": label, "scores": row}
+            for clip, video, label, row in columns
+        ]
 
     def metric(self, split: str) -> RecognitionMetric:
         """Top-1, top-5 and mean class accuracy."""
@@ -232,15 +330,25 @@ class Recognition(Stateless):
             splits = ", ".join(sorted(self.table.coverage)) or "none"
             state = f"no clip; its splits: {splits}"
             if found:
-                late = f" ({found.beyond_end} begin after the last frame of their video)" if found.beyond_end else ""
+                late = (
+                    f" ({found.beyond_end} begin after the last frame of their video)"
+                    if found.beyond_end
+                    else ""
+                )
                 state = f"{found.annotated} annotated clips, none with stored frames{late}"
-            raise DataError(f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store its frames first")
+            raise DataError(
+                f"dataset '{self.dataset.name}', split '{split}': {state}; annotate it and store"
+                " its frames first"
+            )
         return clips
 
 
-def _heads(model: nn.Module, frames: Tensor, images: Tensor | None = None) -> list[tuple[Tensor, float]]:
-    """Float logits of all heads of a network with the weights of their losses, the one that answers first; with images those of the
-    clips and those of the images."""
+def _heads(
+    model: nn.Module, frames: Tensor, images: Tensor | None = None
+) -> list[tuple[Tensor, float]]:
+    """Float logits of all heads of a network with the weights of their losses, the one that answers
+    first; with images those of the clips and those of the images.
+    """
     network = model.module if isinstance(model, DistributedDataParallel) else model
     if images is not None:
         return [(logits.float(), weight) for logits, weight in model(frames, images=images)]

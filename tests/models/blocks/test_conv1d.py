@@ -14,7 +14,10 @@ from models.blocks.conv1d import ChannelNorm, Depthwise, conv3
 def test_three_taps_and_their_gradients(batch: int, length: int, outputs: int) -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(batch, length, 24, generator=generator, dtype=torch.float64)
-    weight, bias = torch.randn(outputs, 24, 3, generator=generator, dtype=torch.float64) / 9, torch.randn(outputs, generator=generator)
+    weight, bias = (
+        torch.randn(outputs, 24, 3, generator=generator, dtype=torch.float64) / 9,
+        torch.randn(outputs, generator=generator),
+    )
     grad = torch.randn(batch, length, outputs, generator=generator, dtype=torch.float64)
     one = [given.float().requires_grad_() for given in (x, weight)]
     two = [given.clone().requires_grad_() for given in (x, weight)]
@@ -39,7 +42,9 @@ def test_half_precision_takes_the_direct_form() -> None:
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise(stride: int) -> None:
     layer, x = Depthwise(8, stride), torch.randn(2, 12, 8)
-    want = F.conv1d(x.transpose(1, 2), layer.weight, stride=stride, padding=1, groups=8).transpose(1, 2)
+    want = F.conv1d(x.transpose(1, 2), layer.weight, stride=stride, padding=1, groups=8).transpose(
+        1, 2
+    )
     torch.testing.assert_close(layer(x), want)
 
 

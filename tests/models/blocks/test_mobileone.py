@@ -11,7 +11,8 @@ import models
 from models.blocks.conv import fold_batchnorm
 from models.blocks.mobileone import Branches, MobileOne, MobileOneBlock, Spot, identity
 
-STAGES = ((16, 1, 0), (32, 2, 1))  # one stage without and one with channel weights, strides of 1 and 2
+# one stage without and one with channel weights, strides of 1 and 2
+STAGES = ((16, 1, 0), (32, 2, 1))
 
 
 def settled(model: nn.Module) -> nn.Module:
@@ -27,7 +28,9 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def folded(weight: Tensor, norm: nn.BatchNorm2d, kernel: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the one convolution of this kernel size that does what a convolution and its norm do."""
+    """Weight and bias of the one convolution of this kernel size that does what a convolution and
+    its norm do.
+    """
     scale, shift = fold_batchnorm(norm)
     return F.pad(weight * scale[:, None, None, None], [(kernel - weight.shape[-1]) // 2] * 4), shift
 
@@ -36,9 +39,19 @@ def folded(weight: Tensor, norm: nn.BatchNorm2d, kernel: int) -> tuple[Tensor, T
 def merge(branches: nn.Module, conv: nn.Module) -> None:
     """Writes into `conv` what does the same as all branches, in eval mode."""
     assert isinstance(branches, Branches) and isinstance(conv, nn.Conv2d)
-    kernel, parts = conv.kernel_size[0], [(part.conv.weight, part.norm) for part in (branches.main, branches.small) if part is not None]
+    kernel, parts = (
+        conv.kernel_size[0],
+        [
+            (part.conv.weight, part.norm)
+            for part in (branches.main, branches.small)
+            if part is not None
+        ],
+    )
     if branches.norm is not None:
-        identity, channels = torch.zeros_like(branches.main.conv.weight), torch.arange(len(conv.weight))
+        identity, channels = (
+            torch.zeros_like(branches.main.conv.weight),
+            torch.arange(len(conv.weight)),
+        )
         identity[channels, channels % identity.shape[1], kernel // 2, kernel // 2] = 1
         parts.append((identity, branches.norm))
     weights, biases = zip(*(folded(weight, norm, kernel) for weight, norm in parts), strict=True)
@@ -46,7 +59,9 @@ def merge(branches: nn.Module, conv: nn.Module) -> None:
 
 
 def merge_trunk(trained: nn.Module, used: nn.Module) -> None:
-    """Gives a trunk in the form for use the weights of one in training form, each block's branches as one convolution."""
+    """Gives a trunk in the form for use the weights of one in training form, each block's branches
+    as one convolution.
+    """
     for name, block in trained.named_modules():
         if isinstance(block, MobileOneBlock):
             mine = used.get_submodule(name)
@@ -72,7 +87,10 @@ def test_a_block_of_branches_is_one_convolution(kernel: int, stride: int, groupe
 
 def test_a_trunk_is_merged_block_by_block() -> None:
     torch.manual_seed(1)
-    trained, used = settled(MobileOne(STAGES, stem=8).double()), MobileOne(STAGES, stem=8, merged=True).double().eval()
+    trained, used = (
+        settled(MobileOne(STAGES, stem=8).double()),
+        MobileOne(STAGES, stem=8, merged=True).double().eval(),
+    )
     frames = torch.randn(2, 3, 64, 64, dtype=torch.float64)
     before = used(frames)
     merge_trunk(trained, used)
@@ -90,7 +108,8 @@ def test_the_recipes_model_answers_the_same_when_merged(family: str, sizes: dict
     used = module.build(module.Config(num_classes=7, trunk="mobileone_s4_merged", **sizes)).eval()
     for norm in trained.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            nn.init.uniform_(norm.weight, 0.5, 1.0)  # three branches add up: larger ones explode over 40 blocks
+            # three branches add up: larger ones explode over 40 blocks
+            nn.init.uniform_(norm.weight, 0.5, 1.0)
             nn.init.normal_(norm.bias, std=0.1)
     trained.eval()
     merge_trunk(trained.trunk, used.trunk)

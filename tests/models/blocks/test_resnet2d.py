@@ -40,13 +40,19 @@ def test_slots_get_every_place_and_leave_the_names() -> None:
         places.append(place)
         return nn.Identity()
 
-    def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True) -> nn.Module:
+    def conv(
+        in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True
+    ) -> nn.Module:
         made.append((in_channels, out_channels, kernel))
         return ConvNorm(in_channels, out_channels, kernel, stride, relu)
 
     trunk = ResNet2d(50, 8, Slots(conv=conv, temporal=temporal))
-    assert [(place.stage, place.index) for place in places] == [(s, i) for s, n in enumerate((3, 4, 6, 3), 1) for i in range(n)]
-    assert places[3] == Place(stage=2, index=0, in_channels=32, channels=16, out_channels=64, stride=2)
+    assert [(place.stage, place.index) for place in places] == [
+        (s, i) for s, n in enumerate((3, 4, 6, 3), 1) for i in range(n)
+    ]
+    assert places[3] == Place(
+        stage=2, index=0, in_channels=32, channels=16, out_channels=64, stride=2
+    )
     assert made[0] == (3, 8, 7) and len(made) == 1 + 16 * 3 + 4
     assert list(trunk.state_dict()) == list(ResNet2d(50, 8).state_dict())
 
@@ -58,7 +64,8 @@ def test_the_temporal_slot_is_not_on_the_shortcut() -> None:
 
     trunk = ResNet2d(10, 8, Slots(temporal=lambda place: Zero())).eval()
     x = torch.rand(1, 8, 6, 6)
-    # Fresh normalisation adds nothing to a zero, so that the first block is the identity on a positive input.
+    # Fresh normalisation adds nothing to a zero, so that the first block is the identity on a
+    # positive input.
     torch.testing.assert_close(trunk.layer1(x), x)
 
 

@@ -21,7 +21,12 @@ def bilinear(image: Tensor, y: float, x: float) -> Tensor:
         return image.new_zeros(len(image))
     y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
     top, left = math.floor(y), math.floor(x)
-    bottom, right, down, across = min(top + 1, height - 1), min(left + 1, width - 1), y - top, x - left
+    bottom, right, down, across = (
+        min(top + 1, height - 1),
+        min(left + 1, width - 1),
+        y - top,
+        x - left,
+    )
     upper = image[:, top, left] * (1 - across) + image[:, top, right] * across
     lower = image[:, bottom, left] * (1 - across) + image[:, bottom, right] * across
     return upper * (1 - down) + lower * down
@@ -36,12 +41,16 @@ def by_definition(image: Tensor, box: Tensor, bins: int, scale: float, ratio: in
             for m in range(rows):
                 for n in range(columns):
                     y = y1 + (i + (m + 0.5) / rows) * (y2 - y1) / bins
-                    out[:, i, j] += bilinear(image, y, x1 + (j + (n + 0.5) / columns) * (x2 - x1) / bins)
+                    out[:, i, j] += bilinear(
+                        image, y, x1 + (j + (n + 0.5) / columns) * (x2 - x1) / bins
+                    )
     return out / max(rows * columns, 1)
 
 
 def some_boxes(rng: np.random.Generator, count: int) -> Tensor:
-    """Within, across and outside a map of 20 x 30 cells of 16 pixels; some inside out, as unclipped predictions are."""
+    """Within, across and outside a map of 20 x 30 cells of 16 pixels; some inside out, as unclipped
+    predictions are.
+    """
     low = rng.uniform(-60, 480, (count, 2))
     return torch.tensor(np.concatenate([low, low + rng.uniform(-10, 400, (count, 2))], 1))
 
@@ -52,13 +61,17 @@ def test_the_definition(ratio: int) -> None:
     maps, boxes = torch.tensor(rng.standard_normal((2, 3, 20, 30))), some_boxes(rng, 8)
     image = torch.tensor(rng.integers(0, 2, 8))
     found = roi_align(maps, boxes, image, 4, 1 / 16, ratio)
-    true = torch.stack([by_definition(maps[b], box, 4, 1 / 16, ratio) for b, box in zip(image, boxes, strict=True)])
+    true = torch.stack(
+        [by_definition(maps[b], box, 4, 1 / 16, ratio) for b, box in zip(image, boxes, strict=True)]
+    )
     torch.testing.assert_close(found, true, rtol=0, atol=1e-12)
 
 
 def test_the_reference(shared: Path) -> None:
     with np.load(shared / "parity" / "detection" / "roialign_aligned.npz") as case:
-        maps, boxes, true = (torch.from_numpy(case[key]) for key in ("feat", "boxes", "out7_sr2_scale16"))
+        maps, boxes, true = (
+            torch.from_numpy(case[key]) for key in ("feat", "boxes", "out7_sr2_scale16")
+        )
     found = roi_align(maps[None], boxes, torch.zeros(len(boxes), dtype=torch.int64), 7, 1 / 16, 2)
     torch.testing.assert_close(found, true, rtol=0, atol=5e-6)
 
@@ -67,9 +80,15 @@ def test_degenerate_boxes() -> None:
     maps = torch.arange(12.0).reshape(1, 1, 3, 4)
     boxes = torch.tensor([[24.0, 24, 24, 24], [-900, -900, -800, -800], [-1e30, -1e30, 1e30, 1e30]])
     found = roi_align(maps, boxes, torch.zeros(3, dtype=torch.int64), 2, 1 / 16, 2)
-    assert torch.equal(found[0], torch.full((1, 2, 2), 5.0))  # a point: the same sample in every bin
+    # a point: the same sample in every bin
+    assert torch.equal(found[0], torch.full((1, 2, 2), 5.0))
     assert found[1].abs().max() == 0 and torch.isfinite(found[2]).all()
-    assert roi_align(maps, boxes[:0], torch.zeros(0, dtype=torch.int64), 2, 1 / 16).shape == (0, 1, 2, 2)
+    assert roi_align(maps, boxes[:0], torch.zeros(0, dtype=torch.int64), 2, 1 / 16).shape == (
+        0,
+        1,
+        2,
+        2,
+    )
 
 
 def test_a_box_that_is_no_number_gives_no_number() -> None:
@@ -85,7 +104,13 @@ def test_every_box_from_the_level_of_its_size() -> None:
     levels = [torch.full((2, 1, 64 >> level, 96 >> level), float(level)) for level in range(4)]
     wanted = choose_levels(torch.cat([boxes, boxes]) * 0.1, 4)
     scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
-    pooled = pool(lay_out(levels, scales), torch.cat([boxes, boxes]) * 0.1 + 20, torch.tensor([0] * 9 + [1] * 9), wanted, 3)
+    pooled = pool(
+        lay_out(levels, scales),
+        torch.cat([boxes, boxes]) * 0.1 + 20,
+        torch.tensor([0] * 9 + [1] * 9),
+        wanted,
+        3,
+    )
     assert torch.equal(pooled.amax((1, 2)).long(), wanted)
 
 
@@ -98,7 +123,11 @@ def test_levels_pooled_together_equal_levels_one_by_one() -> None:
     together = pool(lay_out(levels, scales), boxes, image, level, 5)
     for index in range(4):
         chosen = level == index
-        alone = roi_align(levels[index], boxes[chosen], image[chosen], 5, scales[index]).flatten(2).transpose(1, 2)
+        alone = (
+            roi_align(levels[index], boxes[chosen], image[chosen], 5, scales[index])
+            .flatten(2)
+            .transpose(1, 2)
+        )
         torch.testing.assert_close(together[chosen], alone, rtol=0, atol=1e-12)
 
 
@@ -106,9 +135,15 @@ def test_levels_pooled_together_equal_levels_one_by_one() -> None:
 def test_gradients(ratio: int) -> None:
     torch.manual_seed(0)
     maps = torch.randn(2, 1, 4, 5, dtype=torch.double, requires_grad=True)
-    boxes = torch.tensor([[-10.0, 3, 60, 51], [5.3, 5.7, 74.1, 60.2], [20, 11, 41.7, 38.9]], dtype=torch.double, requires_grad=True)
+    boxes = torch.tensor(
+        [[-10.0, 3, 60, 51], [5.3, 5.7, 74.1, 60.2], [20, 11, 41.7, 38.9]],
+        dtype=torch.double,
+        requires_grad=True,
+    )
     image = torch.tensor([0, 1, 1])
-    assert torch.autograd.gradcheck(lambda maps, boxes: roi_align(maps, boxes, image, 2, 1 / 16, ratio), (maps, boxes))
+    assert torch.autograd.gradcheck(
+        lambda maps, boxes: roi_align(maps, boxes, image, 2, 1 / 16, ratio), (maps, boxes)
+    )
 
 
 def test_half_precision_sums_in_float32() -> None:

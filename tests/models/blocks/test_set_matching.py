@@ -16,8 +16,15 @@ def test_the_pairs_are_the_cheapest_of_all(shape: tuple[int, int]) -> None:
         cost = np.random.default_rng(seed).integers(0, 9, size=shape).astype(float)
         rows, columns = assign(cost)
         tall = cost if shape[0] >= shape[1] else cost.T
-        least = min(tall[list(rows), range(tall.shape[1])].sum() for rows in itertools.permutations(range(len(tall)), tall.shape[1]))
-        assert cost[rows, columns].sum() == least and (np.diff(rows) > 0).all() and len(set(columns)) == min(shape)
+        least = min(
+            tall[list(rows), range(tall.shape[1])].sum()
+            for rows in itertools.permutations(range(len(tall)), tall.shape[1])
+        )
+        assert (
+            cost[rows, columns].sum() == least
+            and (np.diff(rows) > 0).all()
+            and len(set(columns)) == min(shape)
+        )
 
 
 def test_nobody_to_assign() -> None:

@@ -1,4 +1,6 @@
-"""The temporal shift against values worked out by hand, and against its definition channel by channel."""
+"""The temporal shift against values worked out by hand, and against its definition channel by
+channel.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,15 @@ def by_definition(x: torch.Tensor, num_segments: int, shift_div: int) -> torch.T
 
 
 def test_known_answer() -> None:
-    # Two clips of three frames, four channels, one pixel; frame t of clip b holds 100 b + 10 t + channel.
-    x = torch.tensor([[100 * b + 10 * t + c for c in range(4)] for b in range(2) for t in range(1, 4)]).float().view(6, 4, 1, 1)
+    # Two clips of three frames, four channels, one pixel; frame t of clip b holds 100 b + 10 t +
+    # channel.
+    x = (
+        torch.tensor(
+            [[100 * b + 10 * t + c for c in range(4)] for b in range(2) for t in range(1, 4)]
+        )
+        .float()
+        .view(6, 4, 1, 1)
+    )
     expected = [
         [20, 0, 12, 13], [30, 11, 22, 23], [0, 21, 32, 33],
         [120, 0, 112, 113], [130, 111, 122, 123], [0, 121, 132, 133],
@@ -34,8 +43,13 @@ def test_known_answer() -> None:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize(("channels", "shift_div", "num_segments"), [(16, 8, 8), (17, 8, 3), (6, 2, 4), (64, 3, 2), (8, 8, 1)])
-def test_is_its_definition(layout: torch.memory_format, channels: int, shift_div: int, num_segments: int) -> None:
+@pytest.mark.parametrize(
+    ("channels", "shift_div", "num_segments"),
+    [(16, 8, 8), (17, 8, 3), (6, 2, 4), (64, 3, 2), (8, 8, 1)],
+)
+def test_is_its_definition(
+    layout: torch.memory_format, channels: int, shift_div: int, num_segments: int
+) -> None:
     x = torch.randn(2 * num_segments, channels, 3, 5).contiguous(memory_format=layout)
     before = x.clone()
     out = TemporalShift(num_segments, shift_div)(x)

@@ -14,13 +14,30 @@ from configs.schema.detection import LossWeights
 from float64 import furthest
 from models.blocks.drop import DropPath
 from models.blocks.pruning import ScoringAttention, num_kept
-from models.detection.evad import EVAD, TINY, TINY_INPUT, Config, Criterion, Detections, Target, build, decode
+from models.detection.evad import (
+    EVAD,
+    TINY,
+    TINY_INPUT,
+    Config,
+    Criterion,
+    Detections,
+    Target,
+    build,
+    decode,
+)
 from models.errors import ModelConfigError, ModelInputError
 from models.weights import export_published, load_published
 
 VITL = dict(
-    width=1024, depth=24, heads=16, prune_blocks=(6, 12, 18), taps=(5, 11, 17, 23), decoder_width=512, decoder_depth=12, decoder_heads=8
-)  # fmt: skip
+    width=1024,
+    depth=24,
+    heads=16,
+    prune_blocks=(6, 12, 18),
+    taps=(5, 11, 17, 23),
+    decoder_width=512,
+    decoder_depth=12,
+    decoder_heads=8,
+)
 
 
 def tiny(**changes: object) -> tuple[EVAD, Tensor, Tensor]:
@@ -39,7 +56,10 @@ def tiny(**changes: object) -> tuple[EVAD, Tensor, Tensor]:
 def people(classes: int = TINY.num_classes) -> list[Target]:
     actions = torch.zeros(2, classes)
     actions[0, 0] = actions[1, 1] = actions[1, 2] = 1
-    return [Target(torch.tensor([[4.0, 6, 30, 50], [40, 10, 90, 60]]), actions), Target(torch.tensor([[10.0, 5, 60, 58]]), actions[1:])]
+    return [
+        Target(torch.tensor([[4.0, 6, 30, 50], [40, 10, 90, 60]]), actions),
+        Target(torch.tensor([[10.0, 5, 60, 58]]), actions[1:]),
+    ]
 
 
 def flat(found: Detections) -> list[Tensor]:
@@ -74,7 +94,8 @@ def test_every_parameter_gets_a_finite_gradient(keep_rate: float, checkpointing:
     Criterion(LossWeights())(model(clip, sizes), people()).total.backward()
     for key, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
-        idle = key.startswith("pyramid.outputs.") or (keep_rate == 1 and key.endswith("mask_token"))  # small images, small boxes
+        # small images, small boxes
+        idle = key.startswith("pyramid.outputs.") or (keep_rate == 1 and key.endswith("mask_token"))
         assert idle or parameter.grad.abs().sum() > 0, key
 
 
@@ -103,13 +124,17 @@ def test_training_mode_gives_the_same_kind_and_without_drops_the_same_numbers() 
 
 
 def test_batched_equals_single() -> None:
-    """Relative to the largest value of each output: both lie within 1e-5 of float64 on every set of kernels (AVX-512, AVX2, none), so
-    that they may lie twice that apart; most is 8e-6."""
+    """Relative to the largest value of each output: both lie within 1e-5 of float64 on every set of
+    kernels (AVX-512, AVX2, none), so that they may lie twice that apart; most is 8e-6.
+    """
     model, clip, sizes = tiny()
     found = model(clip, sizes)
     for index in range(2):
         alone = model(clip[index : index + 1], sizes[index : index + 1])
-        assert max(furthest(flat(alone), [one[index : index + 1].double() for one in flat(found)])) < 2e-5
+        assert (
+            max(furthest(flat(alone), [one[index : index + 1].double() for one in flat(found)]))
+            < 2e-5
+        )
 
 
 def test_a_model_made_on_meta_is_whole_once_it_has_weights() -> None:
@@ -127,9 +152,13 @@ def test_bf16_autocast() -> None:
         found = model(clip, sizes)
         losses = Criterion(LossWeights())(found, people())
     expected = model(clip, sizes)
-    assert all(boxes.dtype == torch.float32 for boxes in found.boxes) and losses.total.dtype == torch.float32
+    assert (
+        all(boxes.dtype == torch.float32 for boxes in found.boxes)
+        and losses.total.dtype == torch.float32
+    )
     for one, other in zip(flat(found), flat(expected), strict=True):
-        # Of the largest value, by proposal. A box that rounding moves over a level's edge is read from another map: one of twelve may be.
+        # Of the largest value, by proposal. A box that rounding moves over a level's edge is read
+        # from another map: one of twelve may be.
         away = (one.float() - other).abs().amax(-1).flatten().sort().values
         assert away[-2] < 0.1 * max(1.0, other.abs().max().item())
     pruned, clip, sizes = tiny()
@@ -137,7 +166,11 @@ def test_bf16_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         total = Criterion(LossWeights())(pruned(clip, sizes), people()).total
     total.backward()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in pruned.parameters() if parameter.grad is not None)
+    assert all(
+        torch.isfinite(parameter.grad).all()
+        for parameter in pruned.parameters()
+        if parameter.grad is not None
+    )
 
 
 def test_the_scores_are_the_attention_that_tokens_get() -> None:
@@ -162,12 +195,16 @@ def test_the_key_frame_may_lie_elsewhere() -> None:
         other = clip.clone()
         other[:, :, 2 * slot : 2 * slot + 2] = 0
         embedded = model.encoder.embed(other)[:, :, slot]
-        assert embedded.shape == before.shape and not torch.allclose(before, model.encoder(other).key_maps[0])
+        assert embedded.shape == before.shape and not torch.allclose(
+            before, model.encoder(other).key_maps[0]
+        )
         assert torch.isfinite(model(clip, sizes).action_logits[-1]).all()
 
 
 def test_tokens_return_to_their_places() -> None:
-    """With every token in place the restored map holds each kept token where it came from; the published order only fills the gaps."""
+    """With every token in place the restored map holds each kept token where it came from; the
+    published order only fills the gaps.
+    """
     model, clip, _ = tiny(in_place=True)
     with torch.no_grad():
         encoded = model.encoder(clip)
@@ -179,7 +216,9 @@ def test_tokens_return_to_their_places() -> None:
     number = encoded.kept + (encoded.kept >= key * places) * places  # among all tokens
     positions = (context - tokens)[:, places:]
     for row in range(2):
-        torch.testing.assert_close(whole[row].flatten(0, 1)[number[row]] - positions[row], tokens[row, places:])
+        torch.testing.assert_close(
+            whole[row].flatten(0, 1)[number[row]] - positions[row], tokens[row, places:]
+        )
         torch.testing.assert_close(whole[row, key], context[row, :places])
 
 
@@ -194,20 +233,32 @@ def test_other_image_sizes() -> None:
     model, _, _ = tiny()
     for height, width in ((32, 32), (64, 64), (128, 96)):
         found = model(torch.randn(1, 3, 8, height, width))
-        assert found.sizes.tolist() == [[height, width]] and torch.isfinite(found.action_logits[-1]).all()
+        assert (
+            found.sizes.tolist() == [[height, width]]
+            and torch.isfinite(found.action_logits[-1]).all()
+        )
 
 
 def test_decoding() -> None:
     model, clip, sizes = tiny()
     found = model(clip, sizes)
     scores = torch.tensor([[0.9, 0.2, 0.71, 0.5, 0.69, 0.1], [0.6, 0.2, 0.3, 0.5, 0.1, 0.1]])
-    found = found._replace(person_logits=[torch.stack([scores.logit(), torch.zeros_like(scores)], -1)])
+    found = found._replace(
+        person_logits=[torch.stack([scores.logit(), torch.zeros_like(scores)], -1)]
+    )
     some, nobody = decode(found)
     assert some.proposals.tolist() == [0, 2] and nobody.proposals.tolist() == list(range(6))
     torch.testing.assert_close(some.person_scores, torch.tensor([0.9, 0.71]))
     for one in (some, nobody):
-        assert one.boxes.min() >= 0 and one.boxes.max() <= 1 and (one.boxes[:, 2:] >= one.boxes[:, :2]).all()
-        assert one.action_scores.shape == (len(one.boxes), 5) and 0 <= one.action_scores.min() <= one.action_scores.max() <= 1
+        assert (
+            one.boxes.min() >= 0
+            and one.boxes.max() <= 1
+            and (one.boxes[:, 2:] >= one.boxes[:, :2]).all()
+        )
+        assert (
+            one.action_scores.shape == (len(one.boxes), 5)
+            and 0 <= one.action_scores.min() <= one.action_scores.max() <= 1
+        )
     single = decode(found, multi_label=False)[0].action_scores
     torch.testing.assert_close(single.sum(1), torch.ones(2))
     with pytest.raises(ValueError, match="threshold: found 7; allowed: 0 to 1"):
@@ -218,11 +269,20 @@ def test_decoding() -> None:
     ("make", "says"),
     [
         (lambda clip, sizes: (clip[:, :1], sizes), r"evad: input: found float32 \(2, 1,"),
-        (lambda clip, sizes: (clip[:, :, :4], sizes), r"evad: input: found .* expected .*\(B, 3, 8, H, W\)"),
-        (lambda clip, sizes: (clip[..., :80], sizes), "found 64x80 pixels; expected multiples of 32: pad at the bottom and right to 64x96"),
+        (
+            lambda clip, sizes: (clip[:, :, :4], sizes),
+            r"evad: input: found .* expected .*\(B, 3, 8, H, W\)",
+        ),
+        (
+            lambda clip, sizes: (clip[..., :80], sizes),
+            "found 64x80 pixels; expected multiples of 32: pad at the bottom and right to 64x96",
+        ),
         (lambda clip, sizes: (clip, sizes[:1]), r"evad: sizes: found \(1, 2\); expected \(2, 2\)"),
         (lambda clip, sizes: (clip, [[64, 96]] * 2), "evad: sizes: found list"),
-        (lambda clip, sizes: (clip, sizes.flip(1)), r"evad: sizes: found .*; expected heights in 1..64 and widths in 1..96"),
+        (
+            lambda clip, sizes: (clip, sizes.flip(1)),
+            r"evad: sizes: found .*; expected heights in 1..64 and widths in 1..96",
+        ),
     ],
 )
 def test_bad_input_is_named(make, says: str) -> None:
@@ -233,9 +293,16 @@ def test_bad_input_is_named(make, says: str) -> None:
 
 def test_bad_config_is_named() -> None:
     for changes in (
-        {"key_frame": 16}, {"taps": [2, 5, 8]}, {"taps": [2, 5, 8, 12]}, {"prune_blocks": [6, 3]}, {"keep_rate": 0.5}, {"keep_rate": 0},
-        {"roi_extension": [0.4]}, {"num_frames": 15}, {"position_size": 100},
-    ):  # fmt: skip
+        {"key_frame": 16},
+        {"taps": [2, 5, 8]},
+        {"taps": [2, 5, 8, 12]},
+        {"prune_blocks": [6, 3]},
+        {"keep_rate": 0.5},
+        {"keep_rate": 0},
+        {"roi_extension": [0.4]},
+        {"num_frames": 15},
+        {"position_size": 100},
+    ):
         with pytest.raises(ModelConfigError, match=next(iter(changes))):
             Config(num_classes=3, **changes)
     assert Config(num_classes=3, taps=[0, 1, 2, 3]).taps == (0, 1, 2, 3)  # as YAML has it
@@ -243,7 +310,10 @@ def test_bad_config_is_named() -> None:
 
 def test_parameters_of_the_published_model() -> None:
     with torch.device("meta"):
-        assert sum(parameter.numel() for parameter in build(Config(num_classes=80)).parameters()) == 185_359_636
+        assert (
+            sum(parameter.numel() for parameter in build(Config(num_classes=80)).parameters())
+            == 185_359_636
+        )
 
 
 @pytest.mark.parametrize(
@@ -257,15 +327,18 @@ def test_parameters_of_the_published_model() -> None:
     ids=["b-1.0", "b-0.7", "b-0.6", "l-0.7"],
 )
 def test_published_multiply_adds(changes: dict[str, object], published: float) -> None:
-    """The published GFLOPs are multiply-adds of 16 x 288 x 288. Two exact savings are ours: actors alone go through the decoder's last
-    block, and the pyramid projects before it enlarges. With them added the counts agree."""
+    """The published GFLOPs are multiply-adds of 16 x 288 x 288. Two exact savings are ours: actors
+    alone go through the decoder's last block, and the pyramid projects before it enlarges. With
+    them added the counts agree.
+    """
     config = Config(num_classes=80, **changes)
     with torch.device("meta"):
         model = build(config).eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter:
         found = model(torch.empty(1, 3, 16, 288, 288, device="meta"))
     places, context, width = 18 * 18, 18 * 18 + found.kept.shape[1], config.decoder_width
-    unread = context * (10 * width**2 + 2 * (context + config.proposals) * width)  # queries, outputs and two layers; two products
+    # queries, outputs and two layers; two products
+    unread = context * (10 * width**2 + 2 * (context + config.proposals) * width)
     enlarged = (16 + 4 + 1 + 0.25 - 3 - 0.25) * places * config.width * config.hidden
     counted = (counter.get_total_flops() / 2 + unread + enlarged) / 1e9
     assert counted == pytest.approx(published, rel=0.01)

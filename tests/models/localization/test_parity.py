@@ -33,9 +33,17 @@ def original(shared: Path) -> Original:
     rules = load_module(shared / "parity" / "fill.py", "parity_fill")
     folder = shared / "parity" / "localization"
     facts = json.loads((folder / "actionformer_thumos_i3d.json").read_text())
-    state = {key: torch.from_numpy(rules.weight(key, shape, rules.actionformer)) for key, shape in facts["state"]}
+    state = {
+        key: torch.from_numpy(rules.weight(key, shape, rules.actionformer))
+        for key, shape in facts["state"]
+    }
     rng, spec_ = np.random.default_rng(0), facts["input_spec"]
-    features = {name: torch.from_numpy(rng.standard_normal((spec_["C"], spec_["T"][name])).astype(np.float32)) for name in spec_["order"]}
+    features = {
+        name: torch.from_numpy(
+            rng.standard_normal((spec_["C"], spec_["T"][name])).astype(np.float32)
+        )
+        for name in spec_["order"]
+    }
     with np.load(folder / "actionformer_thumos_i3d.npz") as outputs:
         return Original(facts, state, features, dict(outputs))
 
@@ -43,7 +51,8 @@ def original(shared: Path) -> Original:
 @pytest.fixture(scope="module")
 def model(original: Original) -> ActionFormer:
     model = actionformer.build(CONFIG).eval()
-    # What a training of the original leaves behind: the raw weights, and the averaged ones that are evaluated.
+    # What a training of the original leaves behind: the raw weights, and the averaged ones that are
+    # evaluated.
     wrapped = {f"module.{key}": value for key, value in original.state.items()}
     raw = {key: torch.zeros_like(value) for key, value in wrapped.items()}
     report = load_published(model, {"epoch": 35, "state_dict": raw, "state_dict_ema": wrapped})
@@ -53,7 +62,10 @@ def model(original: Original) -> ActionFormer:
 
 def stored(outputs: dict[str, np.ndarray], name: str) -> Pyramid:
     """A pyramid of the fixture, with the batch first."""
-    parts = [[torch.from_numpy(outputs[f"{name}/{part}{level}"]) for level in range(CONFIG.levels)] for part in ("cls", "off", "mask")]
+    parts = [
+        [torch.from_numpy(outputs[f"{name}/{part}{level}"]) for level in range(CONFIG.levels)]
+        for part in ("cls", "off", "mask")
+    ]
     return Pyramid(*([one if name == "train" else one[None] for one in part] for part in parts))
 
 
@@ -63,22 +75,30 @@ def assert_close(ours: Pyramid, theirs: Pyramid) -> None:
     assert all(torch.equal(mine, want) for mine, want in zip(ours.valid, theirs.valid, strict=True))
 
 
-def by_place(segments: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+def by_place(
+    segments: np.ndarray, scores: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, ...]:
     order = np.lexsort((segments[:, 1], segments[:, 0], labels))
     return segments[order], scores[order], labels[order]
 
 
 def test_keys_and_parameters(original: Original, model: ActionFormer) -> None:
     published = export_published(model)
-    assert [(key, list(value.shape)) for key, value in published.items()] == [(key, shape) for key, shape in original.facts["state"]]
-    assert sum(parameter.numel() for parameter in model.parameters()) == original.facts["num_params"]
+    assert [(key, list(value.shape)) for key, value in published.items()] == [
+        (key, shape) for key, shape in original.facts["state"]
+    ]
+    assert (
+        sum(parameter.numel() for parameter in model.parameters()) == original.facts["num_params"]
+    )
     assert model.config.divisor == original.facts["max_div_factor"]
 
 
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_pyramid(original: Original, model: ActionFormer, name: str) -> None:
     with torch.no_grad():
-        assert_close(model(*actionformer.pad([original.features[name]])), stored(original.outputs, name))
+        assert_close(
+            model(*actionformer.pad([original.features[name]])), stored(original.outputs, name)
+        )
 
 
 @pytest.mark.parametrize("name", ["short", "long"])
@@ -94,13 +114,29 @@ def test_candidates_before_suppression(original: Original, name: str) -> None:
 @pytest.mark.parametrize("name", ["short", "long"])
 def test_answer_in_seconds(original: Original, model: ActionFormer, name: str) -> None:
     facts = original.facts["inference"][name]
-    grid = {"stride": facts["feat_stride"], "window": facts["feat_num_frames"], "fps": facts["fps"], "duration_s": facts["duration"]}
-    before = Candidates(*(torch.from_numpy(original.outputs[f"{name}/pre_{part}"]) for part in ("segments", "scores", "labels")))
+    grid = {
+        "stride": facts["feat_stride"],
+        "window": facts["feat_num_frames"],
+        "fps": facts["fps"],
+        "duration_s": facts["duration"],
+    }
+    before = Candidates(
+        *(
+            torch.from_numpy(original.outputs[f"{name}/pre_{part}"])
+            for part in ("segments", "scores", "labels")
+        )
+    )
     want = [original.outputs[f"{name}/post_{part}"] for part in ("segments", "scores", "labels")]
-    stored_answer = actionformer.in_seconds(actionformer.suppress_candidates(before, Decoding()), **grid)
+    stored_answer = actionformer.in_seconds(
+        actionformer.suppress_candidates(before, Decoding()), **grid
+    )
     with torch.no_grad():
-        (candidates,) = actionformer.decode(model(*actionformer.pad([original.features[name]])), Decoding())
-    whole_answer = actionformer.in_seconds(actionformer.suppress_candidates(candidates, Decoding()), **grid)
+        (candidates,) = actionformer.decode(
+            model(*actionformer.pad([original.features[name]])), Decoding()
+        )
+    whole_answer = actionformer.in_seconds(
+        actionformer.suppress_candidates(candidates, Decoding()), **grid
+    )
     np.testing.assert_allclose(stored_answer.scores, want[1], rtol=0, atol=5e-5)
     np.testing.assert_allclose(whole_answer.scores, want[1], rtol=0, atol=5e-5)
     ours = by_place(*(part.numpy() for part in stored_answer))
@@ -112,11 +148,21 @@ def test_answer_in_seconds(original: Original, model: ActionFormer, name: str) -
 @pytest.mark.parametrize("kind", ["multi", "agn"])
 def test_suppression(original: Original, method: str, kind: str) -> None:
     facts, given = original.facts["nms"], original.outputs
-    segments, scores, labels = (torch.from_numpy(given[f"nms/{part}"]) for part in ("segments", "scores", "labels"))
+    segments, scores, labels = (
+        torch.from_numpy(given[f"nms/{part}"]) for part in ("segments", "scores", "labels")
+    )
     kept = suppress(
-        segments, scores, labels, method=method, multiclass=kind == "multi", iou_threshold=facts["iou_threshold"], sigma=facts["sigma"],
-        min_score=facts["min_score"], max_segments=facts["max_seg_num"], voting_threshold=facts["voting_thresh"],
-    )  # fmt: skip
+        segments,
+        scores,
+        labels,
+        method=method,
+        multiclass=kind == "multi",
+        iou_threshold=facts["iou_threshold"],
+        sigma=facts["sigma"],
+        min_score=facts["min_score"],
+        max_segments=facts["max_seg_num"],
+        voting_threshold=facts["voting_thresh"],
+    )
     want = [given[f"nms/{method}_{kind}/{part}"] for part in ("segments", "scores", "labels")]
     np.testing.assert_allclose(kept.scores, want[1], rtol=0, atol=1e-6)
     ours = by_place(kept.segments.numpy(), kept.scores.numpy(), kept.labels.numpy())
@@ -129,24 +175,38 @@ def test_targets(original: Original) -> None:
     given = original.outputs
     targets = [
         actionformer.assign_targets(
-            lengths, torch.from_numpy(given[f"train/seg{one}"]), torch.from_numpy(given[f"train/lab{one}"]), 20, CONFIG.ranges
+            lengths,
+            torch.from_numpy(given[f"train/seg{one}"]),
+            torch.from_numpy(given[f"train/lab{one}"]),
+            20,
+            CONFIG.ranges,
         )
         for one in "AB"
     ]
-    classes, offsets = torch.stack([one.classes for one in targets]), torch.stack([one.offsets for one in targets])
+    classes, offsets = (
+        torch.stack([one.classes for one in targets]),
+        torch.stack([one.offsets for one in targets]),
+    )
     assert np.array_equal(classes.nonzero().numpy(), given["train/gt_cls_nonzero"])
     positive = classes.sum(-1) > 0
     assert np.array_equal(positive.numpy(), given["train/pos_mask"])
-    np.testing.assert_allclose(offsets[positive].numpy(), given["train/gt_off_pos"], rtol=0, atol=5e-5)
+    np.testing.assert_allclose(
+        offsets[positive].numpy(), given["train/gt_off_pos"], rtol=0, atol=5e-5
+    )
 
 
 def test_losses_and_gradients(original: Original, model: ActionFormer) -> None:
     given = original.outputs
-    pyramid = model(*actionformer.pad([original.features["ta"], original.features["tb"]]))  # eval mode: nothing is dropped
-    assert_close(Pyramid(*([one.detach() for one in part] for part in pyramid)), stored(given, "train"))
+    # eval mode: nothing is dropped
+    pyramid = model(*actionformer.pad([original.features["ta"], original.features["tb"]]))
+    assert_close(
+        Pyramid(*([one.detach() for one in part] for part in pyramid)), stored(given, "train")
+    )
     criterion = Criterion(20, CONFIG.ranges)
     losses = criterion(
-        pyramid, [torch.from_numpy(given[f"train/seg{one}"]) for one in "AB"], [torch.from_numpy(given[f"train/lab{one}"]) for one in "AB"]
+        pyramid,
+        [torch.from_numpy(given[f"train/seg{one}"]) for one in "AB"],
+        [torch.from_numpy(given[f"train/lab{one}"]) for one in "AB"],
     )
     normaliser = 100.0
     for step, facts in enumerate(original.facts["train_steps"]):
@@ -154,7 +214,9 @@ def test_losses_and_gradients(original: Original, model: ActionFormer) -> None:
         normaliser = actionformer.next_normaliser(normaliser, float(losses.num_positives))
         assert normaliser == pytest.approx(facts["normalizer_after"], rel=1e-6)
         total = criterion.total(losses, normaliser)
-        assert losses.classification.item() / normaliser == pytest.approx(facts["cls_loss"], rel=1e-4)
+        assert losses.classification.item() / normaliser == pytest.approx(
+            facts["cls_loss"], rel=1e-4
+        )
         assert losses.regression.item() / normaliser == pytest.approx(facts["reg_loss"], rel=1e-4)
         assert total.item() == pytest.approx(facts["final_loss"], rel=1e-4)
         if step == 0:
@@ -164,7 +226,11 @@ def test_losses_and_gradients(original: Original, model: ActionFormer) -> None:
 
 def _assert_gradients(model: ActionFormer, facts: dict[str, Any]) -> None:
     names = original_names(model)
-    norms = {names[key]: parameter.grad.norm().item() for key, parameter in model.named_parameters() if parameter.grad is not None}
+    norms = {
+        names[key]: parameter.grad.norm().item()
+        for key, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
     assert len(norms) == len(names)
     for key, want in facts["grad_norms_step1"].items():
         # The softmax does not feel what is added to every key: those gradients are rounding alone.
@@ -178,12 +244,21 @@ def test_fusion_with_scores_of_videos(shared: Path) -> None:
     with np.load(shared / "parity" / "localization" / "actionformer_extras.npz") as extras:
         given = dict(extras)
     for video in np.unique(given["fusion/in/video-id"]):
-        inside, outside = given["fusion/in/video-id"] == video, given["fusion/out/video-id"] == video
-        segments = np.stack([given["fusion/in/t-start"][inside], given["fusion/in/t-end"][inside]], 1)
+        inside, outside = (
+            given["fusion/in/video-id"] == video,
+            given["fusion/out/video-id"] == video,
+        )
+        segments = np.stack(
+            [given["fusion/in/t-start"][inside], given["fusion/in/t-end"][inside]], 1
+        )
         scores, labels = given["fusion/in/score"][inside], given["fusion/in/label"][inside]
         proposals = Candidates(*(torch.from_numpy(one) for one in (segments, scores, labels)))
         fused = actionformer.fuse_scores(proposals, torch.from_numpy(given[f"fusion/cls/{video}"]))
-        want = np.stack([given["fusion/out/t-start"][outside], given["fusion/out/t-end"][outside]], 1)
+        want = np.stack(
+            [given["fusion/out/t-start"][outside], given["fusion/out/t-end"][outside]], 1
+        )
         np.testing.assert_allclose(fused.segments, want, rtol=0, atol=1e-9)
-        np.testing.assert_allclose(fused.scores, given["fusion/out/score"][outside], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(
+            fused.scores, given["fusion/out/score"][outside], rtol=0, atol=1e-9
+        )
         assert np.array_equal(fused.labels, given["fusion/out/label"][outside])

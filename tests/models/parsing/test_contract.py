@@ -16,7 +16,9 @@ from models.weights import export_published, load_published
 
 CONFIGS: dict[str, Any] = {
     "detr": detr.TINY,
-    "detr-learned": dataclasses.replace(detr.TINY, positions="learned", depth=50, width=4, stride=8),
+    "detr-learned": dataclasses.replace(
+        detr.TINY, positions="learned", depth=50, width=4, stride=8
+    ),
     "detr-pre-norm": dataclasses.replace(detr.TINY, pre_norm=True, stride=32),
     "apct-baseline": dataclasses.replace(apct.TINY, **apct.LADDER["baseline"]),
     "apct-cascade": dataclasses.replace(apct.TINY, **apct.LADDER["cascade"]),
@@ -39,7 +41,9 @@ class Scene(NamedTuple):
 
 
 def scene(config: Any) -> Scene:
-    """A model in eval mode without a branch that starts at zero, two images of different sizes, and what is in them: one is empty."""
+    """A model in eval mode without a branch that starts at zero, two images of different sizes, and
+    what is in them: one is empty.
+    """
     torch.manual_seed(0)
     model = models.family("parsing", family(config)).build(config)
     with torch.no_grad():
@@ -47,18 +51,29 @@ def scene(config: Any) -> Scene:
             parameter.add_(0.02 * torch.randn_like(parameter))
     for key, buffer in model.named_buffers():
         if buffer.is_floating_point():
-            buffer.copy_(torch.rand_like(buffer) + 0.5 if key.endswith("var") else 0.1 * torch.randn_like(buffer))
+            buffer.copy_(
+                torch.rand_like(buffer) + 0.5
+                if key.endswith("var")
+                else 0.1 * torch.randn_like(buffer)
+            )
     images, padding = torch.randn(2, 3, 64, 96), torch.zeros(2, 64, 96, dtype=torch.bool)
     padding[1, 48:], padding[1, :, 64:] = True, True
     images[padding[:, None].expand_as(images)] = 0
     boxes = torch.tensor([[0.3, 0.4, 0.2, 0.5], [0.7, 0.5, 0.3, 0.6]])
     if family(config) == "detr":
         empty = detr.Truth(torch.zeros(0, dtype=torch.int64), boxes[:0])
-        return Scene(model.eval(), images, padding, [detr.Truth(torch.tensor([1, 4]), boxes), empty])
+        return Scene(
+            model.eval(), images, padding, [detr.Truth(torch.tensor([1, 4]), boxes), empty]
+        )
     parts = boxes[:, None] * torch.tensor([1.0, 1.1, 0.9])[None, :, None]
-    seen, states = torch.tensor([[True, True, False], [True, False, True]]), torch.tensor([[0, -1, -1], [3, 2, 4]])
+    seen, states = (
+        torch.tensor([[True, True, False], [True, False, True]]),
+        torch.tensor([[0, -1, -1], [3, 2, 4]]),
+    )
     people = apct.People(boxes, parts, seen, states)
-    return Scene(model.eval(), images, padding, [people, apct.People(*(column[:0] for column in people))])
+    return Scene(
+        model.eval(), images, padding, [people, apct.People(*(column[:0] for column in people))]
+    )
 
 
 def losses(config: Any, said: Any, truth: list[Any]) -> Any:
@@ -72,14 +87,32 @@ class TestBothFamilies:
         before = images.clone()
         said = model(images, padding)
         layers, queries = config.decoder_layers, config.queries
-        assert said.boxes.shape == (layers, 2, queries, 4) and 0 < said.boxes.min() and said.boxes.max() < 1
+        assert (
+            said.boxes.shape == (layers, 2, queries, 4)
+            and 0 < said.boxes.min()
+            and said.boxes.max() < 1
+        )
         if family(config) == "apct":
             kinds = (config.num_parts, config.num_classes)
-            assert said.persons.shape == (layers, 2, queries) and said.parts.shape == (layers, 2, queries, config.num_parts, 4)
-            assert said.states.shape == (layers, 2, queries, *kinds) and said.refined.shape == (2, queries, *kinds)
-        assert said._fields == NAMES[family(config)] and all(tensor.dtype == torch.float32 for tensor in said)
+            assert said.persons.shape == (layers, 2, queries) and said.parts.shape == (
+                layers,
+                2,
+                queries,
+                config.num_parts,
+                4,
+            )
+            assert said.states.shape == (layers, 2, queries, *kinds) and said.refined.shape == (
+                2,
+                queries,
+                *kinds,
+            )
+        assert said._fields == NAMES[family(config)] and all(
+            tensor.dtype == torch.float32 for tensor in said
+        )
         again = model(images, padding)
-        assert all(torch.equal(one, other) for one, other in zip(said, again, strict=True)) and torch.equal(images, before)
+        assert all(
+            torch.equal(one, other) for one, other in zip(said, again, strict=True)
+        ) and torch.equal(images, before)
         model.train()
         assert type(model(images, padding)) is type(said)
 
@@ -97,7 +130,10 @@ class TestBothFamilies:
         losses(config, model(images, padding), truth).total.backward()
         for key, parameter in model.named_parameters():
             if not parameter.requires_grad:
-                assert key.startswith(("scene.trunk.stem", "scene.trunk.layer1")) and parameter.grad is None
+                assert (
+                    key.startswith(("scene.trunk.stem", "scene.trunk.layer1"))
+                    and parameter.grad is None
+                )
                 continue
             assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), key
             assert parameter.grad.abs().sum() > 0 or key.startswith(model.idle), key
@@ -107,11 +143,17 @@ class TestBothFamilies:
         result = losses(config, model(images, padding), [truth[1], truth[1]])
         result.total.backward()
         assert torch.isfinite(result.total) and result.total > 0
-        assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters() if parameter.grad is not None)
+        assert all(
+            torch.isfinite(parameter.grad).all()
+            for parameter in model.parameters()
+            if parameter.grad is not None
+        )
 
     def test_more_truths_than_queries(self, config: Any) -> None:
         model, images, padding, truth = scene(config)
-        crowd = type(truth[0])(*(column.repeat(5, *(1,) * (column.ndim - 1)) for column in truth[0]))
+        crowd = type(truth[0])(
+            *(column.repeat(5, *(1,) * (column.ndim - 1)) for column in truth[0])
+        )
         assert torch.isfinite(losses(config, model(images, padding), [crowd, crowd]).total)
 
     def test_batched_equals_single(self, config: Any) -> None:
@@ -123,12 +165,19 @@ class TestBothFamilies:
             cut = model(images[1:], padding[1:])
         for name, tensor in zip(NAMES[family(config)], both, strict=True):
             axis = 0 if name == "refined" else 1
-            torch.testing.assert_close(tensor.narrow(axis, 0, 1), getattr(first, name), rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(tensor.narrow(axis, 1, 1), getattr(cut, name), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                tensor.narrow(axis, 0, 1), getattr(first, name), rtol=1e-4, atol=1e-5
+            )
+            torch.testing.assert_close(
+                tensor.narrow(axis, 1, 1), getattr(cut, name), rtol=1e-4, atol=1e-5
+            )
 
     def test_memory_layout_of_the_input_does_not_matter(self, config: Any) -> None:
         model, images, padding, _ = scene(config)
-        plain, other = model(images, padding), model(images.contiguous(memory_format=torch.channels_last), padding)
+        plain, other = (
+            model(images, padding),
+            model(images.contiguous(memory_format=torch.channels_last), padding),
+        )
         for one, two in zip(plain, other, strict=True):
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 
@@ -143,7 +192,10 @@ class TestBothFamilies:
         model, images, padding, _ = scene(config)
         other = models.family("parsing", family(config)).build(config).eval()
         other.load_state_dict(copy.deepcopy(model.state_dict()))
-        assert all(torch.equal(one, two) for one, two in zip(model(images, padding), other(images, padding), strict=True))
+        assert all(
+            torch.equal(one, two)
+            for one, two in zip(model(images, padding), other(images, padding), strict=True)
+        )
         assert all(tensor.is_contiguous() for tensor in model.state_dict().values())
 
     def test_published_round_trip(self, config: Any) -> None:
@@ -151,7 +203,10 @@ class TestBothFamilies:
         published = export_published(model)
         other = models.family("parsing", family(config)).build(config)
         assert load_published(other, published).loaded == len(published) == len(model.state_dict())
-        assert all(torch.equal(tensor, other.state_dict()[key]) for key, tensor in model.state_dict().items())
+        assert all(
+            torch.equal(tensor, other.state_dict()[key])
+            for key, tensor in model.state_dict().items()
+        )
 
     def test_bf16_autocast(self, config: Any) -> None:
         model, images, padding, truth = scene(config)
@@ -165,24 +220,39 @@ class TestBothFamilies:
 
     def test_deep_copy(self, config: Any) -> None:
         model, images, padding, _ = scene(config)
-        assert torch.equal(copy.deepcopy(model)(images, padding).boxes, model(images, padding).boxes)
+        assert torch.equal(
+            copy.deepcopy(model)(images, padding).boxes, model(images, padding).boxes
+        )
 
     def test_bad_input_is_named(self, config: Any) -> None:
         model, images, padding, _ = scene(config)
         name = family(config)
-        for bad, says in ((images[:, :1], r"float32 \(2, 1"), ((images * 9).to(torch.uint8), "uint8"), (images[0], r"float32 \(3,"),
-                          (images[:0], r"float32 \(0,"), (images.numpy(), "ndarray")):  # fmt: skip
+        for bad, says in (
+            (images[:, :1], r"float32 \(2, 1"),
+            ((images * 9).to(torch.uint8), "uint8"),
+            (images[0], r"float32 \(3,"),
+            (images[:0], r"float32 \(0,"),
+            (images.numpy(), "ndarray"),
+        ):
             with pytest.raises(ModelInputError, match=f"^{name}: images: found {says}.*; expected"):
                 model(bad)
-        for bad, says in ((padding[:1], r"torch.bool \(1,"), (padding.float(), "torch.float32"), ("none", "str")):
-            with pytest.raises(ModelInputError, match=f"^{name}: padding: found {says}.*; expected a bool tensor"):
+        for bad, says in (
+            (padding[:1], r"torch.bool \(1,"),
+            (padding.float(), "torch.float32"),
+            ("none", "str"),
+        ):
+            with pytest.raises(
+                ModelInputError, match=f"^{name}: padding: found {says}.*; expected a bool tensor"
+            ):
                 model(images, bad)
 
 
 @pytest.mark.parametrize("name", ["detr", "apct"])
 def test_bad_config_is_named(name: str) -> None:
     module = models.family("parsing", name)
-    with pytest.raises(ModelConfigError, match="'channels': found 30; allowed: a multiple of 4 and of heads, 8"):
+    with pytest.raises(
+        ModelConfigError, match="'channels': found 30; allowed: a multiple of 4 and of heads, 8"
+    ):
         module.Config(num_classes=3, channels=30)
     with pytest.raises(dataclasses.FrozenInstanceError):
         module.TINY.num_classes = 7
@@ -197,10 +267,18 @@ def test_more_cells_than_learned_positions_are_refused() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["detr", "apct-cascade", "apct-refinement"])
 def test_export(name: str) -> None:
-    """With any number of images; the refinement, which gathers boxes of all images, with a fixed one."""
+    """With any number of images; the refinement, which gathers boxes of all images, with a fixed
+    one.
+    """
     model, images, padding, _ = scene(CONFIGS[name])
-    any_number = None if name == "apct-refinement" else ({0: torch.export.Dim("batch", min=2, max=64)},) * 2
-    more, outside = (images, padding) if any_number is None else (torch.cat([images, images]), torch.cat([padding, padding.flip(0)]))
+    any_number = (
+        None if name == "apct-refinement" else ({0: torch.export.Dim("batch", min=2, max=64)},) * 2
+    )
+    more, outside = (
+        (images, padding)
+        if any_number is None
+        else (torch.cat([images, images]), torch.cat([padding, padding.flip(0)]))
+    )
     with torch.no_grad():
         program = torch.export.export(model, (images, padding), dynamic_shapes=any_number)
         for one, two in zip(program.module()(more, outside), model(more, outside), strict=True):

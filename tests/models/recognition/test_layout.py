@@ -1,4 +1,6 @@
-"""A single clip goes through all convolutions in channels-last memory, and computes what torch's own convolutions do."""
+"""A single clip goes through all convolutions in channels-last memory, and computes what torch's
+own convolutions do.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,22 @@ STRIDES = [(1, 1, 1), (2, 1, 1), (1, 2, 2), (2, 2, 2)]
 def test_flat_convolutions_are_the_general_one(kernel, stride, groups: int, clips: int) -> None:
     torch.manual_seed(0)
     conv = Conv3d(4, 8, kernel, stride, tuple(length // 2 for length in kernel), groups=groups)
-    x = torch.randn(clips, 4, 5, 6, 7).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    x = (
+        torch.randn(clips, 4, 5, 6, 7)
+        .contiguous(memory_format=torch.channels_last_3d)
+        .requires_grad_()
+    )
     expected = F.conv3d(x, conv.weight, conv.bias, stride, conv.padding, 1, groups)
     found = conv(x)
     assert torch.allclose(found, expected, atol=1e-5)
-    ours, theirs = (torch.autograd.grad(y.square().sum(), (x, conv.weight, conv.bias)) for y in (found, expected))
-    assert all(torch.allclose(one, other, rtol=1e-4, atol=1e-4) for one, other in zip(ours, theirs, strict=True))
+    ours, theirs = (
+        torch.autograd.grad(y.square().sum(), (x, conv.weight, conv.bias))
+        for y in (found, expected)
+    )
+    assert all(
+        torch.allclose(one, other, rtol=1e-4, atol=1e-4)
+        for one, other in zip(ours, theirs, strict=True)
+    )
     assert torch.allclose(conv(x.detach().contiguous()), expected, atol=1e-5)
 
 
@@ -53,17 +65,28 @@ def test_tokens_of_one_clip_are_maps_in_channels_last() -> None:
     tokens = torch.randn(1, 4 * 3 * 2, 8)
     maps = as_maps(tokens, (4, 3, 2))
     assert torch.equal(maps, tokens.transpose(1, 2).reshape(1, 8, 4, 3, 2))
-    assert maps.is_contiguous(memory_format=torch.channels_last_3d) and maps.data_ptr() == tokens.data_ptr()
+    assert (
+        maps.is_contiguous(memory_format=torch.channels_last_3d)
+        and maps.data_ptr() == tokens.data_ptr()
+    )
 
 
 def config(family: str) -> object:
-    """TINY, with bottlenecks where the published rows have them: 3x3x3 kernels of a single clip torch may run in its own layout."""
+    """TINY, with bottlenecks where the published rows have them: 3x3x3 kernels of a single clip
+    torch may run in its own layout.
+    """
     tiny = models.family("recognition", family).TINY
-    deep = {"slowfast": {"depth": 50, "fast_depth": 50}, "i3d": {"depth": 50}, "slowonly": {"depth": 50}, "omnisource": {"depth": 50}}
+    deep = {
+        "slowfast": {"depth": 50, "fast_depth": 50},
+        "i3d": {"depth": 50},
+        "slowonly": {"depth": 50},
+        "omnisource": {"depth": 50},
+    }
     return dataclasses.replace(tiny, **deep.get(family, {}))
 
 
-@pytest.mark.parametrize("family", sorted(set(models.families("recognition")) - {"c3d"}))  # all of 3x3x3
+# all of 3x3x3
+@pytest.mark.parametrize("family", sorted(set(models.families("recognition")) - {"c3d"}))
 def test_one_clip_stays_channels_last(family: str) -> None:
     module, wrong, seen = models.family("recognition", family), [], []
 

@@ -1,4 +1,6 @@
-"""Every row of the published tables is a recipe: with its figures, its parameters, its cost and the original's key names."""
+"""Every row of the published tables is a recipe: with its figures, its parameters, its cost and the
+original's key names.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,25 @@ from ops.data.test_views import FrozenViews
 from ops.data.transforms import check
 from ops.training.optim import parameter_groups
 
-CLASSES = {"kinetics400": 400, "kinetics600": 600, "kinetics700": 700, "kinetics710": 710, "something_v1": 174, "something_v2": 174,
-           "ucf101": 101, "moments_in_time": 339, "kinetics_tps": 24, "figures": 10}  # fmt: skip
+CLASSES = {
+    "kinetics400": 400,
+    "kinetics600": 600,
+    "kinetics700": 700,
+    "kinetics710": 710,
+    "something_v1": 174,
+    "something_v2": 174,
+    "ucf101": 101,
+    "moments_in_time": 339,
+    "kinetics_tps": 24,
+    "figures": 10,
+}
 CROPS = {"CenterCrop": 1, "ThreeCrop": 3, "TenCrop": 10}
-WITHOUT_CONFIGURATION = {27: "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"}  # row -> that of the recipe
+# row -> that of the recipe
+WITHOUT_CONFIGURATION = {27: "mvit-small-p244_32xb16-16x4x1-200e_kinetics400-rgb"}
 OTHER_CLASSES = {61: 400}  # row of Kinetics-400 that links a configuration of 174 classes
-# One recipe of each family and size: parameters, GMACs of one view of the training frames at the training crop. Counts of shapes, on
-# `meta` tensors: no kernel has a part in them, and the three digits of the second are those that are written here.
+# One recipe of each family and size: parameters, GMACs of one view of the training frames at the
+# training crop. Counts of shapes, on `meta` tensors: no kernel has a part in them, and the three
+# digits of the second are those that are written here.
 GOLDEN = {
     "c2d_r50_8x8_k400_100e": (24_327_632, 19.289),
     "c3d_16x1_ucf101_45e": (78_409_573, 38.547),
@@ -73,7 +87,9 @@ PAN = {
 @functools.cache
 def recipes() -> dict[str, RecognitionRecipe]:
     loaded = {name: configs.load(name) for name in configs.names("recognition")}
-    return {name: recipe for name, recipe in loaded.items() if isinstance(recipe, RecognitionRecipe)}
+    return {
+        name: recipe for name, recipe in loaded.items() if isinstance(recipe, RecognitionRecipe)
+    }
 
 
 def published() -> list[str]:
@@ -111,7 +127,8 @@ def gmacs(recipe: RecognitionRecipe, frames: int, size: int) -> float:
     return _gmacs(recipe.family, json.dumps(recipe.model, sort_keys=True), frames, size)
 
 
-# ------------------------------------------------------------------------------------------------ the project by itself
+# ------------------------------------------------------------------------------------------------
+# the project by itself
 
 
 @pytest.mark.parametrize("name", sorted(recipes()))
@@ -144,7 +161,9 @@ def test_golden_parameters(name: str) -> None:
 @pytest.mark.parametrize("name", GOLDEN)
 def test_golden_cost(name: str) -> None:
     recipe = recipes()[name]
-    assert gmacs(recipe, recipe.sampling.num_frames, recipe.transforms.crop) == pytest.approx(GOLDEN[name][1], rel=1e-3)
+    assert gmacs(recipe, recipe.sampling.num_frames, recipe.transforms.crop) == pytest.approx(
+        GOLDEN[name][1], rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("name", published())
@@ -161,8 +180,12 @@ def test_rows_of_pan(name: str) -> None:
     facts = recipe.published
     assert facts is not None and (facts.top1, facts.top5) == PAN[name][:2]
     assert facts.gflops == pytest.approx(PAN[name][2])
-    assert recipe.views.twice == ("_en_" in name) and (recipe.views.crop or recipe.transforms.crop) == (256 if "_en_" in name else 224)
-    branches = {"full": ("rgb", "pa"), "en": ("lite", "rgb", "pa")}.get(recipe.model["modality"], ())
+    assert recipe.views.twice == ("_en_" in name) and (
+        recipe.views.crop or recipe.transforms.crop
+    ) == (256 if "_en_" in name else 224)
+    branches = {"full": ("rgb", "pa"), "en": ("lite", "rgb", "pa")}.get(
+        recipe.model["modality"], ()
+    )
     for branch in branches:  # what is averaged is trained apart, on its own recipe
         own = recipes()[name.replace(f"pan_{recipe.model['modality']}", f"pan_{branch}")]
         assert {**recipe.model, "modality": branch} == own.model and own.dataset == recipe.dataset
@@ -182,16 +205,21 @@ def test_families_have_golden_figures() -> None:
     assert {recipes()[name].family for name in GOLDEN} == set(models.families("recognition"))
 
 
-# ------------------------------------------------------------------------------------------------------- the tables
+# --------------------------------------------------------------------------------------------------
+# the tables
 
 
 def rows_of(shared: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads((shared / "references" / "recognition_rows.json").read_text())
+    rows: list[dict[str, Any]] = json.loads(
+        (shared / "references" / "recognition_rows.json").read_text()
+    )
     without = {row["row"]: row for row in rows if not row["config"]}
     assert set(without) == set(WITHOUT_CONFIGURATION)
     for number, stem in WITHOUT_CONFIGURATION.items():
         like = next(row for row in rows if row["config"] and Path(row["config"]).stem == stem)
-        without[number].update({key: like[key] for key, value in without[number].items() if value in (None, "")})
+        without[number].update(
+            {key: like[key] for key, value in without[number].items() if value in (None, "")}
+        )
     return rows
 
 
@@ -209,14 +237,20 @@ def amount(text: str | None) -> float | None:
 
 
 def of_row(row: dict[str, Any]) -> list[str]:
-    """Names of the recipes that are this row: its origin, its figures, its data and what it starts from."""
+    """Names of the recipes that are this row: its origin, its figures, its data and what it starts
+    from.
+    """
     found = []
     for name in published():
         recipe = recipes()[name]
         facts = recipe.published
         assert facts is not None
         data = "Kinetics-400" if row["dataset"].startswith("Using backbones") else row["dataset"]
-        if (recipe.origin, facts.dataset, facts.pretraining) != (Path(row["config"]).stem, data, row["pretrain"]):
+        if (recipe.origin, facts.dataset, facts.pretraining) != (
+            Path(row["config"]).stem,
+            data,
+            row["pretrain"],
+        ):
             continue
         if facts.top1 in numbers(row["top1"]) and facts.top5 in numbers(row["top5"]):
             found.append(name)
@@ -238,7 +272,11 @@ def test_figures_are_those_of_the_tables(shared: Path) -> None:
         facts = recipes()[name].published
         assert facts is not None
         assert facts.protocol == row["testing_protocol"], name
-        assert facts.gflops == pytest.approx(amount(row["flops_reported"])) if row["flops_reported"] else facts.gflops is None, name
+        assert (
+            facts.gflops == pytest.approx(amount(row["flops_reported"]))
+            if row["flops_reported"]
+            else facts.gflops is None
+        ), name
         assert facts.params_m == amount(row["params_reported"]), name
 
 
@@ -251,7 +289,9 @@ def test_what_the_model_sees_is_the_configurations(shared: Path) -> None:
             assert recipe.num_classes == row["num_classes"], name
         assert recipe.sampling.num_frames == (shape[0] if len(shape) == 4 else shape[2]), name
         means = row["data_preprocessor"]
-        assert recipe.transforms.mean == pytest.approx(means["mean"]) and recipe.transforms.std == pytest.approx(means["std"]), name
+        assert recipe.transforms.mean == pytest.approx(
+            means["mean"]
+        ) and recipe.transforms.std == pytest.approx(means["std"]), name
         if row["test_crop"]:
             kind, size = row["test_crop"]
             assert recipe.views.num_crops == CROPS[kind], name
@@ -259,8 +299,14 @@ def test_what_the_model_sees_is_the_configurations(shared: Path) -> None:
         sample = row["test_sample"]
         if sample and sample["type"] != "DenseSampleFrames":
             views, frames = recipe.views, sample["clip_len"]
-            clips = (views.num_segments or recipe.sampling.num_segments) if frames == 1 else views.num_clips
-            assert clips == sample.get("num_clips", 1) and views.twice == sample.get("twice_sample", False), name
+            clips = (
+                (views.num_segments or recipe.sampling.num_segments)
+                if frames == 1
+                else views.num_clips
+            )
+            assert clips == sample.get("num_clips", 1) and views.twice == sample.get(
+                "twice_sample", False
+            ), name
 
 
 def test_parameters_are_those_of_the_originals(shared: Path) -> None:
@@ -290,7 +336,9 @@ def test_keys_are_those_of_the_fixtures(shared: Path) -> None:
         for name in (name for name in published() if recipes()[name].origin == origin):
             facts = json.loads(path.read_text())
             recipe = recipes()[name]
-            exported = {key: tuple(tensor.shape) for key, tensor in export_published(built(recipe)).items()}
+            exported = {
+                key: tuple(tensor.shape) for key, tensor in export_published(built(recipe)).items()
+            }
             original = {key: tuple(shape) for key, shape, *_ in facts["state_dict"]}
             assert exported == original, name
             checked += 1
@@ -307,9 +355,13 @@ def test_keys_and_rates_of_pan(shared: Path) -> None:
         model = models.build(recipe)
     groups: list[dict[str, Any]] = parameter_groups(model, recipe.optimizer)
     ours = {
-        (group["multiplier"], float(group["weight_decay"] > 0)): sum(parameter.numel() for parameter in group["params"]) for group in groups
+        (group["multiplier"], float(group["weight_decay"] > 0)): sum(
+            parameter.numel() for parameter in group["params"]
+        )
+        for group in groups
     }
-    originals: dict[tuple[float, float], int] = {}  # count of tensors, of numbers, rate and decay of each group
+    # count of tensors, of numbers, rate and decay of each group
+    originals: dict[tuple[float, float], int] = {}
     for _, size, rate, decay in facts["optim_groups"].values():
         if size:
             originals[rate, decay] = originals.get((rate, decay), 0) + size

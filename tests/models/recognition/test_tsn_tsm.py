@@ -42,18 +42,30 @@ def test_tsm_averages_scores() -> None:
     clip = torch.randn(2, 3, 4, 32, 32)
     features = model.features(clip)
     assert features.shape == (2, 4, 64)
-    torch.testing.assert_close(torch.stack([model.fc(frame) for frame in features.unbind(1)]).mean(0), model(clip))
-    with pytest.raises(ModelInputError, match=r"tsm: features: found \(2, 64\); expected \(B, 4, 64\)"):
+    torch.testing.assert_close(
+        torch.stack([model.fc(frame) for frame in features.unbind(1)]).mean(0), model(clip)
+    )
+    with pytest.raises(
+        ModelInputError, match=r"tsm: features: found \(2, 64\); expected \(B, 4, 64\)"
+    ):
         model.classify(features.mean(1))
 
 
 def test_tsm_refuses_another_number_of_frames() -> None:
     model = tsm.build(tsm.TINY).eval()
-    with pytest.raises(ModelInputError, match=r"tsm: input: found float32 \(1, 3, 5, 32, 32\); expected floating-point \(B, 3, 4, H, W\)"):
+    with pytest.raises(
+        ModelInputError,
+        match=(
+            r"tsm: input: found float32 \(1, 3, 5, 32, 32\); expected floating-point \(B, 3, 4,"
+            r" H, W\)"
+        ),
+    ):
         model(torch.randn(1, 3, 5, 32, 32))
 
 
-@pytest.mark.parametrize(("depth", "shifted"), [(18, 8), (50, 16), (101, 2 + 2 + 12 + 2), (152, 2 + 4 + 18 + 2)])
+@pytest.mark.parametrize(
+    ("depth", "shifted"), [(18, 8), (50, 16), (101, 2 + 2 + 12 + 2), (152, 2 + 4 + 18 + 2)]
+)
 def test_very_deep_trunks_shift_every_second_block(depth: int, shifted: int) -> None:
     with torch.device("meta"):
         model = tsm.build(tsm.Config(num_classes=3, depth=depth))
@@ -65,7 +77,9 @@ def test_both_share_every_name() -> None:
     with torch.device("meta"):
         one, two = tsn.build(tsn.Config(num_classes=3)), tsm.build(tsm.Config(num_classes=3))
     assert list(one.state_dict()) == list(two.state_dict())
-    assert {"trunk.stem.conv.weight", "trunk.layer1.0.downsample.bn.bias", "fc.weight"} <= set(one.state_dict())
+    assert {"trunk.stem.conv.weight", "trunk.layer1.0.downsample.bn.bias", "fc.weight"} <= set(
+        one.state_dict()
+    )
 
 
 def test_fresh_classifiers_are_the_originals() -> None:

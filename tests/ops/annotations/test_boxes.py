@@ -14,14 +14,28 @@ NAMES = {"boxes": ("x1", "y1", "x2", "y2"), "parts": ("px1", "py1", "px2", "py2"
 
 
 def videos(width: int | None = 320, height: int | None = 240, rotation: int = 0) -> Videos:
-    row = {name: None for name in VIDEOS.names} | {"video_id": "v", "status": "ok", "width": width, "height": height, "rotation": rotation}
+    row = {name: None for name in VIDEOS.names} | {
+        "video_id": "v",
+        "status": "ok",
+        "width": width,
+        "height": height,
+        "rotation": rotation,
+    }
     return videos_of(DATASET, from_rows([row], VIDEOS))
 
 
-def asked(kind: TableName, boxes: np.ndarray, there: Videos | None = None, inverted: int = 0) -> list[str]:
+def asked(
+    kind: TableName, boxes: np.ndarray, there: Videos | None = None, inverted: int = 0
+) -> list[str]:
     schema = BOXES if kind == "boxes" else PARTS
-    blank = {name: None for name in schema.names} | {"video_id": "v", "split": "train", "source": "b.csv:1"}
-    table = from_rows([blank | dict(zip(NAMES[kind], map(float, box), strict=True)) for box in boxes], schema)
+    blank = {name: None for name in schema.names} | {
+        "video_id": "v",
+        "split": "train",
+        "source": "b.csv:1",
+    }
+    table = from_rows(
+        [blank | dict(zip(NAMES[kind], map(float, box), strict=True)) for box in boxes], schema
+    )
     problems = [Problem("b.csv", 1, "box", "", "box_inverted", "")] * inverted
     return [problem.reason for problem in box_questions(kind, table, problems, there or videos())]
 
@@ -40,9 +54,12 @@ def test_width_and_height_for_a_corner(kind: TableName, scale: tuple[int, int]):
     good = corners(200, *scale)
     assert asked(kind, good) == []
     wrong = sized(good)
-    kept = wrong[(wrong[:, 2] > wrong[:, 0]) & (wrong[:, 3] > wrong[:, 1])]  # what no reader refuses
+    # what no reader refuses
+    kept = wrong[(wrong[:, 2] > wrong[:, 0]) & (wrong[:, 3] > wrong[:, 1])]
     assert asked(kind, kept) == ["x, y, width, height? the form has two corners"]
-    assert asked(kind, kept[:5]) == [] and asked(kind, kept[:5], inverted=9) == ["x, y, width, height? the form has two corners"]
+    assert asked(kind, kept[:5]) == [] and asked(kind, kept[:5], inverted=9) == [
+        "x, y, width, height? the form has two corners"
+    ]
 
 
 def test_one_person_in_a_corner_is_no_evidence():

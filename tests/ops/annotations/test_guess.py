@@ -26,7 +26,11 @@ def reads(found, folder: Path):
 def test_every_format_says_what_it_is():
     for name in format_names():
         module = format_module(name)
-        assert module.TABLE in tables_of(module) and isinstance(module.FOLDER, bool) and isinstance(module.EXPECTED, str)
+        assert (
+            module.TABLE in tables_of(module)
+            and isinstance(module.FOLDER, bool)
+            and isinstance(module.EXPECTED, str)
+        )
         assert module.sniff("x", b"") is False and module.__doc__
 
 
@@ -34,14 +38,19 @@ def test_a_file_is_known_by_its_form_and_read(tmp_path: Path):
     (tmp_path / "mine.csv").write_text(KINETICS)
     found = guess(str(tmp_path / "mine.csv"))
     (piece,) = found.pieces
-    assert piece.trials[0].format == "kinetics_csv" and piece.trials[0].context.video == "{youtube_id}"
+    assert (
+        piece.trials[0].format == "kinetics_csv" and piece.trials[0].context.video == "{youtube_id}"
+    )
     assert reads(found, tmp_path).tables["clips"].num_rows == 2
 
 
 def test_what_the_rows_do_not_say_is_guessed_and_marked(tmp_path: Path):
     (tmp_path / "my_val_list.txt").write_text("run/a.mp4 0\njump/b.mp4 1 2\n")
     found = guess(str(tmp_path / "my_val_list.txt"))
-    assert found.pieces[0].trials[0].context.split == "val" and found.pieces[0].trials[0].context.multi_label
+    assert (
+        found.pieces[0].trials[0].context.split == "val"
+        and found.pieces[0].trials[0].context.multi_label
+    )
     text = yaml_text(found, "mine")
     assert "split: val" in text and "this one is a guess" in text and "multi_label: true" in text
     assert "labels: labels.txt" in text and "no row is in the train split" in text
@@ -55,9 +64,9 @@ def test_a_folder_of_files_is_one_dataset_with_its_vocabulary(tmp_path: Path):
     (tmp_path / "names.txt").write_text("12: stand\n80: watch\n")
     (tmp_path / "README.md").write_text("about\n")
     found = guess(str(tmp_path))
-    assert [(piece.path, piece.labels, piece.trials[0].context.split) for piece in found.pieces] == [
-        ("train.csv", "names.txt", "train"), ("val.csv", "names.txt", "val"),
-    ]  # fmt: skip
+    assert [
+        (piece.path, piece.labels, piece.trials[0].context.split) for piece in found.pieces
+    ] == [("train.csv", "names.txt", "train"), ("val.csv", "names.txt", "val")]
     assert found.unknown == ("README.md",)
     assert reads(found, tmp_path).tables["boxes"]["label"].to_pylist() == ["stand", "watch"]
 
@@ -68,13 +77,17 @@ def test_a_form_that_is_a_folder_is_found_by_the_folder_or_one_file(tmp_path: Pa
     (folder / "run_test_split1.txt").write_text("a.avi 1\nb.avi 2\n")
     for path in (folder, folder / "run_test_split1.txt"):
         found = guess(str(path))
-        assert [(piece.path, piece.trials[0].format) for piece in found.pieces] == [("splits", "hmdb51_split")]
+        assert [(piece.path, piece.trials[0].format) for piece in found.pieces] == [
+            ("splits", "hmdb51_split")
+        ]
         assert reads(found, tmp_path).tables["clips"].num_rows == 2
     frame = tmp_path / "parts" / "run" / "v" / "img_00001.json"
     frame.parent.mkdir(parents=True)
     frame.write_text(json.dumps({"humans": [{"box": [0, 0, 9, 9], "parts": {}}]}))
     (piece,) = guess(str(frame)).pieces
-    assert (piece.path, piece.trials[0].format) == ("parts", "kinetics_tps_json") and piece.trials[0].read is not None
+    assert (piece.path, piece.trials[0].format) == ("parts", "kinetics_tps_json") and piece.trials[
+        0
+    ].read is not None
 
 
 def test_damaged_rows_are_told_and_the_form_is_found_all_the_same(tmp_path: Path):
@@ -95,12 +108,9 @@ def test_what_has_no_known_form(tmp_path: Path):
 
 
 def test_the_split_of_a_name():
-    assert [likely_split(name) for name in ("a/validate.csv", "TestList.txt", "train.csv", "val/x.csv")] == [
-        "val",
-        "test",
-        "train",
-        "train",
-    ]
+    assert [
+        likely_split(name) for name in ("a/validate.csv", "TestList.txt", "train.csv", "val/x.csv")
+    ] == ["val", "test", "train", "train"]
 
 
 OFFICIAL = {

@@ -13,12 +13,19 @@ DATASET = Dataset(name="d", title="t", licence="none", root="/r")
 
 
 def videos(*names: str) -> Videos:
-    rows = [{name: None for name in VIDEOS.names} | {"video_id": video, "status": "ok"} for video in names]
+    rows = [
+        {name: None for name in VIDEOS.names} | {"video_id": video, "status": "ok"}
+        for video in names
+    ]
     return videos_of(DATASET, from_rows(rows, VIDEOS))
 
 
 def clips(*names: str, mark: str = ""):
-    rows = [{name: None for name in CLIPS.names} | {"video_id": video, "clip_id": video + mark, "source": "f:1"} for video in names]
+    rows = [
+        {name: None for name in CLIPS.names}
+        | {"video_id": video, "clip_id": video + mark, "source": "f:1"}
+        for video in names
+    ]
     return from_rows(rows, CLIPS)
 
 
@@ -32,7 +39,11 @@ def clips(*names: str, mark: str = ""):
         ("film ", "film", "blanks or slashes"),
         ("a.avi", "a", "file ending"),
         ("a", "a.mp4", "file ending"),  # the file is a.mp4.mp4
-        ("X\\Caf\u00e9.MP4", "x/cafe\u0301", "case and Unicode form and blanks or slashes and file ending"),
+        (
+            "X\\Caf\u00e9.MP4",
+            "x/cafe\u0301",
+            "case and Unicode form and blanks or slashes and file ending",
+        ),
     ],
 )
 def test_a_name_that_one_file_fits_is_matched_and_told(row: str, file: str, says: str):
@@ -43,7 +54,10 @@ def test_a_name_that_one_file_fits_is_matched_and_told(row: str, file: str, says
     assert note.kind == "matched_name" and says in note.reason
     assert ("\\u0301" in note.found) == ("Unicode" in says)  # what looks the same is escaped
     table = renamed(clips(row, "other", mark="@0-1"), found)
-    assert table["video_id"].to_pylist() == [file, "other"] and table["clip_id"].to_pylist() == [f"{file}@0-1", "other@0-1"]
+    assert table["video_id"].to_pylist() == [file, "other"] and table["clip_id"].to_pylist() == [
+        f"{file}@0-1",
+        "other@0-1",
+    ]
     assert table.schema.equals(CLIPS)
 
 
@@ -62,19 +76,24 @@ def test_where_more_than_one_fits_none_is_matched(rows: list[str], files: list[s
 
 def test_an_exact_name_is_never_touched():
     assert matches({"clips": clips("a", "A")}, [], videos("a", "A")) == ({}, {})
-    assert matches({"clips": clips("gone")}, [("clips", Entry("B", "val"))], videos("b")) == ({"B": "b"}, {})
+    assert matches({"clips": clips("gone")}, [("clips", Entry("B", "val"))], videos("b")) == (
+        {"B": "b"},
+        {},
+    )
     assert bare("no.dot") == "no.dot" and bare(".mp4") == ".mp4"
 
 
 def test_tables_without_clips_are_renamed_too():
-    boxes = from_rows([{name: None for name in BOXES.names} | {"video_id": "A", "source": "f:1"}], BOXES)
+    boxes = from_rows(
+        [{name: None for name in BOXES.names} | {"video_id": "A", "source": "f:1"}], BOXES
+    )
     assert renamed(boxes, {"A": "a"})["video_id"].to_pylist() == ["a"]
 
 
 @pytest.mark.parametrize(
     "row, file, says",
     [
-        ("123", "000123", "zeros in front"), ("1.00E+05", "100000", "a spreadsheet"), ("#NAME?", "-abc", "a spreadsheet"),
+        ("123", "000123", "zeros in front"), ("1.00E+05", "100000", "a spreadsheet"), ("#NAME?", "-abc", "a spreadsheet"),  # noqa: E501
         ("1-Mar", "MAR1", "a spreadsheet"),
     ],
 )  # fmt: skip

@@ -14,21 +14,41 @@ from ops.annotations.plain_pickle import EXPANDED_LIMIT, load
 from ops.annotations.vocabulary import AnnotationError
 
 PLAIN = {
-    "none": None, "yes": True, "no": False, "numbers": [0, -1, 255, 70_000, 2**40, -(2**70), 1.5, -2.25e300], 7: "seven",
-    "text": ["", "ascii", "é", "日本", "a\nb"], "bytes": b"\x00\xff", "tuple": (1, (2, 3), (), (4,), (5, 6, 7, 8)), "set": {1, "b"},
-    "mapping": collections.OrderedDict([("b", 1), ("a", [2])]), ("a", 1): {"deep": [[[]]]},
-}  # fmt: skip
+    "none": None,
+    "yes": True,
+    "no": False,
+    "numbers": [0, -1, 255, 70_000, 2**40, -(2**70), 1.5, -2.25e300],
+    7: "seven",
+    "text": ["", "ascii", "é", "日本", "a\nb"],
+    "bytes": b"\x00\xff",
+    "tuple": (1, (2, 3), (), (4,), (5, 6, 7, 8)),
+    "set": {1, "b"},
+    "mapping": collections.OrderedDict([("b", 1), ("a", [2])]),
+    ("a", 1): {"deep": [[[]]]},
+}
 ARRAYS = [
-    np.arange(6).reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.zeros((0, 4), np.float32), np.array(3, np.uint8),
-    np.array([True, False]), np.array(["ab", "c"]), np.array([b"ab", b"c"]), np.arange(3, dtype=">i4"), np.float32([np.nan, np.inf]),
-]  # fmt: skip
+    np.arange(6).reshape(2, 3),
+    np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    np.zeros((0, 4), np.float32),
+    np.array(3, np.uint8),
+    np.array([True, False]),
+    np.array(["ab", "c"]),
+    np.array([b"ab", b"c"]),
+    np.arange(3, dtype=">i4"),
+    np.float32([np.nan, np.inf]),
+]
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_values_come_back(protocol: int):
     found = load(pickle.dumps(PLAIN, protocol), "a.pkl")
-    assert found == {**PLAIN, "mapping": {"b": 1, "a": [2]}} and list(found["mapping"]) == ["b", "a"]
-    assert load(pickle.dumps(collections.defaultdict(list, {"a": [1]}), protocol), "a.pkl") == {"a": [1]}
+    assert found == {**PLAIN, "mapping": {"b": 1, "a": [2]}} and list(found["mapping"]) == [
+        "b",
+        "a",
+    ]
+    assert load(pickle.dumps(collections.defaultdict(list, {"a": [1]}), protocol), "a.pkl") == {
+        "a": [1]
+    }
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -44,18 +64,27 @@ def test_arrays_come_back(protocol: int, array: np.ndarray):
 def test_numpy_scalars_come_as_pythons_own_and_object_arrays_as_lists(protocol: int):
     rows = np.empty(2, object)
     rows[:] = [[1], "b"]
-    found = load(pickle.dumps([np.uint8(200), np.float64(1.5), np.str_("née"), np.bool_(True), rows], protocol), "a.pkl")
+    found = load(
+        pickle.dumps(
+            [np.uint8(200), np.float64(1.5), np.str_("née"), np.bool_(True), rows], protocol
+        ),
+        "a.pkl",
+    )
     assert found == [200, 1.5, "née", True, [[1], "b"]]
     assert [type(value) for value in found] == [int, float, str, bool, list]
 
 
 def test_the_pickles_of_python_2():
-    """Protocols 0 and 2 as Python 2 writes them: str for text and for the bytes of arrays, long, and numpy's old module names."""
+    """Protocols 0 and 2 as Python 2 writes them: str for text and for the bytes of arrays, long,
+    and numpy's old module names.
+    """
     old = b"(dp0\nS'na\\xe9me'\np1\n(lp2\nI01\naI5\naL12L\naF1.5\nas."
     assert load(old, "a.pkl") == {"naéme": [True, 5, 12, 1.5]}
     array = (
         b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85U\x01b\x87R(K\x01K\x02\x85cnumpy\ndtype\n"
-        b"U\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08" + struct.pack("<2f", 1.5, -2) + b"tb."
+        b"U\x02f4K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x08"
+        + struct.pack("<2f", 1.5, -2)
+        + b"tb."
     )
     np.testing.assert_array_equal(load(array, "a.pkl"), np.float32([1.5, -2]))
 
@@ -82,7 +111,9 @@ class _Evil:
         (PLAIN.__class__, "dict' itself"),
     ],
 )
-def test_anything_else_is_refused_by_name_and_nothing_is_run(protocol: int, evil: object, named: str, monkeypatch):
+def test_anything_else_is_refused_by_name_and_nothing_is_run(
+    protocol: int, evil: object, named: str, monkeypatch
+):
     data = pickle.dumps({"a": [1, evil]}, protocol)
     monkeypatch.setattr(os, "system", lambda command: pytest.fail("was run"))
     with pytest.raises(AnnotationError) as caught:
@@ -142,7 +173,10 @@ def _array(shape: bytes, code: bytes, content: bytes) -> bytes:
         (_array(b"K\x01\x85", b"S0", b"C\x00"), "shape"),
         (_array(b"K\x01\x85", b"V8", b"C\x08abcdefgh"), "dtype"),
         (_array(b"K\x01\x85", b"M8", b"C\x08abcdefgh"), "dtype"),
-        (b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85C\x01b\x87R.", "without content"),
+        (
+            b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nJ\xff\xff\xff\x7f\x85C\x01b\x87R.",
+            "without content",
+        ),
     ],
 )
 def test_bombs_and_nonsense_are_errors_in_little_time(data: bytes, says: str):
@@ -170,7 +204,10 @@ def test_a_truncated_pickle_is_an_error_wherever_it_ends():
 
 
 def test_changed_bytes_never_break_the_reader():
-    data, random = pickle.dumps({"a": np.arange(3), "b": ["x", (1, 2)], "c": np.float32(2)}, 2), np.random.default_rng(0)
+    data, random = (
+        pickle.dumps({"a": np.arange(3), "b": ["x", (1, 2)], "c": np.float32(2)}, 2),
+        np.random.default_rng(0),
+    )
     for _ in range(3000):
         changed = bytearray(data)
         for _ in range(random.integers(1, 4)):
@@ -189,18 +226,28 @@ def test_no_pickle_at_all(data: bytes):
 
 def _same(left: object, right: object) -> bool:
     if isinstance(left, np.ndarray):
-        return isinstance(right, np.ndarray) and left.dtype == right.dtype and np.array_equal(left, right)
+        return (
+            isinstance(right, np.ndarray)
+            and left.dtype == right.dtype
+            and np.array_equal(left, right)
+        )
     if isinstance(left, dict):
-        return isinstance(right, dict) and left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+        return (
+            isinstance(right, dict)
+            and left.keys() == right.keys()
+            and all(_same(left[key], right[key]) for key in left)
+        )
     if isinstance(left, (list, tuple)):
-        return type(left) is type(right) and len(left) == len(right) and all(map(_same, left, right))
+        return (
+            type(left) is type(right) and len(left) == len(right) and all(map(_same, left, right))
+        )
     return left == right
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "ucf101_24/pyannot.pkl", "mmaction2/tests_eval_multisports/gt.pkl", "mmaction2/tests_ava_dataset/ava_proposals_sample.pkl",
+        "ucf101_24/pyannot.pkl", "mmaction2/tests_eval_multisports/gt.pkl", "mmaction2/tests_ava_dataset/ava_proposals_sample.pkl",  # noqa: E501
         "mmaction2/tests_eval_detection/proposal.pkl",
     ],
 )  # fmt: skip

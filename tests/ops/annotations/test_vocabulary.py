@@ -6,16 +6,23 @@ import pytest
 
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_found, parse
 
-ITEMS = b'# actions\nitem {\n  name: "stand"\n  id: 12\n}\nlabel { label_id: 3 name: "say \\"id: 7\\"" label_type: PERSON_MOVEMENT }\n'
+ITEMS = (
+    b'# actions\nitem {\n  name: "stand"\n  id: 12\n}\nlabel { label_id: 3 name: "say \\"id: 7\\""'
+    b" label_type: PERSON_MOVEMENT }\n"
+)
 
 
 def test_text_gives_positions():
-    assert parse(b"\xef\xbb\xbfrun\r\n\njump, high \n", "labels.txt", own_ids=False) == Vocabulary(("run", "jump, high"), (0, 1))
+    assert parse(b"\xef\xbb\xbfrun\r\n\njump, high \n", "labels.txt", own_ids=False) == Vocabulary(
+        ("run", "jump, high"), (0, 1)
+    )
 
 
 def test_protobuf_text_comes_in_id_order():
     assert parse(ITEMS, "a/b.pbtxt", own_ids=True) == Vocabulary(('say "id: 7"', "stand"), (3, 12))
-    assert parse(ITEMS, "b.pbtxt.txt", own_ids=False) == Vocabulary(('say "id: 7"', "stand"), (0, 1))
+    assert parse(ITEMS, "b.pbtxt.txt", own_ids=False) == Vocabulary(
+        ('say "id: 7"', "stand"), (0, 1)
+    )
 
 
 def test_escapes_of_protobuf_text():
@@ -25,8 +32,15 @@ def test_escapes_of_protobuf_text():
 
 def test_numbered_text_for_boxes():
     words = parse(b"12: stand\n3: sit: down\n", "map.txt", own_ids=True)
-    assert parse("1: run\u200b\n2: jump\u00a0\n".encode(), "map.txt", own_ids=True).names == ("run", "jump")
-    assert words == Vocabulary(("sit: down", "stand"), (3, 12)) and words.id_of["stand"] == 12 and words.name_of[3] == "sit: down"
+    assert parse("1: run\u200b\n2: jump\u00a0\n".encode(), "map.txt", own_ids=True).names == (
+        "run",
+        "jump",
+    )
+    assert (
+        words == Vocabulary(("sit: down", "stand"), (3, 12))
+        and words.id_of["stand"] == 12
+        and words.name_of[3] == "sit: down"
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,16 +69,36 @@ def test_the_error_survives_a_process_border():
 
 
 @pytest.mark.parametrize(
-    "name, count", [("kinetics_label_map_k400", 400), ("kinetics_label_map_k700", 700), ("sthv2_label_map", 174), ("ucf101_label_map", 101)]
+    "name, count",
+    [
+        ("kinetics_label_map_k400", 400),
+        ("kinetics_label_map_k700", 700),
+        ("sthv2_label_map", 174),
+        ("ucf101_label_map", 101),
+    ],
 )
 def test_official_text_vocabularies(shared, name: str, count: int):
-    assert len(parse((shared / f"annotations/mmaction2/{name}.txt").read_bytes(), name, own_ids=False).names) == count
+    assert (
+        len(
+            parse(
+                (shared / f"annotations/mmaction2/{name}.txt").read_bytes(), name, own_ids=False
+            ).names
+        )
+        == count
+    )
 
 
 def test_official_protobuf_text(shared):
-    path = shared / "annotations/activitynet_kinetics/Evaluation/ava/ava_action_list_v2.1_for_activitynet_2018.pbtxt.txt"
+    path = (
+        shared
+        / "annotations/activitynet_kinetics/Evaluation/ava/ava_action_list_v2.1_for_activitynet_2018.pbtxt.txt"  # noqa: E501
+    )
     words = parse(path.read_bytes(), path.name, own_ids=True)
-    assert len(words.names) == 60 and words.name_of[1] == "bend/bow (at the waist)" and words.name_of[80] == "watch (a person)"
+    assert (
+        len(words.names) == 60
+        and words.name_of[1] == "bend/bow (at the waist)"
+        and words.name_of[80] == "watch (a person)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,7 +106,8 @@ def test_official_protobuf_text(shared):
     [
         ("label\nrun\njump\n", ("run", "jump"), None, "'label', is taken for a header"),
         ('"label"\n"run"\n"jump, high"\n', ("run", "jump, high"), None, "header"),
-        ('"label"\nrun\n', ("label", "run"), None, ""),  # a class that is called so stands in quotes
+        # a class that is called so stands in quotes
+        ('"label"\nrun\n', ("label", "run"), None, ""),
         ("id,name\n0,run\n1,jump\n", ("run", "jump"), (0, 1), "header"),
         ("name;id\nrun;1\njump;0\n", ("jump", "run"), (0, 1), "header"),
         (',label\n0,run\n1,"jump, high"\n', ("run", "jump, high"), (0, 1), "header"),
@@ -88,7 +123,12 @@ def test_official_protobuf_text(shared):
         ('"#1 run"\n"#0 jump"\n', ("#1 run", "#0 jump"), None, ""),
         ("level 1\nlevel 2\n", ("level 1", "level 2"), None, ""),
         ("1 person\n2 person\n", ("1 person", "2 person"), None, ""),
-        ('"2 point shot"\n"3 point shot"\n"run"', ("2 point shot", "3 point shot", "run"), None, ""),
+        (
+            '"2 point shot"\n"3 point shot"\n"run"',
+            ("2 point shot", "3 point shot", "run"),
+            None,
+            "",
+        ),
         ("3 point shot\nrun\n", ("3 point shot", "run"), None, ""),
         ("action, slow\naction, fast\n", ("action, slow", "action, fast"), None, ""),
         ("\u00a0run\u200b\n\u3000jump \ufeff\n", ("run", "jump"), None, ""),
@@ -100,7 +140,9 @@ def test_official_protobuf_text(shared):
         ("[a] b\nc\n", ("[a] b", "c"), None, ""),
     ],
 )
-def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tuple | None, word: str):
+def test_vocabularies_as_people_write_them(
+    text: str, names: tuple, numbers: tuple | None, word: str
+):
     words = parse(text.encode(), "labels.txt", own_ids=False)
     assert (words.names, words.ids, words.numbers) == (names, tuple(range(len(names))), numbers)
     assert word in words.word and bool(word) == bool(words.word)
@@ -109,22 +151,35 @@ def test_vocabularies_as_people_write_them(text: str, names: tuple, numbers: tup
 @pytest.mark.parametrize(
     "text, says",
     [
-        ("# my labels\nrun\n", "labels.txt:1: label: found '# my labels'; expected: labels alone, without comments"),
+        (
+            "# my labels\nrun\n",
+            "labels.txt:1: label: found '# my labels'; expected: labels alone, without comments",
+        ),
         ("2 point\n5 throw\n", "numbers from 0 or 1, each once"),
         ("0,run\n0,jump\n", "id: found 0; expected: each id once"),
         ("id,name\n0,run\nx,jump\n", "labels.txt:3: label: found 'x,jump'"),
         ("id,name\n0,run\n1\n", "labels.txt:3"),
         ("id,name\n0,\n", "labels.txt:2: label"),
-        ('run\n"jump\n', "labels.txt:2: label: found '\"jump'; expected: a label whose quotes close"),
+        (
+            'run\n"jump\n',
+            "labels.txt:2: label: found '\"jump'; expected: a label whose quotes close",
+        ),
         ("run\tlaufen\njump\tspringen\n", "labels.txt:1: label: found 'run\\tlaufen'"),
         ('{"run": 1.5}', "(whole file)"),
         ('{"0": "run", "0": "jump", "1": "sit"}', "key '0' given twice"),
         ('{"0": "2", "1": "0", "2": "1"}', "which side has the numbers"),
         ('[["run"]]', "(whole file)"),
-        *((text, "lines in the order of the numbers") for text in (
-            "1. run\n0. jump\n", "1.0,run\n0.0,jump\n", "(2) run\n(1) jump\n", "#1 run\n#0 jump\n", "run (1)\njump (0)\n",
-            "\u0661,run\n\u0660,jump\n",
-        )),
+        *(
+            (text, "lines in the order of the numbers")
+            for text in (
+                "1. run\n0. jump\n",
+                "1.0,run\n0.0,jump\n",
+                "(2) run\n(1) jump\n",
+                "#1 run\n#0 jump\n",
+                "run (1)\njump (0)\n",
+                "\u0661,run\n\u0660,jump\n",
+            )
+        ),
         ("0;run;laufen\n1;jump;springen\n", "without a further column"),
         ("0,run,laufen\n1,jump,springen\n", "without a further column"),
     ],
@@ -137,7 +192,13 @@ def test_what_nobody_can_know_of_a_vocabulary_is_asked(text: str, says: str):
 
 def test_numbers_of_rows_are_those_of_the_file():
     words = parse(b"3,run\n1,jump\n", "l.txt", own_ids=False)
-    assert [words.numbered(number) for number in (0, 1, 2, 3, 4)] == [None, "jump", None, "run", None]
+    assert [words.numbered(number) for number in (0, 1, 2, 3, 4)] == [
+        None,
+        "jump",
+        None,
+        "run",
+        None,
+    ]
     assert [words.numbered(number, 0) for number in (0, 1, 2)] == ["jump", "run", None]
     plain = parse(b"run\njump\n", "l.txt", own_ids=False)
     assert [plain.numbered(number) for number in (0, 1, 2)] == ["run", "jump", None]

@@ -1,4 +1,6 @@
-"""The families side by side: training and scoring a demo size, measuring it, and the page of the docs."""
+"""The families side by side: training and scoring a demo size, measuring it, and the page of the
+docs.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from ops.store.layout import Layout
 
 def test_every_family_has_a_demo_size() -> None:
     assert [recipe.family for recipe in demo_recipes()] == models.families("recognition")
-    assert [recipe.name for recipe in demo_recipes(("x3d", "tsm"))] == ["tsm_tiny_figures", "x3d_tiny_figures"]
+    assert [recipe.name for recipe in demo_recipes(("x3d", "tsm"))] == [
+        "tsm_tiny_figures",
+        "x3d_tiny_figures",
+    ]
     with pytest.raises(ConfigError, match="found 'x4d'.*x3d"):
         demo_recipes(("x4d",))
 
@@ -27,10 +32,17 @@ def test_learns_once_and_finds_it_again(world, own: Layout) -> None:
     recipe, lines = world.recipe(), list[str]()
     first = learn(recipe, own, 1, lines.append)
     assert len(lines) == recipe.training.epochs == first.epochs and first.recipe == recipe.name
-    assert 0 <= first.top1 <= first.top5 <= 1 and first.chance == pytest.approx(1 / 3) and first.pair_order is None
+    assert (
+        0 <= first.top1 <= first.top5 <= 1
+        and first.chance == pytest.approx(1 / 3)
+        and first.pair_order is None
+    )
     before = [(file.path_below, file.modified) for file in list_files(own.root)]
     assert learn(recipe, own, 1, lines.append) == first
-    assert len(lines) == recipe.training.epochs and [(file.path_below, file.modified) for file in list_files(own.root)] == before
+    assert (
+        len(lines) == recipe.training.epochs
+        and [(file.path_below, file.modified) for file in list_files(own.root)] == before
+    )
 
 
 def test_what_the_pipeline_has_trained_counts(world, own: Layout) -> None:
@@ -42,8 +54,22 @@ def test_what_the_pipeline_has_trained_counts(world, own: Layout) -> None:
 
     recipe = world.recipe()
     plan = plan_run(recipe, own)
-    write_bytes(f"{plan.run_dir}/{WEIGHTS}", save({name: value.contiguous() for name, value in models.build(recipe).state_dict().items()}))
-    done = TrainResult(plan.run_dir, plan.run_key, f"{plan.run_dir}/{WEIGHTS}", None, plan.data_version, {"top1": 0.3}, 3, 12.5)
+    write_bytes(
+        f"{plan.run_dir}/{WEIGHTS}",
+        save(
+            {name: value.contiguous() for name, value in models.build(recipe).state_dict().items()}
+        ),
+    )
+    done = TrainResult(
+        plan.run_dir,
+        plan.run_key,
+        f"{plan.run_dir}/{WEIGHTS}",
+        None,
+        plan.data_version,
+        {"top1": 0.3},
+        3,
+        12.5,
+    )
     finish(done, recipe, build(recipe, own).vocabulary())
     assert learn(recipe, own, 1, print).seconds == 12.5
     assert not list_files(f"{own.root}/zoo")
@@ -51,7 +77,12 @@ def test_what_the_pipeline_has_trained_counts(world, own: Layout) -> None:
 
 def test_measured_in_a_process_of_its_own() -> None:
     speed = measure("tsn_tiny_figures", 2, 1)
-    assert speed.clips_per_s > 1 and speed.peak_gflops > 1 and 0 < speed.eval_s < speed.step_s and 0 < speed.eval_mb <= speed.step_mb < 2000
+    assert (
+        speed.clips_per_s > 1
+        and speed.peak_gflops > 1
+        and 0 < speed.eval_s < speed.step_s
+        and 0 < speed.eval_mb <= speed.step_mb < 2000
+    )
     with pytest.raises(OSError, match="no_such_recipe"):
         measure("no_such_recipe", 2, 1)
 
@@ -68,14 +99,19 @@ def results() -> list[Result]:
 def test_page_table_and_picture() -> None:
     text = page(results(), "families.png")
     assert "| tsm | 0.950 | 1.000 | 1.000 | 28 | 193 | 311 | 0.036 | 412 | 80 | 240 |" in text
-    assert "| tsn | 0.362 | 0.930 | 0.500 | 8 | 31 | 311 | 0.036 |  |  |  |" in text and "(families.png)" in text
+    assert (
+        "| tsn | 0.362 | 0.930 | 0.500 | 8 | 31 | 311 | 0.036 |  |  |  |" in text
+        and "(families.png)" in text
+    )
     lines = terminal(results()).splitlines()
     assert len(lines) == 3 and len({len(line) for line in lines}) == 1
     assert chart(results()).startswith(b"\x89PNG")
 
 
 def test_docs_have_every_family_as_its_recipe_is() -> None:
-    """Accuracies are of a training, so the page is not made again here; what does not need one must be that of the recipes."""
+    """Accuracies are of a training, so the page is not made again here; what does not need one must
+    be that of the recipes.
+    """
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")]
         for line in (REPO / "docs" / "families.md").read_text(encoding="utf-8").splitlines()
@@ -85,5 +121,9 @@ def test_docs_have_every_family_as_its_recipe_is() -> None:
     for row in rows:
         recipe = configs.load(f"{row[0]}_tiny_figures")
         cost = cost_of(recipe)
-        assert (row[4], row[6], row[7]) == (str(recipe.training.epochs), f"{cost.params / 1e3:.0f}", f"{cost.gmacs:.3f}"), row[0]
+        assert (row[4], row[6], row[7]) == (
+            str(recipe.training.epochs),
+            f"{cost.params / 1e3:.0f}",
+            f"{cost.gmacs:.3f}",
+        ), row[0]
         assert recipe.gate is not None and float(row[1]) >= recipe.gate.floor >= 0.2, row[0]

@@ -16,7 +16,9 @@ from ops.benchmarks.kernels import Cell, found_on, lines_of, mistakes, page, wro
 
 def case(**changes: object) -> Case:
     layer = lambda x, weight: torch.nn.functional.linear(x, weight)  # noqa: E731
-    return dataclasses.replace(Case("linear", layer, (2, 3, 4), ((5, 4),), "contiguous", "float32"), **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(
+        Case("linear", layer, (2, 3, 4), ((5, 4),), "contiguous", "float32"), **changes
+    )  # type: ignore[arg-type]
 
 
 def test_a_process_that_ends_costs_one_case() -> None:
@@ -57,21 +59,32 @@ def test_distance_is_that_of_the_furthest_tensor() -> None:
             return grad @ weight, factor * grad.flatten(0, 1).T @ x.flatten(0, 1)
 
     assert abs(distance(case(layer=Lies.apply)) - 0.1) < 1e-5
-    nothing = case(layer=lambda x, weight: x @ weight.T * (math.nan if x.dtype == torch.float32 else 1.0))
+    nothing = case(
+        layer=lambda x, weight: x @ weight.T * (math.nan if x.dtype == torch.float32 else 1.0)
+    )
     assert math.isnan(distance(nothing))
 
 
 def test_every_kind_of_layer_is_there_in_all_layouts_and_types() -> None:
     known = cases(False)
-    assert {one.dtype for one in known} == {"float32", "bfloat16"} and {one.layout for one in known} == {"contiguous", "channels-last"}
+    assert {one.dtype for one in known} == {"float32", "bfloat16"} and {
+        one.layout for one in known
+    } == {"contiguous", "channels-last"}
     assert {1, 2, 3, 4, 5, 6, 7, 9, 12} <= {one.channels for one in known}
     assert len({one.kind for one in known}) == 50 and len(known) == len(cases(True))
 
 
 def test_a_process_of_its_own_answers() -> None:
-    """Layers that no set of kernels has got wrong, in the forks of another process with a checked heap."""
+    """Layers that no set of kernels has got wrong, in the forks of another process with a checked
+    heap.
+    """
     found = list(found_on({"ONEDNN_MAX_CPU_ISA": "AVX2"}, kinds=("mean of", "layer normalisation")))
-    assert {one.kind for one, _ in found} == {"mean of 2x2", "mean of a map", "mean of a clip", "layer normalisation"}
+    assert {one.kind for one, _ in found} == {
+        "mean of 2x2",
+        "mean of a map",
+        "mean of a clip",
+        "layer normalisation",
+    }
     assert all(not Cell().adds(one, what).bad for one, what in found)
 
 
@@ -90,6 +103,11 @@ def test_table_says_where() -> None:
     header, _, row, other = lines_of(table)
     assert header == "| layer | cases | AVX2 |" and other == "| other | 1 | 1e-06 / - |"
     wrong = "**wrong** 2 of 6: 3 to 5 channels, contiguous, float32"
-    assert row == f"| linear | 6 | 3e-07 / 2e-03; {wrong}; **ends** 1 of 6: 7 channels, channels-last, float32 |"
+    assert (
+        row == f"| linear | 6 | 3e-07 / 2e-03; {wrong}; **ends** 1 of 6: 7 channels, channels-last,"
+        " float32 |"
+    )
     assert wrong_kinds(table) == ("linear",) and len(mistakes(table)) == 1
-    assert "# Kernels" in page(table, {}) and row in page(table, table).partition("in their place")[2]
+    assert (
+        "# Kernels" in page(table, {}) and row in page(table, table).partition("in their place")[2]
+    )

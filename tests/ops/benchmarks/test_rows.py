@@ -39,7 +39,8 @@ def test_views_are_those_of_the_test() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "gmacs", "params"), [("tsn_r50_3f_k400_100e", 102.7, 24_327_632), ("x3d_s_13x6_k400_300e", 2.72, 3_794_322)]
+    ("name", "gmacs", "params"),
+    [("tsn_r50_3f_k400_100e", 102.7, 24_327_632), ("x3d_s_13x6_k400_300e", 2.72, 3_794_322)],
 )
 def test_counted(name: str, gmacs: float, params: int) -> None:
     cost = cost_of(configs.load(name))
@@ -50,25 +51,39 @@ def test_command_prints_counted_beside_published() -> None:
     command = [KINOGRAPH, "benchmark", "rows", "--family", "c3d"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert re.search(r"c3d_16x1_ucf101_45e +16 x 112² +38\.55 +38\.50 +78\.41 +78\.40", done.stdout)
-    wrong = subprocess.run([*command, "--family", "c4d"], capture_output=True, text=True, timeout=120, check=False)
-    assert wrong.returncode == 1 and "found 'c4d'" in wrong.stderr and "Traceback" not in wrong.stderr
+    wrong = subprocess.run(
+        [*command, "--family", "c4d"], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (
+        wrong.returncode == 1 and "found 'c4d'" in wrong.stderr and "Traceback" not in wrong.stderr
+    )
 
 
-# --------------------------------------------------------------------------------------------------------- the page
+# --------------------------------------------------------------------------------------------------
+# the page
 
 
 def written_costs() -> Callable[[Recipe], Cost]:
     """What the page says was counted, so that all else on it is checked without counting."""
     gmacs, params = COLUMNS.index("GMACs counted"), COLUMNS.index("counted")
     rows = [
-        [cell.strip() for cell in line.split(" | ")] for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| [")
+        [cell.strip() for cell in line.split(" | ")]
+        for line in PAGE.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| [")
     ]
-    found = {row[0].removeprefix("| [").partition("]")[0]: Cost(round(float(row[params]) * 1e6), float(row[gmacs])) for row in rows}
+    found = {
+        row[0].removeprefix("| [").partition("]")[0]: Cost(
+            round(float(row[params]) * 1e6), float(row[gmacs])
+        )
+        for row in rows
+    }
     return lambda recipe: found[recipe.name]
 
 
 def test_page_is_up_to_date() -> None:
-    assert page(catalogued(), written_costs()) == PAGE.read_text(encoding="utf-8"), "kinograph benchmark rows --markdown docs/zoo.md"
+    assert page(catalogued(), written_costs()) == PAGE.read_text(encoding="utf-8"), (
+        "kinograph benchmark rows --markdown docs/zoo.md"
+    )
 
 
 def test_links_lead_to_the_recipes() -> None:

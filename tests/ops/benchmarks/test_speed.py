@@ -10,7 +10,19 @@ import configs
 import models
 from configs.schema import ConfigError
 from ops.benchmarks.measure import Speed
-from ops.benchmarks.speed import BOUNDS, COLUMNS, END, FLOOR, START, Usage, line_of, recipes_of, rows_of, updated, usable_threads
+from ops.benchmarks.speed import (
+    BOUNDS,
+    COLUMNS,
+    END,
+    FLOOR,
+    START,
+    Usage,
+    line_of,
+    recipes_of,
+    rows_of,
+    updated,
+    usable_threads,
+)
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "speed.md"
 
@@ -46,7 +58,10 @@ def test_threads_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 def test_page_is_made_in_pieces() -> None:
     text = updated(f"before\n\n{START}\n{END}\n\nafter\n", [usage("x3d", 4.0), usage("tsm", 1.0)])
     text = updated(text, [usage("x3d", 2.0)])
-    assert list(rows_of(text)) == ["tsm", "x3d"] and rows_of(text)["x3d"][COLUMNS.index("share")] == "0.30"
+    assert (
+        list(rows_of(text)) == ["tsm", "x3d"]
+        and rows_of(text)["x3d"][COLUMNS.index("share")] == "0.30"
+    )
     assert text.startswith("before\n\n") and text.endswith("\n\nafter\n")
     with pytest.raises(ConfigError, match="allowed: one with the lines"):
         updated("no table", [])
@@ -55,7 +70,9 @@ def test_page_is_made_in_pieces() -> None:
 def test_the_page_has_every_family_and_says_what_bounds_it() -> None:
     rows = rows_of(PAGE.read_text(encoding="utf-8"))
     assert list(rows) == models.families("recognition")
-    assert [rows[recipe.family][1] for recipe in recipes_of()] == [f"`{recipe.name}`" for recipe in recipes_of()]
+    assert [rows[recipe.family][1] for recipe in recipes_of()] == [
+        f"`{recipe.name}`" for recipe in recipes_of()
+    ]
     for family, row in rows.items():
         bound = BOUNDS.get(family)
         assert float(row[COLUMNS.index("share")]) >= (bound.share if bound else FLOOR)

@@ -32,7 +32,7 @@ def act(payload, attempt):
     if kind == "raise":
         raise KeyError(value)
     return os.environ.get(value) if kind == "environment" else attempt
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,11 @@ def act(tmp_path, monkeypatch):
 def outcomes(*payloads, deadline_s=30.0, workers=2, ceiling_mb=CEILING_MB) -> dict[str, Outcome]:
     act = importlib.import_module("pool_test_function").act
     jobs = [Job(kind, (kind, value), deadline_s) for kind, value in payloads]
-    return {outcome.job.key: outcome for outcome in run_jobs(act, jobs, workers, ceiling_mb=ceiling_mb) if outcome is not None}
+    return {
+        outcome.job.key: outcome
+        for outcome in run_jobs(act, jobs, workers, ceiling_mb=ceiling_mb)
+        if outcome is not None
+    }
 
 
 def test_a_dead_worker_costs_its_job_only_and_after_a_second_try():
@@ -60,13 +64,19 @@ def test_a_dead_worker_costs_its_job_only_and_after_a_second_try():
 def test_a_hung_worker_is_ended_at_its_deadline():
     start = time.monotonic()
     found = outcomes(("hang", 0), ("fine", 0), deadline_s=1.0)
-    assert found["hang"].failure == "decoder did not finish within 1 s" and found["fine"].failure is None
+    assert (
+        found["hang"].failure == "decoder did not finish within 1 s"
+        and found["fine"].failure is None
+    )
     assert time.monotonic() - start < 25
 
 
 def test_a_worker_that_sleeps_in_c_is_ended_at_its_deadline():
     found = outcomes(("hang in C", 0), ("fine", 0), deadline_s=1.0)
-    assert found["hang in C"].failure == "decoder did not finish within 1 s" and found["fine"].failure is None
+    assert (
+        found["hang in C"].failure == "decoder did not finish within 1 s"
+        and found["fine"].failure is None
+    )
 
 
 def test_a_worker_that_allocates_in_c_is_ended_at_the_ceiling():
@@ -80,7 +90,9 @@ def test_a_worker_that_allocates_in_c_is_ended_at_the_ceiling():
 
 def test_more_than_any_decoder_may_take_is_refused_by_the_kernel():
     found = outcomes(("fill", 4000), ("fine", 0), ceiling_mb=300)
-    assert found["fill"].failure == "decoder used more than 300 MB" and found["fine"].failure is None
+    assert (
+        found["fill"].failure == "decoder used more than 300 MB" and found["fine"].failure is None
+    )
 
 
 def test_what_the_function_raises_ends_the_run():

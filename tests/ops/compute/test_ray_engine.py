@@ -1,4 +1,6 @@
-"""Decoding as Ray tasks on a cluster of several nodes: the store is the one that a single machine makes, also when nodes die."""
+"""Decoding as Ray tasks on a cluster of several nodes: the store is the one that a single machine
+makes, also when nodes die.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def test_an_unknown_engine_is_named() -> None:
         next(run_anywhere(print, [Job(1, 1, 1.0)], engine="spark"))  # type: ignore[arg-type]
 
 
-def test_a_cluster_that_is_not_there_is_a_mistake_of_the_configuration(dataset, layout, videos, make_video, monkeypatch) -> None:
+def test_a_cluster_that_is_not_there_is_a_mistake_of_the_configuration(
+    dataset, layout, videos, make_video, monkeypatch
+) -> None:
     from configs.schema import ConfigError
 
     make_video(videos / "a.mp4", 5)
@@ -69,7 +73,12 @@ def nodes(killer) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-    with environment(PYTHONPATH=str(killer), RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_health_check_period_ms="500"):
+    with environment(
+        PYTHONPATH=str(killer),
+        RAY_AUTH_MODE="disabled",
+        RAY_USAGE_STATS_ENABLED="0",
+        RAY_health_check_period_ms="500",
+    ):
         cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
         try:
             cluster.workers = [cluster.add_node(num_cpus=2, **small) for _ in range(2)]
@@ -99,11 +108,16 @@ def world(tmp_path, videos, make_video) -> Dataset:
         make_video(videos / f"v{index:02d}.mp4", 40 + index, size=(120, 160))
     (videos / "text.mp4").write_text("no video")
     frames = Frames(codec="lossless", frames_per_shard=8)
-    return Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames)
+    return Dataset(
+        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames
+    )
 
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
-    return [{name: row[name] for name in row if name not in ("seconds", "array_uri")} for row in read_manifest(layout, dataset).to_pylist()]
+    return [
+        {name: row[name] for name in row if name not in ("seconds", "array_uri")}
+        for row in read_manifest(layout, dataset).to_pylist()
+    ]
 
 
 def contents(layout: Layout) -> dict[str, bytes]:
@@ -126,14 +140,20 @@ def during(first: Path, act: Callable[[], None]) -> threading.Thread:
 
 
 @pytest.mark.slow  # a cluster of three nodes
-def test_nodes_and_workers_may_die_and_the_store_is_that_of_one_machine(nodes, world, layout, tmp_path) -> None:
+def test_nodes_and_workers_may_die_and_the_store_is_that_of_one_machine(
+    nodes, world, layout, tmp_path
+) -> None:
     alone = Layout(str(tmp_path / "alone"))
     for each in (layout, alone):
         ingest(world, each, workers=2)
     materialize(world, alone, workers=2)
 
     def kill() -> None:
-        workers = [p for p in psutil.process_iter(["cmdline"]) if "ray::kinograph decode" in " ".join(p.info["cmdline"] or [])]
+        workers = [
+            p
+            for p in psutil.process_iter(["cmdline"])
+            if "ray::kinograph decode" in " ".join(p.info["cmdline"] or [])
+        ]
         if workers:
             workers[0].send_signal(signal.SIGKILL)
         time.sleep(0.5)
@@ -154,11 +174,24 @@ def test_nodes_and_workers_may_die_and_the_store_is_that_of_one_machine(nodes, w
 def test_only_the_job_that_kills_is_to_blame(nodes, killer, monkeypatch) -> None:
     monkeypatch.syspath_prepend(killer)
     function = importlib.import_module("ray_test_function").act
-    jobs = (Job(name, name.rstrip("0123456789"), 30.0) for name in ("a1", "worker1", "task1", "b2", "c3", "d4", "e5", "f6", "g7", "h8"))
+    jobs = (
+        Job(name, name.rstrip("0123456789"), 30.0)
+        for name in ("a1", "worker1", "task1", "b2", "c3", "d4", "e5", "f6", "g7", "h8")
+    )
     found: dict[str, Outcome] = {}
     for outcome in run_anywhere(function, jobs, engine="ray", ray_address=nodes.address):
         if outcome is not None:
             found[outcome.job.key] = outcome
-    assert {key: outcome.failure for key, outcome in found.items() if outcome.failure}.keys() == {"worker1", "task1"}
-    assert found["task1"].failure == "decoder took its worker or node down 4 times (WorkerCrashedError)"
-    assert found["worker1"].failure == "decoder process died (signal 9)" and found["a1"].value == "A" and len(found) == 10
+    assert {key: outcome.failure for key, outcome in found.items() if outcome.failure}.keys() == {
+        "worker1",
+        "task1",
+    }
+    assert (
+        found["task1"].failure
+        == "decoder took its worker or node down 4 times (WorkerCrashedError)"
+    )
+    assert (
+        found["worker1"].failure == "decoder process died (signal 9)"
+        and found["a1"].value == "A"
+        and len(found) == 10
+    )

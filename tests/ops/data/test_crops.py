@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from configs.schema import Transforms
-from ops.data.crops import Window, fixed_windows, multi_scale, random_resized, random_window, short_side_size, training_window
+from ops.data.crops import (
+    Window,
+    fixed_windows,
+    multi_scale,
+    random_resized,
+    random_window,
+    short_side_size,
+    training_window,
+)
 
 
 def places(windows: list[Window]) -> list[tuple[int, int]]:
@@ -17,11 +25,16 @@ def places(windows: list[Window]) -> list[tuple[int, int]]:
 
 def test_fixed_windows_known_answers() -> None:
     assert fixed_windows(256, 340, 224, 1) == [Window(58, 16, 224, 224)]
-    assert places(fixed_windows(256, 340, 256, 3)) == [(0, 0), (84, 0), (42, 0)]  # left, right, middle
-    assert places(fixed_windows(340, 256, 256, 3)) == [(0, 0), (0, 84), (0, 42)]  # of an upright frame: top, bottom, middle
-    assert places(fixed_windows(256, 341, 256, 3)) == [(0, 0), (84, 0), (42, 0)]  # twice the step of 85 // 2, not the last column
+    # left, right, middle
+    assert places(fixed_windows(256, 340, 256, 3)) == [(0, 0), (84, 0), (42, 0)]
+    # of an upright frame: top, bottom, middle
+    assert places(fixed_windows(340, 256, 256, 3)) == [(0, 0), (0, 84), (0, 42)]
+    # twice the step of 85 // 2, not the last column
+    assert places(fixed_windows(256, 341, 256, 3)) == [(0, 0), (84, 0), (42, 0)]
     five = [(0, 0), (116, 0), (0, 32), (116, 32), (58, 16)]
-    assert places(fixed_windows(256, 340, 224, 5)) == places(fixed_windows(256, 340, 224, 10)) == five
+    assert (
+        places(fixed_windows(256, 340, 224, 5)) == places(fixed_windows(256, 340, 224, 10)) == five
+    )
 
 
 def test_short_sides_are_exact_and_long_ones_rounded() -> None:
@@ -49,17 +62,36 @@ def test_random_resized_areas_aspects_and_fallback() -> None:
     assert all(0 <= w.x <= 320 - w.width and 0 <= w.y <= 256 - w.height for w in found)
     wide = drawn(lambda rng: random_resized(256, 320, (0.1, 0.2), rng, (2.0, 3.0)))
     assert min(w.width / w.height for w in wide) > 1.9
-    assert random_resized(10, 1000, (0.9, 1.0), np.random.default_rng(6)) == Window(495, 0, 10, 10)  # no such rectangle fits
+    # no such rectangle fits
+    assert random_resized(10, 1000, (0.9, 1.0), np.random.default_rng(6)) == Window(495, 0, 10, 10)
 
 
 def test_multi_scale_sizes_and_places_are_the_originals() -> None:
     sides = [256, 224, 192, 168]  # int(256 * 0.66) is 168
     found = drawn(lambda rng: multi_scale(256, 340, 224, rng), 4000)
     sizes = {(w.width, w.height) for w in found}
-    assert sizes == {(a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1}
+    assert sizes == {
+        (a, b) for i, a in enumerate(sides) for j, b in enumerate(sides) if abs(i - j) <= 1
+    }
     x, y = (340 - 224) // 4, (256 - 192) // 4
-    thirteen = {(0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3)}
-    assert {(w.x, w.y) for w in found if w[2:] == (224, 192)} == {(i * x, j * y) for i, j in thirteen}
+    thirteen = {
+        (0, 0),
+        (4, 0),
+        (0, 4),
+        (4, 4),
+        (2, 2),
+        (0, 2),
+        (4, 2),
+        (2, 4),
+        (2, 0),
+        (1, 1),
+        (3, 1),
+        (1, 3),
+        (3, 3),
+    }
+    assert {(w.x, w.y) for w in found if w[2:] == (224, 192)} == {
+        (i * x, j * y) for i, j in thirteen
+    }
 
 
 def test_multi_scale_options() -> None:
@@ -67,7 +99,10 @@ def test_multi_scale_options() -> None:
     assert {w[2:] for w in squares} == {(256, 256), (204, 204)}
     assert len({(w.x, w.y) for w in squares if w.width == 204}) == 5
     anywhere = drawn(lambda rng: multi_scale(256, 340, 224, rng, (0.8,), 1, None), 1000)
-    assert max(w.x for w in anywhere) > 4 * ((340 - 204) // 4) - 5 and len({w.x for w in anywhere}) > 100
+    assert (
+        max(w.x for w in anywhere) > 4 * ((340 - 204) // 4) - 5
+        and len({w.x for w in anywhere}) > 100
+    )
     almost = drawn(lambda rng: multi_scale(258, 340, 224, rng, (0.862,)))
     assert {w[2:] for w in almost} == {(224, 224)}  # 222 is less than three pixels off
 
@@ -77,7 +112,9 @@ def config(**changes: Any) -> Transforms:
 
 
 def test_a_window_is_brought_back_to_the_stored_pixels() -> None:
-    """Frames of twice the size: windows of twice the size at twice the place, and the same draws."""
+    """Frames of twice the size: windows of twice the size at twice the place, and the same
+    draws.
+    """
     for seed in range(50):
         small = training_window(32, 40, config(), np.random.default_rng(seed))
         large = training_window(64, 80, config(), np.random.default_rng(seed))
@@ -90,10 +127,16 @@ def test_the_short_side_is_drawn_from_both_bounds() -> None:
     found = drawn(lambda rng: training_window(64, 64, config(short_side_range=(24, 32)), rng))
     sides = {round(24 * 64 / side) for side in range(24, 33)}
     widths = {w.width for w in found}
-    assert max(widths) == 64 and min(widths) in (48, 47) and all(min(abs(w - side) for side in sides) <= 1 for w in widths)
+    assert (
+        max(widths) == 64
+        and min(widths) in (48, 47)
+        and all(min(abs(w - side) for side in sides) <= 1 for w in widths)
+    )
 
 
 @pytest.mark.parametrize("kind", ["random", "random_resized", "multi_scale"])
 def test_windows_depend_on_the_seed_alone(kind: str) -> None:
-    one, two = (training_window(32, 40, config(train_crop=kind), np.random.default_rng(3)) for _ in range(2))
+    one, two = (
+        training_window(32, 40, config(train_crop=kind), np.random.default_rng(3)) for _ in range(2)
+    )
     assert one == two

@@ -18,15 +18,27 @@ from ops.data.feature_grid import clock, covered_frames, num_steps, sampled, to_
         (25.0, 16, 16, 10.0, 15.125),
     ],
 )
-def test_grid_and_seconds_are_inverse(fps: float, stride: int, num_frames: int, seconds: float, grid: float) -> None:
+def test_grid_and_seconds_are_inverse(
+    fps: float, stride: int, num_frames: int, seconds: float, grid: float
+) -> None:
     assert to_grid(seconds, fps, stride, num_frames) == pytest.approx(grid)
     assert (grid * stride + 0.5 * num_frames) / fps == pytest.approx(seconds)
 
 
 def test_the_number_of_steps_is_that_of_the_whole_windows() -> None:
-    assert [num_steps(n, 4, 16) for n in (1, 15, 16, 19, 20, 23, 24, 300)] == [1, 1, 1, 1, 2, 2, 3, 72]
+    assert [num_steps(n, 4, 16) for n in (1, 15, 16, 19, 20, 23, 24, 300)] == [
+        1,
+        1,
+        1,
+        1,
+        2,
+        2,
+        3,
+        72,
+    ]
     assert num_steps(100, 16, 16) == 6 and num_steps(96, 16, 16) == 6 and num_steps(95, 16, 16) == 5
-    for steps in (1, 2, 50):  # the published length rule: T steps stand for (T - 1) * stride + num_frames frames
+    # the published length rule: T steps stand for (T - 1) * stride + num_frames frames
+    for steps in (1, 2, 50):
         assert num_steps(covered_frames(steps, 16, 32), 16, 32) == steps
     with pytest.raises(ValueError, match="at least one frame"):
         num_steps(0, 4, 16)
@@ -52,13 +64,17 @@ def test_the_clock_is_the_identity_on_the_videos_own_rate() -> None:
     for fps in (10.0, 25.0, 29.97, 30.0, 59.94):
         for count in (1, 2, 7, 300, 4001):
             times = np.round(np.arange(count) / fps, 6)  # as they are stored
-            np.testing.assert_array_equal(clock(times, fps), np.arange(count), err_msg=f"{fps} {count}")
+            np.testing.assert_array_equal(
+                clock(times, fps), np.arange(count), err_msg=f"{fps} {count}"
+            )
 
 
 def test_the_clock_of_another_rate_takes_the_nearest_frame() -> None:
     times = np.arange(10) / 10
     np.testing.assert_array_equal(clock(times, 5), [0, 2, 4, 6, 8])
-    np.testing.assert_array_equal(clock(times, 20), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9])
+    np.testing.assert_array_equal(
+        clock(times, 20), [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9]
+    )
     variable = np.array([0.0, 0.1, 0.2, 1.0, 1.1])  # a frame that stands for 0.8 s
     np.testing.assert_array_equal(clock(variable, 10), [0, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 4])
     late = 0.5 + np.arange(4) / 10  # the picture starts half a second after time zero

@@ -78,13 +78,16 @@ def test_a_thread_gives_batches_that_are_let_go(world, stored: Layout) -> None:
     assert gone() is None
 
 
-# ------------------------------------------------------------------------------------------------ loader processes
-# Their data sets are of the standard library or of the packages: a process cannot import what stands in this file.
+# ------------------------------------------------------------------------------------------------
+# loader processes Their data sets are of the standard library or of the packages: a process cannot
+# import what stands in this file.
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[WorkerPool]:
-    """Two loader processes for all tests below: that they serve many data sets is what they are for."""
+    """Two loader processes for all tests below: that they serve many data sets is what they are
+    for.
+    """
     workers = WorkerPool(2)
     yield workers
     workers.close()
@@ -100,7 +103,11 @@ def test_loader_processes_give_the_same_batches(world, stored: Layout, pool: Wor
         epochs = []
         for epoch in (1, 2):
             samples.set_epoch(epoch)  # has to reach processes that already run
-            epochs.append(np.concatenate([batch["frames"] for batch in loader.epoch([[3, 1], [0, 2], [7, 5]])]))
+            epochs.append(
+                np.concatenate(
+                    [batch["frames"] for batch in loader.epoch([[3, 1], [0, 2], [7, 5]])]
+                )
+            )
         loader.close()
         results.append(np.stack(epochs))
     assert np.array_equal(*results)
@@ -127,19 +134,29 @@ def test_an_error_in_a_process_is_the_samples_own(world, stored: Layout, pool: W
     clips[5] = clips[5]._replace(array_uri=f"{stored.root}/gone.zarr")
     loader = Loader(ClipDataset(clips, recipe.sampling, recipe.transforms), default_collate, pool)
     found = []
-    with pytest.raises(SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr.*no such array") as caught:
+    with pytest.raises(
+        SampleError, match=r"clip 'clip-train/005' at .*gone\.zarr.*no such array"
+    ) as caught:
         for batch in loader.epoch([[0], [1], [5], [6]]):
             found += batch["clip_id"]
     assert found == ["clip-train/000", "clip-train/001"]  # and nothing in its place
-    assert "in loader process" in caught.value.__notes__[0] and "Traceback" in caught.value.__notes__[0]
+    assert (
+        "in loader process" in caught.value.__notes__[0]
+        and "Traceback" in caught.value.__notes__[0]
+    )
 
 
-def test_batches_lie_in_memory_that_is_used_again_and_never_while_it_is_held(pool: WorkerPool) -> None:
+def test_batches_lie_in_memory_that_is_used_again_and_never_while_it_is_held(
+    pool: WorkerPool,
+) -> None:
     samples = [np.full((64, 1024), number, np.float32) for number in range(30)]
     loader = Loader(samples, stacked, pool)
     batches = [[number, number] for number in range(30)]
     kept = list(loader.epoch(batches))
-    assert all(batch.shape == (2, 64, 1024) and (batch == number).all() for number, batch in enumerate(kept))
+    assert all(
+        batch.shape == (2, 64, 1024) and (batch == number).all()
+        for number, batch in enumerate(kept)
+    )
     del kept
     for _ in range(4):
         for number, batch in enumerate(loader.epoch(batches)):
@@ -150,7 +167,10 @@ def test_batches_lie_in_memory_that_is_used_again_and_never_while_it_is_held(poo
 
 def test_a_large_data_set_lies_in_memory_once_for_all_processes(pool: WorkerPool) -> None:
     def own() -> list[int]:
-        return [memory.rss - memory.shared for memory in (psutil.Process(pid).memory_info() for pid in pool.pids)]
+        return [
+            memory.rss - memory.shared
+            for memory in (psutil.Process(pid).memory_info() for pid in pool.pids)
+        ]
 
     list(Loader([0], len, pool).epoch([[0], [0]]))
     samples, before = [np.full(2**23, number, np.uint8) for number in range(8)], own()
@@ -176,7 +196,10 @@ def test_all_kinds_of_tensors_travel(pool: WorkerPool) -> None:
     [[found]] = Loader([item], list, pool).epoch([[0]])
     for name in ("scalar", "none", "half", "view", "same"):
         assert found[name].dtype == item[name].dtype and torch.equal(found[name], item[name])
-    assert torch.equal(found["mask"][0], item["mask"][0]) and found["mask"][1] == (torch.tensor([True]), "text")
+    assert torch.equal(found["mask"][0], item["mask"][0]) and found["mask"][1] == (
+        torch.tensor([True]),
+        "text",
+    )
     assert np.array_equal(found["array"], item["array"])
     found["same"] += 1  # the consumer may write into what it was given
 
@@ -187,7 +210,10 @@ def test_a_process_that_dies_is_an_error_at_once(pool: WorkerPool) -> None:
     next(batches)
     os.kill(pool.pids[1], signal.SIGKILL)
     start = time.monotonic()
-    with pytest.raises(LoaderError, match=r"loader process \d+ was killed by signal 9 \(SIGKILL\).*lower scale.loader_workers"):
+    with pytest.raises(
+        LoaderError,
+        match=r"loader process \d+ was killed by signal 9 \(SIGKILL\).*lower scale.loader_workers",
+    ):
         list(batches)
     assert time.monotonic() - start < 5
     assert list(Loader([3], list, pool).epoch([[0]])) == [[3]]  # a new start works
@@ -208,12 +234,16 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     assert len(pids) == 2 and all(psutil.pid_exists(pid) for pid in pids)
     owner.kill()
     owner.wait()
-    psutil.wait_procs(owned := [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20)
+    psutil.wait_procs(
+        owned := [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=20
+    )
     assert not any(process.is_running() for process in owned)
 
 
 def test_processes_read_what_this_one_has_already_read(world, stored: Layout, s3) -> None:
-    """Open stores do not survive a fork: local files and S3 are read here first, and by loader processes after that."""
+    """Open stores do not survive a fork: local files and S3 are read here first, and by loader
+    processes after that.
+    """
     recipe = world.recipe()
     layout = Layout(f"{s3.bucket}/storage")
     world.build_world(layout, num_train=4, num_val=1)
@@ -221,7 +251,10 @@ def test_processes_read_what_this_one_has_already_read(world, stored: Layout, s3
     FrameReader(load_clips(stored, world.DATASET).clips["train"][0].array_uri).read([0])
     samples = ClipDataset(clips, recipe.sampling, recipe.transforms, seed=1)
     here = list(Loader(samples, default_collate).epoch([[0, 1], [2, 3]]))
-    loader = Loader(samples, default_collate, workers=2)  # its environment is today's, with the server's address
+    # its environment is today's, with the server's address
+    loader = Loader(samples, default_collate, workers=2)
     there = list(loader.epoch([[0, 1], [2, 3]]))
     loader.close()
-    assert all(torch.equal(one["frames"], two["frames"]) for one, two in zip(here, there, strict=True))
+    assert all(
+        torch.equal(one["frames"], two["frames"]) for one, two in zip(here, there, strict=True)
+    )

@@ -33,19 +33,31 @@ class Draws:
 
 
 def segments(count: int, clip_len: int = 1, interval: int = 1, **more: Any) -> Sampling:
-    return Sampling(kind="segments", num_segments=count, clip_len=clip_len, frame_interval=interval, **more)
+    return Sampling(
+        kind="segments", num_segments=count, clip_len=clip_len, frame_interval=interval, **more
+    )
 
 
 def dense(clip_len: int, interval: int, **more: Any) -> Sampling:
-    return Sampling(kind="dense", num_segments=1, clip_len=clip_len, frame_interval=interval, **more)
+    return Sampling(
+        kind="dense", num_segments=1, clip_len=clip_len, frame_interval=interval, **more
+    )
 
 
 def uniform(clip_len: int) -> Sampling:
     return Sampling(kind="uniform", clip_len=clip_len)
 
 
-def spread(count: int, sample_range: int, positions: int = 3, clip_len: int = 1, interval: int = 1) -> Sampling:
-    values = dict(num_segments=count, clip_len=clip_len, frame_interval=interval, sample_range=sample_range, num_positions=positions)
+def spread(
+    count: int, sample_range: int, positions: int = 3, clip_len: int = 1, interval: int = 1
+) -> Sampling:
+    values = dict(
+        num_segments=count,
+        clip_len=clip_len,
+        frame_interval=interval,
+        sample_range=sample_range,
+        num_positions=positions,
+    )
     return Sampling(kind="dense_sample", **values)
 
 
@@ -66,18 +78,23 @@ def sliding(clip_len: int, interval: int, stride: int) -> Sampling:
         (segments(3), 10, 2, [[1, 5, 8], [0, 3, 6]]),
         (segments(4), 2, 1, [[0, 0, 1, 1]]),
         (dense(4, 2), 20, 1, [[6, 8, 10, 12]]),  # span 7, last start 13, 13 // 2
-        (dense(4, 2), 20, 3, [[0, 2, 4, 6], [6, 8, 10, 12], [13, 15, 17, 19]]),  # round(6.5) is 6: half to even
+        # round(6.5) is 6: half to even
+        (dense(4, 2), 20, 3, [[0, 2, 4, 6], [6, 8, 10, 12], [13, 15, 17, 19]]),
         (dense(4, 2), 5, 1, [[0, 2, 4, 1]]),  # past the end: from the beginning again
         (dense(4, 2, beyond_end="repeat_last"), 5, 1, [[0, 2, 4, 4]]),
-        (dense(4, 2, beyond_end="repeat_last"), 6, 1, [[0, 2, 4, 4]]),  # the snippet's last frame, not the clip's (5)
+        # the snippet's last frame, not the clip's (5)
+        (dense(4, 2, beyond_end="repeat_last"), 6, 1, [[0, 2, 4, 4]]),
         (dense(4, 2), 5, 2, [[0, 2, 4, 1], [0, 2, 4, 1]]),
         (segments(3, clip_len=2, interval=2), 11, 1, [[0, 2, 4, 6, 8, 10]]),
-        (uniform(4), 10, 1, [[1, 3, 5, 8]]),  # share 9/4: starts round(0, 2.25, 4.5, 6.75) = 0, 2, 4, 7, plus int(9/8)
+        # share 9/4: starts round(0, 2.25, 4.5, 6.75) = 0, 2, 4, 7, plus int(9/8)
+        (uniform(4), 10, 1, [[1, 3, 5, 8]]),
         (uniform(4), 10, 2, [[0, 2, 4, 7], [1, 3, 5, 8]]),  # share / 3 * (1, 2) = 0.75, 1.5
-        (uniform(4), 10, 4, [[0, 2, 4, 7], [0, 2, 4, 7], [1, 3, 5, 8], [1, 3, 5, 8]]),  # 0.45, 0.9, 1.35, 1.8
+        # 0.45, 0.9, 1.35, 1.8
+        (uniform(4), 10, 4, [[0, 2, 4, 7], [0, 2, 4, 7], [1, 3, 5, 8], [1, 3, 5, 8]]),
         (uniform(8), 3, 1, [[0, 0, 0, 1, 1, 1, 2, 2]]),  # share 1/4: round(0.5) = 0, round(1.5) = 2
         (uniform(4), 1, 2, [[0, 0, 0, 0], [0, 0, 0, 0]]),
-        (spread(4, 8), 17, 1, [[0, 2, 4, 6], [4, 6, 8, 10], [9, 11, 13, 15]]),  # positions 0..9: linspace 0, 4.5, 9, cut
+        # positions 0..9: linspace 0, 4.5, 9, cut
+        (spread(4, 8), 17, 1, [[0, 2, 4, 6], [4, 6, 8, 10], [9, 11, 13, 15]]),
         (spread(4, 8), 6, 1, [[0, 2, 4, 0]] * 3),  # shorter than the window: one position, modulo 6
         (spread(3, 8, positions=2), 10, 1, [[0, 2, 4], [2, 4, 6]]),  # interval 8 // 3
         (spread(1, 8, positions=2, clip_len=4, interval=2), 10, 1, [[0, 2, 4, 6], [2, 4, 6, 8]]),
@@ -89,7 +106,9 @@ def sliding(clip_len: int, interval: int, stride: int) -> Sampling:
         (sliding(4, 1, 2), 3, 1, [[0, 1, 2, 0]]),  # a clip shorter than a window has one
     ],
 )
-def test_fixed_indices_known_answers(sampling: Sampling, frames: int, clips: int, expected: list[list[int]]) -> None:
+def test_fixed_indices_known_answers(
+    sampling: Sampling, frames: int, clips: int, expected: list[list[int]]
+) -> None:
     found = fixed_indices(sampling, frames, clips)
     assert found.tolist() == expected
     assert found.dtype == np.int64
@@ -101,14 +120,19 @@ def test_fixed_indices_known_answers(sampling: Sampling, frames: int, clips: int
     ("sampling", "frames", "clips", "expected"),
     [
         (segments(3), 10, 1, [[1, 5, 8], [0, 3, 6]]),  # the second view without the half step
-        (dense(2, 1), 12, 2, [[0, 1], [10, 11], [8, 9], [6, 7]]),  # distance 10 / (2 - 1): 0, 10, 20, 30, modulo 12
-        (dense(2, 1), 12, 3, [[0, 1], [5, 6], [10, 11], [3, 4], [8, 9], [1, 2]]),  # distance 5: 15, 20, 25
+        # distance 10 / (2 - 1): 0, 10, 20, 30, modulo 12
+        (dense(2, 1), 12, 2, [[0, 1], [10, 11], [8, 9], [6, 7]]),
+        # distance 5: 15, 20, 25
+        (dense(2, 1), 12, 3, [[0, 1], [5, 6], [10, 11], [3, 4], [8, 9], [1, 2]]),
         (segments(2, clip_len=2), 12, 1, [[0, 1, 10, 11], [8, 9, 6, 7]]),
-        (dense(2, 1, beyond_end="repeat_last"), 12, 2, [[0, 1], [10, 11], [0, 0], [0, 0]]),  # nothing of the snippet is inside
+        # nothing of the snippet is inside
+        (dense(2, 1, beyond_end="repeat_last"), 12, 2, [[0, 1], [10, 11], [0, 0], [0, 0]]),
         (pan(2, 4), 20, 1, [[4, 5, 6, 7, 12, 13, 14, 15], [0, 1, 2, 3, 8, 9, 10, 11]]),
     ],
 )
-def test_twice_sample_known_answers(sampling: Sampling, frames: int, clips: int, expected: list[list[int]]) -> None:
+def test_twice_sample_known_answers(
+    sampling: Sampling, frames: int, clips: int, expected: list[list[int]]
+) -> None:
     found = fixed_indices(sampling, frames, clips, twice=True)
     assert found.tolist() == expected and len(found) == num_fixed(sampling, clips, twice=True)
 
@@ -118,23 +142,32 @@ def test_twice_sample_known_answers(sampling: Sampling, frames: int, clips: int,
     [
         (segments(3), 10, [[2, 0, 1]], [(3, 3)], [2, 3, 7]),  # shares of (10 - 1 + 1) // 3 frames
         (segments(8), 8, [[0] * 8], [(1, 8)], list(range(8))),
-        (segments(4), 3, [], [], [0, 1, 2, 2]),  # fewer frames than segments: around(i * 3/4), banker's rounding
-        (segments(3, 4), 5, [[1, 0, 1]], [(2, 3)], [0, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4]),  # share 0, more frames than one snippet
-        (segments(3, keep_tail=True), 10, [[0.5, 3.0, 3.3]], [(0, 10 / 3, 3)], [0, 6, 9]),  # 3.33 + 3.0, 6.67 + 3.3
+        # fewer frames than segments: around(i * 3/4), banker's rounding
+        (segments(4), 3, [], [], [0, 1, 2, 2]),
+        # share 0, more frames than one snippet
+        (segments(3, 4), 5, [[1, 0, 1]], [(2, 3)], [0, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4]),
+        # 3.33 + 3.0, 6.67 + 3.3
+        (segments(3, keep_tail=True), 10, [[0.5, 3.0, 3.3]], [(0, 10 / 3, 3)], [0, 6, 9]),
         (segments(2, 4, keep_tail=True), 3, [], [], [0, 1, 2, 0] * 2),  # no room at all
-        (dense(4, 2), 20, [[5]], [(13, 1)], [5, 7, 9, 11]),  # the original reserves clip_len * interval frames
+        # the original reserves clip_len * interval frames
+        (dense(4, 2), 20, [[5]], [(13, 1)], [5, 7, 9, 11]),
         (dense(4, 2), 5, [], [], [0, 2, 4, 1]),
         (dense(4, 2), 7, [], [], [0, 2, 4, 6]),
-        (uniform(4), 10, [[2, 2, 7, 9]], [([0, 2, 4, 7], [3, 5, 8, 10])], [2, 2, 7, 9]),  # both edges may be drawn
-        (spread(4, 8), 17, [6], [9], [6, 8, 10, 12]),  # 10 positions, of which the last is never drawn
+        # both edges may be drawn
+        (uniform(4), 10, [[2, 2, 7, 9]], [([0, 2, 4, 7], [3, 5, 8, 10])], [2, 2, 7, 9]),
+        # 10 positions, of which the last is never drawn
+        (spread(4, 8), 17, [6], [9], [6, 8, 10, 12]),
         (spread(4, 8), 8, [], [], [0, 2, 4, 6]),  # one position, nothing to draw
-        (pan(2, 4), 20, [[7, 0]], [(8, 2)], [7, 8, 9, 10, 8, 9, 10, 11]),  # shares of (20 - 4 + 1) // 2
+        # shares of (20 - 4 + 1) // 2
+        (pan(2, 4), 20, [[7, 0]], [(8, 2)], [7, 8, 9, 10, 8, 9, 10, 11]),
         (pan(3, 4), 5, [[1, 0, 1]], [(2, 3)], [0, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4]),  # sorted
         (pan(4, 2), 4, [], [], [0, 1] * 4),
         (sliding(2, 2, 3), 10, [[1]], [([0, 3, 6], 1)], [3, 5]),
     ],
 )
-def test_random_indices_known_answers(sampling: Sampling, frames: int, draws: list, asked: list, expected: list[int]) -> None:
+def test_random_indices_known_answers(
+    sampling: Sampling, frames: int, draws: list, asked: list, expected: list[int]
+) -> None:
     generator = Draws(*draws)
     assert random_indices(sampling, frames, generator).tolist() == expected  # type: ignore[arg-type]
     assert generator.asked == asked
@@ -149,30 +182,53 @@ def test_random_indices_known_answers(sampling: Sampling, frames: int, draws: li
         (3, 2, 10, [8, 10, 12]),
     ],
 )
-def test_key_frames_stand_in_the_middle(clip_len: int, interval: int, key_frame: int, expected: list[int]) -> None:
+def test_key_frames_stand_in_the_middle(
+    clip_len: int, interval: int, key_frame: int, expected: list[int]
+) -> None:
     sampling = Sampling(kind="key_frame", clip_len=clip_len, frame_interval=interval)
     assert fixed_indices(sampling, 100, key_frame=key_frame).tolist() == [expected]
     assert random_indices(sampling, 100, Draws(), key_frame=key_frame).tolist() == expected  # type: ignore[arg-type]
 
 
-EVERY = [segments(8), segments(3, 5, 2), segments(8, keep_tail=True), dense(16, 4), uniform(16), spread(8, 64), pan(8, 4), sliding(8, 2, 3)]
+EVERY = [
+    segments(8),
+    segments(3, 5, 2),
+    segments(8, keep_tail=True),
+    dense(16, 4),
+    uniform(16),
+    spread(8, 64),
+    pan(8, 4),
+    sliding(8, 2, 3),
+]
 
 
 @pytest.mark.parametrize("sampling", EVERY, ids=lambda sampling: sampling.kind)
 @pytest.mark.parametrize("beyond_end", ["loop", "repeat_last"])
 @pytest.mark.parametrize("frames", [1, 2, 7, 8, 9, 63, 64, 65, 300])
-def test_indices_stay_inside_and_depend_on_the_seed_alone(sampling: Sampling, beyond_end: str, frames: int) -> None:
+def test_indices_stay_inside_and_depend_on_the_seed_alone(
+    sampling: Sampling, beyond_end: str, frames: int
+) -> None:
     sampling = sampling.model_copy(update={"beyond_end": beyond_end})
     first, again = (random_indices(sampling, frames, np.random.default_rng(4)) for _ in range(2))
     assert first.tolist() == again.tolist()
     views = [fixed_indices(sampling, frames)]
-    views += [fixed_indices(sampling, frames, 3)] if sampling.kind in ("segments", "dense", "uniform") else []
+    views += (
+        [fixed_indices(sampling, frames, 3)]
+        if sampling.kind in ("segments", "dense", "uniform")
+        else []
+    )
     for indices in (first, *views):
-        assert indices.min() >= 0 and indices.max() < frames and indices.shape[-1] == sampling.num_frames
+        assert (
+            indices.min() >= 0
+            and indices.max() < frames
+            and indices.shape[-1] == sampling.num_frames
+        )
 
 
 def test_every_segment_is_hit_at_random() -> None:
-    drawn = np.array([random_indices(segments(4), 40, np.random.default_rng(seed)) for seed in range(300)])
+    drawn = np.array(
+        [random_indices(segments(4), 40, np.random.default_rng(seed)) for seed in range(300)]
+    )
     for segment in range(4):
         assert set(drawn[:, segment]) == set(range(10 * segment, 10 * segment + 10))
 
@@ -180,8 +236,18 @@ def test_every_segment_is_hit_at_random() -> None:
 @pytest.mark.parametrize(
     ("sampling", "clips", "twice", "message"),
     [
-        (Sampling(kind="dense", num_segments=2, clip_len=4), 1, False, r"sampling\.num_segments.*found 2.*allowed: 1.*'dense_sample'"),
-        (Sampling(kind="uniform", num_segments=2), 1, False, r"sampling\.num_segments.*allowed: 1 with kind 'uniform'"),
+        (
+            Sampling(kind="dense", num_segments=2, clip_len=4),
+            1,
+            False,
+            r"sampling\.num_segments.*found 2.*allowed: 1.*'dense_sample'",
+        ),
+        (
+            Sampling(kind="uniform", num_segments=2),
+            1,
+            False,
+            r"sampling\.num_segments.*allowed: 1 with kind 'uniform'",
+        ),
         (spread(9, 8), 1, False, r"sampling\.sample_range.*found 8.*at least num_segments = 9"),
         (spread(4, 8), 2, False, r"views\.num_clips.*found 2.*allowed: 1 with kind 'dense_sample'"),
         (uniform(4), 1, True, r"views\.twice.*false with kind 'uniform'"),
@@ -189,7 +255,9 @@ def test_every_segment_is_hit_at_random() -> None:
         (dense(4, 2), 1, True, r"views\.twice.*false with a single snippet"),
     ],
 )
-def test_contradictions_are_named(sampling: Sampling, clips: int, twice: bool, message: str) -> None:
+def test_contradictions_are_named(
+    sampling: Sampling, clips: int, twice: bool, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         fixed_indices(sampling, 10, clips, twice)
 

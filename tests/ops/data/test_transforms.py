@@ -1,4 +1,6 @@
-"""Pixels: crops where they belong, the same jitter for a whole clip, exact normalisation, and seeds."""
+"""Pixels: crops where they belong, the same jitter for a whole clip, exact normalisation, and
+seeds.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from pydantic import ValidationError
 from configs.schema import ConfigError, Transforms
 from ops.data.transforms import fixed_views, normalise, random_view, resize, resize_short_side
 
-PLAIN: dict[str, Any] = dict(short_side=32, crop=24, train_crop="random", flip=0.0, mean=(0, 0, 0), std=(1, 1, 1))
+PLAIN: dict[str, Any] = dict(
+    short_side=32, crop=24, train_crop="random", flip=0.0, mean=(0, 0, 0), std=(1, 1, 1)
+)
 
 
 def config(**changes: Any) -> Transforms:
@@ -50,10 +54,14 @@ def test_randaugment_comes_before_or_behind_the_crop(monkeypatch: pytest.MonkeyP
         return 255 - frames
 
     monkeypatch.setattr("ops.data.transforms.rand_augment", noted)
-    frames, draw = clip(), lambda **changes: random_view(clip(), config(**changes), np.random.default_rng(3))[0]
+    frames, draw = (
+        clip(),
+        lambda **changes: random_view(clip(), config(**changes), np.random.default_rng(3))[0],
+    )
     plain, before, behind = draw(), draw(randaugment={}), draw(randaugment={"after_crop": True})
     assert seen == [frames.shape, (3, 24, 24, 3)]
-    np.testing.assert_array_equal(before, behind)  # what looks at each pixel alone does the same on either side
+    # what looks at each pixel alone does the same on either side
+    np.testing.assert_array_equal(before, behind)
     np.testing.assert_array_equal(behind, 255 - plain)
     assert config(randaugment={}).model_dump(exclude_defaults=True)["randaugment"] == {}
 
@@ -71,13 +79,19 @@ def test_jitter_known_answers() -> None:
     bright = normalise(frames, config(), brightness=1.5)
     assert bright[0, 0].tolist() == [[255.0, 150.0], [150.0, 150.0]]  # held within 0..255
     flat = normalise(frames, config(), contrast=0.0)
-    np.testing.assert_allclose(flat, 200.0, atol=1e-3)  # the mean grey of every fourth row and column: here of one pixel
+    # the mean grey of every fourth row and column: here of one pixel
+    np.testing.assert_allclose(flat, 200.0, atol=1e-3)
     both = normalise(frames, config(), brightness=1.5, contrast=0.5)
-    np.testing.assert_allclose(both[0, 0], [[255, 202.5], [202.5, 202.5]], atol=1e-3)  # around 255, what is left of 300
+    # around 255, what is left of 300
+    np.testing.assert_allclose(both[0, 0], [[255, 202.5], [202.5, 202.5]], atol=1e-3)
     colours = np.zeros((1, 1, 1, 3), np.uint8)
     colours[..., 0] = 100
-    np.testing.assert_allclose(normalise(colours, config(), saturation=0.0).reshape(-1), 29.9, atol=1e-3)
-    np.testing.assert_allclose(normalise(colours, config(), saturation=2.0).reshape(-1), [170.1, 0, 0], atol=1e-3)
+    np.testing.assert_allclose(
+        normalise(colours, config(), saturation=0.0).reshape(-1), 29.9, atol=1e-3
+    )
+    np.testing.assert_allclose(
+        normalise(colours, config(), saturation=2.0).reshape(-1), [170.1, 0, 0], atol=1e-3
+    )
 
 
 def test_jitter_agrees_with_its_formulas() -> None:
@@ -87,11 +101,15 @@ def test_jitter_agrees_with_its_formulas() -> None:
     x = np.clip(0.7 * x + 0.3 * (x[:, ::4, ::4].mean((0, 1, 2)) @ weights), 0, 255)
     x = np.clip(1.4 * x - 0.4 * (x @ weights)[..., None], 0, 255)
     found = normalise(frames, config(mean=(1, 2, 3), std=(4, 5, 6)), 1.2, 0.7, 1.4)
-    np.testing.assert_allclose(found, ((x - [1, 2, 3]) / [4, 5, 6]).transpose(3, 0, 1, 2), atol=1e-3)
+    np.testing.assert_allclose(
+        found, ((x - [1, 2, 3]) / [4, 5, 6]).transpose(3, 0, 1, 2), atol=1e-3
+    )
 
 
 def test_a_random_view_is_one_window_and_one_jitter_for_all_frames() -> None:
-    frames = np.repeat(np.random.default_rng(2).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8), 4, axis=0)
+    frames = np.repeat(
+        np.random.default_rng(2).integers(0, 256, (1, 32, 40, 3), dtype=np.uint8), 4, axis=0
+    )
     for kind in ("random", "random_resized", "multi_scale"):
         values = config(train_crop=kind, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4)
         view, _ = random_view(frames, values, np.random.default_rng(7))
@@ -108,7 +126,12 @@ def test_flip_mirrors_the_columns_and_says_so() -> None:
     mirrored, yes = random_view(frames, config(flip=1.0), np.random.default_rng(3))
     assert (no, yes) == (False, True)
     assert np.array_equal(mirrored, straight[:, :, :, ::-1])
-    share = np.mean([random_view(frames, config(flip=0.3), np.random.default_rng(seed))[1] for seed in range(400)])
+    share = np.mean(
+        [
+            random_view(frames, config(flip=0.3), np.random.default_rng(seed))[1]
+            for seed in range(400)
+        ]
+    )
     assert 0.2 < share < 0.4
 
 
@@ -139,7 +162,10 @@ def test_a_view_is_cut_first_and_resized_once() -> None:
     small = clip(2, 32, 40)
     large = np.repeat(np.repeat(small, 2, axis=1), 2, axis=2)
     for kind in ("random", "multi_scale"):
-        one, two = (random_view(frames, config(train_crop=kind), np.random.default_rng(9))[0] for frames in (small, large))
+        one, two = (
+            random_view(frames, config(train_crop=kind), np.random.default_rng(9))[0]
+            for frames in (small, large)
+        )
         assert np.abs(one - two).max() <= 1
 
 
@@ -147,10 +173,17 @@ def test_options_do_not_shift_the_draws_of_others() -> None:
     frames = np.random.default_rng(5).integers(0, 256, (2, 32, 40, 3), dtype=np.uint8)
 
     def view(**changes: Any) -> tuple[np.ndarray, bool]:
-        return random_view(frames, config(flip=0.5, train_crop="multi_scale", **changes), np.random.default_rng(11))
+        return random_view(
+            frames, config(flip=0.5, train_crop="multi_scale", **changes), np.random.default_rng(11)
+        )
 
     plain, mirrored = view()
-    for changes in ({"brightness": 1e-7}, {"hue": 1e-7}, {"erasing": {"probability": 0}}, {"randaugment": {"probability": 0}}):
+    for changes in (
+        {"brightness": 1e-7},
+        {"hue": 1e-7},
+        {"erasing": {"probability": 0}},
+        {"randaugment": {"probability": 0}},
+    ):
         other, same = view(**changes)
         assert same == mirrored
         np.testing.assert_allclose(other, plain, atol=1e-3)
@@ -162,9 +195,17 @@ def test_options_do_not_shift_the_draws_of_others() -> None:
 def test_every_option_together_is_deterministic() -> None:
     frames = np.random.default_rng(6).integers(0, 256, (3, 40, 48, 3), dtype=np.uint8)
     values = config(
-        train_crop="random_resized", brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, randaugment={}, erasing={"probability": 1}
+        train_crop="random_resized",
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.4,
+        hue=0.1,
+        randaugment={},
+        erasing={"probability": 1},
     )
-    one, two, three = (random_view(frames, values, np.random.default_rng(seed))[0] for seed in (1, 1, 2))
+    one, two, three = (
+        random_view(frames, values, np.random.default_rng(seed))[0] for seed in (1, 1, 2)
+    )
     assert np.array_equal(one, two) and not np.array_equal(one, three)
     assert one.shape == (3, 3, 24, 24) and one.dtype == np.float32 and np.isfinite(one).all()
 
@@ -181,15 +222,22 @@ def test_test_views_of_five_crops_and_of_no_crop() -> None:
     [
         ({"crop": 40}, r"transforms\.crop.*found 40.*short_side = 32"),
         ({"short_side_range": (20, 40)}, r"transforms\.short_side_range.*at least crop = 24"),
-        ({"short_side_range": (40, 30)}, r"short_side_range\n.*\[40, 30\] are not two bounds above 0, the smaller one first"),
+        (
+            {"short_side_range": (40, 30)},
+            r"short_side_range\n.*\[40, 30\] are not two bounds above 0, the smaller one first",
+        ),
         ({"train_crop": "multi_scale", "scales": (1.2, 1.0)}, r"transforms\.scales.*at most 1"),
-        ({"area": (0.5, 0.2)}, r"area\n.*\[0\.5, 0\.2\] are not two bounds above 0, the smaller one first"),
+        (
+            {"area": (0.5, 0.2)},
+            r"area\n.*\[0\.5, 0\.2\] are not two bounds above 0, the smaller one first",
+        ),
         ({"area": (0.5, 1.2)}, r"transforms\.area.*at most 1"),
         ({"aspect": (0.0, 1.0)}, r"aspect\n.*\[0\.0, 1\.0\] are not two bounds above 0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_named(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises((ConfigError, ValidationError), match=message):  # by the schema, or by what only the pixels tell
+    # by the schema, or by what only the pixels tell
+    with pytest.raises((ConfigError, ValidationError), match=message):
         fixed_views(clip(), config(**changes), 1)
     with pytest.raises((ConfigError, ValidationError), match=message):
         random_view(clip(), config(**changes), np.random.default_rng(0))
@@ -201,7 +249,10 @@ def test_all_clips_of_a_crop_come_before_the_next_crop() -> None:
     assert views.shape == (6, 3, 3, 24, 24)
     assert [corner(view) for view in views] == [(0, 4), (0, 4), (16, 4), (16, 4), (8, 4), (8, 4)]
     assert [view[2, :, 0, 0].tolist() for view in views] == [[0, 1, 2], [3, 4, 5]] * 3
-    assert np.array_equal(views[2:4].swapaxes(1, 2).reshape(-1, 3, 24, 24), fixed_views(frames, config(), 3)[1].swapaxes(0, 1))
+    assert np.array_equal(
+        views[2:4].swapaxes(1, 2).reshape(-1, 3, 24, 24),
+        fixed_views(frames, config(), 3)[1].swapaxes(0, 1),
+    )
 
 
 def test_no_crop_has_one_view() -> None:

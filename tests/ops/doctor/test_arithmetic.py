@@ -15,7 +15,9 @@ from ops.training.cases import of_miniature, of_recipe
 
 
 class WrongInSingle(torch.autograd.Function):
-    """y = 2 x, whose backward pass in float32 is a tenth off in one place, as a kernel that writes past its buffer."""
+    """y = 2 x, whose backward pass in float32 is a tenth off in one place, as a kernel that writes
+    past its buffer.
+    """
 
     @staticmethod
     def forward(ctx, x):
@@ -33,7 +35,12 @@ class WrongInSingle(torch.autograd.Function):
 class Scaled(nn.Module):
     def __init__(self, right: bool, fill: float = 0.0) -> None:
         super().__init__()
-        self.before, self.after, self.right, self.fill = nn.Linear(6, 6), nn.Linear(6, 3), right, fill
+        self.before, self.after, self.right, self.fill = (
+            nn.Linear(6, 6),
+            nn.Linear(6, 3),
+            right,
+            fill,
+        )
 
     def forward(self, x):
         x = torch.tanh(self.before(x)) + self.fill
@@ -42,12 +49,18 @@ class Scaled(nn.Module):
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_wrong_backward_pass_is_found(right: bool) -> None:
-    found = compare(lambda: Scaled(right), (torch.randn(4, 6, generator=torch.Generator().manual_seed(0)),))
+    found = compare(
+        lambda: Scaled(right), (torch.randn(4, 6, generator=torch.Generator().manual_seed(0)),)
+    )
     assert found.forward < TOLERANCE  # the answer is right in both
     finding = judged("scaled", found, TOLERANCE)
     assert (finding.state == "good") == right
     if not right:
-        assert found.gradient > 10 * TOLERANCE and "before" in finding.found and "trust no training" in finding.advice
+        assert (
+            found.gradient > 10 * TOLERANCE
+            and "before" in finding.found
+            and "trust no training" in finding.advice
+        )
 
 
 def test_what_is_not_a_number_is_wrong() -> None:
@@ -63,7 +76,9 @@ def test_every_recipe_of_the_demo_has_a_case(name: str) -> None:
     assert judged(name, found, TOLERANCE).state == "good", found
 
 
-@pytest.mark.parametrize(("task", "family"), [("recognition", "trn"), ("recognition", "videomae"), ("parsing", "detr")])
+@pytest.mark.parametrize(
+    ("task", "family"), [("recognition", "trn"), ("recognition", "videomae"), ("parsing", "detr")]
+)
 def test_families_without_a_recipe_of_the_demo_have_one(task: str, family: str) -> None:
     case = of_miniature(task, family)
     assert judged(case.name, compare(case.build, case.inputs), TOLERANCE).state == "good"

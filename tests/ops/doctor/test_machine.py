@@ -1,4 +1,6 @@
-"""What the machine is: limits of control groups, versions that do not fit, folders that cannot be used."""
+"""What the machine is: limits of control groups, versions that do not fit, folders that cannot be
+used.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,38 @@ def group_tree(tmp_path: Path, files: dict[str, str], membership: str) -> tuple[
     [
         ({}, "", None, None),
         ({"cpu.max": "max 100000\n", "memory.max": "max\n"}, "0::/\n", None, None),
-        ({"cpu.max": "150000 100000\n", "memory.max": "2000000000\n"}, "0::/\n", 1.5, 2_000_000_000),
-        ({"a/cpu.max": "200000 100000", "a/b/cpu.max": "max 1", "a/b/memory.max": "7000", "a/memory.max": "5000"}, "0::/a/b\n", 2.0, 5000),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, "1:cpu:/\n", None, None),
-        ({"cpu,cpuacct/x/cpu.cfs_quota_us": "50000", "cpu,cpuacct/x/cpu.cfs_period_us": "100000"}, "1:cpu,cpuacct:/x\n", 0.5, None),
+        (
+            {"cpu.max": "150000 100000\n", "memory.max": "2000000000\n"},
+            "0::/\n",
+            1.5,
+            2_000_000_000,
+        ),
+        (
+            {
+                "a/cpu.max": "200000 100000",
+                "a/b/cpu.max": "max 1",
+                "a/b/memory.max": "7000",
+                "a/memory.max": "5000",
+            },
+            "0::/a/b\n",
+            2.0,
+            5000,
+        ),
+        (
+            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
+            "1:cpu:/\n",
+            None,
+            None,
+        ),
+        (
+            {
+                "cpu,cpuacct/x/cpu.cfs_quota_us": "50000",
+                "cpu,cpuacct/x/cpu.cfs_period_us": "100000",
+            },
+            "1:cpu,cpuacct:/x\n",
+            0.5,
+            None,
+        ),
         ({"memory/memory.limit_in_bytes": "9223372036854771712"}, "1:memory:/\n", None, None),
         ({"memory/memory.limit_in_bytes": "3000"}, "1:memory:/gone\n", None, 3000),
     ],
@@ -69,19 +99,42 @@ def test_a_variable_that_is_set_to_nothing_is_noted(monkeypatch) -> None:
 def test_dependencies_beside_what_is_pinned(monkeypatch) -> None:
     settings = configs.settings()
     assert [finding.name for finding in versions.dependencies(settings)] == ["packages"]
-    wanted = ["numpy<1", "torch>=2", "no-such-package==3", 'pytest<1; extra == "dev"', 'numpy<1; sys_platform == "plan9"']
+    wanted = [
+        "numpy<1",
+        "torch>=2",
+        "no-such-package==3",
+        'pytest<1; extra == "dev"',
+        'numpy<1; sys_platform == "plan9"',
+    ]
     monkeypatch.setattr(metadata, "requires", lambda name: wanted)
     found = {finding.name: finding for finding in versions.dependencies(settings)}
     assert set(found) == {"numpy", "no-such-package", "packages"}
-    assert metadata.version("numpy") in found["numpy"].found and "pip install 'numpy<1'" == found["numpy"].advice
-    assert found["no-such-package"].found == "not installed" and "1 as pinned: torch" in found["packages"].found
+    assert (
+        metadata.version("numpy") in found["numpy"].found
+        and "pip install 'numpy<1'" == found["numpy"].advice
+    )
+    assert (
+        found["no-such-package"].found == "not installed"
+        and "1 as pinned: torch" in found["packages"].found
+    )
     monkeypatch.setattr(versions, "_required_python", lambda: ">=4")
     assert one(versions.python(settings), "Python").state == "wrong"
 
 
 def test_folders_are_tried_and_left_as_they_were(tmp_path) -> None:
-    settings = configs.Settings(storage=str(tmp_path / "a" / "b"), tracking_uri="sqlite:///x.db", home=tmp_path / "a" / "home")
-    for check in (folders.storage, folders.home, folders.temporary, folders.sockets, folders.processes, folders.user):
+    settings = configs.Settings(
+        storage=str(tmp_path / "a" / "b"),
+        tracking_uri="sqlite:///x.db",
+        home=tmp_path / "a" / "home",
+    )
+    for check in (
+        folders.storage,
+        folders.home,
+        folders.temporary,
+        folders.sockets,
+        folders.processes,
+        folders.user,
+    ):
         assert all(finding.state == "good" for finding in check(settings)), check
     assert not list(tmp_path.iterdir())
     (tmp_path / "a").mkdir()
@@ -92,8 +145,15 @@ def test_folders_are_tried_and_left_as_they_were(tmp_path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    settings = configs.Settings(storage=f"{tmp_path}/file/below", tracking_uri="sqlite:///x.db", home=Path("/proc/kinograph"))
-    for check, name, variable in ((folders.storage, "storage", "KINOGRAPH_STORAGE"), (folders.home, "home", "KINOGRAPH_HOME")):
+    settings = configs.Settings(
+        storage=f"{tmp_path}/file/below",
+        tracking_uri="sqlite:///x.db",
+        home=Path("/proc/kinograph"),
+    )
+    for check, name, variable in (
+        (folders.storage, "storage", "KINOGRAPH_STORAGE"),
+        (folders.home, "home", "KINOGRAPH_HOME"),
+    ):
         finding = one(check(settings), name)
         assert finding.state == "wrong" and variable in finding.advice
 

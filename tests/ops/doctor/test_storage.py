@@ -1,4 +1,6 @@
-"""Decoders, arrays, S3 and MLflow: sound ones pass, each real fault is found and nothing is left behind."""
+"""Decoders, arrays, S3 and MLflow: sound ones pass, each real fault is found and nothing is left
+behind.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,20 @@ CODING = Coding(18, 12, 2, False)
 
 @pytest.fixture
 def settings(tmp_path: Path) -> configs.Settings:
-    return configs.Settings(storage=str(tmp_path / "storage"), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", home=tmp_path / "home")
+    return configs.Settings(
+        storage=str(tmp_path / "storage"),
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        home=tmp_path / "home",
+    )
 
 
 def test_both_decoders_show_every_frame(settings) -> None:
     found = list(decoders.check(settings))
-    assert {finding.state for finding in found} <= {"good", "note"} and found[0].name == "pyav" and found[0].state == "good"
+    assert (
+        {finding.state for finding in found} <= {"good", "note"}
+        and found[0].name == "pyav"
+        and found[0].state == "good"
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,13 +49,18 @@ def test_both_decoders_show_every_frame(settings) -> None:
 def test_frames_that_are_not_those_are_found(tmp_path, decoder, order, says) -> None:
     if decoder == "decord":
         pytest.importorskip("decord")
-    write_mp4(tmp_path / "v.mp4", (decoders.picture(number) for number in order), decoders.FPS, CODING)
+    write_mp4(
+        tmp_path / "v.mp4", (decoders.picture(number) for number in order), decoders.FPS, CODING
+    )
     finding = decoders._decoded(tmp_path / "v.mp4", decoder)
     assert finding.state == "wrong" and says in finding.found
 
 
 def test_wrong_colours_and_times_are_found(tmp_path) -> None:
-    swapped = (np.ascontiguousarray(decoders.picture(number)[..., ::-1]) for number in range(decoders.FRAMES))
+    swapped = (
+        np.ascontiguousarray(decoders.picture(number)[..., ::-1])
+        for number in range(decoders.FRAMES)
+    )
     write_mp4(tmp_path / "v.mp4", swapped, decoders.FPS, CODING)
     assert "colours are up to" in decoders._decoded(tmp_path / "v.mp4", "pyav").found
     write_mp4(tmp_path / "w.mp4", map(decoders.picture, range(decoders.FRAMES)), 24, CODING)
@@ -53,14 +68,21 @@ def test_wrong_colours_and_times_are_found(tmp_path) -> None:
 
 
 def test_arrays_at_a_local_storage(settings, tmp_path) -> None:
-    assert [finding.state for finding in (*arrays.local(settings), *arrays.stored(settings))] == ["good", "good"]
+    assert [finding.state for finding in (*arrays.local(settings), *arrays.stored(settings))] == [
+        "good",
+        "good",
+    ]
     assert not list(tmp_path.iterdir())
 
 
 def test_a_codec_that_is_wrong_is_found(settings, monkeypatch) -> None:
     from ops.store import jpeg
 
-    monkeypatch.setattr(jpeg, "encode", lambda frame, quality, real=jpeg.encode: real(np.ascontiguousarray(frame[::-1]), quality))
+    monkeypatch.setattr(
+        jpeg,
+        "encode",
+        lambda frame, quality, real=jpeg.encode: real(np.ascontiguousarray(frame[::-1]), quality),
+    )
     (finding,) = arrays.local(settings)
     assert finding.state == "wrong" and "levels off" in finding.found
 
@@ -78,8 +100,13 @@ def test_s3_without_conditional_creates_is_found(settings, s3, monkeypatch) -> N
         return real(environ, start_response)
 
     monkeypatch.setattr(s3, "application", deaf)
-    found = {finding.name: finding for finding in bucket.check(settings.model_copy(update={"storage": f"{s3.bucket}/p"}))}
-    assert {name for name, finding in found.items() if finding.state == "wrong"} == {"S3 conditional create"}
+    found = {
+        finding.name: finding
+        for finding in bucket.check(settings.model_copy(update={"storage": f"{s3.bucket}/p"}))
+    }
+    assert {name for name, finding in found.items() if finding.state == "wrong"} == {
+        "S3 conditional create"
+    }
 
 
 def test_s3_that_ignores_ranges_is_found(settings, s3, monkeypatch) -> None:
@@ -88,7 +115,10 @@ def test_s3_that_ignores_ranges_is_found(settings, s3, monkeypatch) -> None:
         return real(environ, start_response)
 
     monkeypatch.setattr(s3, "application", deaf)
-    found = {finding.name: finding for finding in bucket.check(settings.model_copy(update={"storage": f"{s3.bucket}/p"}))}
+    found = {
+        finding.name: finding
+        for finding in bucket.check(settings.model_copy(update={"storage": f"{s3.bucket}/p"}))
+    }
     assert {name for name, finding in found.items() if finding.state == "wrong"} == {"S3 ranges"}
 
 
@@ -103,7 +133,11 @@ def test_no_mlflow_server_is_told_at_once(settings) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     with pytest.raises(ValueError, match=f"no MLflow server answers at http://127.0.0.1:{port}"):
-        list(tracker.check(settings.model_copy(update={"tracking_uri": f"http://user:secret@127.0.0.1:{port}"})))
+        list(
+            tracker.check(
+                settings.model_copy(update={"tracking_uri": f"http://user:secret@127.0.0.1:{port}"})
+            )
+        )
 
 
 def test_a_database_that_is_none_is_told(settings, tmp_path) -> None:
@@ -126,10 +160,33 @@ def test_a_server_gets_an_experiment_and_loses_it(settings, tmp_path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", settings.tracking_uri, "--artifacts-destination", str(tmp_path / "served")]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        settings.tracking_uri,
+        "--artifacts-destination",
+        str(tmp_path / "served"),
+    ]
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env={**os.environ}, start_new_session=True)
+        server = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            env={**os.environ},
+            start_new_session=True,
+        )
     try:
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
         while True:
@@ -137,7 +194,9 @@ def test_a_server_gets_an_experiment_and_loses_it(settings, tmp_path) -> None:
                 urllib.request.urlopen(f"{url}/health", timeout=2).close()
                 break
             except OSError:
-                assert time.monotonic() < until and server.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < until and server.poll() is None, (
+                    tmp_path / "log"
+                ).read_text()
                 time.sleep(0.3)
         served = settings.model_copy(update={"tracking_uri": url})
         for _ in range(2):  # the second finds the first one's deleted experiment

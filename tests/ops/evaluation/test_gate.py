@@ -34,24 +34,41 @@ def trained(discs, settings: Settings, key: str, change: float) -> tuple[Registe
         run.log_epoch(epoch, {"loss": 1.0 / epoch, "train_top1": 0.3 * epoch})
     model = log_model(run, discs.recipe, weights, {"labels": ["grow", "shrink", "stay"]})
     evaluation = evaluate(build(discs.recipe, discs.layout, discs.dataset), weights)
-    assert log_evaluation(run, evaluation, discs.recipe.name) and not log_evaluation(run, evaluation, discs.recipe.name)
+    assert log_evaluation(run, evaluation, discs.recipe.name) and not log_evaluation(
+        run, evaluation, discs.recipe.name
+    )
     data = run.run().data
-    assert data.metrics["eval/top1"] == evaluation.metrics["top1"] and data.tags["kinograph.eval_set"] == evaluation.eval_set
+    assert (
+        data.metrics["eval/top1"] == evaluation.metrics["top1"]
+        and data.tags["kinograph.eval_set"] == evaluation.eval_set
+    )
     assert data.tags["kinograph.eval_precision"] == "fp32"
-    stored = {file.path for file in client(settings.tracking_uri).list_artifacts(run.run_id, "evaluation")}
-    names = ("accuracy_per_label.png", "confusion_matrix.png", "learning_curves.png", "predictions.parquet", "worst_clips.png")
+    stored = {
+        file.path for file in client(settings.tracking_uri).list_artifacts(run.run_id, "evaluation")
+    }
+    names = (
+        "accuracy_per_label.png",
+        "confusion_matrix.png",
+        "learning_curves.png",
+        "predictions.parquet",
+        "worst_clips.png",
+    )
     assert stored == {f"evaluation/{name}" for name in names}
     return register(run, model, discs.recipe, key, weights, settings), weights
 
 
-def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_is_gone(discs, plain, settings: Settings) -> None:
+def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_is_gone(
+    discs, plain, settings: Settings
+) -> None:
     gate = discs.recipe.gate.model_copy(update={"floor": 0.0})
     first, weights = trained(discs, settings, "k1", 0.0)
     task = build(discs.recipe, discs.layout, discs.dataset)
     own = gate_input(evaluate(task, weights))
 
     def ask(version: Registered):
-        return score_version(version, Challenger(task, weights, discs.dataset), discs.layout, settings)
+        return score_version(
+            version, Challenger(task, weights, discs.dataset), discs.layout, settings
+        )
 
     assert ask(first) == own
     assert promote(gate, first, own, ask, settings).promoted
@@ -64,14 +81,18 @@ def test_the_champion_is_scored_on_the_challengers_set_even_when_its_run_folder_
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "vocabulary.json", "provenance.json"])
-def test_a_file_that_is_cut_short_is_named(discs, settings: Settings, tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_cut_short_is_named(
+    discs, settings: Settings, tmp_path: Path, name: str
+) -> None:
     folder = tmp_path / "brought"
     folder.mkdir()
     shutil.copy(discs.weights, folder / "model.safetensors")
     texts = {
         "recipe.json": discs.recipe.model_dump_json(),
         "vocabulary.json": '{"labels": ["grow", "shrink", "stay"]}',
-        "provenance.json": Provenance(dataset="discs", frames=discs.dataset.frames).model_dump_json(),
+        "provenance.json": (
+            Provenance(dataset="discs", frames=discs.dataset.frames).model_dump_json()
+        ),
     }
     for other, text in texts.items():
         (folder / other).write_text(text)
@@ -79,7 +100,13 @@ def test_a_file_that_is_cut_short_is_named(discs, settings: Settings, tmp_path: 
     files = [folder / other for other in ("model.safetensors", "recipe.json", "vocabulary.json")]
     assert open_version(version, discs.layout, settings).vocabulary == served(*files).vocabulary
     (folder / name).write_text(texts[name][: len(texts[name]) // 2])
-    with pytest.raises(GateError, match=rf"discs version 3 cannot be compared: .*brought/{name}: no whole json .*; `kinograph run"):
+    with pytest.raises(
+        GateError,
+        match=(
+            rf"discs version 3 cannot be compared: .*brought/{name}: no whole json .*;"
+            r" `kinograph run"
+        ),
+    ):
         open_version(version, discs.layout, settings)
     with pytest.raises(StorageError, match=rf"brought/{name}: no whole json"):
         served(*files)

@@ -21,7 +21,9 @@ def opened(data: bytes) -> Image.Image:
 @pytest.mark.parametrize("size", [2, 20, 60])
 def test_confusion_matrix_of_few_and_many_labels(size: int) -> None:
     counts = np.random.default_rng(0).multinomial(12, np.ones(size) / size, size=size)
-    data = pictures.confusion_matrix(counts, [f"a rather long label {index}" for index in range(size)])
+    data = pictures.confusion_matrix(
+        counts, [f"a rather long label {index}" for index in range(size)]
+    )
     assert opened(data).width < 2000 and len(data) < 200_000
 
 
@@ -31,7 +33,13 @@ def test_a_label_without_clips_does_not_divide_by_zero() -> None:
 
 def test_bars_and_curves() -> None:
     bars = pictures.class_bars({"wave": 0.9, "sit_down": 0.05}, {"wave": 10, "sit_down": 20}, 0.1)
-    curves = {"loss": [(1, 2.0), (2, 1.0)], "top1": [(2, 0.5)], "train_top1": [(1, 0.3), (2, 0.6)], "best_top1": [(2, 0.5)], "lr": []}
+    curves = {
+        "loss": [(1, 2.0), (2, 1.0)],
+        "top1": [(2, 0.5)],
+        "train_top1": [(1, 0.3), (2, 0.6)],
+        "best_top1": [(2, 0.5)],
+        "lr": [],
+    }
     assert len(bars) < 60_000 and opened(bars).width > 500
     assert opened(pictures.learning_curves(curves)).width > 500
     opened(pictures.learning_curves({}))

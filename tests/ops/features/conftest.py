@@ -1,4 +1,6 @@
-"""Small worlds: stored frames of a few videos with a model to see them, and a folder of feature files."""
+"""Small worlds: stored frames of a few videos with a model to see them, and a folder of feature
+files.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from ops.store.manifest import frames_key
 from ops.store.tables import ENTRIES, MANIFEST, from_rows, write_table
 
 FPS = 10.0
-NUM_FRAMES = {"long": 45, "even": 24, "short": 5, "extra": 18}  # "extra" is stored and not annotated
+# "extra" is stored and not annotated
+NUM_FRAMES = {"long": 45, "even": 24, "short": 5, "extra": 18}
 
 
 @dataclass
@@ -38,8 +41,18 @@ class World:
 
     def annotate(self, *videos: str, table: str = "segments") -> None:
         """Write the table of annotated videos."""
-        row = {"dataset": self.dataset.name, "table": table, "split": "val", "duration_s": 4.5, "fps": None, "num_rows": 1}
-        write_table(self.layout.entries_table(self.dataset.name), from_rows([{**row, "video_id": video} for video in videos], ENTRIES))
+        row = {
+            "dataset": self.dataset.name,
+            "table": table,
+            "split": "val",
+            "duration_s": 4.5,
+            "fps": None,
+            "num_rows": 1,
+        }
+        write_table(
+            self.layout.entries_table(self.dataset.name),
+            from_rows([{**row, "video_id": video} for video in videos], ENTRIES),
+        )
 
 
 @pytest.fixture
@@ -56,10 +69,15 @@ def world(tmp_path: Path, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Wo
     (folder / "small.yaml").write_text(yaml.safe_dump(values))
     monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path / "configs"))
     home = tmp_path / "home"
-    return World(layout, configs.dataset("small"), Settings(storage=layout.root, tracking_uri=f"sqlite:///{home}/mlflow.db", home=home))
+    return World(
+        layout,
+        configs.dataset("small"),
+        Settings(storage=layout.root, tracking_uri=f"sqlite:///{home}/mlflow.db", home=home),
+    )
 
 
-# ------------------------------------------------------------------------------------------------- frames and a model
+# -------------------------------------------------------------------------------------------------
+# frames and a model
 
 
 def pixels(video: str) -> np.ndarray:
@@ -72,10 +90,24 @@ def manifest_row(world: World, video: str, sha256: str, **changes: Any) -> dict[
     key = frames_key(sha256, world.dataset)
     uri = world.layout.frames(world.dataset.name, world.dataset.frames.key(), video, key)
     return {
-        "video_id": video, "dataset": world.dataset.name, "sha256": sha256, "key": key, "array_uri": uri,
-        "num_frames": NUM_FRAMES.get(video, 0), "height": 24, "width": 32, "fps": FPS, "status": "ok", "reason": "",
-        "decoder": "none", "decoder_version": "0", "audit": "", "bytes": 0, "seconds": 0.0, **changes,
-    }  # fmt: skip
+        "video_id": video,
+        "dataset": world.dataset.name,
+        "sha256": sha256,
+        "key": key,
+        "array_uri": uri,
+        "num_frames": NUM_FRAMES.get(video, 0),
+        "height": 24,
+        "width": 32,
+        "fps": FPS,
+        "status": "ok",
+        "reason": "",
+        "decoder": "none",
+        "decoder_version": "0",
+        "audit": "",
+        "bytes": 0,
+        "seconds": 0.0,
+        **changes,
+    }
 
 
 @pytest.fixture
@@ -85,9 +117,24 @@ def frames(world: World) -> World:
     for index, video in enumerate(NUM_FRAMES):
         row = manifest_row(world, video, f"{index:064x}")
         times = [round(frame / FPS, 6) for frame in range(NUM_FRAMES[video])]
-        write_frames(row["array_uri"], pixels(video), world.dataset.frames, {"fps": FPS, "timestamps_s": times})
+        write_frames(
+            row["array_uri"],
+            pixels(video),
+            world.dataset.frames,
+            {"fps": FPS, "timestamps_s": times},
+        )
         rows.append(row)
-    rows.append(manifest_row(world, "bad", "f" * 64, status="quarantined", reason="not a video file", array_uri="", num_frames=0))
+    rows.append(
+        manifest_row(
+            world,
+            "bad",
+            "f" * 64,
+            status="quarantined",
+            reason="not a video file",
+            array_uri="",
+            num_frames=0,
+        )
+    )
     write_manifest(world, rows)
     world.annotate("long", "even", "short", "bad", "gone")
     return world
@@ -97,7 +144,10 @@ def write_manifest(world: World, rows: list[dict[str, Any]]) -> None:
     for bucket in {bucket_of(row["video_id"]) for row in rows}:
         own = [row for row in rows if bucket_of(row["video_id"]) == bucket]
         own.sort(key=lambda row: row["video_id"])
-        write_table(world.layout.manifest(world.dataset.name, world.dataset.frames.key(), bucket), from_rows(own, MANIFEST))
+        write_table(
+            world.layout.manifest(world.dataset.name, world.dataset.frames.key(), bucket),
+            from_rows(own, MANIFEST),
+        )
 
 
 def recipe(family: str) -> RecognitionRecipe:
@@ -107,7 +157,14 @@ def recipe(family: str) -> RecognitionRecipe:
     model = {"depth": 10, "width": 4, **({"num_segments": 4} if family == "tsm" else {})}
     transforms = found.transforms.model_copy(update={"short_side": 20, "crop": 16})
     sampling = found.sampling.model_copy(update={"num_segments": 4})
-    change = {"name": f"small_{family}", "family": family, "num_classes": 3, "model": model, "transforms": transforms, "sampling": sampling}
+    change = {
+        "name": f"small_{family}",
+        "family": family,
+        "num_classes": 3,
+        "model": model,
+        "transforms": transforms,
+        "sampling": sampling,
+    }
     return found.model_copy(update=change)
 
 
@@ -133,13 +190,22 @@ def extraction() -> Callable[..., Features]:
 
     def make(*folders: str, **changes: Any) -> Features:
         streams = [{"model": folder} for folder in folders]
-        values = {"name": "small", "about": "a test", "dataset": "small", "stride": 4, "num_frames": 8, "extract": streams, **changes}
+        values = {
+            "name": "small",
+            "about": "a test",
+            "dataset": "small",
+            "stride": 4,
+            "num_frames": 8,
+            "extract": streams,
+            **changes,
+        }
         return Features.model_validate(values)
 
     return make
 
 
-# ------------------------------------------------------------------------------------------------- files
+# -------------------------------------------------------------------------------------------------
+# files
 
 
 @pytest.fixture
@@ -147,7 +213,15 @@ def imports() -> Callable[..., Features]:
     """imports(*streams, **changes) -> Features of the world's dataset."""
 
     def make(*streams: dict[str, Any], **changes: Any) -> Features:
-        values = {"name": "small", "about": "a test", "dataset": "small", "stride": 16, "num_frames": 32, "files": streams, **changes}
+        values = {
+            "name": "small",
+            "about": "a test",
+            "dataset": "small",
+            "stride": 16,
+            "num_frames": 32,
+            "files": streams,
+            **changes,
+        }
         return Features.model_validate(values)
 
     return make

@@ -28,18 +28,29 @@ def ray_ended() -> Iterator[None]:
 def test_the_features_are_those_of_one_process(frames, trained, extraction) -> None:
     features = extraction(trained("tsm"), trained("tsn", seed=1))
     make_features(features, frames.layout, frames.settings, engine="local")
-    here = {row["video_id"]: read_features(row["array_uri"]) for row in read_rows(features, frames.layout) if row["status"] == "ok"}
+    here = {
+        row["video_id"]: read_features(row["array_uri"])
+        for row in read_rows(features, frames.layout)
+        if row["status"] == "ok"
+    }
     renamed = extraction(trained("tsm"), trained("tsn", seed=1), stride=4, dtype="float16")
     assert renamed.key() != features.key()
     report = make_features(renamed, frames.layout, frames.settings, engine="ray")
     assert (report.done, report.usable, report.quarantined) == (3, 3, 2)
     for row in read_rows(renamed, frames.layout):
         if row["status"] == "ok":
-            np.testing.assert_allclose(read_features(row["array_uri"]), here[row["video_id"]].astype("float16"), rtol=2e-3, atol=1e-4)
+            np.testing.assert_allclose(
+                read_features(row["array_uri"]),
+                here[row["video_id"]].astype("float16"),
+                rtol=2e-3,
+                atol=1e-4,
+            )
     assert make_features(renamed, frames.layout, frames.settings, engine="ray").planned == 0
 
 
-def test_a_worker_that_dies(frames, trained, extraction, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_a_worker_that_dies(
+    frames, trained, extraction, monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
     class Dying(Extractor):
         def store(self, job: ExtractJob) -> FeaturesOutcome:
             if job.video_id == "even":
@@ -55,8 +66,15 @@ def test_a_worker_that_dies(frames, trained, extraction, monkeypatch: pytest.Mon
     report = make_features(features, frames.layout, frames.settings, engine="ray")
     assert (report.done, report.usable) == (2, 2)
     reasons = {row["video_id"]: row["reason"] for row in read_rows(features, frames.layout)}
-    assert reasons["even"].startswith("the worker died twice on it") and reasons["short"] == reasons["long"] == ""
+    assert (
+        reasons["even"].startswith("the worker died twice on it")
+        and reasons["short"] == reasons["long"] == ""
+    )
     monkeypatch.undo()
-    monkeypatch.setenv("KINOGRAPH_CONFIGS", os.path.join(os.path.dirname(frames.layout.root), "configs"))
-    report = make_features(features, frames.layout, frames.settings, engine="ray", retry_quarantined=True)
+    monkeypatch.setenv(
+        "KINOGRAPH_CONFIGS", os.path.join(os.path.dirname(frames.layout.root), "configs")
+    )
+    report = make_features(
+        features, frames.layout, frames.settings, engine="ray", retry_quarantined=True
+    )
     assert (report.planned, report.usable) == (1, 3)

@@ -1,4 +1,6 @@
-"""The features that come with the project: every YAML is valid, and the published ones have ActionFormer's numbers."""
+"""The features that come with the project: every YAML is valid, and the published ones have
+ActionFormer's numbers.
+"""
 
 from __future__ import annotations
 
@@ -38,5 +40,10 @@ def test_every_yaml_is_whole(name: str) -> None:
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_numbers(name: str) -> None:
     features = configs.features(name)
-    found = (features.fps, features.stride, features.num_frames, sum(stream.channels for stream in features.files))
+    found = (
+        features.fps,
+        features.stride,
+        features.num_frames,
+        sum(stream.channels for stream in features.files),
+    )
     assert found == PUBLISHED[name]

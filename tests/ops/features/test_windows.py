@@ -28,7 +28,10 @@ def test_every_window_is_right_and_every_frame_is_read_once(stride: int, num_fra
             read.extend(indices)
             return video[list(indices)]
 
-        plans = [window_frames(np.arange(length), stride, num_frames, seen) for seen in {num_frames, max(1, num_frames // 2)}]
+        plans = [
+            window_frames(np.arange(length), stride, num_frames, seen)
+            for seen in {num_frames, max(1, num_frames // 2)}
+        ]
         views = [View(plan, prepare) for plan in plans]
         found: list[list[np.ndarray]] = []
         for batch in batches(reading, views, batch_size):
@@ -37,5 +40,7 @@ def test_every_window_is_right_and_every_frame_is_read_once(stride: int, num_fra
         for at, plan in enumerate(plans):
             whole = np.concatenate([batch[at] for batch in found])
             np.testing.assert_array_equal(whole, np.stack([prepare(video[row]) for row in plan]))
-        assert read == sorted(set(read)) and set(read) == {frame for plan in plans for frame in plan.reshape(-1).tolist()}
+        assert read == sorted(set(read)) and set(read) == {
+            frame for plan in plans for frame in plan.reshape(-1).tolist()
+        }
         assert largest <= (batch_size - 1) * stride + num_frames

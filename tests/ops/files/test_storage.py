@@ -7,14 +7,28 @@ import pytest
 
 import ops.files.errors as errors
 import ops.files.storage as files
-from ops.files.storage import StorageError, create_bytes, exists, list_files, local_copy, read_bytes, read_json, remove, write_bytes
+from ops.files.storage import (
+    StorageError,
+    create_bytes,
+    exists,
+    list_files,
+    local_copy,
+    read_bytes,
+    read_json,
+    remove,
+    write_bytes,
+)
 
 
 @pytest.fixture(params=["local", "s3", "memory"])
 def root(request, tmp_path):
     if request.param == "memory":
         return f"memory://{tmp_path.name}/root"
-    return str(tmp_path / "root") if request.param == "local" else request.getfixturevalue("s3").bucket + "/root"
+    return (
+        str(tmp_path / "root")
+        if request.param == "local"
+        else request.getfixturevalue("s3").bucket + "/root"
+    )
 
 
 def test_bytes_come_back_and_are_replaced(root):
@@ -114,7 +128,11 @@ def test_transient_failures_are_retried_then_named(s3, monkeypatch):
 
 def test_refused_credentials_fail_at_once_and_stay_secret(s3):
     s3.refuse = True
-    for action in (lambda: read_bytes(f"{s3.bucket}/x"), lambda: write_bytes(f"{s3.bucket}/x", b""), lambda: list_files(s3.bucket)):
+    for action in (
+        lambda: read_bytes(f"{s3.bucket}/x"),
+        lambda: write_bytes(f"{s3.bucket}/x", b""),
+        lambda: list_files(s3.bucket),
+    ):
         s3.requests.clear()
         with pytest.raises(StorageError, match="access refused.*AWS_ACCESS_KEY_ID") as caught:
             action()
@@ -135,7 +153,9 @@ def test_an_unknown_scheme_is_named():
 
 
 def test_a_library_that_is_not_there_is_named():
-    with pytest.raises(StorageError, match=r"dropbox://x: its library is not installed \(.*dropboxdrivefs"):
+    with pytest.raises(
+        StorageError, match=r"dropbox://x: its library is not installed \(.*dropboxdrivefs"
+    ):
         read_bytes("dropbox://x")
 
 
@@ -149,8 +169,16 @@ def test_one_of_two_writers_is_kept_out(root):
 
 
 def test_no_message_has_a_secret():
-    error = StorageError("https://me:word@host/x?sig=abc&n=1", "403, url='https://me:word@host/x?X-Amz-Signature=abc'")
-    assert "word" not in str(error) and "abc" not in str(error) and "n=1" in str(error) and error.uri.startswith("https://me:word@")
+    error = StorageError(
+        "https://me:word@host/x?sig=abc&n=1",
+        "403, url='https://me:word@host/x?X-Amz-Signature=abc'",
+    )
+    assert (
+        "word" not in str(error)
+        and "abc" not in str(error)
+        and "n=1" in str(error)
+        and error.uri.startswith("https://me:word@")
+    )
 
 
 def test_storage_errors_travel_between_processes():

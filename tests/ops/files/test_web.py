@@ -1,4 +1,6 @@
-"""Files of a web server over TCP: read, copied and listed where the server shows folder pages; never written."""
+"""Files of a web server over TCP: read, copied and listed where the server shows folder pages;
+never written.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,22 @@ from web_fixtures import Handler
 @pytest.fixture
 def web(web_folder: tuple[str, Path]) -> str:
     url, folder = web_folder
-    for name, data in {"videos/a.mp4": b"aa", "videos/deep/b [1] é.mp4": b"bbb", "videos/deep/.DS_Store": b"", "train.csv": b"a,x"}.items():
+    for name, data in {
+        "videos/a.mp4": b"aa",
+        "videos/deep/b [1] é.mp4": b"bbb",
+        "videos/deep/.DS_Store": b"",
+        "train.csv": b"a,x",
+    }.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(data)
     return url
 
 
 def test_a_dataset_of_a_web_server_is_listed_and_read(web: str) -> None:
-    assert [info.path_below for info in list_videos(f"{web}/videos").files] == ["a.mp4", "deep/b [1] é.mp4"]
+    assert [info.path_below for info in list_videos(f"{web}/videos").files] == [
+        "a.mp4",
+        "deep/b [1] é.mp4",
+    ]
     listed = list_files(web)
     assert [(info.path_below, info.bytes) for info in listed if "DS" not in info.path_below] == [
         ("train.csv", 3), ("videos/a.mp4", 2), ("videos/deep/b [1] é.mp4", 3),
@@ -48,7 +58,9 @@ def test_a_web_server_is_only_read_from(web: str) -> None:
         create_bytes(f"{web}/x", b"1")
 
 
-def test_a_failure_is_tried_again_a_refusal_is_not(web: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_is_tried_again_a_refusal_is_not(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("ops.files.errors.FIRST_WAIT_S", 0.01)
     Handler.failures = [503, 503]
     assert read_bytes(f"{web}/train.csv") == b"a,x"
@@ -60,4 +72,8 @@ def test_a_failure_is_tried_again_a_refusal_is_not(web: str, monkeypatch: pytest
     with pytest.raises(StorageError, match="access refused") as caught:
         read_bytes(web.replace("//", "//me:word@") + "/train.csv?token=abc&x=1")
     assert not caught.value.transient and Handler.failures == [403]
-    assert "word" not in str(caught.value) and "abc" not in str(caught.value) and "x=1" in str(caught.value)
+    assert (
+        "word" not in str(caught.value)
+        and "abc" not in str(caught.value)
+        and "x=1" in str(caught.value)
+    )

@@ -10,7 +10,14 @@ from ops.flow.data_checks import above_chance, label_vocabulary, no_leak, quaran
 from ops.store.tables import CLIPS, MANIFEST, PROBLEMS, VIDEOS, from_rows, write_table
 
 CLIPS_FILE = AnnotationFile(table="clips", format="kinetics_csv", path="clips.csv")
-DATASET = Dataset(name="world", title="t", licence="none", root="/nowhere", annotations=(CLIPS_FILE,), max_quarantined=0.2)
+DATASET = Dataset(
+    name="world",
+    title="t",
+    licence="none",
+    root="/nowhere",
+    annotations=(CLIPS_FILE,),
+    max_quarantined=0.2,
+)
 
 
 def blank(schema, **values):
@@ -21,17 +28,34 @@ def blank(schema, **values):
 
 @pytest.fixture
 def write(layout):
-    """write(videos={id: sha256}, clips=[(id, split, label)], refused=[kind], broken=n) stores the tables."""
+    """write(videos={id: sha256}, clips=[(id, split, label)], refused=[kind], broken=n) stores the
+    tables.
+    """
 
     def tables(videos, clips=(), refused=(), broken=0, empty=()):
-        rows = [blank(VIDEOS, video_id=name, sha256=sha, dataset="world", status="ok") for name, sha in videos.items()]
-        rows += [blank(VIDEOS, video_id=name, sha256="e3b0", dataset="world", status="quarantined") for name in empty]
+        rows = [
+            blank(VIDEOS, video_id=name, sha256=sha, dataset="world", status="ok")
+            for name, sha in videos.items()
+        ]
+        rows += [
+            blank(VIDEOS, video_id=name, sha256="e3b0", dataset="world", status="quarantined")
+            for name in empty
+        ]
         write_table(layout.video_table("world", 0), from_rows(rows, VIDEOS))
-        found = [blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world") for v, s, label in clips]
+        found = [
+            blank(CLIPS, clip_id=f"{v}-{s}", video_id=v, split=s, label=label, dataset="world")
+            for v, s, label in clips
+        ]
         write_table(layout.annotation_table("world", "clips"), from_rows(found, CLIPS))
-        write_table(layout.problem_table("world"), from_rows([blank(PROBLEMS, kind=kind, allowed=True) for kind in refused], PROBLEMS))
+        write_table(
+            layout.problem_table("world"),
+            from_rows([blank(PROBLEMS, kind=kind, allowed=True) for kind in refused], PROBLEMS),
+        )
         reasons = ["cut short", "text", "cut short"][:broken]
-        bad = [blank(MANIFEST, video_id=name, status="quarantined", reason=why) for name, why in zip(videos, reasons, strict=False)]
+        bad = [
+            blank(MANIFEST, video_id=name, status="quarantined", reason=why)
+            for name, why in zip(videos, reasons, strict=False)
+        ]
         kept = bad + [blank(MANIFEST, video_id=name, status="ok") for name in list(videos)[broken:]]
         write_table(layout.manifest("world", DATASET.frames.key(), 3), from_rows(kept, MANIFEST))
         return layout
@@ -41,7 +65,8 @@ def write(layout):
 
 def test_the_same_content_in_two_splits_is_a_leak(write) -> None:
     clips = [("a", "train", "x"), ("b", "val", "x"), ("c", "train", "x"), ("d", "train", "x")]
-    assert no_leak(DATASET, write({"a": "1", "b": "2", "c": "3", "d": "3"}, clips)).passed  # twice in one split is no leak
+    # twice in one split is no leak
+    assert no_leak(DATASET, write({"a": "1", "b": "2", "c": "3", "d": "3"}, clips)).passed
     answer = no_leak(DATASET, write({"a": "1", "b": "1", "c": "3", "d": "4"}, clips))
     assert not answer.passed and answer.numbers["leaks"] == 1 and answer.says.endswith(": a, b")
 
@@ -56,7 +81,8 @@ def test_a_label_without_training_and_a_refused_one_fail(write) -> None:
     assert label_vocabulary(DATASET, write({"a": "1", "b": "2"}, good)).passed
     answer = label_vocabulary(DATASET, write({"a": "1", "b": "2"}, [*good, ("b", "test", "y")]))
     assert not answer.passed and "clips: y" in answer.says
-    assert label_vocabulary(DATASET, write({"a": "1"}, [*good, ("c", "test", None)])).passed  # test lists come without labels
+    # test lists come without labels
+    assert label_vocabulary(DATASET, write({"a": "1"}, [*good, ("c", "test", None)])).passed
     assert label_vocabulary(DATASET, write({"a": "1"}, good, ["value"])).passed
     refused = label_vocabulary(DATASET, write({"a": "1"}, good, ["unknown_label", "value"]))
     assert not refused.passed and refused.numbers["refused_for_label"] == 1
@@ -67,7 +93,11 @@ def test_too_many_quarantined_videos_fail(write, layout) -> None:
     videos = {str(index): str(index) for index in range(10)}
     assert quarantine_floor(DATASET, write(videos, broken=2)).passed
     answer = quarantine_floor(DATASET, write(videos, broken=3))
-    assert not answer.passed and answer.says == "3 of 10 videos are quarantined; 20% are allowed: 2 x cut short, 1 x text"
+    assert (
+        not answer.passed
+        and answer.says
+        == "3 of 10 videos are quarantined; 20% are allowed: 2 x cut short, 1 x text"
+    )
 
 
 def test_a_model_that_guesses_fails() -> None:

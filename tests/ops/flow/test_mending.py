@@ -1,4 +1,6 @@
-"""What people do to a champion's files, aliases, runs and versions: it is told, and made again from what is left, without training."""
+"""What people do to a champion's files, aliases, runs and versions: it is told, and made again from
+what is left, without training.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,34 @@ from configs import Settings
 from configs.schema import RecognitionRecipe
 from finished_training import have_trained
 from ops.flow.mending import look
-from ops.flow.recipe import _recipe_pending, evaluate_recipe, promote_recipe, register_recipe, stands, train_recipe
+from ops.flow.recipe import (
+    _recipe_pending,
+    evaluate_recipe,
+    promote_recipe,
+    register_recipe,
+    stands,
+    train_recipe,
+)
 from ops.serving.predict import PredictionError, load
 from ops.store.layout import Layout
 from ops.tracking.connect import client
 from ops.tracking.registry import CHALLENGER, CHAMPION, GateError, holder, opponent, reset_champion
-from ops.training.run_folder import PROVENANCE, RECORD, VOCABULARY, WEIGHTS, TrainResult, damage, finished, plan_run
+from ops.training.run_folder import (
+    PROVENANCE,
+    RECORD,
+    VOCABULARY,
+    WEIGHTS,
+    TrainResult,
+    damage,
+    finished,
+    plan_run,
+)
 
 
 @pytest.fixture
-def recipe(world, own: Layout, settings: Settings, plain: None, monkeypatch: pytest.MonkeyPatch) -> RecognitionRecipe:
+def recipe(
+    world, own: Layout, settings: Settings, plain: None, monkeypatch: pytest.MonkeyPatch
+) -> RecognitionRecipe:
     """A recipe whose model is the champion, version 1; nothing may train from here on."""
     found = world.recipe(gate={"floor": -1.0})
     have_trained(found, own)
@@ -62,20 +82,46 @@ def flip(path: Path) -> None:
 
 
 DONE_TO_FILES: dict[str, tuple[Callable[[Path, Path], None], str]] = {
-    "weights gone": (lambda run, _: (run / WEIGHTS).unlink(), "model.safetensors is missing in its run folder"),
-    "weights cut": (lambda run, _: (run / WEIGHTS).write_bytes(b"x"), "model.safetensors has 1 bytes of"),
-    "weights damaged": (lambda run, _: flip(run / WEIGHTS), r"model.safetensors is not what was written \(sha256\)"),
-    "words gone": (lambda run, _: (run / VOCABULARY).unlink(), "vocabulary.json is missing in its run folder"),
+    "weights gone": (
+        lambda run, _: (run / WEIGHTS).unlink(),
+        "model.safetensors is missing in its run folder",
+    ),
+    "weights cut": (
+        lambda run, _: (run / WEIGHTS).write_bytes(b"x"),
+        "model.safetensors has 1 bytes of",
+    ),
+    "weights damaged": (
+        lambda run, _: flip(run / WEIGHTS),
+        r"model.safetensors is not what was written \(sha256\)",
+    ),
+    "words gone": (
+        lambda run, _: (run / VOCABULARY).unlink(),
+        "vocabulary.json is missing in its run folder",
+    ),
     "record damaged": (lambda run, _: (run / RECORD).write_bytes(b"{"), "complete.json is missing"),
-    "run folder gone": (lambda run, _: shutil.rmtree(run), "complete.json is missing in its run folder"),
-    "version's weights gone": (lambda _, kept: (kept / WEIGHTS).unlink(), "model.safetensors is missing in version 1 of tiny"),
-    "version damaged": (lambda _, kept: flip(kept / VOCABULARY), r"vocabulary.json is not what was logged \(sha256\) in version 1"),
-    "artifacts gone": (lambda _, kept: shutil.rmtree(kept.parent), "model.safetensors is missing in version 1 of tiny"),
+    "run folder gone": (
+        lambda run, _: shutil.rmtree(run),
+        "complete.json is missing in its run folder",
+    ),
+    "version's weights gone": (
+        lambda _, kept: (kept / WEIGHTS).unlink(),
+        "model.safetensors is missing in version 1 of tiny",
+    ),
+    "version damaged": (
+        lambda _, kept: flip(kept / VOCABULARY),
+        r"vocabulary.json is not what was logged \(sha256\) in version 1",
+    ),
+    "artifacts gone": (
+        lambda _, kept: shutil.rmtree(kept.parent),
+        "model.safetensors is missing in version 1 of tiny",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", DONE_TO_FILES)
-def test_files_that_are_gone_are_told_and_come_back(recipe, own: Layout, settings: Settings, name: str) -> None:
+def test_files_that_are_gone_are_told_and_come_back(
+    recipe, own: Layout, settings: Settings, name: str
+) -> None:
     act, said = DONE_TO_FILES[name]
     run, kept = folder_of(recipe, own), artifacts(settings)
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
@@ -90,23 +136,34 @@ def test_files_that_are_gone_are_told_and_come_back(recipe, own: Layout, setting
 
 
 @pytest.mark.parametrize("damage", [None, b"", b'{"metrics"', b"[]"])
-def test_an_evaluation_that_is_gone_is_made_again(recipe, own: Layout, settings: Settings, damage: bytes | None) -> None:
+def test_an_evaluation_that_is_gone_is_made_again(
+    recipe, own: Layout, settings: Settings, damage: bytes | None
+) -> None:
     (kept,) = folder_of(recipe, own).glob("evaluation/*/evaluation.json")
     before = kept.read_bytes()
     kept.unlink() if damage is None else kept.write_bytes(damage)
-    assert _recipe_pending(recipe, own, settings) == "evaluate tiny_tsm again (its evaluation is gone or damaged)"
+    assert (
+        _recipe_pending(recipe, own, settings)
+        == "evaluate tiny_tsm again (its evaluation is gone or damaged)"
+    )
     assert stands("tiny_tsm", own, settings).metrics.keys() == {"top1"}  # what the gate was told
     line(recipe, own, settings)
     assert _recipe_pending(recipe, own, settings) is None
     assert json.loads(kept.read_bytes())["metrics"] == json.loads(before)["metrics"]
 
 
-def test_what_is_gone_from_both_is_trained_again_and_says_so(recipe, own: Layout, settings: Settings) -> None:
+def test_what_is_gone_from_both_is_trained_again_and_says_so(
+    recipe, own: Layout, settings: Settings
+) -> None:
     shutil.rmtree(folder_of(recipe, own))
     shutil.rmtree(artifacts(settings).parent)
     said = _recipe_pending(recipe, own, settings)
-    assert said is not None and said.startswith("train tiny_tsm (complete.json is missing in its run folder; model.safetensors is missing")
-    with pytest.raises(PredictionError, match="tiny@champion: not in the registry .* is gone from|cannot be read"):
+    assert said is not None and said.startswith(
+        "train tiny_tsm (complete.json is missing in its run folder; model.safetensors is missing"
+    )
+    with pytest.raises(
+        PredictionError, match="tiny@champion: not in the registry .* is gone from|cannot be read"
+    ):
         load("models:/tiny@champion", settings)
 
 
@@ -114,7 +171,10 @@ def test_a_damaged_model_is_not_served(recipe, own: Layout, settings: Settings) 
     for name in (WEIGHTS, VOCABULARY, PROVENANCE):
         before = (artifacts(settings) / name).read_bytes()
         flip(artifacts(settings) / name)
-        with pytest.raises(PredictionError, match=f"{name} .* is not the one that was logged: its sha256 is another"):
+        with pytest.raises(
+            PredictionError,
+            match=f"{name} .* is not the one that was logged: its sha256 is another",
+        ):
             load("models:/tiny@champion", settings)
         (artifacts(settings) / name).write_bytes(before)
     run = folder_of(recipe, own)
@@ -126,16 +186,23 @@ def test_a_damaged_model_is_not_served(recipe, own: Layout, settings: Settings) 
 
 DONE_TO_MLFLOW: dict[str, Callable[[Any], Any]] = {
     "alias removed": lambda c: c.delete_registered_model_alias("tiny", CHAMPION),
-    "both aliases removed": lambda c: [c.delete_registered_model_alias("tiny", alias) for alias in (CHAMPION, CHALLENGER)],
+    "both aliases removed": lambda c: [
+        c.delete_registered_model_alias("tiny", alias) for alias in (CHAMPION, CHALLENGER)
+    ],
     "run deleted": lambda c: c.delete_run(c.get_model_version("tiny", "1").run_id),
-    "tags removed": lambda c: [c.delete_model_version_tag("tiny", "1", tag) for tag in list(c.get_model_version("tiny", "1").tags)],
+    "tags removed": lambda c: [
+        c.delete_model_version_tag("tiny", "1", tag)
+        for tag in list(c.get_model_version("tiny", "1").tags)
+    ],
     "version deleted": lambda c: c.delete_model_version("tiny", "1"),
     "model deleted": lambda c: c.delete_registered_model("tiny"),
 }
 
 
 @pytest.mark.parametrize("name", DONE_TO_MLFLOW)
-def test_what_is_removed_in_mlflow_is_made_again(recipe, own: Layout, settings: Settings, name: str) -> None:
+def test_what_is_removed_in_mlflow_is_made_again(
+    recipe, own: Layout, settings: Settings, name: str
+) -> None:
     store = client(settings.tracking_uri)
     DONE_TO_MLFLOW[name](store)
     assert _recipe_pending(recipe, own, settings) is not None
@@ -151,7 +218,9 @@ def test_what_is_removed_in_mlflow_is_made_again(recipe, own: Layout, settings: 
     assert [run.info.status for run in runs] == ["FINISHED"]
 
 
-def test_an_alias_that_was_moved_by_hand_is_left_alone_and_told(world, recipe, own: Layout, settings: Settings) -> None:
+def test_an_alias_that_was_moved_by_hand_is_left_alone_and_told(
+    world, recipe, own: Layout, settings: Settings
+) -> None:
     better = world.recipe(gate={"floor": -1.0}, training={"seed": 9})
     have_trained(better, own)
     line(better, own, settings)
@@ -163,30 +232,48 @@ def test_an_alias_that_was_moved_by_hand_is_left_alone_and_told(world, recipe, o
     assert promote_recipe(better, own, settings).promoted
     store.set_registered_model_alias("tiny", CHAMPION, "1")
     decision = promote_recipe(better, own, settings)
-    assert not decision.promoted and decision.reason.startswith("version 1 was made champion by hand; the gate said: ")
-    assert holder("tiny", CHAMPION, settings) == 1 and _recipe_pending(better, own, settings) is None
+    assert not decision.promoted and decision.reason.startswith(
+        "version 1 was made champion by hand; the gate said: "
+    )
+    assert (
+        holder("tiny", CHAMPION, settings) == 1 and _recipe_pending(better, own, settings) is None
+    )
     store.delete_registered_model_alias("tiny", CHAMPION)
-    assert promote_recipe(recipe, own, settings).promoted  # its own decision stands; the alias goes to the last that was promoted
+    # its own decision stands; the alias goes to the last that was promoted
+    assert promote_recipe(recipe, own, settings).promoted
     assert holder("tiny", CHAMPION, settings) == 2
 
 
-def test_the_table_tells_of_a_champion_of_another_tool(recipe, own: Layout, settings: Settings) -> None:
+def test_the_table_tells_of_a_champion_of_another_tool(
+    recipe, own: Layout, settings: Settings
+) -> None:
     store = client(settings.tracking_uri)
     other = store.create_model_version("tiny", f"{settings.storage}/other")
     store.set_registered_model_alias("tiny", CHAMPION, other.version)
     with pytest.raises(GateError, match="version 2 was not registered by this project"):
         opponent("tiny", settings)
     found = stands("tiny_tsm", own, settings)
-    assert found.where == "tiny v1 @challenger" and found.reason.startswith("version 2 was made champion by hand")
+    assert found.where == "tiny v1 @challenger" and found.reason.startswith(
+        "version 2 was made champion by hand"
+    )
     assert found.metrics["top1"] == promote_recipe(recipe, own, settings).challenger
     reset_champion("tiny", settings)
     assert opponent("tiny", settings) is None and promote_recipe(recipe, own, settings).promoted
     assert holder("tiny", CHAMPION, settings) == 1
 
 
-def test_a_run_that_mlflow_lost_gets_its_epochs_back(world, own: Layout, settings: Settings, plain: None) -> None:
+def test_a_run_that_mlflow_lost_gets_its_epochs_back(
+    world, own: Layout, settings: Settings, plain: None
+) -> None:
     recipe = world.recipe(gate={"floor": -1.0})
-    result = have_trained(recipe, own, history=[{"epoch": 1.0, "loss": 2.0, "seconds": 1.0}, {"epoch": 2.0, "loss": 1.0, "seconds": 1.0}])
+    result = have_trained(
+        recipe,
+        own,
+        history=[
+            {"epoch": 1.0, "loss": 2.0, "seconds": 1.0},
+            {"epoch": 2.0, "loss": 1.0, "seconds": 1.0},
+        ],
+    )
     run = train_recipe(recipe, own, settings).run
     assert isinstance(result, TrainResult) and finished(result.run_dir) == result
     assert run.history("loss") == [(1, 2.0), (2, 1.0)]

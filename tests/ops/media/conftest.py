@@ -23,8 +23,22 @@ def ffmpeg() -> Callable[..., None]:
         pytest.skip("ffmpeg is not installed")
 
     def run(*arguments: object) -> None:
-        command = [str(program), "-hide_banner", "-loglevel", "error", "-nostdin", "-y", *map(str, arguments)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, "AV_LOG_FORCE_NOCOLOR": "1"})
+        command = [
+            str(program),
+            "-hide_banner",
+            "-loglevel",
+            "error",
+            "-nostdin",
+            "-y",
+            *map(str, arguments),
+        ]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env={**os.environ, "AV_LOG_FORCE_NOCOLOR": "1"},
+        )
         if done.returncode:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr[-600:]}")
 
@@ -33,7 +47,9 @@ def ffmpeg() -> Callable[..., None]:
 
 @pytest.fixture
 def cut() -> Callable[[Path, Path, int], Path]:
-    """cut(source, target, first): a stream copy whose first `first` frames are hidden by an edit list."""
+    """cut(source, target, first): a stream copy whose first `first` frames are hidden by an edit
+    list.
+    """
 
     def copy(source: Path, target: Path, first: int) -> Path:
         with av.open(str(source)) as opened, av.open(str(target), "w") as output:
@@ -52,10 +68,14 @@ def cut() -> Callable[[Path, Path, int], Path]:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Callable[..., dict]:
-    """store(path, frames=None, attempt="") -> the fields that storing the file gives, done in this process."""
+    """store(path, frames=None, attempt="") -> the fields that storing the file gives, done in this
+    process.
+    """
     from ops.media.store_video import store_video
 
-    return lambda path, frames=None, attempt="": store_video(made.store_job(path, tmp_path / f"{path.name}.zarr", frames).payload, attempt)
+    return lambda path, frames=None, attempt="": store_video(
+        made.store_job(path, tmp_path / f"{path.name}.zarr", frames).payload, attempt
+    )
 
 
 @pytest.fixture

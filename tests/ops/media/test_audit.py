@@ -37,9 +37,17 @@ def test_every_frame_is_compared(decoder, short_side, make_video, tmp_path):
 
 
 def test_strong_colours_are_no_mismatch(tmp_path):
-    """A JPEG has its colours at half resolution: what that costs is no difference between two decodes."""
+    """A JPEG has its colours at half resolution: what that costs is no difference between two
+    decodes.
+    """
     checks = np.indices((64, 96)).sum(0) % 2
-    frames = np.repeat(np.stack([255 * checks, 255 * (1 - checks), np.full_like(checks, 128)], -1)[None].astype(np.uint8), 4, 0)
+    frames = np.repeat(
+        np.stack([255 * checks, 255 * (1 - checks), np.full_like(checks, 128)], -1)[None].astype(
+            np.uint8
+        ),
+        4,
+        0,
+    )
     path, stored = tmp_path / "a.mkv", str(tmp_path / "a.zarr")
     with av.open(str(path), "w") as output:
         stream = output.add_stream("ffv1", rate=25)
@@ -47,25 +55,39 @@ def test_strong_colours_are_no_mismatch(tmp_path):
         for image in frames:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode())
-    write_frames(stored, np.concatenate(list(decode(path, None, "pyav"))), Frames(frames_per_shard=16), {"resize": None})
+    write_frames(
+        stored,
+        np.concatenate(list(decode(path, None, "pyav"))),
+        Frames(frames_per_shard=16),
+        {"resize": None},
+    )
     assert compare(path, FrameReader(stored), "decord") == (4, "")
 
 
 def test_a_frame_that_fits_its_neighbour_better_is_another_frame():
     frames = {index: np.full((8, 8, 3), 100 + 2 * index, np.int16) for index in range(3)}
     assert first_difference(frames, frames) == ""
-    assert first_difference({1: frames[1] + 1}, {1: frames[1]}) == ""  # decoders may differ by so much
+    # decoders may differ by so much
+    assert first_difference({1: frames[1] + 1}, {1: frames[1]}) == ""
     close = {index: np.full((8, 8, 3), 100 + index, np.int16) for index in range(3)}
     assert first_difference({1: close[2]}, close) == "another frame 1 (mean difference 1.0)"
-    assert first_difference({1: frames[1] + [30, -15, 0]}, frames).startswith("other colours in frame 1")
-    assert first_difference({1: frames[1][:4]}, frames) == "frame 1 as (8, 8) where (4, 8) was stored"
+    assert first_difference({1: frames[1] + [30, -15, 0]}, frames).startswith(
+        "other colours in frame 1"
+    )
+    assert (
+        first_difference({1: frames[1][:4]}, frames) == "frame 1 as (8, 8) where (4, 8) was stored"
+    )
 
 
 def test_the_sample_is_small_and_cheap_to_reach(make_video, tmp_path):
-    facts = inspect(make_video(tmp_path / "a.mp4", 240, options={"g": "60", "bf": "2", "sc_threshold": "0"}))
+    facts = inspect(
+        make_video(tmp_path / "a.mp4", 240, options={"g": "60", "bf": "2", "sc_threshold": "0"})
+    )
     places = sample_of(facts, "decord").places
     assert (
-        (places[0].first, places[0].last) == (0, 5) and places[1].first in (60, 120, 180) and len(places) == 2
+        (places[0].first, places[0].last) == (0, 5)
+        and places[1].first in (60, 120, 180)
+        and len(places) == 2
     )  # the end is 60 frames off
     assert [(place.first, place.last) for place in sample_of(facts, "pyav").places] == [(0, 5)]
     assert thinned(np.zeros((1080, 1920, 3), np.uint8)).shape == (135, 240, 3)

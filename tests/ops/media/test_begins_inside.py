@@ -1,4 +1,6 @@
-"""Recordings that begin before their first key frame: the frames that decode are kept, and the others counted."""
+"""Recordings that begin before their first key frame: the frames that decode are kept, and the
+others counted.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,18 @@ OPTIONS = {
     "libvpx-vp9": {"g": "15", "deadline": "realtime", "cpu-used": "8"},
 }
 KINDS = [
-    ("libx264", "ts"), ("libx264", "mkv"), ("libx264", "flv"), ("libx264", "h264"), ("libx265", "ts"), ("libx265", "mkv"),
-    ("libx265", "hevc"), ("mpeg2video", "ts"), ("mpeg4", "avi"), ("libvpx", "webm"), ("libvpx-vp9", "webm"),
-]  # fmt: skip
+    ("libx264", "ts"),
+    ("libx264", "mkv"),
+    ("libx264", "flv"),
+    ("libx264", "h264"),
+    ("libx265", "ts"),
+    ("libx265", "mkv"),
+    ("libx265", "hevc"),
+    ("mpeg2video", "ts"),
+    ("mpeg4", "avi"),
+    ("libvpx", "webm"),
+    ("libvpx-vp9", "webm"),
+]
 
 
 def without_first(source: Path, target: Path, count: int) -> Path:
@@ -43,18 +54,28 @@ def without_first(source: Path, target: Path, count: int) -> Path:
 
 @pytest.mark.parametrize("codec, ending", KINDS)
 def test_the_frames_that_decode_are_kept_and_the_lost_ones_counted(codec, ending, tmp_path, store):
-    source = made.encoded(tmp_path / f"whole.{ending}", frames=made.numbered(NUM, 64, 128), codec=codec, options=OPTIONS[codec])
+    source = made.encoded(
+        tmp_path / f"whole.{ending}",
+        frames=made.numbered(NUM, 64, 128),
+        codec=codec,
+        options=OPTIONS[codec],
+    )
     assert not inspect(source).begins_inside
     path = without_first(source, tmp_path / f"late.{ending}", CUT)
     facts = inspect(path)
     assert facts.problem is None and facts.begins_inside and decoders_for(facts) == ["pyav"]
     row = store(path)
     assert row.get("num_frames") == NUM - GROUP, row
-    assert row["audit"] == f"unconfirmed: it begins before its first key frame, and {GROUP - CUT} frames are lost"
+    assert (
+        row["audit"]
+        == f"unconfirmed: it begins before its first key frame, and {GROUP - CUT} frames are lost"
+    )
     reader = FrameReader(str(tmp_path / f"{path.name}.zarr"))
     assert made.numbers(reader.read(range(len(reader)))) == list(range(GROUP, NUM))
     times = np.array(reader.attributes["timestamps_s"])
-    assert np.allclose(np.diff(times), 1 / 25, atol=0.002) and times[0] == pytest.approx(facts.keys_s[0], abs=0.05)
+    assert np.allclose(np.diff(times), 1 / 25, atol=0.002) and times[0] == pytest.approx(
+        facts.keys_s[0], abs=0.05
+    )
     frames = np.concatenate(list(decode(path, facts)))
     assert made.numbers(frames) == list(range(GROUP, NUM))
 

@@ -1,4 +1,6 @@
-"""Videos whose frames are wanted at once: fetched, hashed and probed once, to the same tables and arrays as in two steps."""
+"""Videos whose frames are wanted at once: fetched, hashed and probed once, to the same tables and
+arrays as in two steps.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,23 @@ from writer_killer import kill_writers
 
 def tables(dataset: Dataset, layout: Layout) -> tuple[list[dict], list[dict], dict[str, bytes]]:
     """Video table, manifest without times and roots, and every file of the arrays."""
-    videos = read_tables([layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS).to_pylist()
+    videos = read_tables(
+        [layout.video_table(dataset.name, bucket) for bucket in range(BUCKETS)], VIDEOS
+    ).to_pylist()
     rows = read_manifest(layout, dataset).to_pylist()
-    rows = [{**row, "seconds": 0.0, "array_uri": row["array_uri"].removeprefix(layout.root)} for row in rows]
-    files = {info.path_below: read_bytes(info.uri) for info in list_files(f"{layout.root}/frames") if "/arrays/" in info.path_below}
+    rows = [
+        {**row, "seconds": 0.0, "array_uri": row["array_uri"].removeprefix(layout.root)}
+        for row in rows
+    ]
+    files = {
+        info.path_below: read_bytes(info.uri)
+        for info in list_files(f"{layout.root}/frames")
+        if "/arrays/" in info.path_below
+    }
     left = [info.path_below for info in list_files(layout.root)]
-    assert not [name for name in left for end in (".pending", ".lease", ".parts", ".probed") if end in name]
+    assert not [
+        name for name in left for end in (".pending", ".lease", ".parts", ".probed") if end in name
+    ]
     return videos, rows, files
 
 
@@ -39,7 +52,9 @@ def twice(tmp_path: Path) -> tuple[Layout, Layout]:
     return Layout(str(tmp_path / "at once")), Layout(str(tmp_path / "in two steps"))
 
 
-def bring_in(dataset: Dataset, layout: Layout, buckets: list[int] | None = None, workers: int = 1) -> tuple[IngestReport, FramesReport]:
+def bring_in(
+    dataset: Dataset, layout: Layout, buckets: list[int] | None = None, workers: int = 1
+) -> tuple[IngestReport, FramesReport]:
     """As a run does that is asked for both."""
     found = ingest(dataset, layout, buckets, workers=workers, store=True)
     return found, materialize(dataset, layout, buckets, workers=workers, stored=found.stored)
@@ -66,17 +81,31 @@ def test_tables_and_arrays_are_those_of_two_steps(dataset, twice, videos, make_v
         assert tables(dataset, twice[0]) == tables(dataset, twice[1])
         for name in ("done", "planned", "reused", "quarantined", "frames", "bytes", "reasons"):
             assert getattr(report, name) == getattr(after, name), name
-        assert (found.probed, found.ok, found.quarantined) == (before.probed, before.ok, before.quarantined)
-        assert found.stored.done == (4 - 1 if step == 0 else 1)  # x is claimed twice: its id is told when both were probed
+        assert (found.probed, found.ok, found.quarantined) == (
+            before.probed,
+            before.ok,
+            before.quarantined,
+        )
+        # x is claimed twice: its id is told when both were probed
+        assert found.stored.done == (4 - 1 if step == 0 else 1)
         make_video(videos / "a.mp4", 20)
         (videos / "gone.mp4").unlink(missing_ok=True)
 
 
 def test_each_video_is_fetched_once(s3, make_video, tmp_path) -> None:
-    dataset = Dataset(name="remote", title="t", licence="none", root="{storage}/datasets/remote", frames=Frames(frames_per_shard=8))
+    dataset = Dataset(
+        name="remote",
+        title="t",
+        licence="none",
+        root="{storage}/datasets/remote",
+        frames=Frames(frames_per_shard=8),
+    )
     layout = Layout(s3.bucket)
     for name in "abc":
-        write_bytes(f"{layout.videos_folder(dataset)}/{name}.mp4", make_video(tmp_path / f"{name}.mp4", 10).read_bytes())
+        write_bytes(
+            f"{layout.videos_folder(dataset)}/{name}.mp4",
+            make_video(tmp_path / f"{name}.mp4", 10).read_bytes(),
+        )
     s3.requests.clear()
     buckets = sorted({bucket_of_file(f"{name}.mp4") for name in "abc"})
     _, report = bring_in(dataset, layout, buckets, workers=1)
@@ -90,11 +119,27 @@ def test_a_dataset_of_a_web_server(web_folder, layout, make_video) -> None:
     make_video(folder / "videos" / "deep" / "a+b.mp4", 10)
     (folder / "train.txt").write_text("deep/a+b.mp4 0\n")
     (folder / "names.txt").write_text("running\n")
-    annotations = [{"table": "clips", "format": "video_list", "path": "train.txt", "split": "train", "labels": "names.txt"}]
-    values = {"name": "far", "title": "t", "licence": "none", "root": url, "annotations": annotations}
+    annotations = [
+        {
+            "table": "clips",
+            "format": "video_list",
+            "path": "train.txt",
+            "split": "train",
+            "labels": "names.txt",
+        }
+    ]
+    values = {
+        "name": "far",
+        "title": "t",
+        "licence": "none",
+        "root": url,
+        "annotations": annotations,
+    }
     dataset = Dataset.model_validate(values)
     _, report = bring_in(dataset, layout)
-    assert report.done == 1 and [row["video_id"] for row in read_manifest(layout, dataset).to_pylist()] == ["deep/a+b"]
+    assert report.done == 1 and [
+        row["video_id"] for row in read_manifest(layout, dataset).to_pylist()
+    ] == ["deep/a+b"]
     assert annotate(dataset, layout).num_problems == 0
     _, report = bring_in(dataset, layout)
     assert (report.done, report.reused) == (0, 1)
@@ -102,9 +147,13 @@ def test_a_dataset_of_a_web_server(web_folder, layout, make_video) -> None:
 
 @pytest.mark.slow  # a worker is killed, a long film decoded three times
 def test_a_decoder_that_dies_is_tried_by_itself(twice, videos, make_video, tmp_path) -> None:
-    """The worker is killed while it stores: the second try probes alone, nothing half is left, and the frames' own step decides."""
+    """The worker is killed while it stores: the second try probes alone, nothing half is left, and
+    the frames' own step decides.
+    """
     frames = Frames(codec="lossless", frames_per_shard=2)
-    dataset = Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames)
+    dataset = Dataset(
+        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames
+    )
     make_video(videos / "long.mp4", 60, size=(240, 320))
     target = Path(twice[0].frames("world", dataset.frames.key(), "long", "x")).parent
     stop, killed = threading.Event(), list[int]()
@@ -115,14 +164,21 @@ def test_a_decoder_that_dies_is_tried_by_itself(twice, videos, make_video, tmp_p
     finally:
         stop.set()
         killer.join()
-    assert len(killed) == 1 and report.ok == 1 and report.stored.worked == 0 and not list_files(str(target))
+    assert (
+        len(killed) == 1
+        and report.ok == 1
+        and report.stored.worked == 0
+        and not list_files(str(target))
+    )
     materialize(dataset, twice[0], workers=1)
     ingest(dataset, twice[1], workers=1)
     materialize(dataset, twice[1], workers=1)
     assert tables(dataset, twice[0]) == tables(dataset, twice[1])
 
 
-def test_what_a_run_cut_short_has_begun_goes(dataset, layout, videos, make_video, monkeypatch) -> None:
+def test_what_a_run_cut_short_has_begun_goes(
+    dataset, layout, videos, make_video, monkeypatch
+) -> None:
     for name in "abcd":
         make_video(videos / f"{name}.mp4", 8)
     real, begun = storing.store_frames, []
@@ -140,7 +196,11 @@ def test_what_a_run_cut_short_has_begun_goes(dataset, layout, videos, make_video
         with pytest.raises(KeyboardInterrupt):
             ingest(dataset, layout, store=True)
     kept = {row["video_id"] for row in read_manifest(layout, dataset).to_pylist()}
-    files = [info.path_below.split("/arrays/")[1] for info in list_files(f"{layout.root}/frames") if "/arrays/" in info.path_below]
+    files = [
+        info.path_below.split("/arrays/")[1]
+        for info in list_files(f"{layout.root}/frames")
+        if "/arrays/" in info.path_below
+    ]
     assert kept == set(begun[:2]) == {name.split("/")[0] for name in files}
     _, report = bring_in(dataset, layout, workers=1)
     assert (report.done, report.reused) == (2, 2)
@@ -155,4 +215,8 @@ def test_a_journal_that_names_a_folder_takes_its_arrays_alone(dataset, layout) -
     assert journal.names() == [f"{journal.arrays}/x.zarr/{name}.zarr" for name in ("new", "old")]
     journal.sweep({f"{journal.arrays}/x.zarr/old.zarr"})
     left = {info.path_below for info in list_files(journal.arrays)}
-    assert left == {"x.zarr/old.zarr/zarr.json", "x.zarr/deep/new.zarr/zarr.json", "y/new.zarr/zarr.json"}
+    assert left == {
+        "x.zarr/old.zarr/zarr.json",
+        "x.zarr/deep/new.zarr/zarr.json",
+        "y/new.zarr/zarr.json",
+    }

@@ -24,23 +24,32 @@ def test_a_change_is_seen_counted_and_named(dataset, layout, videos, make_video)
     assert changed_buckets(dataset, layout) == {}
     make_video(videos / "v1.mp4", 9)
     first = changed_buckets(dataset, layout)
-    assert {bucket: change.num_files for bucket, change in first.items()} == {bucket_of("v1"): 1}  # one file, not its two states
+    # one file, not its two states
+    assert {bucket: change.num_files for bucket, change in first.items()} == {bucket_of("v1"): 1}
     (videos / "v1.mp4").unlink()
     gone = changed_buckets(dataset, layout)
-    assert gone[bucket_of("v1")].num_files == 1 and gone[bucket_of("v1")].key != first[bucket_of("v1")].key
+    assert (
+        gone[bucket_of("v1")].num_files == 1
+        and gone[bucket_of("v1")].key != first[bucket_of("v1")].key
+    )
     for path in videos.iterdir():
         path.unlink()
-    assert changed_buckets(dataset, layout) == {}  # an empty folder is a mistake for ingest to name, not a change
+    # an empty folder is a mistake for ingest to name, not a change
+    assert changed_buckets(dataset, layout) == {}
 
 
-def test_unstored_videos_are_the_usable_ones_that_the_ledger_lacks(dataset, layout, videos, make_video) -> None:
+def test_unstored_videos_are_the_usable_ones_that_the_ledger_lacks(
+    dataset, layout, videos, make_video
+) -> None:
     assert unstored_videos(dataset, layout, range(BUCKETS)) == 0
     for index in range(3):
         make_video(videos / f"v{index}.mp4", 4 + index)
     (videos / "notes.txt").write_text("text")
     ingest(dataset, layout)
     assert unstored_videos(dataset, layout, range(BUCKETS)) == 3
-    assert unstored_videos(dataset, layout, [bucket_of("v0")]) == sum(bucket_of(f"v{n}") == bucket_of("v0") for n in range(3))
+    assert unstored_videos(dataset, layout, [bucket_of("v0")]) == sum(
+        bucket_of(f"v{n}") == bucket_of("v0") for n in range(3)
+    )
     materialize(dataset, layout, workers=1)
     assert unstored_videos(dataset, layout, range(BUCKETS)) == 0
     make_video(videos / "v2.mp4", 12)

@@ -1,4 +1,6 @@
-"""Drivers and servers that are killed outright, and a disk that is full: what was finished stays, the rest comes again, nothing is half."""
+"""Drivers and servers that are killed outright, and a disk that is full: what was finished stays,
+the rest comes again, nothing is half.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ from ops.store.layout import Layout
 if __name__ == "__main__":
     bucket_writer.COMMIT_EVERY_ROWS = 1
     materializing.materialize(Dataset.model_validate_json(sys.argv[1]), Layout(sys.argv[2]), workers={WORKERS})
-"""
+"""  # noqa: E501
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def world(tmp_path, videos, make_video) -> Dataset:
     for index in range(VIDEOS):
         make_video(videos / f"v{index:02d}.mp4", 40 + index, size=(120, 160))
     frames = Frames(codec="lossless", frames_per_shard=4)
-    return Dataset(name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames)
+    return Dataset(
+        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=frames
+    )
 
 
 @pytest.fixture
@@ -61,7 +65,10 @@ def contents(layout: Layout) -> dict[str, bytes]:
 
 def ledger(dataset: Dataset, layout: Layout) -> list[dict]:
     """Its rows, without the times and the place of this one store."""
-    return [{name: row[name] for name in row if name not in ("seconds", "array_uri")} for row in read_manifest(layout, dataset).to_pylist()]
+    return [
+        {name: row[name] for name in row if name not in ("seconds", "array_uri")}
+        for row in read_manifest(layout, dataset).to_pylist()
+    ]
 
 
 def assert_equal_stores(dataset: Dataset, one: Layout, other: Layout) -> None:
@@ -70,19 +77,31 @@ def assert_equal_stores(dataset: Dataset, one: Layout, other: Layout) -> None:
     for layout in (one, other):
         (store,) = stores(layout, dataset.name, {dataset.frames.key()})
         assert verify(store, decode=True).damaged == []
-        assert {info.path_below.split("/")[0] for info in list_files(store.folder)} == {"arrays", "manifest"}
-        assert not [info for info in list_files(f"{store.folder}/manifest") if not info.path_below.endswith(".parquet")]
+        assert {info.path_below.split("/")[0] for info in list_files(store.folder)} == {
+            "arrays",
+            "manifest",
+        }
+        assert not [
+            info
+            for info in list_files(f"{store.folder}/manifest")
+            if not info.path_below.endswith(".parquet")
+        ]
 
 
 def assert_readers_see_whole_videos_only(dataset: Dataset, layout: Layout) -> int:
     rows = read_manifest(layout, dataset).to_pylist()
     for row in rows:
-        assert FrameReader(row["array_uri"]).read(range(row["num_frames"])).shape[0] == row["num_frames"]
+        assert (
+            FrameReader(row["array_uri"]).read(range(row["num_frames"])).shape[0]
+            == row["num_frames"]
+        )
     return len(rows)
 
 
 def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> int:
-    """Starts a run and kills its main process without notice once so many arrays are begun; returns how many were begun by then."""
+    """Starts a run and kills its main process without notice once so many arrays are begun; returns
+    how many were begun by then.
+    """
     run = subprocess.Popen([sys.executable, str(script), dataset.model_dump_json(), layout.root])
     folder = Path(layout.root) / "frames" / dataset.name / dataset.frames.key() / "arrays"
     deadline = time.monotonic() + 120
@@ -98,7 +117,9 @@ def interrupted(dataset: Dataset, layout: Layout, script: Path, arrays: int) -> 
 
 
 @pytest.mark.slow  # runs of the pool, two of them in processes of their own
-def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layout, tmp_path, script):
+def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(
+    world, layout, tmp_path, script
+):
     undisturbed = Layout(str(tmp_path / "undisturbed"))
     for each in (layout, undisturbed):
         ingest(world, each, workers=WORKERS)
@@ -112,7 +133,8 @@ def test_a_run_killed_twice_and_run_again_equals_an_undisturbed_one(world, layou
     assert_equal_stores(world, layout, undisturbed)
 
 
-# ------------------------------------------------------------------------------------------------- an S3 server that dies
+# -------------------------------------------------------------------------------------------------
+# an S3 server that dies
 
 
 @pytest.fixture
@@ -134,7 +156,9 @@ def on_server(remote: Dataset) -> tuple[Layout, Layout]:
 
 
 @pytest.mark.slow  # a server in a process of its own
-def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, disk_server, monkeypatch):
+def test_a_server_killed_and_started_again_costs_the_work_in_flight(
+    remote, disk_server, monkeypatch
+):
     monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     layout, undisturbed = on_server(remote)
 
@@ -151,16 +175,27 @@ def test_a_server_killed_and_started_again_costs_the_work_in_flight(remote, disk
     thread.join()
     assert (report.planned, report.done, report.quarantined) == (VIDEOS, VIDEOS, 0)
     assert_equal_stores(remote, layout, undisturbed)
-    repeated = sum(disk_server.put("/c/0/0/0/0")[key] - 1 for key in disk_server.put("/c/0/0/0/0") if key.startswith("disturbed/"))
+    repeated = sum(
+        disk_server.put("/c/0/0/0/0")[key] - 1
+        for key in disk_server.put("/c/0/0/0/0")
+        if key.startswith("disturbed/")
+    )
     assert repeated <= IN_FLIGHT
 
 
 @pytest.mark.slow
-def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, disk_server, monkeypatch):
+def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(
+    remote, disk_server, monkeypatch
+):
     monkeypatch.setattr("ops.store.bucket_writer.COMMIT_EVERY_ROWS", 1)
     monkeypatch.setattr("ops.files.patience.PATIENCE_S", 3.0)
     layout, undisturbed = on_server(remote)
-    thread = once(lambda: sum(key.startswith("disturbed/") for key in disk_server.put(".zarr/zarr.json")) >= 4, disk_server.kill)
+    thread = once(
+        lambda: (
+            sum(key.startswith("disturbed/") for key in disk_server.put(".zarr/zarr.json")) >= 4
+        ),
+        disk_server.kill,
+    )
     start = time.monotonic()
     with pytest.raises(StorageError, match="failed 3 times") as caught:
         materialize(remote, layout, workers=WORKERS)
@@ -174,7 +209,8 @@ def test_a_server_that_stays_away_fails_loudly_and_the_next_run_goes_on(remote, 
     assert_equal_stores(remote, layout, undisturbed)
 
 
-# ------------------------------------------------------------------------------------------------- a full disk
+# -------------------------------------------------------------------------------------------------
+# a full disk
 
 
 @pytest.fixture
@@ -183,7 +219,11 @@ def small_disk(tmp_path):
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+    if (
+        sys.platform != "linux"
+        or os.geteuid() != 0
+        or subprocess.run(mount, capture_output=True).returncode
+    ):
         pytest.skip("mounting a small disk needs root on Linux")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
@@ -201,8 +241,16 @@ def test_a_full_disk_is_said_and_leaves_nothing_half(world, small_disk, tmp_path
     stored = assert_readers_see_whole_videos_only(world, layout)
     assert stored < VIDEOS
     named = {row["array_uri"] for row in read_manifest(layout, world).to_pylist()}
-    assert {info.uri.split(".zarr/")[0] + ".zarr" for info in list_files(f"{layout.root}/frames/world") if ".zarr/" in info.uri} == named
-    run = subprocess.run([sys.executable, str(script), world.model_dump_json(), layout.root], capture_output=True, text=True)
+    assert {
+        info.uri.split(".zarr/")[0] + ".zarr"
+        for info in list_files(f"{layout.root}/frames/world")
+        if ".zarr/" in info.uri
+    } == named
+    run = subprocess.run(
+        [sys.executable, str(script), world.model_dump_json(), layout.root],
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode != 0 and "No space left on device" in run.stderr.splitlines()[-1]
     subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
     stored = len(read_manifest(layout, world))

@@ -27,17 +27,32 @@ def pixels(path, decoder=None):
     return np.concatenate(list(decoding)), decoding
 
 
-@pytest.mark.parametrize("codec, ending", [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("libx265", "mp4")])
+@pytest.mark.parametrize(
+    "codec, ending", [("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("libx265", "mp4")]
+)
 def test_both_decoders_agree_on_sound_files(codec, ending, make_video, tmp_path):
-    path = make_video(tmp_path / f"a.{ending}", 40, codec=codec, options={"x265-params": "log-level=none"} if codec == "libx265" else {})
+    path = make_video(
+        tmp_path / f"a.{ending}",
+        40,
+        codec=codec,
+        options={"x265-params": "log-level=none"} if codec == "libx265" else {},
+    )
     facts = inspect(path)
-    assert (facts.problem, facts.num_frames, facts.width, facts.height, facts.rotation) == (None, 40, 96, 64, 0)
+    assert (facts.problem, facts.num_frames, facts.width, facts.height, facts.rotation) == (
+        None,
+        40,
+        96,
+        64,
+        0,
+    )
     assert float(facts.fps) == 25 and abs(facts.duration_s - 1.6) < 0.05
     first, one = pixels(path)
     second, two = pixels(path, "pyav")
     assert (one.decoder, two.decoder) == ("decord", "pyav") and first.shape == (40, 64, 96, 3)
     assert np.abs(first.astype(int) - second).mean() < 1
-    assert np.allclose(one.timestamps_s, np.arange(40) / 25, atol=0.002) and np.allclose(two.timestamps_s, one.timestamps_s, atol=0.002)
+    assert np.allclose(one.timestamps_s, np.arange(40) / 25, atol=0.002) and np.allclose(
+        two.timestamps_s, one.timestamps_s, atol=0.002
+    )
     assert count_frames(path) == 40
 
 
@@ -90,14 +105,27 @@ def test_decord_only_gets_what_would_fit_into_memory(make_video, tmp_path):
 def test_decord_only_gets_what_it_is_known_to_do_right(make_video, tmp_path):
     facts = inspect(make_video(tmp_path / "a.mp4", 5))
     others = [
-        {"codec": "vp9"}, {"hidden": 1}, {"leading": 2}, {"num_videos": 2}, {"parameters_change": True}, {"field_order": "top first"},
-        {"pixel_format": "yuv420p10le"}, {"width": 7680, "height": 4320}, {"orientation": Orientation(flip_x=True)}, {"turning": True},
-        {"clock": "the clock restarts"}, {"odd_colours": True},
-    ]  # fmt: skip
+        {"codec": "vp9"},
+        {"hidden": 1},
+        {"leading": 2},
+        {"num_videos": 2},
+        {"parameters_change": True},
+        {"field_order": "top first"},
+        {"pixel_format": "yuv420p10le"},
+        {"width": 7680, "height": 4320},
+        {"orientation": Orientation(flip_x=True)},
+        {"turning": True},
+        {"clock": "the clock restarts"},
+        {"odd_colours": True},
+    ]
     for other in others:
         assert decoders_for(replace(facts, **other)) == ["pyav"], other
     turned = replace(facts, orientation=Orientation(True, True, False))
-    assert turned.rotation == 90 and decoders_for(turned) == ["decord", "pyav"] and decoders_for(turned, 32) == ["pyav"]
+    assert (
+        turned.rotation == 90
+        and decoders_for(turned) == ["decord", "pyav"]
+        and decoders_for(turned, 32) == ["pyav"]
+    )
 
 
 @pytest.mark.parametrize("matrix, number", [("bt709", 1), ("smpte170m", 6), ("bt2020nc", 9)])
@@ -106,17 +134,26 @@ def test_colours_follow_the_matrix_and_range_of_the_file(matrix, number, value_r
     """Both decoders give the colours that went in, whichever way they were coded."""
     full = value_range == "pc"
     colours = np.array([[200, 30, 40], [40, 190, 60], [50, 40, 210], [120, 120, 120]], np.float64)
-    kr, kb = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593)}[matrix]
+    kr, kb = {"bt709": (0.2126, 0.0722), "smpte170m": (0.299, 0.114), "bt2020nc": (0.2627, 0.0593)}[
+        matrix
+    ]
     y = (colours @ [kr, 1 - kr - kb, kb])[:, None] / 255
-    planes = np.concatenate([y, (colours[:, 2:] / 255 - y) / (2 - 2 * kb), (colours[:, :1] / 255 - y) / (2 - 2 * kr)], 1)
-    coded = np.round(planes * (255 if full else [219, 224, 224]) + [0 if full else 16, 128, 128]).astype(np.uint8)
+    planes = np.concatenate(
+        [y, (colours[:, 2:] / 255 - y) / (2 - 2 * kb), (colours[:, :1] / 255 - y) / (2 - 2 * kr)], 1
+    )
+    coded = np.round(
+        planes * (255 if full else [219, 224, 224]) + [0 if full else 16, 128, 128]
+    ).astype(np.uint8)
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", rate=25, options={"qp": "1", "bf": "0"})
         stream.height, stream.width, stream.pix_fmt = 64, 128, "yuvj420p" if full else "yuv420p"
         stream.codec_context.colorspace, stream.codec_context.color_range = number, 2 if full else 1
         for _ in range(4):
-            stripes = [np.repeat(np.tile(coded[:, plane], (64 >> (plane > 0), 1)), 32 >> (plane > 0), 1) for plane in range(3)]
+            stripes = [
+                np.repeat(np.tile(coded[:, plane], (64 >> (plane > 0), 1)), 32 >> (plane > 0), 1)
+                for plane in range(3)
+            ]
             image = np.concatenate([stripe.ravel() for stripe in stripes]).reshape(96, 128)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format=stream.pix_fmt)))
         output.mux(stream.encode())
@@ -146,7 +183,9 @@ def test_a_header_that_asks_for_gigabytes_is_refused_by_its_size(make_video, tmp
     place = data.index(b"strf") + 8
     data[place + 4 : place + 12] = struct.pack("<ii", 16000, 16000)
     path.write_bytes(data)
-    assert inspect(path).problem == "a frame of 16000x16000 is too large (at most 38 million pixels)"
+    assert (
+        inspect(path).problem == "a frame of 16000x16000 is too large (at most 38 million pixels)"
+    )
 
 
 def test_damage_has_a_true_reason(make_video, tmp_path):
@@ -169,7 +208,11 @@ def test_an_mp4_without_its_index_says_so(make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4", 50)
     path.write_bytes(path.read_bytes()[:3000])
     problem = inspect(path).problem
-    assert problem is not None and problem.startswith("truncated: the file ends") and "(moov) is missing" in problem
+    assert (
+        problem is not None
+        and problem.startswith("truncated: the file ends")
+        and "(moov) is missing" in problem
+    )
 
 
 @pytest.mark.parametrize("codec, ending", [("libx264", "mkv"), ("mpeg4", "avi")])
@@ -204,7 +247,9 @@ def test_sound_and_pictures_are_no_videos(tmp_path):
     assert inspect(tmp_path / "a.png").problem == "a picture, not a video"
     with av.open(str(tmp_path / "a.wav"), "w") as output:
         stream = output.add_stream("pcm_s16le", rate=8000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 8000), np.int16), format="s16", layout="mono"
+        )
         frame.sample_rate = 8000
         output.mux(stream.encode(frame))
     assert inspect(tmp_path / "a.wav").problem == "no video stream"
@@ -216,7 +261,12 @@ def test_resizing_keeps_the_aspect_and_the_short_side(make_video, tmp_path):
     for decoder in ("decord", "pyav"):
         small = np.concatenate(list(decode(path, None, decoder, short_side=48)))
         assert small.shape == (5, 48, 85, 3)
-        pillow = np.stack([np.asarray(Image.fromarray(frame).resize((85, 48), Image.Resampling.BILINEAR)) for frame in whole])
+        pillow = np.stack(
+            [
+                np.asarray(Image.fromarray(frame).resize((85, 48), Image.Resampling.BILINEAR))
+                for frame in whole
+            ]
+        )
         assert np.abs(small.astype(int) - pillow).mean() < 3
         assert list(decode(path, None, decoder, short_side=180))[0].shape == (5, 180, 320, 3)
     assert list(decode(path))[0].shape == (5, 90, 160, 3)
@@ -226,7 +276,12 @@ def test_attributes_say_where_frames_come_from(make_video, tmp_path):
     path = make_video(tmp_path / "a.mp4", 5)
     facts, (_, decoding) = inspect(path), pixels(path)
     said = attributes(facts, decoding, Frames(short_side=32), "s3://b/a.mp4", "abc")
-    assert said["fps"] == 25 and len(said["timestamps_s"]) == 5 and said["decoder"] == "decord" and said["decoder_version"]
+    assert (
+        said["fps"] == 25
+        and len(said["timestamps_s"]) == 5
+        and said["decoder"] == "decord"
+        and said["decoder_version"]
+    )
     assert said["resize"]["short_side"] == 32 and said["colour"]["source_pixel_format"] == "yuv420p"
 
 
@@ -254,7 +309,9 @@ def test_memory_does_not_grow_with_the_length(make_video, tmp_path):
     for seconds in (10, 120):  # 3000 frames are 690 MB of pixels
         path = make_video(tmp_path / f"{seconds}.mp4", frames=Loop(25 * seconds))
         command = [sys.executable, "-c", PEAK, str(path), str(tmp_path / "a.zarr")]
-        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        peaks.append(
+            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        )
     print(f"{peaks[0]} MB for 10 s, {peaks[1]} MB for 120 s")
     assert peaks[1] < peaks[0] + 60
 
@@ -267,7 +324,9 @@ class Loop:
 
     def __iter__(self):
         for t in range(self.shape[0]):
-            yield np.roll(np.tile(np.arange(320, dtype=np.uint8)[None, :, None], (240, 1, 3)), 3 * t, axis=1)
+            yield np.roll(
+                np.tile(np.arange(320, dtype=np.uint8)[None, :, None], (240, 1, 3)), 3 * t, axis=1
+            )
 
 
 MANY = """
@@ -282,13 +341,17 @@ pieces = decode(Path(sys.argv[1]), None, "pyav", threads=1).pieces
 for number, piece in enumerate(pieces):
     before = resident() if number == 3 else before if number > 3 else 0  # by then two pieces have stood beside each other
 print(resident() - before)
-"""
+"""  # noqa: E501
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_no_frame_outlives_its_piece(make_video, turn, tmp_path):
-    """PyAV never frees a frame that was asked for its side data; a film of any length must leave nothing behind."""
+    """PyAV never frees a frame that was asked for its side data; a film of any length must leave
+    nothing behind.
+    """
     frames = np.zeros((320, 360, 640, 3), np.uint8)  # 66 MB of the last 192 as they are decoded
     path = turn(make_video(tmp_path / "a.mp4", frames=frames, options={"preset": "ultrafast"}), 90)
-    done = subprocess.run([sys.executable, "-c", MANY, str(path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MANY, str(path)], capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) < 12, done.stdout

@@ -1,4 +1,6 @@
-"""Flipped, cut, spliced and repeated bytes of real files: every one is stored whole or refused for a reason, within its deadline."""
+"""Flipped, cut, spliced and repeated bytes of real files: every one is stored whole or refused for
+a reason, within its deadline.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,14 @@ from ops.store.reader import FrameReader
 DEADLINE_S = 5.0
 BATCH = 8  # files of one example: a pool of workers is not started for each
 KINDS = [
-    ("libx264", "mp4"), ("libx264", "mkv"), ("mpeg4", "avi"), ("libx264", "ts"), ("mpeg4", "mp4"), ("libx265", "mp4"),
+    ("libx264", "mp4"),
+    ("libx264", "mkv"),
+    ("mpeg4", "avi"),
+    ("libx264", "ts"),
+    ("mpeg4", "mp4"),
+    ("libx265", "mp4"),
     ("libvpx-vp9", "webm"),
-]  # fmt: skip
+]
 PLACE = st.floats(0, 1, exclude_max=True)
 CHANGE = st.one_of(
     st.tuples(st.just("flip"), PLACE, st.integers(0, 7)),
@@ -40,12 +47,19 @@ FILE = st.tuples(st.integers(0, len(KINDS) - 1), st.lists(CHANGE, min_size=1, ma
 def sound(tmp_path_factory) -> list[bytes]:
     """Small sound files of each kind."""
     folder = tmp_path_factory.mktemp("sound")
-    quiet = {"libx265": {"x265-params": "log-level=none:keyint=6"}, "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"}}
+    quiet = {
+        "libx265": {"x265-params": "log-level=none:keyint=6"},
+        "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8"},
+    }
     files = []
     for codec, ending in KINDS:
         options = {"g": "6", **quiet.get(codec, {})}
         path = folder / f"{codec}.{ending}"
-        files.append(made.encoded(path, frames=made.numbered(18, 64, 96), codec=codec, options=options).read_bytes())
+        files.append(
+            made.encoded(
+                path, frames=made.numbered(18, 64, 96), codec=codec, options=options
+            ).read_bytes()
+        )
     return files
 
 
@@ -77,7 +91,14 @@ def run(files: list[bytes], batch: list, folder: Path, seen: dict[str, int]) -> 
     for number, (kind, changes) in enumerate(batch, done):
         path = folder / f"{number}.{KINDS[kind][1]}"
         path.write_bytes(changed(files, kind, changes))
-        jobs.append(made.store_job(path, folder / f"{number}.zarr", Frames(short_side=48, frames_per_shard=8), DEADLINE_S))
+        jobs.append(
+            made.store_job(
+                path,
+                folder / f"{number}.zarr",
+                Frames(short_side=48, frames_per_shard=8),
+                DEADLINE_S,
+            )
+        )
     start = time.monotonic()
     outcomes = [outcome for outcome in run_jobs(store_video, jobs, 2) if outcome is not None]
     assert len(outcomes) == len(jobs)
@@ -90,8 +111,17 @@ def run(files: list[bytes], batch: list, folder: Path, seen: dict[str, int]) -> 
         elif "num_frames" in value:
             reader = FrameReader(uri)
             times = reader.attributes["timestamps_s"]
-            assert len(reader) == value["num_frames"] == len(times) and times == sorted(times) and np.isfinite(times).all()
-            assert reader.read([0, len(reader) - 1]).shape == (2, value["height"], value["width"], 3)
+            assert (
+                len(reader) == value["num_frames"] == len(times)
+                and times == sorted(times)
+                and np.isfinite(times).all()
+            )
+            assert reader.read([0, len(reader) - 1]).shape == (
+                2,
+                value["height"],
+                value["width"],
+                3,
+            )
             said = f"stored: {value['audit']}"
             assert value["audit"].startswith(("ok", "unconfirmed: ", "corrected: ")), value
         else:
@@ -105,7 +135,12 @@ def test_any_damage_ends_in_a_row(sound, tmp_path):
     seen: dict[str, int] = {}
 
     @settings(
-        max_examples=5, deadline=None, derandomize=True, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=5,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
     )
     @given(st.lists(FILE, min_size=BATCH, max_size=BATCH))
     def check(batch):
@@ -122,7 +157,13 @@ def test_any_damage_ends_in_a_row_for_minutes(sound, tmp_path):
     seconds = float(os.environ.get("KINOGRAPH_FUZZ_SECONDS", "120"))
     end, seen, number = time.monotonic() + seconds, dict[str, int](), 0
 
-    @settings(max_examples=4, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=4,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
     @given(st.lists(FILE, min_size=BATCH, max_size=BATCH))
     def check(batch):
         run(sound, batch, tmp_path, seen)

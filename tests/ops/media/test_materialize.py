@@ -39,28 +39,51 @@ def arrays(dataset, layout) -> set[str]:
 def test_frames_are_stored_and_refusals_kept_with_their_reason(dataset, layout, videos, make_video):
     path = make_video(videos / "a/one.mp4", 30)
     (videos / "notes.txt").write_text("these are notes")
-    data = make_video(videos / "bad.mp4", 40, options={"g": "1"}, container={"movflags": "faststart"}).read_bytes()
+    data = make_video(
+        videos / "bad.mp4", 40, options={"g": "1"}, container={"movflags": "faststart"}
+    ).read_bytes()
     (videos / "bad.mp4").write_bytes(data[:-2000] + b"\xff" * 2000)
     ingest(dataset, layout)
     seen = []
-    report = materialize(dataset, layout, workers=2, progress=lambda done, total: seen.append((done, total)))
+    report = materialize(
+        dataset, layout, workers=2, progress=lambda done, total: seen.append((done, total))
+    )
     found = rows(dataset, layout)
     one = found["a/one"]
-    assert (one["status"], one["num_frames"], one["height"], one["width"], one["fps"], one["decoder"]) == ("ok", 30, 64, 96, 25.0, "decord")
+    assert (
+        one["status"],
+        one["num_frames"],
+        one["height"],
+        one["width"],
+        one["fps"],
+        one["decoder"],
+    ) == ("ok", 30, 64, 96, 25.0, "decord")
     frames = FrameReader(one["array_uri"]).read(range(30))
     assert np.abs(frames.astype(int) - np.concatenate(list(decode(path)))).mean() < 2
     assert FrameReader(one["array_uri"]).attributes["source_sha256"] == one["sha256"]
     assert one["bytes"] == sum(info.bytes for info in list_files(one["array_uri"]))
     notes = found["notes"]
-    assert (notes["status"], notes["reason"], notes["array_uri"]) == ("quarantined", "not a video file (text)", "")
+    assert (notes["status"], notes["reason"], notes["array_uri"]) == (
+        "quarantined",
+        "not a video file (text)",
+        "",
+    )
     assert found["bad"]["status"] == "quarantined" and found["bad"]["reason"].startswith("corrupt:")
     assert arrays(dataset, layout) == {one["array_uri"]}
-    assert (report.planned, report.done, report.reused, report.quarantined, report.frames) == (2, 1, 0, 2, 30)
+    assert (report.planned, report.done, report.reused, report.quarantined, report.frames) == (
+        2,
+        1,
+        0,
+        2,
+        30,
+    )
     assert seen[-1] == (2, 2) and report.bytes == one["bytes"] and sum(report.reasons.values()) == 2
     assert audit(dataset, layout, 10, workers=1) == []
 
 
-def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, videos, make_video, monkeypatch):
+def test_a_second_run_decodes_nothing_and_a_change_only_itself(
+    dataset, layout, videos, make_video, monkeypatch
+):
     for name in "abc":
         make_video(videos / f"{name}.mp4", 10)
     (videos / "d.txt").write_text("text")
@@ -70,7 +93,9 @@ def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, 
     with monkeypatch.context() as patch:
         patch.setattr(materializing, "run_anywhere", no_jobs)
         report = materialize(dataset, layout)
-    assert (report.planned, report.reused, report.done) == (0, 4, 0) and rows(dataset, layout) == before
+    assert (report.planned, report.reused, report.done) == (0, 4, 0) and rows(
+        dataset, layout
+    ) == before
     make_video(videos / "b.mp4", 14)
     (videos / "c.mp4").unlink()
     ingest(dataset, layout)
@@ -78,7 +103,8 @@ def test_a_second_run_decodes_nothing_and_a_change_only_itself(dataset, layout, 
     after = rows(dataset, layout)
     assert (report.planned, report.done, report.reused) == (1, 1, 2)
     assert after["a"] == before["a"] and after["b"]["num_frames"] == 14 and "c" not in after
-    assert arrays(dataset, layout) == {after["a"]["array_uri"], after["b"]["array_uri"]}  # those of old contents are gone
+    # those of old contents are gone
+    assert arrays(dataset, layout) == {after["a"]["array_uri"], after["b"]["array_uri"]}
 
 
 def no_jobs(*arguments):
@@ -86,7 +112,9 @@ def no_jobs(*arguments):
     raise AssertionError("there is something to do")
 
 
-def test_another_size_codec_or_code_version_is_another_store(dataset, layout, videos, make_video, monkeypatch):
+def test_another_size_codec_or_code_version_is_another_store(
+    dataset, layout, videos, make_video, monkeypatch
+):
     make_video(videos / "a.mp4", 10)
     ingest(dataset, layout)
     materialize(dataset, layout, workers=1)
@@ -140,14 +168,22 @@ def test_buckets_are_worked_on_alone(dataset, layout, videos, make_video):
     ingest(dataset, layout)
     bucket = bucket_of_file("v1.mp4")
     materialize(dataset, layout, [bucket], workers=1)
-    assert set(rows(dataset, layout)) == {f"v{index}" for index in range(4) if bucket_of_file(f"v{index}") == bucket}
+    assert set(rows(dataset, layout)) == {
+        f"v{index}" for index in range(4) if bucket_of_file(f"v{index}") == bucket
+    }
 
 
 # One kill is the slow case: a part of the second, and it decodes the long video to its end.
 @pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(times, layout, videos, make_video, tmp_path):
+def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(
+    times, layout, videos, make_video, tmp_path
+):
     dataset = Dataset(
-        name="world", title="t", licence="none", root=str(tmp_path / "world"), frames=Frames(codec="lossless", frames_per_shard=2)
+        name="world",
+        title="t",
+        licence="none",
+        root=str(tmp_path / "world"),
+        frames=Frames(codec="lossless", frames_per_shard=2),
     )
     make_video(videos / "long.mp4", 60, size=(240, 320))
     make_video(videos / "short.mp4", 5)
@@ -168,7 +204,10 @@ def test_a_worker_killed_in_mid_decode_is_retried_once_then_named(times, layout,
         assert (found["long"]["status"], found["long"]["num_frames"]) == ("ok", 60)
         assert FrameReader(found["long"]["array_uri"]).read(range(60)).shape[0] == 60
     else:
-        assert (found["long"]["status"], found["long"]["reason"]) == ("quarantined", f"decoder process died (signal {signal.SIGKILL:d})")
+        assert (found["long"]["status"], found["long"]["reason"]) == (
+            "quarantined",
+            f"decoder process died (signal {signal.SIGKILL:d})",
+        )
         assert arrays(dataset, layout) == {found["short"]["array_uri"]}
         assert materialize(dataset, layout, workers=1).planned == 0
         assert materialize(dataset, layout, workers=1, retry_quarantined=True).done == 1
@@ -183,7 +222,10 @@ def test_audit_tells_what_does_not_agree(dataset, layout, videos, make_video):
     remove(f"{found['a']['array_uri']}/c/1")
     (videos / "b.mp4").unlink()
     make_video(videos / "c.mp4", 8)
-    reasons = {mismatch.video_id: (mismatch.counted, mismatch.reason) for mismatch in audit(dataset, layout, 3, workers=1)}
+    reasons = {
+        mismatch.video_id: (mismatch.counted, mismatch.reason)
+        for mismatch in audit(dataset, layout, 3, workers=1)
+    }
     assert "its shard is missing" in reasons["a"][1]
     assert reasons["b"] == (None, "the source video is gone")
     assert reasons["c"] == (8, "decord gave 10 frames, pyav 8")
@@ -193,19 +235,31 @@ def test_everything_on_s3(s3, make_video, tmp_path):
     from ops.files.storage import write_bytes
     from ops.store.layout import Layout
 
-    dataset = Dataset(name="remote", title="t", licence="none", root="{storage}/datasets/remote", frames=Frames(frames_per_shard=8))
+    dataset = Dataset(
+        name="remote",
+        title="t",
+        licence="none",
+        root="{storage}/datasets/remote",
+        frames=Frames(frames_per_shard=8),
+    )
     layout = Layout(s3.bucket)
-    write_bytes(f"{layout.videos_folder(dataset)}/a.mp4", make_video(tmp_path / "a.mp4", 20).read_bytes())
+    write_bytes(
+        f"{layout.videos_folder(dataset)}/a.mp4", make_video(tmp_path / "a.mp4", 20).read_bytes()
+    )
     bucket = bucket_of_file("a.mp4")
     ingest(dataset, layout, [bucket], workers=1)
     assert materialize(dataset, layout, [bucket], workers=1).done == 1
     assert materialize(dataset, layout, [bucket], workers=1).reused == 1
     row = rows(dataset, layout)["a"]
-    assert row["array_uri"].startswith(s3.bucket) and FrameReader(row["array_uri"]).read([0, 19]).shape == (2, 64, 96, 3)
+    assert row["array_uri"].startswith(s3.bucket) and FrameReader(row["array_uri"]).read(
+        [0, 19]
+    ).shape == (2, 64, 96, 3)
     assert len(read_manifest(layout, dataset, [bucket])) == 1
 
 
-def test_what_a_dead_run_has_left_goes_even_where_nothing_is_to_do(dataset, layout, videos, make_video):
+def test_what_a_dead_run_has_left_goes_even_where_nothing_is_to_do(
+    dataset, layout, videos, make_video
+):
     make_video(videos / "a.mp4", 5)
     ingest(dataset, layout, workers=1)
     materialize(dataset, layout, workers=1)
@@ -225,7 +279,9 @@ def test_what_a_dead_run_has_left_goes_even_where_nothing_is_to_do(dataset, layo
 def test_two_runs_of_a_bucket_are_refused_where_both_have_work(dataset, layout, videos, make_video):
     make_video(videos / "a.mp4", 5)
     ingest(dataset, layout, workers=1)
-    other = Ledger(layout.manifest("world", dataset.frames.key(), bucket_of_file("a.mp4")), MANIFEST)
+    other = Ledger(
+        layout.manifest("world", dataset.frames.key(), bucket_of_file("a.mp4")), MANIFEST
+    )
     other.open()
     with pytest.raises(Busy, match="is writing there"):
         materialize(dataset, layout, workers=1)
@@ -237,10 +293,21 @@ def test_two_runs_of_a_bucket_are_refused_where_both_have_work(dataset, layout, 
     other.close()
 
 
-def test_a_worker_that_does_not_see_our_disk_is_a_mistake_and_not_a_bad_video(dataset, layout, videos, make_video, monkeypatch):
+def test_a_worker_that_does_not_see_our_disk_is_a_mistake_and_not_a_bad_video(
+    dataset, layout, videos, make_video, monkeypatch
+):
     make_video(videos / "a.mp4", 5)
     ingest(dataset, layout, workers=1)
-    stored = {"num_frames": 5, "height": 64, "width": 96, "fps": 25.0, "bytes": 9, "status": "ok", "reason": "", "seconds": 0.0}
+    stored = {
+        "num_frames": 5,
+        "height": 64,
+        "width": 96,
+        "fps": 25.0,
+        "bytes": 9,
+        "status": "ok",
+        "reason": "",
+        "seconds": 0.0,
+    }
     for value in (
         {**stored, "decoder": "d", "decoder_version": "1"},
         {"reason": "the file vanished after it was ingested", "seconds": 0.0},

@@ -1,4 +1,6 @@
-"""Planning in columns decides what a row by row comparison decides, and the engine asks for jobs as it goes."""
+"""Planning in columns decides what a row by row comparison decides, and the engine asks for jobs as
+it goes.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +45,25 @@ def test_a_plan_is_what_a_comparison_row_by_row_says(tmp_path) -> None:
         wanted |= set(plan.wanted["video_id"].to_pylist())
         refused |= set(plan.refused["video_id"].to_pylist())
         gone |= set(plan.gone["video_id"].to_pylist())
-    videos = read_tables((layout.video_table("large", bucket) for bucket in range(BUCKETS)), VIDEOS).to_pylist()
+    videos = read_tables(
+        (layout.video_table("large", bucket) for bucket in range(BUCKETS)), VIDEOS
+    ).to_pylist()
     expected = {
         row["video_id"]
         for row in videos
-        if row["status"] == "ok" and stored.get(row["video_id"], {}).get("key") != frames_key(row["sha256"], dataset)
+        if row["status"] == "ok"
+        and stored.get(row["video_id"], {}).get("key") != frames_key(row["sha256"], dataset)
     }
     assert len(expected) == MISSING + 1 and wanted == expected
     assert refused == {edited[1]["video_id"]} and gone == {lost["video_id"]}
     assert sum(plan.reused for plan in plans) == COUNT - MISSING - 3
     assert sum((plan.reasons for plan in plans), type(plans[0].reasons)()) == {"hung": 1}
-    (first,) = [row for row in plans[3].wanted.to_pylist() if row["video_id"] == edited[0]["video_id"]]
-    assert first["old"] == stored[first["video_id"]]["array_uri"] and first["key"] == frames_key("0" * 64, dataset)
+    (first,) = [
+        row for row in plans[3].wanted.to_pylist() if row["video_id"] == edited[0]["video_id"]
+    ]
+    assert first["old"] == stored[first["video_id"]]["array_uri"] and first["key"] == frames_key(
+        "0" * 64, dataset
+    )
     (again,) = [plan for plan in plan_buckets(dataset, layout, [4], retry_quarantined=True)]
     assert failed["video_id"] in again.wanted["video_id"].to_pylist()
     assert [plan.empty for plan in plan_buckets(dataset, layout, [5])] == [plans[5].empty]
@@ -90,7 +99,9 @@ def test_jobs_are_taken_in_windows(monkeypatch) -> None:
     outcomes = run_anywhere(print, jobs(), engine="local")
     next(outcomes)
     assert len(taken) == 4
-    assert [outcome.value for outcome in outcomes if outcome is not None] == [2 * number for number in range(10)]
+    assert [outcome.value for outcome in outcomes if outcome is not None] == [
+        2 * number for number in range(10)
+    ]
     assert sizes == [4, 4, 2]
 
 
@@ -100,7 +111,11 @@ def test_a_store_that_fails_for_a_while_costs_another_try_and_no_more(monkeypatc
     sizes: list[int] = []
     monkeypatch.setattr(engines, "run_jobs", answers(sizes, {1: 1, 2: 3}))
     jobs = [Job(number, number, 1.0) for number in range(4)]
-    found = [outcome.job.key for outcome in run_anywhere(print, jobs, engine="local") if outcome is not None]
+    found = [
+        outcome.job.key
+        for outcome in run_anywhere(print, jobs, engine="local")
+        if outcome is not None
+    ]
     assert found == [0, 3, 1, 2] and sizes == [4, 2, 1, 1] and len(waited) == 4
     monkeypatch.setattr(engines, "run_jobs", answers([], {1: 99}))
     with pytest.raises(StorageError, match="s3://b/x: away"):

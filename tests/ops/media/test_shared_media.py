@@ -35,7 +35,14 @@ REASONS = {
 def test_every_file_is_accounted_for(shared, tmp_path):
     if not (shared / "media").is_dir():
         pytest.skip("no media among the reference material")
-    dataset = Dataset(name="odd", title="t", licence="mixed", root=str(shared), videos="media", frames=Frames(short_side=128))
+    dataset = Dataset(
+        name="odd",
+        title="t",
+        licence="mixed",
+        root=str(shared),
+        videos="media",
+        frames=Frames(short_side=128),
+    )
     layout = Layout(str(tmp_path))
     files = [path for path in (shared / "media").rglob("*") if path.is_file()]
     report = ingest(dataset, layout)
@@ -44,20 +51,35 @@ def test_every_file_is_accounted_for(shared, tmp_path):
     materialize(dataset, layout)
     rows = {row["video_id"]: row for row in read_manifest(layout, dataset).to_pylist()}
     for video_id, row in sorted(rows.items()):
-        size = f"{row['num_frames']:5} {row['height']}x{row['width']} {row['fps']:6.2f} fps" if row["array_uri"] else ""
-        print(f"{video_id:80} {row['status']:11} {row['decoder']:6} {size} {row['reason']}{row['audit']}")
+        size = (
+            f"{row['num_frames']:5} {row['height']}x{row['width']} {row['fps']:6.2f} fps"
+            if row["array_uri"]
+            else ""
+        )
+        print(
+            f"{video_id:80} {row['status']:11} {row['decoder']:6} {size}"
+            f" {row['reason']}{row['audit']}"
+        )
     assert len(rows) == report.found
     for video_id, row in rows.items():
         ending = row["array_uri"] == "" and row["reason"]
         if row["status"] == "ok":
             assert min(row["height"], row["width"]) == 128 and row["num_frames"] > 0
-            assert row["audit"].startswith("ok") or (row["decoder"] == "pyav" and row["audit"].startswith("unconfirmed: ")), row
+            assert row["audit"].startswith("ok") or (
+                row["decoder"] == "pyav" and row["audit"].startswith("unconfirmed: ")
+            ), row
             reader = FrameReader(row["array_uri"])
             assert len(reader) == row["num_frames"] == len(reader.attributes["timestamps_s"])
             assert reader.attributes["timestamps_s"] == sorted(reader.attributes["timestamps_s"])
         else:
-            assert ending in (REASONS.get(video_id), "not a video file (text)", "no video stream"), (video_id, ending)
-    assert {video_id: (rows[video_id]["decoder"], rows[video_id]["num_frames"]) for video_id in ODD} == ODD
+            assert ending in (
+                REASONS.get(video_id),
+                "not a video file (text)",
+                "no video stream",
+            ), (video_id, ending)
+    assert {
+        video_id: (rows[video_id]["decoder"], rows[video_id]["num_frames"]) for video_id in ODD
+    } == ODD
     assert {video_id: rows[video_id]["reason"] for video_id in REASONS} == REASONS
     upright = rows["decord/tests/test_data/video_90"]
     assert upright["height"] > upright["width"]

@@ -1,4 +1,6 @@
-"""One video's way into the store: what the second decoder says, and what becomes of decoders that lie, hide damage or eat memory."""
+"""One video's way into the store: what the second decoder says, and what becomes of decoders that
+lie, hide damage or eat memory.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,18 @@ def test_the_other_decoder_confirms_frames_around_key_frames(make_video, store, 
     said = FrameReader(str(tmp_path / "a.mp4.zarr")).attributes["audit"]
     assert (said["verdict"], said["decoder"]) == ("ok", "pyav")
     frames = said["frames"]
-    assert frames[:6] == list(range(6)) and frames[-4:] == [86, 87, 88, 89] and any(30 < index < 60 for index in frames)
+    assert (
+        frames[:6] == list(range(6))
+        and frames[-4:] == [86, 87, 88, 89]
+        and any(30 < index < 60 for index in frames)
+    )
     assert store(make_video(tmp_path / "b.mp4", 12))["audit"] == "ok: full"
 
 
 @pytest.mark.parametrize("at, wrong", [(3, 4), (60, 59), (89, 88), (48, 49)])
-def test_a_decoder_that_gives_another_frame_is_found_out(at, wrong, make_video, store, tmp_path, monkeypatch):
+def test_a_decoder_that_gives_another_frame_is_found_out(
+    at, wrong, make_video, store, tmp_path, monkeypatch
+):
     path = make_video(tmp_path / "a.mp4", frames=made.numbered(90), options=GOPS)
     right = decord_reader.batch
 
@@ -49,16 +57,21 @@ def test_a_decoder_that_gives_another_frame_is_found_out(at, wrong, make_video, 
         return frames
 
     monkeypatch.setattr(decord_reader, "batch", lying)
-    monkeypatch.setattr("ops.media.cross_check.MIDDLE", 30)  # the sample reaches all of these places
+    # the sample reaches all of these places
+    monkeypatch.setattr("ops.media.cross_check.MIDDLE", 30)
     row = store(path)
-    assert row["decoder"] == "pyav" and row["audit"].startswith(f"corrected: decord gave another frame {at} (mean difference")
+    assert row["decoder"] == "pyav" and row["audit"].startswith(
+        f"corrected: decord gave another frame {at} (mean difference"
+    )
     assert stored_numbers(path, tmp_path) == list(range(90))
 
 
 def test_a_false_alarm_ends_in_a_whole_second_decode(make_video, store, tmp_path, monkeypatch):
     """Where seeking misleads PyAV itself, its whole decode shows that decord was right."""
     path = make_video(tmp_path / "a.mp4", frames=made.numbered(60), options=GOPS)
-    monkeypatch.setattr("ops.media.cross_check.pyav_frames", lambda *_: {0: np.zeros((120, 160, 3), np.int16)})
+    monkeypatch.setattr(
+        "ops.media.cross_check.pyav_frames", lambda *_: {0: np.zeros((120, 160, 3), np.int16)}
+    )
     row = store(path)
     assert (row["decoder"], row["audit"], row["num_frames"]) == ("pyav", "ok: full", 60)
 
@@ -82,14 +95,20 @@ def test_damage_that_decord_conceals_is_heeded(make_video, store, tmp_path):
         data[at] ^= 0x5A
     path.write_bytes(data)
     row = store(path)
-    assert row["reason"].startswith("corrupt: ") and "num_frames" not in row and not (tmp_path / "a.mp4.zarr").exists()
+    assert (
+        row["reason"].startswith("corrupt: ")
+        and "num_frames" not in row
+        and not (tmp_path / "a.mp4.zarr").exists()
+    )
 
 
 @pytest.mark.parametrize("attempt, decoder, audit", [
-    ("deadline", "pyav", "unconfirmed: decord: it ended by deadline"), ("memory", "pyav", "unconfirmed: decord: it ended by memory"),
-    ("signal 11", "pyav", "unconfirmed: decord: it ended by signal 11"), ("signal 9", "decord", "ok: full"),
+    ("deadline", "pyav", "unconfirmed: decord: it ended by deadline"), ("memory", "pyav", "unconfirmed: decord: it ended by memory"),  # noqa: E501
+    ("signal 11", "pyav", "unconfirmed: decord: it ended by signal 11"), ("signal 9", "decord", "ok: full"),  # noqa: E501
 ])  # fmt: skip
-def test_after_a_fault_of_the_first_decoder_the_second_has_its_chance(attempt, decoder, audit, make_video, store, tmp_path):
+def test_after_a_fault_of_the_first_decoder_the_second_has_its_chance(
+    attempt, decoder, audit, make_video, store, tmp_path
+):
     row = store(make_video(tmp_path / "a.mp4", 12), attempt=attempt)
     assert (row["decoder"], row["audit"]) == (decoder, audit)
 
@@ -109,7 +128,11 @@ def peak_mb(jobs, workers: int = 1) -> tuple[dict, int]:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        return {outcome.job.key: outcome for outcome in run_jobs(store_video, jobs, workers) if outcome is not None}, peak[0]
+        return {
+            outcome.job.key: outcome
+            for outcome in run_jobs(store_video, jobs, workers)
+            if outcome is not None
+        }, peak[0]
     finally:
         stop.set()
         looking.join()
@@ -125,13 +148,29 @@ def test_no_length_or_size_passes_the_ceiling(ffmpeg, tmp_path):
     }
     for name, source in sources.items():
         pattern, *options = source.split()
-        ffmpeg("-f", "lavfi", "-i", pattern, "-pix_fmt", "yuv420p", "-c:v", "libx264", *options, tmp_path / name)
+        ffmpeg(
+            "-f",
+            "lavfi",
+            "-i",
+            pattern,
+            "-pix_fmt",
+            "yuv420p",
+            "-c:v",
+            "libx264",
+            *options,
+            tmp_path / name,
+        )
     for short_side in (None, 128):
         for name in sources:
-            job = made.store_job(tmp_path / name, tmp_path / f"{name}.zarr", Frames(short_side=short_side), 600)
+            job = made.store_job(
+                tmp_path / name, tmp_path / f"{name}.zarr", Frames(short_side=short_side), 600
+            )
             outcomes, peak = peak_mb([job])
             print(f"{name} at {short_side or 'its own size'}: {peak} MB, {outcomes[name].value}")
-            assert outcomes[name].value["num_frames"] == {"hour.mp4": 90000, "4k.mp4": 100, "8k.mp4": 1}[name]
+            assert (
+                outcomes[name].value["num_frames"]
+                == {"hour.mp4": 90000, "4k.mp4": 100, "8k.mp4": 1}[name]
+            )
             assert peak < CEILING_MB
 
 
@@ -161,7 +200,12 @@ def test_a_file_that_changes_while_it_is_read(fate, make_video, store, tmp_path,
 
 @pytest.mark.parametrize("ending", ["mjpeg", "MJPG"])
 def test_a_bare_film_of_jpegs_is_no_picture(ending, make_video, store, tmp_path):
-    film = make_video(tmp_path / "a.avi", frames=made.numbered(20), codec="mjpeg", options={"strict": "unofficial"})
+    film = make_video(
+        tmp_path / "a.avi",
+        frames=made.numbered(20),
+        codec="mjpeg",
+        options={"strict": "unofficial"},
+    )
     with av.open(str(film)) as opened:
         pictures = [bytes(packet) for packet in opened.demux(video=0) if packet.size]
     path = tmp_path / f"a.{ending}"

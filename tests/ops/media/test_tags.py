@@ -1,4 +1,6 @@
-"""What stands beside the pictures costs no film: tags in any encoding, chapters, and what tools leave at the ends of a file."""
+"""What stands beside the pictures costs no film: tags in any encoding, chapters, and what tools
+leave at the ends of a file.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ NUM = 12
 
 
 def tagged(path: Path, codec: str, chapters: bool = False) -> Path:
-    """A film with the word in its title, its stream's title, and a chapter's where the container holds such."""
+    """A film with the word in its title, its stream's title, and a chapter's where the container
+    holds such.
+    """
     word = PLAIN.decode()
     options = {"movflags": "use_metadata_tags"} if path.suffix in (".mp4", ".mov") else {}
     with av.open(str(path), "w", options=options) as output:
@@ -27,7 +31,17 @@ def tagged(path: Path, codec: str, chapters: bool = False) -> Path:
         stream.height, stream.width, stream.pix_fmt = 64, 128, "yuv420p"
         stream.metadata.update(title=word, language="eng")
         if chapters:
-            output.set_chapters([{"id": 1, "start": 0, "end": 10, "time_base": Fraction(1, 25), "metadata": {"title": word}}])
+            output.set_chapters(
+                [
+                    {
+                        "id": 1,
+                        "start": 0,
+                        "end": 10,
+                        "time_base": Fraction(1, 25),
+                        "metadata": {"title": word},
+                    }
+                ]
+            )
         for image in made.numbered(NUM, 64, 128):
             output.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         output.mux(stream.encode())
@@ -40,7 +54,7 @@ def tagged(path: Path, codec: str, chapters: bool = False) -> Path:
 @pytest.mark.parametrize(
     "name, codec",
     [
-        ("a.avi", "mpeg4"), ("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.flv", "libx264"),
+        ("a.avi", "mpeg4"), ("a.mp4", "libx264"), ("a.mov", "libx264"), ("a.mkv", "libx264"), ("a.webm", "libvpx"), ("a.flv", "libx264"),  # noqa: E501
         ("a.ts", "libx264"), ("a.nut", "mpeg4"), ("a.ogv", "libtheora"),
     ],
 )  # fmt: skip
@@ -74,7 +88,9 @@ def test_what_a_camera_appends_is_no_early_end(kind, make_video, tmp_path):
         facts = inspect(path)
         assert facts.problem is None
         for decoder in ("decord", "pyav"):
-            assert made.numbers(np.concatenate(list(decode(path, facts, decoder)))) == list(range(NUM))
+            assert made.numbers(np.concatenate(list(decode(path, facts, decoder)))) == list(
+                range(NUM)
+            )
 
 
 @pytest.mark.parametrize("ending", ["ts", "h264", "mpg"])
@@ -97,10 +113,17 @@ def test_an_early_end_is_still_one(make_video, tmp_path):
 
 
 def test_encrypted_pictures_are_named(make_video, tmp_path):
-    keys = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00112233445566778899aabbccddeeff", "encryption_kid": "0" * 32}
+    keys = {
+        "encryption_scheme": "cenc-aes-ctr",
+        "encryption_key": "00112233445566778899aabbccddeeff",
+        "encryption_kid": "0" * 32,
+    }
     for name, more in (("a.mp4", {}), ("fragments.mp4", {"movflags": "frag_keyframe+empty_moov"})):
         path = make_video(tmp_path / name, 5, container={**keys, **more})
-        assert inspect(path).problem == "encrypted: its pictures need a key that the file does not hold"
+        assert (
+            inspect(path).problem
+            == "encrypted: its pictures need a key that the file does not hold"
+        )
 
 
 def test_a_phones_picture_is_a_picture(tmp_path):

@@ -40,7 +40,9 @@ def test_a_leap_is_a_pause_or_another_clock():
 def test_packets_are_sorted_part_by_part():
     shown, decoded = np.array([0, 4, 2, 1, 3]) * STEP, np.array([-2, -1, 0, 1, 2]) * STEP
     order, clock = packets_in_order(np.tile(shown, 2), np.tile(decoded, 2), STEP)
-    assert order.tolist() == [0, 3, 2, 4, 1, 5, 8, 7, 9, 6] and np.allclose(clock.times_s, np.arange(10) * STEP)
+    assert order.tolist() == [0, 3, 2, 4, 1, 5, 8, 7, 9, 6] and np.allclose(
+        clock.times_s, np.arange(10) * STEP
+    )
     assert clock.mended == "the clock restarts"
     order, clock = packets_in_order(shown, decoded, STEP)
     assert order.tolist() == [0, 3, 2, 4, 1] and clock.mended == ""

@@ -1,4 +1,6 @@
-"""Every field of every recipe of the demo, changed to something wrong, is refused before anything is made or decoded."""
+"""Every field of every recipe of the demo, changed to something wrong, is refused before anything
+is made or decoded.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from ops.store.layout import Layout
 from pipelines.jobs import DEMO_RECIPES
 
 NAME = "changed"
-# What is wrong with a field where -1, or a word that nothing has, would be right, or would be refused without thinking. More than one:
-# each is refused.
+# What is wrong with a field where -1, or a word that nothing has, would be right, or would be
+# refused without thinking. More than one: each is refused.
 WRONG: dict[str, list[Any]] = {
     "about": [5],
     "dataset": ["no_such", "thumos14"],
@@ -48,7 +50,11 @@ WRONG: dict[str, list[Any]] = {
     "images.test_short_side": [8, 900],
     "groups.movement": [["fly"]],
     "groups.object": [["hold", "throw"]],
-    "action_model": ["models:/no-such@champion", "/no/such/folder", "models:/figures-recognition/7"],
+    "action_model": [
+        "models:/no-such@champion",
+        "/no/such/folder",
+        "models:/figures-recognition/7",
+    ],
     "tiou": [[], [0.5, 0.3], [0]],
     "recall": [[0], [1, 1]],
     "steps.crop_ratio": [[1.0, 0.9], [0, 2]],
@@ -92,12 +98,20 @@ def facts(tmp_path_factory) -> Facts:
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> configs.Settings:
     monkeypatch.setenv("KINOGRAPH_CONFIGS", str(tmp_path / "configs"))
     (tmp_path / "configs").mkdir()
-    return configs.Settings(storage=str(tmp_path / "store"), tracking_uri=f"sqlite:///{tmp_path}/m.db", home=tmp_path / "home")
+    return configs.Settings(
+        storage=str(tmp_path / "store"),
+        tracking_uri=f"sqlite:///{tmp_path}/m.db",
+        home=tmp_path / "home",
+    )
 
 
 def leaves(value: Any, path: str = "") -> list[str]:
     if isinstance(value, dict) and value:
-        return [leaf for key, inner in value.items() for leaf in leaves(inner, f"{path}.{key}" if path else key)]
+        return [
+            leaf
+            for key, inner in value.items()
+            for leaf in leaves(inner, f"{path}.{key}" if path else key)
+        ]
     return [path]
 
 
@@ -130,7 +144,9 @@ def refusal(value: dict[str, Any], task: str, family: str, settings, facts: Fact
             recipe = configs.load(NAME)
         except configs.ConfigError as error:
             return str(error)
-        found = mistakes(recipe, Layout(settings.storage), settings, before=before, world={}, facts=facts)
+        found = mistakes(
+            recipe, Layout(settings.storage), settings, before=before, world={}, facts=facts
+        )
         return str(next(found, ""))
 
 
@@ -139,8 +155,16 @@ def test_every_field_changed_to_something_wrong_is_refused(name: str, settings, 
     task, path, raw = _recipe_sources((_folders()[0],))[name]
     before = [configs.load(other) for other in DEMO_RECIPES[: DEMO_RECIPES.index(name)]]
     assert refusal(raw, task, path.stem, settings, facts, before) == ""
-    cases = [(leaf, wrong) for leaf in leaves(raw) for wrong in WRONG.get(leaf, [-1 if _is_number(at(raw, leaf)) else "no such"])]
-    cases += [case for case in ADDED if not (raw["optimizer"]["name"] != "adamw" and case[0] in OF_ADAMW_ALONE)]
+    cases = [
+        (leaf, wrong)
+        for leaf in leaves(raw)
+        for wrong in WRONG.get(leaf, [-1 if _is_number(at(raw, leaf)) else "no such"])
+    ]
+    cases += [
+        case
+        for case in ADDED
+        if not (raw["optimizer"]["name"] != "adamw" and case[0] in OF_ADAMW_ALONE)
+    ]
     passed = []
     for leaf, wrong in cases:
         if wrong == at_or_none(raw, leaf):

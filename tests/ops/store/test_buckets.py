@@ -19,5 +19,13 @@ def test_files_that_differ_in_their_ending_share_a_bucket():
 
 
 def test_the_module_is_light():
-    code = "import sys, ops.store.buckets; print([name for name in ('numpy', 'av', 'decord', 'pyarrow', 'fsspec') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    code = (
+        "import sys, ops.store.buckets; print([name for name in ('numpy', 'av', 'decord',"
+        " 'pyarrow', 'fsspec') if name in sys.modules])"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

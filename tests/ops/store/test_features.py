@@ -1,4 +1,6 @@
-"""Feature arrays: whole, self-describing, readable by any Zarr v3 reader, and never silently short."""
+"""Feature arrays: whole, self-describing, readable by any Zarr v3 reader, and never silently
+short.
+"""
 
 from __future__ import annotations
 
@@ -34,26 +36,42 @@ def test_round_trip_and_slices(tmp_path: Path, small_chunks: None, steps: int, d
     assert reader.shape == array.shape and len(reader) == steps and reader.dtype == dtype
     assert reader.attributes == {"axes": ["time", "channel"], "stride": 4}
     np.testing.assert_array_equal(FeatureReader(uri).read(), array)
-    for part in (slice(None), slice(2, 5), slice(-3, None), slice(5, 100), slice(9, 2), slice(0, steps, 3), slice(None, None, -2)):
+    for part in (
+        slice(None),
+        slice(2, 5),
+        slice(-3, None),
+        slice(5, 100),
+        slice(9, 2),
+        slice(0, steps, 3),
+        slice(None, None, -2),
+    ):
         np.testing.assert_array_equal(reader[part], array[part])
     with pytest.raises(IndexError, match="outside"):
         reader.read(0, steps + 1)
 
 
 def test_what_was_stored_before_is_stored_and_read_still(small_chunks: None) -> None:
-    """A chunk's bytes as they always were: a feature is not made again because another hand writes it. An empty chunk is one too."""
+    """A chunk's bytes as they always were: a feature is not made again because another hand writes
+    it. An empty chunk is one too.
+    """
     array, uri = np.zeros((9, 5), "float32"), "memory://features/x.zarr"
     array[7:] = 1.5
     write_features(uri, array, {})
     files = {info.path_below: read_bytes(info.uri) for info in list_files(uri)}
     assert sorted(files) == ["c/0/0", "c/1/0", "zarr.json"]
     assert files["zarr.json"].startswith(b'{"zarr_format":3,"node_type":"array","shape":[9,5],')
-    for number, chunk in enumerate((array[:7], np.concatenate([array[7:], np.zeros((5, 5), "float32")]))):
-        assert files[f"c/{number}/0"] == with_checksum(bytes(compress(np.ascontiguousarray(chunk), level=3)))
+    for number, chunk in enumerate(
+        (array[:7], np.concatenate([array[7:], np.zeros((5, 5), "float32")]))
+    ):
+        assert files[f"c/{number}/0"] == with_checksum(
+            bytes(compress(np.ascontiguousarray(chunk), level=3))
+        )
     np.testing.assert_array_equal(FeatureReader(uri).read(6, 9), array[6:])
 
 
-def test_a_write_that_fails_leaves_nothing_to_read(tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_nothing_to_read(
+    tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri, written = str(tmp_path / "x.zarr"), []
 
     def full(name: str, data: bytes) -> None:
@@ -101,7 +119,8 @@ def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path, small_chunks: No
     data = bytearray(chunk.read_bytes())
     data[9] ^= 1
     chunk.write_bytes(data)
-    np.testing.assert_array_equal(FeatureReader(uri).read(0, 7), features()[:7])  # the others are whole
+    # the others are whole
+    np.testing.assert_array_equal(FeatureReader(uri).read(0, 7), features()[:7])
     with pytest.raises(FeatureReadError, match="chunk 1 is damaged"):
         FeatureReader(uri).read()
     chunk.unlink()
@@ -109,7 +128,9 @@ def test_a_missing_or_damaged_chunk_is_an_error(tmp_path: Path, small_chunks: No
         FeatureReader(uri).read()
 
 
-def test_a_store_that_fails_leaves_nothing(tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_fails_leaves_nothing(
+    tmp_path: Path, small_chunks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri, real, written = str(tmp_path / "x.zarr"), store.write_bytes, []
 
     def full(target: str, data: bytes) -> None:

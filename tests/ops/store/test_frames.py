@@ -27,7 +27,9 @@ def moving(num_frames: int, height: int = 32, width: int = 48, seed: int = 0) ->
     rng = np.random.default_rng(seed)
     t, y, x = np.meshgrid(np.arange(num_frames), np.arange(height), np.arange(width), indexing="ij")
     waves = [127 + 100 * np.sin((x + 2 * t) / 9 + k) * np.cos((y - t) / 7 + k) for k in range(3)]
-    return np.clip(np.stack(waves, -1) + rng.normal(0, 3, (num_frames, height, width, 3)), 0, 255).astype(np.uint8)
+    return np.clip(
+        np.stack(waves, -1) + rng.normal(0, 3, (num_frames, height, width, 3)), 0, 255
+    ).astype(np.uint8)
 
 
 @pytest.mark.parametrize("config", [LOSSLESS, JPEG], ids=["lossless", "jpeg"])
@@ -62,7 +64,9 @@ def forget_index(array: Path) -> None:
 def test_the_pieces_of_a_stream_make_the_same_array_as_the_whole(tmp_path):
     frames = moving(21)
     write_frames(str(tmp_path / "a"), frames, JPEG, {})
-    write_frames(str(tmp_path / "b"), iter([frames[:3], frames[3:4], frames[4:19], frames[19:]]), JPEG, {})
+    write_frames(
+        str(tmp_path / "b"), iter([frames[:3], frames[3:4], frames[4:19], frames[19:]]), JPEG, {}
+    )
     for info in list_files(str(tmp_path / "a")):
         assert Path(info.uri).read_bytes() == (tmp_path / "b" / info.path_below).read_bytes()
 
@@ -75,10 +79,18 @@ def test_what_is_stored_describes_itself(tmp_path):
             times.append(len(times) / 25)
             yield moving(1)
 
-    stored = write_frames(str(tmp_path / "a"), stream(), JPEG, lambda: {"fps": 25.0, "timestamps_s": times})
+    stored = write_frames(
+        str(tmp_path / "a"), stream(), JPEG, lambda: {"fps": 25.0, "timestamps_s": times}
+    )
     reader = FrameReader(str(tmp_path / "a"))
-    assert reader.shape == (3, 32, 48, 3) == (stored.num_frames, stored.height, stored.width, 3) and len(reader) == 3
-    assert reader.attributes["timestamps_s"] == [0.0, 0.04, 0.08] and reader.attributes["axes"][0] == "time"
+    assert (
+        reader.shape == (3, 32, 48, 3) == (stored.num_frames, stored.height, stored.width, 3)
+        and len(reader) == 3
+    )
+    assert (
+        reader.attributes["timestamps_s"] == [0.0, 0.04, 0.08]
+        and reader.attributes["axes"][0] == "time"
+    )
     assert stored.bytes == sum(info.bytes for info in list_files(str(tmp_path / "a")))
 
 
@@ -127,14 +139,18 @@ def test_missing_and_damaged_data_are_errors_and_never_black(with_index, tmp_pat
     shard = tmp_path / "a/c/1/0/0/0"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:100] + bytes([whole[100] ^ 1]) + whole[101:])
-    with pytest.raises(FrameReadError, match=f"{uri}: frame 8 cannot be read: the stored data is damaged"):
+    with pytest.raises(
+        FrameReadError, match=f"{uri}: frame 8 cannot be read: the stored data is damaged"
+    ):
         FrameReader(uri).read([0, 8])
     FrameReader(uri).read([0, 9, 19])
     shard.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(FrameReadError, match=f"{uri}: frame (8|15) cannot be read"):
         FrameReader(uri).read([15])
     shard.unlink()
-    with pytest.raises(FrameReadError, match=f"{uri}: frame 8 cannot be read: its shard is missing"):
+    with pytest.raises(
+        FrameReadError, match=f"{uri}: frame 8 cannot be read: its shard is missing"
+    ):
         FrameReader(uri).read([3, 8])
     with pytest.raises(FrameReadError, match="no such array"):
         FrameReader(str(tmp_path / "none")).read([0])
@@ -203,7 +219,8 @@ def test_the_codec_refuses_what_it_cannot_hold(tmp_path):
         )
 
 
-# ---------------------------------------------------------------------------------------------------- S3
+# --------------------------------------------------------------------------------------------------
+# S3
 
 
 @pytest.mark.parametrize("config", [LOSSLESS, JPEG], ids=["lossless", "jpeg"])
@@ -243,7 +260,9 @@ def test_s3_errors_name_the_frame_or_the_refusal(s3, monkeypatch):
     s3.failures = 2
     reader.read([0])
     remove(f"{uri}/c/1")
-    with pytest.raises(FrameReadError, match=f"{uri}: frame 9 cannot be read: its shard is missing"):
+    with pytest.raises(
+        FrameReadError, match=f"{uri}: frame 9 cannot be read: its shard is missing"
+    ):
         reader.read([1, 9])
     with pytest.raises(FrameReadError, match="no such array"):
         FrameReader(f"{s3.bucket}/none").read([0])

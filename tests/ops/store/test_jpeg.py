@@ -24,7 +24,9 @@ def test_it_is_written_into_the_given_memory(size: tuple[int, int]) -> None:
 
 
 def test_the_accurate_transform_is_used() -> None:
-    """Pixels are those of the accurate cosine transform: the fast one moves them for little gain."""
+    """Pixels are those of the accurate cosine transform: the fast one moves them for little
+    gain.
+    """
     data, out = encode(picture(), 95), np.empty((64, 96, 3), np.uint8)
     decode(data, out)
     assert np.array_equal(out, simplejpeg.decode_jpeg(data, fastupsample=True))

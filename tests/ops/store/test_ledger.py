@@ -1,4 +1,6 @@
-"""The ledger: what was committed last is what is read, at every point where a writer may die or a reader may come in between."""
+"""The ledger: what was committed last is what is read, at every point where a writer may die or a
+reader may come in between.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ def row(video_id: str, key: str = "k", size: int = 1) -> dict:
 
 def state(uri: str) -> dict[str, str]:
     table = read_ledger(uri, SCHEMA)
-    assert table.schema == SCHEMA and table["video_id"].to_pylist() == sorted(set(table["video_id"].to_pylist()))
+    assert table.schema == SCHEMA and table["video_id"].to_pylist() == sorted(
+        set(table["video_id"].to_pylist())
+    )
     return dict(zip(table["video_id"].to_pylist(), table["key"].to_pylist(), strict=True))
 
 
@@ -44,7 +48,11 @@ def test_parts_lie_over_the_base_in_their_order_and_tombstones_hide(uri):
         ledger.put([row("b", "new")])
         ledger.drop(["a", "never there"])
         ledger.commit()
-        assert state(uri) == {"b": "new", "c": "k"} and not exists(uri) and len(list_files(parts_uri(uri))) == 2
+        assert (
+            state(uri) == {"b": "new", "c": "k"}
+            and not exists(uri)
+            and len(list_files(parts_uri(uri))) == 2
+        )
         ledger.put([row("a", "back")])
         ledger.commit()
         assert state(uri) == {"a": "back", "b": "new", "c": "k"}
@@ -92,7 +100,9 @@ class Crash(Exception):
 
 
 def crash_points(monkeypatch) -> tuple[list[str], dict[str, int]]:
-    """Every write and removal of the ledger is counted; the one whose number is `armed["at"]` fails, before or after it has worked."""
+    """Every write and removal of the ledger is counted; the one whose number is `armed["at"]`
+    fails, before or after it has worked.
+    """
     done: list[str] = []
     armed = {"at": -1, "after": 0}
     for module, name in ((ledgers, "create_bytes"), (ledgers, "write_bytes"), (ledgers, "remove")):
@@ -116,7 +126,11 @@ def test_a_crash_at_any_write_leaves_a_committed_state(at, after, tmp_path, monk
     uri = str(tmp_path / "m.parquet")
     with Ledger(uri, SCHEMA) as ledger:
         ledger.put([row("old"), row("gone")])
-    states = [{"old": "k", "gone": "k"}, {"old": "k", "gone": "k", "one": "k"}, {"old": "new", "one": "k"}]
+    states = [
+        {"old": "k", "gone": "k"},
+        {"old": "k", "gone": "k", "one": "k"},
+        {"old": "new", "one": "k"},
+    ]
     done, armed = crash_points(monkeypatch)
     armed |= {"at": at, "after": after}
     reached = 0
@@ -194,13 +208,20 @@ def test_two_writers_are_refused(uri):
     assert set(state(uri)) == {"a", "b"}
 
 
-def test_the_lease_of_a_dead_process_is_taken_at_once_and_a_distant_one_is_watched(tmp_path, monkeypatch):
+def test_the_lease_of_a_dead_process_is_taken_at_once_and_a_distant_one_is_watched(
+    tmp_path, monkeypatch
+):
     uri = str(tmp_path / "m.parquet")
     monkeypatch.setattr(leases, "STALE_S", 0.4)
     monkeypatch.setattr(leases, "POLL_S", 0.05)
     dead = {**leases._me(), "pid": 2**22 + 1, "token": "x", "beat": 1, "time": time.time()}
     distant = {**dead, "machine": "another", "host": "far"}
-    for record, waits in ((dead, False), (distant, True), ({**distant, "time": 0.0}, False), ({}, False)):
+    for record, waits in (
+        (dead, False),
+        (distant, True),
+        ({**distant, "time": 0.0}, False),
+        ({}, False),
+    ):
         write_bytes(lease_uri(uri), json.dumps(record).encode())
         start = time.monotonic()
         ledger = Ledger(uri, SCHEMA)
@@ -208,7 +229,9 @@ def test_the_lease_of_a_dead_process_is_taken_at_once_and_a_distant_one_is_watch
         ledger.close()
         assert (time.monotonic() - start > 0.35) == waits
     write_bytes(lease_uri(uri), json.dumps(distant).encode())
-    beat = threading.Timer(0.15, lambda: write_bytes(lease_uri(uri), json.dumps({**distant, "beat": 2}).encode()))
+    beat = threading.Timer(
+        0.15, lambda: write_bytes(lease_uri(uri), json.dumps({**distant, "beat": 2}).encode())
+    )
     beat.start()
     ledger = Ledger(uri, SCHEMA)
     ledger.put([row("b")])
@@ -275,16 +298,41 @@ def test_what_was_written_before_uri_had_two_names_is_read(tmp_path):
     """Columns that were both called `uri`: in a table, in a ledger's base and in its parts."""
     uri, arrays = f"{tmp_path}/frames/d/k/manifest/0000.parquet", f"{tmp_path}/frames/d/k/arrays"
     texts = {name: "x" for name in MANIFEST.names if MANIFEST.field(name).type == pa.string()}
-    rows = [{**dict.fromkeys(MANIFEST.names, 1), **texts, "video_id": name, "array_uri": f"{arrays}/{name}/k.zarr"} for name in "ab"]
+    rows = [
+        {
+            **dict.fromkeys(MANIFEST.names, 1),
+            **texts,
+            "video_id": name,
+            "array_uri": f"{arrays}/{name}/k.zarr",
+        }
+        for name in "ab"
+    ]
     table = from_rows(rows, MANIFEST)
-    old = table.rename_columns(["uri" if name == "array_uri" else name for name in table.column_names])
+    old = table.rename_columns(
+        ["uri" if name == "array_uri" else name for name in table.column_names]
+    )
     write_table(uri, old.slice(0, 1))
-    write_table(f"{parts_uri(uri)}/00000001.parquet", old.slice(1).append_column("dropped", pa.array([False])))
+    write_table(
+        f"{parts_uri(uri)}/00000001.parquet",
+        old.slice(1).append_column("dropped", pa.array([False])),
+    )
     assert read_ledger(uri, MANIFEST).equals(table)
-    assert read_ledger(uri, MANIFEST, ["video_id", "array_uri"]).equals(table.select(["video_id", "array_uri"]))
+    assert read_ledger(uri, MANIFEST, ["video_id", "array_uri"]).equals(
+        table.select(["video_id", "array_uri"])
+    )
     with Ledger(uri, MANIFEST) as ledger:
         ledger.drop(["a"])
-    assert read_ledger(uri, MANIFEST).equals(table.slice(1)) and read_table(uri).column_names == MANIFEST.names
+    assert (
+        read_ledger(uri, MANIFEST).equals(table.slice(1))
+        and read_table(uri).column_names == MANIFEST.names
+    )
     videos = VIDEOS.empty_table()
-    write_table(uri, videos.rename_columns(["uri" if name == "source_uri" else name for name in videos.column_names]))
-    assert read_table(uri).schema == VIDEOS and read_table(uri, ["source_uri", "bytes"]).column_names == ["source_uri", "bytes"]
+    write_table(
+        uri,
+        videos.rename_columns(
+            ["uri" if name == "source_uri" else name for name in videos.column_names]
+        ),
+    )
+    assert read_table(uri).schema == VIDEOS and read_table(
+        uri, ["source_uri", "bytes"]
+    ).column_names == ["source_uri", "bytes"]

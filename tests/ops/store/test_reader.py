@@ -1,4 +1,6 @@
-"""Reading on several threads: the same pixels, the same errors, and a number of threads that somebody decided."""
+"""Reading on several threads: the same pixels, the same errors, and a number of threads that
+somebody decided.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ from configs.schema import Frames
 from ops.store import threads
 from ops.store.frames import write_frames
 from ops.store.reader import FrameReader, FrameReadError
-from ops.store.threads import VARIABLE, decode_threads, set_decode_threads, side_by_side, usable_cpus
+from ops.store.threads import (
+    VARIABLE,
+    decode_threads,
+    set_decode_threads,
+    side_by_side,
+    usable_cpus,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +59,9 @@ def test_readers_of_several_threads_share_the_decoding_ones(uri: str) -> None:
     found: list[bool] = []
 
     def read() -> None:
-        found.append(all(np.array_equal(FrameReader(uri).read(range(40)), expected) for _ in range(10)))
+        found.append(
+            all(np.array_equal(FrameReader(uri).read(range(40)), expected) for _ in range(10))
+        )
 
     readers = [threading.Thread(target=read) for _ in range(4)]
     for reader in readers:
@@ -68,7 +78,9 @@ def test_a_damaged_frame_is_named_on_several_threads_too(uri: str) -> None:
     whole = shard.read_bytes()
     shard.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
     for _ in range(5):
-        with pytest.raises(FrameReadError, match="frame 16 cannot be read: the stored data is damaged"):
+        with pytest.raises(
+            FrameReadError, match="frame 16 cannot be read: the stored data is damaged"
+        ):
             FrameReader(uri).read(range(40))
     FrameReader(uri).read([15, 17])
 
@@ -99,8 +111,13 @@ def test_work_goes_on_side_by_side() -> None:
     side_by_side(lambda index: together.wait() and None, 2)  # alone, one would wait for ever
 
 
-@pytest.mark.parametrize(("quota", "cpus"), [("max 100000", None), ("50000 100000", 1), ("100000 100000", 1), ("9900000 100000", None)])
-def test_a_container_uses_no_more_cpus_than_its_share_of_time(quota: str, cpus: int | None, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("quota", "cpus"),
+    [("max 100000", None), ("50000 100000", 1), ("100000 100000", 1), ("9900000 100000", None)],
+)
+def test_a_container_uses_no_more_cpus_than_its_share_of_time(
+    quota: str, cpus: int | None, tmp_path, monkeypatch
+) -> None:
     (tmp_path / "cpu.max").write_text(quota)
     monkeypatch.setattr(threads, "GROUP_2", str(tmp_path / "cpu.max"))
     monkeypatch.setattr(threads, "GROUP_1", "/nowhere/")
@@ -111,9 +128,13 @@ def test_a_container_uses_no_more_cpus_than_its_share_of_time(quota: str, cpus: 
         threads._share.cache_clear()
 
 
-def test_the_number_is_the_callers_the_environments_or_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_is_the_callers_the_environments_or_the_machines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
-    assert decode_threads() == min(threads.MOST, usable_cpus()) and usable_cpus() == len(os.sched_getaffinity(0))
+    assert decode_threads() == min(threads.MOST, usable_cpus()) and usable_cpus() == len(
+        os.sched_getaffinity(0)
+    )
     monkeypatch.setenv(VARIABLE, "3")
     assert decode_threads() == 3
     set_decode_threads(5)
@@ -123,7 +144,10 @@ def test_the_number_is_the_callers_the_environments_or_the_machines(monkeypatch:
     assert decode_threads() == min(threads.MOST, usable_cpus())
     for bad in ("0", "-1", "two"):
         monkeypatch.setenv(VARIABLE, bad)
-        with pytest.raises(KinographError, match=f"{VARIABLE}: found '{bad}'; allowed: a number of threads from 1 on"):
+        with pytest.raises(
+            KinographError,
+            match=f"{VARIABLE}: found '{bad}'; allowed: a number of threads from 1 on",
+        ):
             decode_threads()
     with pytest.raises(ValueError, match="found 0"):
         set_decode_threads(0)

@@ -4,9 +4,30 @@ import pyarrow as pa
 import pytest
 
 from ops.files.storage import StorageError, write_bytes
-from ops.store.tables import BOXES, CLIPS, MANIFEST, PARTS, PROBLEMS, SEGMENTS, VIDEOS, from_rows, read_table, read_tables, write_table
+from ops.store.tables import (
+    BOXES,
+    CLIPS,
+    MANIFEST,
+    PARTS,
+    PROBLEMS,
+    SEGMENTS,
+    VIDEOS,
+    from_rows,
+    read_table,
+    read_tables,
+    write_table,
+)
 
-ROW = {"dataset": "d", "file": "a.csv", "line": 3, "field": "label", "found": "x", "kind": "unknown_label", "allowed": False, "reason": "?"}
+ROW = {
+    "dataset": "d",
+    "file": "a.csv",
+    "line": 3,
+    "field": "label",
+    "found": "x",
+    "kind": "unknown_label",
+    "allowed": False,
+    "reason": "?",
+}
 
 
 @pytest.mark.parametrize("root", ["local", "s3"])

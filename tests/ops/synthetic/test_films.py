@@ -26,9 +26,13 @@ def _pixels(film):
 def test_a_film_depends_on_its_place_alone(world):
     again = world_of(FiguresSize(width=96, height=72, clip_frames=16), seed=3)
     untrimmed_film(again, "train", 0)
-    assert np.array_equal(_pixels(trimmed_film(world, "train", 5)), _pixels(trimmed_film(again, "train", 5)))
+    assert np.array_equal(
+        _pixels(trimmed_film(world, "train", 5)), _pixels(trimmed_film(again, "train", 5))
+    )
     other = world_of(FiguresSize(width=96, height=72, clip_frames=16), seed=4)
-    assert not np.array_equal(_pixels(trimmed_film(world, "train", 5))[0], _pixels(trimmed_film(other, "train", 5))[0])
+    assert not np.array_equal(
+        _pixels(trimmed_film(world, "train", 5))[0], _pixels(trimmed_film(other, "train", 5))[0]
+    )
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -48,9 +52,14 @@ def test_training_pairs_run_the_same_program_in_opposite_ways(world):
 
 
 def test_an_order_blind_feature_does_not_tell_a_pair_apart(world):
-    """Mean and standard deviation over time of the pixels are equal for the two members of a validation pair."""
+    """Mean and standard deviation over time of the pixels are equal for the two members of a
+    validation pair.
+    """
     for first, second in PAIRS:
-        a, b = (_pixels(trimmed_film(world, "val", LABELS.index(label))).astype(float) for label in (first, second))
+        a, b = (
+            _pixels(trimmed_film(world, "val", LABELS.index(label))).astype(float)
+            for label in (first, second)
+        )
         assert np.allclose(a.mean(0), b.mean(0)) and np.allclose(a.std(0), b.std(0))
 
 
@@ -60,10 +69,18 @@ def test_a_person_box_is_the_extent_of_the_pixels_that_the_person_changes(world,
     for stage, t in film.frames[::5]:
         person = next(figure for figure in stage.figures if figure.annotated)
         alone = replace(stage, figures=(person,), occluders=())
-        changed = np.any(np.asarray(canvas_of(alone, t)) != np.asarray(canvas_of(replace(alone, figures=()), t)), axis=2)
+        changed = np.any(
+            np.asarray(canvas_of(alone, t)) != np.asarray(canvas_of(replace(alone, figures=()), t)),
+            axis=2,
+        )
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
         (found,) = truth(alone, t)
-        assert found.whole.box == (columns[0] / 2, rows[0] / 2, (columns[-1] + 1) / 2, (rows[-1] + 1) / 2)
+        assert found.whole.box == (
+            columns[0] / 2,
+            rows[0] / 2,
+            (columns[-1] + 1) / 2,
+            (rows[-1] + 1) / 2,
+        )
 
 
 def test_part_boxes_are_the_extent_of_their_geometry_within_the_image(world):
@@ -87,9 +104,23 @@ def test_part_boxes_are_the_extent_of_their_geometry_within_the_image(world):
 
 
 def test_an_occluder_hides_parts(world):
-    film = next(film for film in (trimmed_film(world, "train", index) for index in range(400)) if film.frames[0][0].occluders)
-    shares = [part.visible for stage, t in film.frames for person in truth(stage, t) for part in person.parts.values()]
-    bare = [part.visible for stage, t in film.frames for person in truth(replace(stage, occluders=()), t) for part in person.parts.values()]
+    film = next(
+        film
+        for film in (trimmed_film(world, "train", index) for index in range(400))
+        if film.frames[0][0].occluders
+    )
+    shares = [
+        part.visible
+        for stage, t in film.frames
+        for person in truth(stage, t)
+        for part in person.parts.values()
+    ]
+    bare = [
+        part.visible
+        for stage, t in film.frames
+        for person in truth(replace(stage, occluders=()), t)
+        for part in person.parts.values()
+    ]
     assert sum(shares) < sum(bare) and 0 <= min(shares) and max(shares) <= 1
 
 
@@ -100,7 +131,15 @@ def test_states_follow_the_motion_that_is_shown(world):
         verbs = []
         for (stage, t), (_, following) in zip(film.frames, film.frames[1:], strict=False):
             figure = next(figure for figure in stage.figures if figure.annotated)
-            verbs.append(part_states(figure.state(t), figure.state(following), figure.facing(t), figure.body, 1 / world.fps))
+            verbs.append(
+                part_states(
+                    figure.state(t),
+                    figure.state(following),
+                    figure.facing(t),
+                    figure.body,
+                    1 / world.fps,
+                )
+            )
         seen[film.label] = {part: {verb[part] for verb in verbs} for part in PARTS}
         assert all(verb in STATES for verb_set in seen[film.label].values() for verb in verb_set)
     assert "lower" in seen["sit_down"]["hip"] and "rise" not in seen["sit_down"]["hip"]
@@ -118,7 +157,10 @@ def test_untrimmed_segments_are_whole_and_apart(world):
     assert 20 <= seconds <= 62 and len(film.segments) >= 3
     ends = 0.0
     for segment in film.segments:
-        assert ends <= segment.start_s < segment.end_s <= seconds + 1 / world.fps and segment.label in LABELS
+        assert (
+            ends <= segment.start_s < segment.end_s <= seconds + 1 / world.fps
+            and segment.label in LABELS
+        )
         ends = segment.end_s
     assert sum(end - start for _, start, end in film.segments) < 0.8 * seconds
 

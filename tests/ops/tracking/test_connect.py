@@ -17,9 +17,15 @@ from ops.tracking.connect import NoDatabaseError, reader, shown
         ("postgresql://me:TOPSECRET@db/x", "postgresql://db/x"),
         ("postgresql://me:TOP/SECRET@db/x", "postgresql://db/x"),
         ("postgresql://me:TOP@SECRET@db/x", "postgresql://db/x"),
-        ("postgresql://db/x?user=me&password=SECRET&sslmode=on", "postgresql://db/x?user=me&password=***&sslmode=on"),
+        (
+            "postgresql://db/x?user=me&password=SECRET&sslmode=on",
+            "postgresql://db/x?user=me&password=***&sslmode=on",
+        ),
         ("https://host/x?X-Amz-Signature=SECRET", "https://host/x?X-Amz-Signature=***"),
-        ("cannot reach 'https://me:SECRET@host' at mail@host", "cannot reach 'https://host' at mail@host"),
+        (
+            "cannot reach 'https://me:SECRET@host' at mail@host",
+            "cannot reach 'https://host' at mail@host",
+        ),
         ("models:/name@champion", "models:/name@champion"),
         ("sqlite:////home/me@work/mlflow.db", "sqlite:////home/me@work/mlflow.db"),
     ],
@@ -29,7 +35,9 @@ def test_no_message_shows_a_password(uri: str, said: str) -> None:
 
 
 def test_settings_do_not_show_the_tracking_store() -> None:
-    assert "SECRET" not in repr(Settings(storage="/s", tracking_uri="postgresql://me:SECRET@db", home=Path("/h")))
+    assert "SECRET" not in repr(
+        Settings(storage="/s", tracking_uri="postgresql://me:SECRET@db", home=Path("/h"))
+    )
 
 
 def test_a_reader_makes_nothing(settings: Settings) -> None:
@@ -38,7 +46,9 @@ def test_a_reader_makes_nothing(settings: Settings) -> None:
     assert store.search_registered_models() == []
     with pytest.raises(MlflowException, match="readonly"):
         store.create_registered_model("m")
-    assert sorted((path.name, path.stat().st_mtime_ns) for path in settings.home.iterdir()) == before
+    assert (
+        sorted((path.name, path.stat().st_mtime_ns) for path in settings.home.iterdir()) == before
+    )
     with pytest.raises(NoDatabaseError, match="there is no database at .*other.db"):
         reader(f"sqlite:///{settings.home}/other.db")
     (settings.home / "empty.db").touch()

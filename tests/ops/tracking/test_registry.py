@@ -40,8 +40,17 @@ def never(version: Registered) -> ScoredModel:
 def candidate(settings: Settings, recipe: RecognitionRecipe, key: str) -> Registered:
     """A registered version with an empty model behind it."""
     run = open_run(recipe, key, settings)
-    made = client(settings.tracking_uri).create_logged_model(run.experiment_id, name="m", source_run_id=run.run_id)
-    return register(run, LoggedModel(made.model_id, created=True), recipe, key, f"/weights/{key}/model.safetensors", settings)
+    made = client(settings.tracking_uri).create_logged_model(
+        run.experiment_id, name="m", source_run_id=run.run_id
+    )
+    return register(
+        run,
+        LoggedModel(made.model_id, created=True),
+        recipe,
+        key,
+        f"/weights/{key}/model.safetensors",
+        settings,
+    )
 
 
 def tags(settings: Settings, version: Registered) -> Mapping[str, str]:
@@ -53,38 +62,65 @@ def holder(settings: Settings, alias: str) -> int | None:
     return None if found is None else found.version
 
 
-def test_a_run_registers_once_and_the_newest_version_is_challenger(settings: Settings, recipe: RecognitionRecipe) -> None:
+def test_a_run_registers_once_and_the_newest_version_is_challenger(
+    settings: Settings, recipe: RecognitionRecipe
+) -> None:
     assert find_version(GATE.registered_model, CHALLENGER, settings) is None
     first, second = candidate(settings, recipe, "k1"), candidate(settings, recipe, "k2")
-    assert (first.version, second.version) == (1, 2) and first.created and first.uri == "models:/figures-recognition/1"
+    assert (
+        (first.version, second.version) == (1, 2)
+        and first.created
+        and first.uri == "models:/figures-recognition/1"
+    )
     again = candidate(settings, recipe, "k1")
     assert again.version == 1 and not again.created
-    assert holder(settings, CHALLENGER) == 2 and version_url(settings, second).endswith("/#/models/figures-recognition/versions/2")
+    assert holder(settings, CHALLENGER) == 2 and version_url(settings, second).endswith(
+        "/#/models/figures-recognition/versions/2"
+    )
     assert not decided(GATE, "k1", settings)
     promote(GATE, first, score(0.1), never, settings)
-    assert decided(GATE, "k1", settings) and not decided(GATE.model_copy(update={"floor": 0.0}), "k1", settings)
+    assert decided(GATE, "k1", settings) and not decided(
+        GATE.model_copy(update={"floor": 0.0}), "k1", settings
+    )
     assert tags(settings, first)["kinograph.weights"] == "/weights/k1/model.safetensors"
 
 
-def test_the_first_model_above_the_floor_is_promoted_and_a_worse_one_refused(settings: Settings, recipe: RecognitionRecipe) -> None:
+def test_the_first_model_above_the_floor_is_promoted_and_a_worse_one_refused(
+    settings: Settings, recipe: RecognitionRecipe
+) -> None:
     low, good, worse = (candidate(settings, recipe, key) for key in ("k1", "k2", "k3"))
     refused = promote(GATE, low, score(0.5), never, settings)
-    assert not refused.promoted and refused.reason == "0.5 is not above the floor of 0.5" and holder(settings, CHAMPION) is None
+    assert (
+        not refused.promoted
+        and refused.reason == "0.5 is not above the floor of 0.5"
+        and holder(settings, CHAMPION) is None
+    )
     first = promote(GATE, good, score(0.93), never, settings)
     assert first.promoted and "no champion yet" in first.reason and holder(settings, CHAMPION) == 2
     decision = promote(GATE, worse, score(0.61), never, settings)
     assert not decision.promoted and holder(settings, CHAMPION) == 2
-    assert decision.reason == "0.61 is not above the champion's 0.93 (version 2) on the same 160 clips"
+    assert (
+        decision.reason == "0.61 is not above the champion's 0.93 (version 2) on the same 160 clips"
+    )
     kept = tags(settings, worse)
     assert kept["gate.decision"] == "refused" and kept["gate.reason"] == decision.reason
-    assert (kept["gate.challenger"], kept["gate.champion"], kept["gate.champion_version"]) == ("0.61", "0.93", "2")
+    assert (kept["gate.challenger"], kept["gate.champion"], kept["gate.champion_version"]) == (
+        "0.61",
+        "0.93",
+        "2",
+    )
 
 
-def test_a_better_model_takes_over_and_an_equal_one_does_not(settings: Settings, recipe: RecognitionRecipe) -> None:
+def test_a_better_model_takes_over_and_an_equal_one_does_not(
+    settings: Settings, recipe: RecognitionRecipe
+) -> None:
     one, equal, better = (candidate(settings, recipe, key) for key in ("k1", "k2", "k3"))
     promote(GATE, one, score(0.6), never, settings)
     assert not promote(GATE, equal, score(0.6), never, settings).promoted
-    assert promote(GATE, better, score(0.7), never, settings).reason == "0.7 is above the champion's 0.6 (version 1) on the same 160 clips"
+    assert (
+        promote(GATE, better, score(0.7), never, settings).reason
+        == "0.7 is above the champion's 0.6 (version 1) on the same 160 clips"
+    )
     assert holder(settings, CHAMPION) == 3
 
 
@@ -93,7 +129,10 @@ def test_the_gain_that_the_gate_asks_for(settings: Settings, recipe: Recognition
     gate = GATE.model_copy(update={"min_gain": 0.02})
     promote(gate, one, score(0.91), never, settings)
     refused = promote(gate, little, score(0.929), never, settings)
-    assert not refused.promoted and "is not above the champion's 0.91 (version 1) by 0.02" in refused.reason
+    assert (
+        not refused.promoted
+        and "is not above the champion's 0.91 (version 1) by 0.02" in refused.reason
+    )
     assert promote(gate, enough, score(0.93), never, settings).promoted
 
 
@@ -101,7 +140,10 @@ def test_the_same_question_gets_the_same_answer_and_changes_nothing(
     settings: Settings, recipe: RecognitionRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = candidate(settings, recipe, "k1"), candidate(settings, recipe, "k2")
-    first, second = promote(GATE, one, score(0.6), never, settings), promote(GATE, two, score(0.9), never, settings)
+    first, second = (
+        promote(GATE, one, score(0.6), never, settings),
+        promote(GATE, two, score(0.9), never, settings),
+    )
     monkeypatch.setattr(registry, "_keep", never)
     again = promote(GATE, one, score(0.6), never, settings)
     assert again.reused and again == registry.Decision(**{**vars(first), "reused": True})
@@ -109,7 +151,9 @@ def test_the_same_question_gets_the_same_answer_and_changes_nothing(
     assert holder(settings, CHAMPION) == 2
 
 
-def test_the_champion_is_scored_again_on_another_set(settings: Settings, recipe: RecognitionRecipe) -> None:
+def test_the_champion_is_scored_again_on_another_set(
+    settings: Settings, recipe: RecognitionRecipe
+) -> None:
     one, two = candidate(settings, recipe, "k1"), candidate(settings, recipe, "k2")
     promote(GATE, one, score(0.9), never, settings)
     asked: list[Registered] = []
@@ -126,7 +170,9 @@ def test_the_champion_is_scored_again_on_another_set(settings: Settings, recipe:
     assert holder(settings, CHAMPION) == 2 and tags(settings, one)["gate.eval_set"] == "set1"
 
 
-def test_a_promotion_that_was_cut_short_is_finished(settings: Settings, recipe: RecognitionRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_promotion_that_was_cut_short_is_finished(
+    settings: Settings, recipe: RecognitionRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = candidate(settings, recipe, "k1"), candidate(settings, recipe, "k2")
     promote(GATE, one, score(0.6), never, settings)
     store = client(settings.tracking_uri)
@@ -152,7 +198,9 @@ def test_what_cannot_be_compared_is_refused(settings: Settings, recipe: Recognit
     with pytest.raises(ConfigError, match="found 'top1'; allowed: loss, top5"):
         promote(GATE, one, ScoredModel({"top5": 0.9, "loss": 1.0}, "set1", 160), never, settings)
     assert not promote(GATE, one, score(math.nan), never, settings).promoted
-    client(settings.tracking_uri).create_model_version(GATE.registered_model, f"{settings.storage}/other")
+    client(settings.tracking_uri).create_model_version(
+        GATE.registered_model, f"{settings.storage}/other"
+    )
     client(settings.tracking_uri).set_registered_model_alias(GATE.registered_model, CHAMPION, "2")
     with pytest.raises(GateError, match="not registered by this project"):
         find_version(GATE.registered_model, CHAMPION, settings)

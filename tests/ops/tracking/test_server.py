@@ -1,4 +1,6 @@
-"""The same over HTTP, against a real MLflow server that keeps its own artifacts; and with artifacts on S3."""
+"""The same over HTTP, against a real MLflow server that keeps its own artifacts; and with artifacts
+on S3.
+"""
 
 from __future__ import annotations
 
@@ -34,16 +36,40 @@ def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", settings.tracking_uri, "--artifacts-destination", str(tmp_path / "served")]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += [
+        "--backend-store-uri",
+        settings.tracking_uri,
+        "--artifacts-destination",
+        str(tmp_path / "served"),
+    ]
     with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env={**os.environ}, start_new_session=True)
+        server = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=tmp_path,
+            env={**os.environ},
+            start_new_session=True,
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(url, server, tmp_path / "server.log")
         yield settings.model_copy(update={"tracking_uri": url})
     finally:
-        os.killpg(server.pid, signal.SIGKILL)  # asked politely, it waits for connections that the client keeps open
+        # asked politely, it waits for connections that the client keeps open
+        os.killpg(server.pid, signal.SIGKILL)
         server.wait(30)
 
 
@@ -57,7 +83,9 @@ def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def test_run_model_registry_and_gate_over_http(served: Settings, recipe: RecognitionRecipe, tmp_path: Path, capfd) -> None:
+def test_run_model_registry_and_gate_over_http(
+    served: Settings, recipe: RecognitionRecipe, tmp_path: Path, capfd
+) -> None:
     small = recipe.model_copy(update={"model": {"depth": 10, "width": 8}})
     weights = tmp_path / "model.safetensors"
     save_file(models.build(small).state_dict(), weights)
@@ -81,16 +109,40 @@ def test_run_model_registry_and_gate_over_http(served: Settings, recipe: Recogni
     again = open_run(small, "key1", served)
     assert again == find_run(served, "key1") and again.curves()["val/top1"][-1] == (4, 0.8)
     assert (tmp_path / "served").is_dir() and not Path(served.artifacts).exists()
-    first = promote(small.gate, versions[0], ScoredModel({"top1": 0.6}, "set1", 16), lambda version: pytest.fail(version.uri), served)
-    second = promote(small.gate, versions[1], ScoredModel({"top1": 0.55}, "set1", 16), lambda version: pytest.fail(version.uri), served)
+    first = promote(
+        small.gate,
+        versions[0],
+        ScoredModel({"top1": 0.6}, "set1", 16),
+        lambda version: pytest.fail(version.uri),
+        served,
+    )
+    second = promote(
+        small.gate,
+        versions[1],
+        ScoredModel({"top1": 0.55}, "set1", 16),
+        lambda version: pytest.fail(version.uri),
+        served,
+    )
     assert first.promoted and not second.promoted
     champion = find_version("figures-recognition", CHAMPION, served)
     assert champion is not None and champion.version == 1
     code = (
-        "import sys, mlflow; m = mlflow.pyfunc.load_model('models:/figures-recognition@champion'); print(m.predict(m.input_example).shape)"
+        "import sys, mlflow; m = mlflow.pyfunc.load_model('models:/figures-recognition@champion');"
+        " print(m.predict(m.input_example).shape)"
     )
-    env = {**os.environ, "MLFLOW_TRACKING_URI": served.tracking_uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=120)
+    env = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": served.tracking_uri,
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=env,
+        timeout=120,
+    )
     assert done.stdout.strip() == "(1, 10)", done.stderr
 
 
@@ -102,6 +154,8 @@ def test_artifacts_on_s3(settings: Settings, recipe: RecognitionRecipe, s3) -> N
     run = open_run(small, "key1", remote)
     model = log_model(run, small, weights, VOCABULARY)
     keys = [info.path_below for info in list_files(s3.bucket)]
-    assert any(key.startswith("root/mlflow/recognition/") and key.endswith("recipe.yaml") for key in keys)
+    assert any(
+        key.startswith("root/mlflow/recognition/") and key.endswith("recipe.yaml") for key in keys
+    )
     with downloaded(model.uri, remote) as folder:
         assert (folder / "model.safetensors").read_bytes() == read_bytes(weights)

@@ -59,22 +59,34 @@ def test_copies_of_a_sample_count_in_the_batch_size(world, accumulate: int) -> N
     plan = plans(world, 20, 2, batch_size=16, repeated_augmentation=2, accumulate=accumulate)[0]
     assert (plan.batch_size, plan.copies, plan.steps) == (8, 2, 2)
     alone = batches(world, 20, 1, batch_size=16, repeated_augmentation=2, accumulate=accumulate)
-    assert batches(world, 20, 2, batch_size=16, repeated_augmentation=2, accumulate=accumulate) == alone
+    assert (
+        batches(world, 20, 2, batch_size=16, repeated_augmentation=2, accumulate=accumulate)
+        == alone
+    )
     assert [len(batch) for batch in alone] == [8, 8] and len(set().union(*alone)) == 16
     with pytest.raises(
-        ConfigError, match=r"found '8 over 3 copies, 1 accumulation steps and 1 workers'; allowed: .*repeated_augmentation x"
+        ConfigError,
+        match=(
+            r"found '8 over 3 copies, 1 accumulation steps and 1 workers'; allowed:"
+            r" .*repeated_augmentation x"
+        ),
     ):
         plans(world, 20, 1, batch_size=8, repeated_augmentation=3)
 
 
 def test_evaluation_takes_every_sample_once() -> None:
     found = [evaluation_batches(11, 4, rank, 3) for rank in range(3)]
-    assert sorted(index for batches in found for batch in batches for index in batch) == list(range(11))
+    assert sorted(index for batches in found for batch in batches for index in batch) == list(
+        range(11)
+    )
     assert max(len(batch) for batches in found for batch in batches) == 4
 
 
 def test_what_cannot_be_shared_is_named(world) -> None:
-    with pytest.raises(ConfigError, match=r"training\.batch_size.*found '8 over 2 accumulation steps and 3 workers'"):
+    with pytest.raises(
+        ConfigError,
+        match=r"training\.batch_size.*found '8 over 2 accumulation steps and 3 workers'",
+    ):
         plans(world, 64, 3, batch_size=8, accumulate=2)
     with pytest.raises(ConfigError, match=r"scale\.num_workers.*found 2; allowed: at most 1"):
         plans(world, 1, 2)

@@ -14,7 +14,10 @@ ADVICE = "delete the folder .* to continue from the checkpoint before it"
 
 def state() -> State:
     weights = {"a": torch.randn(40, 50), "n": torch.tensor(3)}
-    optimizer = {"state": {0: {"momentum_buffer": torch.randn(40, 50)}}, "param_groups": [{"lr": 0.1, "params": [0], "multiplier": 1.0}]}
+    optimizer = {
+        "state": {0: {"momentum_buffer": torch.randn(40, 50)}},
+        "param_groups": [{"lr": 0.1, "params": [0], "multiplier": 1.0}],
+    }
     return State(
         epoch=4,
         step=120,
@@ -35,10 +38,19 @@ def test_everything_comes_back(tmp_path: Path) -> None:
     saved = state()
     assert save_state(saved, tmp_path / "new" / "folder").name == FILE
     found = load_state(tmp_path / "new" / "folder", "key")
-    assert (found.epoch, found.step, found.best, found.run_id, found.history) == (4, 120, 0.75, "abc", [{"epoch": 1.0, "loss": 2.0}])
+    assert (found.epoch, found.step, found.best, found.run_id, found.history) == (
+        4,
+        120,
+        0.75,
+        "abc",
+        [{"epoch": 1.0, "loss": 2.0}],
+    )
     assert (found.step_in_epoch, found.tallies) == (7, saved.tallies)
     assert torch.equal(found.model["a"], saved.model["a"]) and found.model["n"] == 3
-    assert torch.equal(found.optimizer["state"][0]["momentum_buffer"], saved.optimizer["state"][0]["momentum_buffer"])
+    assert torch.equal(
+        found.optimizer["state"][0]["momentum_buffer"],
+        saved.optimizer["state"][0]["momentum_buffer"],
+    )
     assert found.task["normaliser"] == 12.5
     assert torch.equal(found.weights["a"], torch.zeros(40, 50))  # the average is what is published
     assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == [FILE]

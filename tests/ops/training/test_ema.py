@@ -22,7 +22,8 @@ def test_the_average_follows_its_definition() -> None:
     assert average.weights["1.num_batches_tracked"].item() == 7
     for _ in range(3):
         average.update(net)
-    expected = 2 / 11 * 3 / 12 * 0.25 * 0.25  # what is left of the zero: decays are capped at 0.25 from 3/12 on
+    # what is left of the zero: decays are capped at 0.25 from 3/12 on
+    expected = 2 / 11 * 3 / 12 * 0.25 * 0.25
     assert average.weights["0.weight"].item() == pytest.approx(1 - expected)
 
 

@@ -1,4 +1,6 @@
-"""Batch norms that stay and activations that are computed twice: what they change, and that nothing else changes."""
+"""Batch norms that stay and activations that are computed twice: what they change, and that nothing
+else changes.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,16 @@ def test_norms_stay(changed, mode: str, moving: int | None) -> None:
     moving = len(found) if moving is None else moving
     before = [norm.running_mean.clone() for norm in found]
     model(torch.randn(2, 3, own.sampling.num_frames, 32, 32)).sum().backward()
-    moved = [not torch.equal(norm.running_mean, mean) for norm, mean in zip(found, before, strict=True)]
+    moved = [
+        not torch.equal(norm.running_mean, mean) for norm, mean in zip(found, before, strict=True)
+    ]
     assert moved == [index < moving for index in range(len(found))]
     assert [norm.weight.grad is not None for norm in found] == moved
-    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "conv.weight" in name)
+    assert all(
+        parameter.grad is not None
+        for name, parameter in model.named_parameters()
+        if "conv.weight" in name
+    )
 
 
 def test_recomputing_changes_no_number_and_no_name(changed) -> None:

@@ -11,7 +11,14 @@ from ops.compute.progress import progress_bar
 from ops.training.callbacks import EpochReport, StepReport
 from ops.training.progress import FILE, Display, ProgressFile, advice_line, epoch_line, followed
 
-METRICS = {"loss": 1.25, "lr": 0.01, "samples_per_s": 100.0, "data_wait_share": 0.031, "seconds": 4.0, "top1": 0.625}
+METRICS = {
+    "loss": 1.25,
+    "lr": 0.01,
+    "samples_per_s": 100.0,
+    "data_wait_share": 0.031,
+    "seconds": 4.0,
+    "top1": 0.625,
+}
 
 
 class Recorder:
@@ -38,7 +45,8 @@ class Recorder:
 
 def test_epochs_are_shown_once_and_the_file_goes(tmp_path: Path) -> None:
     recorder, file = Recorder(), tmp_path / FILE
-    file.write_text('{"epochs": [{"epoch": 9, "epochs": 9, "metrics": {}}], "step": null}')  # of a run that was killed
+    # of a run that was killed
+    file.write_text('{"epochs": [{"epoch": 9, "epochs": 9, "metrics": {}}], "step": null}')
     with followed(str(tmp_path), recorder):
         writer = ProgressFile(str(tmp_path))
         writer.step(StepReport(1, 2, 1, 5, 2.0))
@@ -46,7 +54,10 @@ def test_epochs_are_shown_once_and_the_file_goes(tmp_path: Path) -> None:
         writer.epoch(EpochReport(1, 2, METRICS))
         recorder.wait_for(("epoch", 1))
         writer.epoch(EpochReport(2, 2, METRICS))
-    assert [entry for entry in recorder.shown if entry[0] == "epoch"] == [("epoch", 1), ("epoch", 2)]  # type: ignore[index]
+    assert [entry for entry in recorder.shown if entry[0] == "epoch"] == [
+        ("epoch", 1),
+        ("epoch", 2),
+    ]  # type: ignore[index]
     assert not file.exists()
 
 
@@ -77,6 +88,11 @@ def test_lines_say_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
     assert advice_line("name", EpochReport(1, 2, METRICS)) is None
     with progress_bar("name", "steps") as bar:
         Display("name", bar).epoch(slow)
-    advice = "name: waits for data 43% of the time: raise scale.loader_workers, or give the training more CPUs"
+    advice = (
+        "name: waits for data 43% of the time: raise scale.loader_workers, or give the training"
+        " more CPUs"
+    )
     assert capsys.readouterr().out.splitlines()[1:] == [advice]
-    assert "top1" not in epoch_line("name", EpochReport(1, 2, {key: value for key, value in METRICS.items() if key != "top1"}))
+    assert "top1" not in epoch_line(
+        "name", EpochReport(1, 2, {key: value for key, value in METRICS.items() if key != "top1"})
+    )

@@ -1,4 +1,6 @@
-"""Trainings under Ray: killed drivers and workers, repeated calls, and mistakes that only workers see."""
+"""Trainings under Ray: killed drivers and workers, repeated calls, and mistakes that only workers
+see.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def wait_for(condition, driver: subprocess.Popen[str], what: str) -> Any:
 
 
 def undisturbed(world, layout: Layout) -> bytes:
-    """Weights of the same recipe, trained by the plain loop in this process on as many threads as a worker has."""
+    """Weights of the same recipe, trained by the plain loop in this process on as many threads as a
+    worker has.
+    """
     recipe = world.recipe(training={"epochs": EPOCHS})
     state = fit(build(recipe, layout, world.DATASET), recipe.scale)
     return to_safetensors({name: tensor.contiguous() for name, tensor in state.weights.items()})
@@ -82,7 +86,9 @@ def run_dir(world, layout: Layout) -> str:
 
 
 @pytest.mark.parametrize("storage", ["own", "own_s3"])
-def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, storage: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(
+    world, storage: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     own = request.getfixturevalue(storage)
     folder, log = run_dir(world, own), tmp_path / "log"
     driver = start(world, own, log)
@@ -97,9 +103,14 @@ def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, storage: str, 
     (tmp_path / "held").mkdir()
     (tmp_path / "held" / FILE).write_bytes(read_bytes(f"{newest}/{FILE}"))
     held = load_state(tmp_path / "held", world.recipe(training={"epochs": EPOCHS}).key())
-    assert (held.step_in_epoch == 2) == newest.endswith("_000000002")  # in the middle of an epoch or at its end
+    # in the middle of an epoch or at its end
+    assert (held.step_in_epoch == 2) == newest.endswith("_000000002")
     result = result_of(start(world, own, log))
-    assert result["resumed_from"] == held.epoch < EPOCHS and result["epochs"] == EPOCHS and result["run_id"] == "run-1"
+    assert (
+        result["resumed_from"] == held.epoch < EPOCHS
+        and result["epochs"] == EPOCHS
+        and result["run_id"] == "run-1"
+    )
     assert read_bytes(f"{folder}/model.safetensors") == undisturbed(world, own)
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     losses: dict[int, float] = {}
@@ -108,14 +119,21 @@ def test_a_killed_driver_goes_on_and_ends_in_the_same_bits(world, storage: str, 
     assert sorted(losses) == list(range(1, EPOCHS + 1))
     assert [row["loss"] for row in result["history"]] == [losses[epoch] for epoch in sorted(losses)]
     kept = [file for file in list_files(folder) if file.path_below.endswith(FILE)]
-    assert 2 <= len(kept) <= 3  # the two kept, and at most one that was being stored when the driver died
+    # the two kept, and at most one that was being stored when the driver died
+    assert 2 <= len(kept) <= 3
 
 
-def test_a_killed_worker_is_replaced_and_the_result_is_the_same(world, own: Layout, tmp_path: Path) -> None:
+def test_a_killed_worker_is_replaced_and_the_result_is_the_same(
+    world, own: Layout, tmp_path: Path
+) -> None:
     folder = run_dir(world, own)
     driver = start(world, own, tmp_path / "log")
     wait_for(lambda: exists(f"{folder}/{SNAPSHOT}"), driver, "a checkpoint")
-    workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if "RayTrainWorker" in "".join(child.cmdline())]
+    workers = [
+        child
+        for child in psutil.Process(driver.pid).children(recursive=True)
+        if "RayTrainWorker" in "".join(child.cmdline())
+    ]
     assert len(workers) == 1
     os.kill(workers[0].pid, signal.SIGKILL)
     result = result_of(driver)
@@ -123,24 +141,38 @@ def test_a_killed_worker_is_replaced_and_the_result_is_the_same(world, own: Layo
     assert read_bytes(f"{folder}/model.safetensors") == undisturbed(world, own)
 
 
-def test_two_workers_train_once_and_mistakes_come_back_plainly(world, own: Layout, capfd: pytest.CaptureFixture[str]) -> None:
-    settings = Settings(storage=own.root, tracking_uri="sqlite:///unused", home=Path(own.root), ray_address=None)
-    recipe = world.recipe(scale={"num_workers": 2, "checkpoint_every_steps": 1})  # every rank has to report
+def test_two_workers_train_once_and_mistakes_come_back_plainly(
+    world, own: Layout, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(
+        storage=own.root, tracking_uri="sqlite:///unused", home=Path(own.root), ray_address=None
+    )
+    # every rank has to report
+    recipe = world.recipe(scale={"num_workers": 2, "checkpoint_every_steps": 1})
     result = train(recipe, own, settings, dataset=world.DATASET)
     assert result.epochs == 3 and result.metrics["top1"] >= 0 and result.resumed_from is None
-    assert set(load_file(result.weights_uri)) == set(build(recipe, own, world.DATASET).model().state_dict())
+    assert set(load_file(result.weights_uri)) == set(
+        build(recipe, own, world.DATASET).model().state_dict()
+    )
     shown = capfd.readouterr()
-    assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [f"tiny_tsm: epoch {epoch}/3" for epoch in (1, 2, 3)]
+    assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [
+        f"tiny_tsm: epoch {epoch}/3" for epoch in (1, 2, 3)
+    ]
     assert "State API" not in shown.err + shown.out
     assert train(recipe, own, settings, dataset=world.DATASET) == result
     assert capfd.readouterr().out == ""  # nothing was done
     wrong = world.recipe(optimizer={"lr_multipliers": {"head": 2.0}})
     with pytest.raises(TrainingInputError, match=r"optimizer\.lr_multipliers.*found 'head'"):
         train(wrong, own, settings, dataset=world.DATASET)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # Ray Train's own is not left behind
+    # Ray Train's own is not left behind
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     remove(load_clips(own, world.DATASET).clips["train"][4].array_uri)
     broken = world.recipe(training={"epochs": 2}, scale={"max_failures": 0})
     with pytest.raises(
-        TrainingError, match=r"recipe 'tiny_tsm': worker 0 failed with .*SampleError.*: clip 'clip-train/004' at .*; run the same"
+        TrainingError,
+        match=(
+            r"recipe 'tiny_tsm': worker 0 failed with .*SampleError.*: clip 'clip-train/004' at .*;"
+            r" run the same"
+        ),
     ):
         train(broken, own, settings, dataset=world.DATASET)

@@ -13,11 +13,21 @@ from ops.store.layout import Layout
 from ops.training.run_folder import RECORD, WEIGHTS, TrainResult, finish, finished, plan_run
 
 
-def test_the_key_follows_recipe_data_and_code(world, stored: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_follows_recipe_data_and_code(
+    world, stored: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = plan_run(world.recipe(), stored, world.DATASET)
-    assert first.run_dir == stored.run("tiny_tsm", first.run_key) and first.coverage["val_usable"] == 9
-    assert plan_run(world.recipe(about="other words", scale={"num_workers": 2}), stored, world.DATASET) == first
-    assert plan_run(world.recipe(training={"epochs": 4}), stored, world.DATASET).run_key != first.run_key
+    assert (
+        first.run_dir == stored.run("tiny_tsm", first.run_key) and first.coverage["val_usable"] == 9
+    )
+    assert (
+        plan_run(world.recipe(about="other words", scale={"num_workers": 2}), stored, world.DATASET)
+        == first
+    )
+    assert (
+        plan_run(world.recipe(training={"epochs": 4}), stored, world.DATASET).run_key
+        != first.run_key
+    )
     monkeypatch.setattr(versions, "TRAINING", "next")
     assert plan_run(world.recipe(), stored, world.DATASET).run_key != first.run_key
 
@@ -29,7 +39,18 @@ def test_a_plan_refuses_what_cannot_be_trained(world, stored: Layout) -> None:
 
 def test_a_record_counts_with_its_weights_wherever_it_lies(world, tmp_path: Path) -> None:
     run_dir = str(tmp_path / "run")
-    result = TrainResult(run_dir, "key", f"{run_dir}/{WEIGHTS}", "id", "data", {"top1": 0.5}, 3, 1.5, None, [{"epoch": 1.0}])
+    result = TrainResult(
+        run_dir,
+        "key",
+        f"{run_dir}/{WEIGHTS}",
+        "id",
+        "data",
+        {"top1": 0.5},
+        3,
+        1.5,
+        None,
+        [{"epoch": 1.0}],
+    )
     finish(result, world.recipe(), {"labels": ["a", "b"]})
     assert finished(run_dir) is None  # no weights
     (tmp_path / "run" / WEIGHTS).write_bytes(b"x")

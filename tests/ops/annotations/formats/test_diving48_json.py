@@ -14,29 +14,60 @@ ENTRY = {"vid_name": "_8Vy3dlHg2w_00000", "label": 1, "start_frame": 0, "end_fra
 
 
 def test_good_entries_become_whole_clips():
-    rows = read(json.dumps([ENTRY, {"vid_name": "b", "label": 0}]).encode(), CONTEXT).table.to_pylist()
+    rows = read(
+        json.dumps([ENTRY, {"vid_name": "b", "label": 0}]).encode(), CONTEXT
+    ).table.to_pylist()
     assert rows[0] == {
-        "clip_id": "_8Vy3dlHg2w_00000", "video_id": "_8Vy3dlHg2w_00000", "dataset": "diving48", "split": "train", "target": "label",
-        "label": "Forward+Dive+NoTwis+STR", "label_id": 1, "start_s": None, "end_s": None, "source": "train.json:[0]",
-    }  # fmt: skip
+        "clip_id": "_8Vy3dlHg2w_00000",
+        "video_id": "_8Vy3dlHg2w_00000",
+        "dataset": "diving48",
+        "split": "train",
+        "target": "label",
+        "label": "Forward+Dive+NoTwis+STR",
+        "label_id": 1,
+        "start_s": None,
+        "end_s": None,
+        "source": "train.json:[0]",
+    }
     assert rows[1]["label_id"] == 0
 
 
 def test_all_bad_entries_come_together_and_the_good_ones_are_read():
     bad: list = [
-        "x", {"label": 1}, {"vid_name": "a"}, {**ENTRY, "vid_name": ""}, {**ENTRY, "vid_name": 3}, {**ENTRY, "label": 2}, {**ENTRY,
-        "label": -1},
-        {**ENTRY, "label": 1.0}, {**ENTRY, "label": True}, {**ENTRY, "start_frame": -1}, {**ENTRY, "start_frame": float("nan")},
-        {**ENTRY, "end_frame": None}, {**ENTRY, "start_frame": 80}, {**ENTRY, "start_frame": 90}, {**ENTRY, "end_frame": "80"},
-    ]  # fmt: skip
+        "x",
+        {"label": 1},
+        {"vid_name": "a"},
+        {**ENTRY, "vid_name": ""},
+        {**ENTRY, "vid_name": 3},
+        {**ENTRY, "label": 2},
+        {**ENTRY, "label": -1},
+        {**ENTRY, "label": 1.0},
+        {**ENTRY, "label": True},
+        {**ENTRY, "start_frame": -1},
+        {**ENTRY, "start_frame": float("nan")},
+        {**ENTRY, "end_frame": None},
+        {**ENTRY, "start_frame": 80},
+        {**ENTRY, "start_frame": 90},
+        {**ENTRY, "end_frame": "80"},
+    ]
     answer = read(json.dumps([*bad, ENTRY]).encode(), CONTEXT)
     assert [(p.found.split(":")[0], p.field, p.kind) for p in answer.problems] == [
-        ("[0]", "(entry)", "structure"), ("[1]", "(entry)", "structure"), ("[2]", "(entry)", "structure"), ("[3]", "vid_name", "empty"),
-        ("[4]", "vid_name", "value"), ("[5]", "label", "unknown_label"), ("[6]", "label", "value"), ("[7]", "label", "value"),
-        ("[8]", "label", "value"), ("[9]", "start_frame", "negative_time"), ("[10]", "start_frame", "value"), ("[11]", "end_frame",
-        "value"),
-        ("[12]", "end_frame", "end_before_start"), ("[13]", "end_frame", "end_before_start"), ("[14]", "end_frame", "value"),
-    ]  # fmt: skip
+        ("[0]", "(entry)", "structure"),
+        ("[1]", "(entry)", "structure"),
+        ("[2]", "(entry)", "structure"),
+        ("[3]", "vid_name", "empty"),
+        ("[4]", "vid_name", "value"),
+        ("[5]", "label", "unknown_label"),
+        ("[6]", "label", "value"),
+        ("[7]", "label", "value"),
+        ("[8]", "label", "value"),
+        ("[9]", "start_frame", "negative_time"),
+        ("[10]", "start_frame", "value"),
+        ("[11]", "end_frame", "value"),
+        ("[12]", "end_frame", "end_before_start"),
+        ("[13]", "end_frame", "end_before_start"),
+        ("[14]", "end_frame", "value"),
+    ]
     assert answer.table["video_id"].to_pylist() == ["_8Vy3dlHg2w_00000"]
 
 
@@ -60,8 +91,17 @@ def test_a_list_that_cannot_be_used_is_named(data: bytes, split: str | None, say
 
 
 def test_the_vocabulary_joins_four_words():
-    assert vocabulary(b'[["Back", "15som", "05Twis", "FREE"]]', "v.json", "label").names == ("Back+15som+05Twis+FREE",)
-    for bad in (b"[]", b"{}", b'[["Back"]]', b'["Back"]', b'[["a", "b", "c", 4]]', b'[["a", "b", "c", "d"], ["a", "b", "c", "d"]]'):
+    assert vocabulary(b'[["Back", "15som", "05Twis", "FREE"]]', "v.json", "label").names == (
+        "Back+15som+05Twis+FREE",
+    )
+    for bad in (
+        b"[]",
+        b"{}",
+        b'[["Back"]]',
+        b'["Back"]',
+        b'[["a", "b", "c", 4]]',
+        b'[["a", "b", "c", "d"], ["a", "b", "c", "d"]]',
+    ):
         with pytest.raises(AnnotationError, match="^v.json: "):
             vocabulary(bad, "v.json", "label")
 
@@ -69,7 +109,13 @@ def test_the_vocabulary_joins_four_words():
 def test_lists_are_recognised():
     assert (TABLE, FOLDER) == ("clips", False) and "vid_name" in EXPECTED
     assert sniff("x.json", json.dumps([ENTRY]).encode())
-    for other in (b"", b"[]", b'[{"id": "1"}]', b'[["Back", "15som", "05Twis", "FREE"]]', b"\xff\x00"):
+    for other in (
+        b"",
+        b"[]",
+        b'[{"id": "1"}]',
+        b'[["Back", "15som", "05Twis", "FREE"]]',
+        b"\xff\x00",
+    ):
         assert not sniff("x.json", other)
 
 

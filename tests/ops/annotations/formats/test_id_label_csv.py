@@ -11,17 +11,33 @@ CONTEXT = Context("jester", "train.csv", video="{id}", split="train", vocabulary
 
 
 def test_good_lines_become_clips():
-    rows = read(b"34870;Drumming Fingers\r\n\n7;Putting something, something and something on the table\n", CONTEXT).table.to_pylist()
+    rows = read(
+        b"34870;Drumming Fingers\r\n\n7;Putting something, something and something on the table\n",
+        CONTEXT,
+    ).table.to_pylist()
     assert rows[0] == {
-        "clip_id": "34870", "video_id": "34870", "dataset": "jester", "split": "train", "target": "label", "label": "Drumming Fingers",
-        "label_id": 0, "start_s": None, "end_s": None, "source": "train.csv:1",
-    }  # fmt: skip
+        "clip_id": "34870",
+        "video_id": "34870",
+        "dataset": "jester",
+        "split": "train",
+        "target": "label",
+        "label": "Drumming Fingers",
+        "label_id": 0,
+        "start_s": None,
+        "end_s": None,
+        "source": "train.csv:1",
+    }
     assert (rows[1]["video_id"], rows[1]["label_id"], rows[1]["source"]) == ("7", 1, "train.csv:3")
 
 
 def test_test_lists_have_ids_alone():
-    table = read(b"109621\n145149;\n", Context("jester", "f", video="mkv/{video}", split="test", vocabulary=WORDS)).table
-    assert table["video_id"].to_pylist() == ["mkv/109621", "mkv/145149"] and table["label"].to_pylist() == [None, None]
+    table = read(
+        b"109621\n145149;\n",
+        Context("jester", "f", video="mkv/{video}", split="test", vocabulary=WORDS),
+    ).table
+    assert table["video_id"].to_pylist() == ["mkv/109621", "mkv/145149"] and table[
+        "label"
+    ].to_pylist() == [None, None]
 
 
 def test_all_bad_lines_come_together_and_the_good_ones_are_read(monkeypatch):
@@ -40,9 +56,16 @@ def test_all_bad_lines_come_together_and_the_good_ones_are_read(monkeypatch):
     ]
     answer = read(b"\n".join(lines), CONTEXT)
     assert [(p.line, p.field, p.kind) for p in answer.problems] == [
-        (1, "label", "unknown_label"), (2, "label", "empty"), (3, "label", "empty"), (4, "id", "empty"), (5, "(line)", "columns"),
-        (6, "label", "empty"), (7, "(line)", "text"), (8, "(line)", "long_line"), (9, "(line)", "text"),
-    ]  # fmt: skip
+        (1, "label", "unknown_label"),
+        (2, "label", "empty"),
+        (3, "label", "empty"),
+        (4, "id", "empty"),
+        (5, "(line)", "columns"),
+        (6, "label", "empty"),
+        (7, "(line)", "text"),
+        (8, "(line)", "long_line"),
+        (9, "(line)", "text"),
+    ]
     assert answer.table["video_id"].to_pylist() == ["8"]
 
 
@@ -52,7 +75,11 @@ def test_all_bad_lines_come_together_and_the_good_ones_are_read(monkeypatch):
         (b"", "train", "an empty file"),
         ("1;Drumming Fingers".encode("utf-16"), "train", "UTF-8 text"),
         (b"1;Drumming Fingers\n", None, "a split in the dataset's config"),
-        (b"id;label\n", "train", "no good row; first of 1 problems: train.csv:1: label 'label': unknown label"),
+        (
+            b"id;label\n",
+            "train",
+            "no good row; first of 1 problems: train.csv:1: label 'label': unknown label",
+        ),
     ],
 )
 def test_a_list_that_cannot_be_used_is_named(data: bytes, split: str | None, says: str):
@@ -62,7 +89,10 @@ def test_a_list_that_cannot_be_used_is_named(data: bytes, split: str | None, say
 
 
 def test_the_label_list():
-    assert vocabulary(b"Swiping Left\nPutting a, b\r\n", "labels.csv", "label").names == ("Swiping Left", "Putting a, b")
+    assert vocabulary(b"Swiping Left\nPutting a, b\r\n", "labels.csv", "label").names == (
+        "Swiping Left",
+        "Putting a, b",
+    )
     for bad in (b"a\na\n", b"a\nd\xe9\n"):
         with pytest.raises(AnnotationError, match="^labels.csv:2: label"):
             vocabulary(bad, "labels.csv", "label")
@@ -70,6 +100,8 @@ def test_the_label_list():
 
 def test_lists_are_recognised():
     assert (TABLE, FOLDER) == ("clips", False) and "id;label" in EXPECTED
-    assert sniff("train.csv", b"34870;Drumming Fingers\n1;No gesture\n") and sniff("test.csv", b"109621\n145149\n")
+    assert sniff("train.csv", b"34870;Drumming Fingers\n1;No gesture\n") and sniff(
+        "test.csv", b"109621\n145149\n"
+    )
     for other in (b"", b"a.mp4 1\n", b"1;2\n", b"Swiping Left\n", b"\xff\x00"):
         assert not sniff("train.csv", other)

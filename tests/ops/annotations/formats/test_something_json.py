@@ -1,4 +1,6 @@
-"""Something-Something V2 lists: templates, the label map, results, and every way an entry can be wrong."""
+"""Something-Something V2 lists: templates, the label map, results, and every way an entry can be
+wrong.
+"""
 
 import json
 
@@ -12,37 +14,70 @@ from ops.annotations.vocabulary import AnnotationError, from_names, parse
 WORDS = from_names(["Holding something next to something", "Turning something upside down"])
 CONTEXT = Context("ssv2", "train.json", video="{id}", split="train", vocabulary=WORDS)
 ENTRY = {
-    "id": "78687", "label": "holding potato next to vicks bottle", "template": "Holding [something] next to [something]",
+    "id": "78687",
+    "label": "holding potato next to vicks bottle",
+    "template": "Holding [something] next to [something]",
     "placeholders": ["potato", "vicks bottle"],
-}  # fmt: skip
+}
 
 
 def test_the_class_is_the_template_without_brackets():
-    rows = read(json.dumps([ENTRY, {"id": 42, "template": "Turning [something] upside down"}]).encode(), CONTEXT).table.to_pylist()
+    rows = read(
+        json.dumps([ENTRY, {"id": 42, "template": "Turning [something] upside down"}]).encode(),
+        CONTEXT,
+    ).table.to_pylist()
     assert rows[0] == {
-        "clip_id": "78687", "video_id": "78687", "dataset": "ssv2", "split": "train", "target": "label",
-        "label": "Holding something next to something", "label_id": 0, "start_s": None, "end_s": None, "source": "train.json:[0]",
-    }  # fmt: skip
+        "clip_id": "78687",
+        "video_id": "78687",
+        "dataset": "ssv2",
+        "split": "train",
+        "target": "label",
+        "label": "Holding something next to something",
+        "label_id": 0,
+        "start_s": None,
+        "end_s": None,
+        "source": "train.json:[0]",
+    }
     assert (rows[1]["video_id"], rows[1]["label_id"]) == ("42", 1)
 
 
 def test_test_lists_have_ids_alone():
-    answer = read(b'\xef\xbb\xbf[{"id": "1420"}]', Context("ssv2", "test.json", video="webm/{video}", split="test", vocabulary=WORDS))
-    assert [(row["video_id"], row["label"], row["split"]) for row in answer.table.to_pylist()] == [("webm/1420", None, "test")]
+    answer = read(
+        b'\xef\xbb\xbf[{"id": "1420"}]',
+        Context("ssv2", "test.json", video="webm/{video}", split="test", vocabulary=WORDS),
+    )
+    assert [(row["video_id"], row["label"], row["split"]) for row in answer.table.to_pylist()] == [
+        ("webm/1420", None, "test")
+    ]
 
 
 def test_all_bad_entries_come_together_and_the_good_ones_are_read():
     bad: list = [
-        3, {"template": "x"}, {"id": ""}, {"id": 1.5}, {"id": True}, {"id": "1", "template": 7}, {"id": "1",
-        "template": "Flying [something]"},
-        {"id": "1"}, {"id": float("nan"), "template": "x"},
-    ]  # fmt: skip
+        3,
+        {"template": "x"},
+        {"id": ""},
+        {"id": 1.5},
+        {"id": True},
+        {"id": "1", "template": 7},
+        {"id": "1", "template": "Flying [something]"},
+        {"id": "1"},
+        {"id": float("nan"), "template": "x"},
+    ]
     answer = read(json.dumps([*bad, ENTRY]).encode(), CONTEXT)
     assert [(p.line, p.field, p.kind) for p in answer.problems] == [
-        (0, "(entry)", "structure"), (0, "(entry)", "structure"), (0, "id", "empty"), (0, "id", "value"), (0, "id", "value"),
-        (0, "template", "value"), (0, "label", "unknown_label"), (0, "label", "empty"), (0, "id", "value"),
-    ]  # fmt: skip
-    assert answer.problems[6].found == "[6]: Flying something" and answer.table["video_id"].to_pylist() == ["78687"]
+        (0, "(entry)", "structure"),
+        (0, "(entry)", "structure"),
+        (0, "id", "empty"),
+        (0, "id", "value"),
+        (0, "id", "value"),
+        (0, "template", "value"),
+        (0, "label", "unknown_label"),
+        (0, "label", "empty"),
+        (0, "id", "value"),
+    ]
+    assert answer.problems[6].found == "[6]: Flying something" and answer.table[
+        "video_id"
+    ].to_pylist() == ["78687"]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +91,14 @@ def test_all_bad_entries_come_together_and_the_good_ones_are_read():
         (b"\xff\xfe[]", "train", "UTF-8 text"),
         (b"[" * 100_000, "train", "nested too deeply"),
         (b'[{"id": "1"}]', None, "a split in the dataset's config"),
-        (b'[{"id": "1"}]', "train", "no good row; first of 1 problems: train.json: label '[0]: ': no label in the train split"),
+        (
+            b'[{"id": "1"}]',
+            "train",
+            (
+                "no good row; first of 1 problems: train.json: label '[0]: ': no label in the train"
+                " split"
+            ),
+        ),
     ],
 )
 def test_a_list_that_cannot_be_used_is_named(data: bytes, split: str | None, says: str):
@@ -66,7 +108,11 @@ def test_a_list_that_cannot_be_used_is_named(data: bytes, split: str | None, say
 
 
 def test_the_label_map():
-    assert vocabulary(b'{"b": "1", "a": "0", "c": 2}', "labels.json", "label").names == ("a", "b", "c")
+    assert vocabulary(b'{"b": "1", "a": "0", "c": 2}', "labels.json", "label").names == (
+        "a",
+        "b",
+        "c",
+    )
     bad = [
         b"[]",
         b"{}",
@@ -85,8 +131,17 @@ def test_the_label_map():
 
 def test_lists_are_recognised():
     assert (TABLE, FOLDER) == ("clips", False) and "template" in EXPECTED
-    assert sniff("train.json", json.dumps([ENTRY]).encode()) and sniff("test.json", b'\xef\xbb\xbf [{"id": "1"}, {"id": "2"}]')
-    for other in (b"", b"{}", b"[]", b'[{"vid_name": "a", "label": 1}]', b'[{"id": "1", "name": "x"}]', b"\xff\x00"):
+    assert sniff("train.json", json.dumps([ENTRY]).encode()) and sniff(
+        "test.json", b'\xef\xbb\xbf [{"id": "1"}, {"id": "2"}]'
+    )
+    for other in (
+        b"",
+        b"{}",
+        b"[]",
+        b'[{"vid_name": "a", "label": 1}]',
+        b'[{"id": "1", "name": "x"}]',
+        b"\xff\x00",
+    ):
         assert not sniff("train.json", other)
 
 
@@ -98,7 +153,9 @@ def test_lists_are_recognised():
         ("jester", "jester_label_map.txt", {(0, 1), (6, 7), (14, 15)}),
     ],
 )
-def test_flips_exchange_the_classes_of_the_published_recipes(shared, name: str, labels: str, pairs: set):
+def test_flips_exchange_the_classes_of_the_published_recipes(
+    shared, name: str, labels: str, pairs: set
+):
     words = parse((shared / "annotations/mmaction2" / labels).read_bytes(), labels, own_ids=False)
     flips = configs.dataset(name).flip_labels
     assert {(words.id_of[one], words.id_of[other]) for one, other in flips.items()} == pairs

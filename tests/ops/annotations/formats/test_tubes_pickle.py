@@ -1,4 +1,6 @@
-"""Tube pickles (MultiSports, UCF101-24 of ACT and MOC, JHMDB): official files, and every way a tube can be wrong."""
+"""Tube pickles (MultiSports, UCF101-24 of ACT and MOC, JHMDB): official files, and every way a tube
+can be wrong.
+"""
 
 import os
 import pickle
@@ -16,44 +18,72 @@ TUBE = np.float32([[3, 10, 20, 50, 50], [4, 0, 0, 100, 50]])
 
 
 def _file(tubes: Any = None, protocol: int = 2, **changes: Any) -> bytes:
-    """Two videos of 100x50 pixels and 9 frames; the second has these tubes (by default a good one of each label)."""
+    """Two videos of 100x50 pixels and 9 frames; the second has these tubes (by default a good one
+    of each label).
+    """
     tubes = {1: [TUBE], 0: [TUBE.astype(np.float64)]} if tubes is None else tubes
     content = {
-        "labels": ["wave", "run"], "train_videos": [["A/a"], ["A/b"]], "test_videos": [["A/b", "A/none"], ["A/a"]],
-        "nframes": {"A/a": 9, "A/b": 9, "A/none": 9}, "resolution": dict.fromkeys(["A/a", "A/b", "A/none"], (50, 100)),
+        "labels": ["wave", "run"],
+        "train_videos": [["A/a"], ["A/b"]],
+        "test_videos": [["A/b", "A/none"], ["A/a"]],
+        "nframes": {"A/a": 9, "A/b": 9, "A/none": 9},
+        "resolution": dict.fromkeys(["A/a", "A/b", "A/none"], (50, 100)),
         "gttubes": {"A/a": {0: [TUBE[:1]]}, "A/b": tubes},
-    }  # fmt: skip
-    return pickle.dumps({key: value for key, value in {**content, **changes}.items() if value is not ...}, protocol)
+    }
+    return pickle.dumps(
+        {key: value for key, value in {**content, **changes}.items() if value is not ...}, protocol
+    )
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_tubes_become_boxes(protocol: int):
-    answer = read(_file(protocol=protocol), Context("jhmdb", "GT.pkl", video="v/{video}", vocabulary=CONTEXT.vocabulary))
+    answer = read(
+        _file(protocol=protocol),
+        Context("jhmdb", "GT.pkl", video="v/{video}", vocabulary=CONTEXT.vocabulary),
+    )
     rows = answer.table.to_pylist()
     sides = [rows[1].pop(side) for side in ("x1", "y1", "x2", "y2")]
     assert sides == pytest.approx([0.1, 0.4, 0.5, 1.0]) and not answer.problems
     assert rows[1] == {
-        "video_id": "v/A/b", "dataset": "jhmdb", "split": "val", "timestamp_s": None, "frame": 2, "label": "wave", "label_id": 0,
-        "person_id": 0, "source": "GT.pkl:A/b[0][0][0]",
-    }  # fmt: skip
+        "video_id": "v/A/b",
+        "dataset": "jhmdb",
+        "split": "val",
+        "timestamp_s": None,
+        "frame": 2,
+        "label": "wave",
+        "label_id": 0,
+        "person_id": 0,
+        "source": "GT.pkl:A/b[0][0][0]",
+    }
     assert [(row["split"], row["frame"], row["label_id"], row["person_id"]) for row in rows] == [
         ("train", 2, 0, 0), ("val", 2, 0, 0), ("val", 3, 0, 0), ("val", 2, 1, 1), ("val", 3, 1, 1),
     ]  # fmt: skip
-    assert answer.entries == (Entry("v/A/a", "train"), Entry("v/A/b", "val"), Entry("v/A/none", "val"))
+    assert answer.entries == (
+        Entry("v/A/a", "train"),
+        Entry("v/A/b", "val"),
+        Entry("v/A/none", "val"),
+    )
 
 
 def test_the_fold_chooses_the_lists():
-    answer = read(_file(nframes={"A/a": 9, "A/b": 9}), Context("jhmdb", "GT.pkl", fold=2, vocabulary=CONTEXT.vocabulary))
+    answer = read(
+        _file(nframes={"A/a": 9, "A/b": 9}),
+        Context("jhmdb", "GT.pkl", fold=2, vocabulary=CONTEXT.vocabulary),
+    )
     assert answer.entries == (Entry("A/b", "train"), Entry("A/a", "val"))
     with pytest.raises(AnnotationError, match="fold: found 3; expected: at most 2"):
         read(_file(), Context("jhmdb", "GT.pkl", fold=3, vocabulary=CONTEXT.vocabulary))
-    assert {entry.split for entry in read(_file(), Context("jhmdb", "GT.pkl", split="test")).entries} == {"test"}
+    assert {
+        entry.split for entry in read(_file(), Context("jhmdb", "GT.pkl", split="test")).entries
+    } == {"test"}
 
 
 def test_a_pixel_outside_is_convention_and_goes_to_the_edge():
     answer = read(_file({0: [[[1, -1, -0.5, 101, 51], [2, 0, 0, 101.5, 50]]]}), CONTEXT)
     assert [answer.table[side][1].as_py() for side in ("x1", "y1", "x2", "y2")] == [0, 0, 1, 1]
-    assert [(p.kind, p.found) for p in answer.problems] == [("box_outside", "A/b[0][0][1]: [0.0, 0.0, 101.5, 50.0]")]
+    assert [(p.kind, p.found) for p in answer.problems] == [
+        ("box_outside", "A/b[0][0][1]: [0.0, 0.0, 101.5, 50.0]")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +135,10 @@ def test_bad_tubes_are_problems_and_the_other_videos_are_read(tubes: Any, field:
 
 def test_a_label_that_the_configs_vocabulary_lacks_is_unknown():
     answer = read(_file(), Context("jhmdb", "GT.pkl", vocabulary=from_names(["run"])))
-    assert [(p.kind, p.found) for p in answer.problems] == [("unknown_label", "A/a: wave"), ("unknown_label", "A/b: wave")]
+    assert [(p.kind, p.found) for p in answer.problems] == [
+        ("unknown_label", "A/a: wave"),
+        ("unknown_label", "A/b: wave"),
+    ]
     assert answer.table["label_id"].to_pylist() == [0, 0]
 
 
@@ -115,7 +148,10 @@ def test_a_label_that_the_configs_vocabulary_lacks_is_unknown():
         ({"nframes": {"A/a": 9, "A/none": 9}}, ["structure"]),
         ({"nframes": {"A/a": 9, "A/b": -1, "A/none": 9}}, ["structure"]),
         ({"resolution": {"A/a": (50, 100), "A/b": (50,), "A/none": [50, 100]}}, ["structure"]),
-        ({"resolution": {"A/a": (50, 100), "A/b": (50, float("nan")), "A/none": (1, 1)}}, ["structure"]),
+        (
+            {"resolution": {"A/a": (50, 100), "A/b": (50, float("nan")), "A/none": (1, 1)}},
+            ["structure"],
+        ),
         ({"test_videos": [["A/none"]]}, ["unknown_split"]),
         ({"test_videos": [["A/b", "A/a"]]}, ["contradiction"]),
     ],
@@ -127,8 +163,8 @@ def test_a_bad_video_is_a_problem(changes: dict, kinds: list[str]):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"labels": []}, {"labels": [1]}, {"labels": ["a", "a"]}, {"labels": ...}, {"gttubes": []}, {"gttubes": ...}, {"nframes": 3},
-        {"train_videos": 3}, {"train_videos": [3]}, {"train_videos": [[3]]}, {"train_videos": ..., "test_videos": ...},
+        {"labels": []}, {"labels": [1]}, {"labels": ["a", "a"]}, {"labels": ...}, {"gttubes": []}, {"gttubes": ...}, {"nframes": 3},  # noqa: E501
+        {"train_videos": 3}, {"train_videos": [3]}, {"train_videos": [[3]]}, {"train_videos": ..., "test_videos": ...},  # noqa: E501
     ],
 )  # fmt: skip
 def test_a_pickle_of_another_form_is_named(changes: dict):
@@ -161,7 +197,9 @@ def test_a_file_that_cannot_be_used_is_named(data: bytes, says: str):
 def test_vocabulary_and_sniffing():
     assert vocabulary(_file(), "GT.pkl", "label") == CONTEXT.vocabulary
     assert sniff("GT.pkl", _file()) and sniff("GT.pkl", _file(protocol=0))
-    assert not any(sniff("GT.pkl", data) for data in (b"", b"gttubes", pickle.dumps({"db": 1}), b"\xff\xfe"))
+    assert not any(
+        sniff("GT.pkl", data) for data in (b"", b"gttubes", pickle.dumps({"db": 1}), b"\xff\xfe")
+    )
 
 
 def test_official_multisports(shared):
@@ -169,9 +207,14 @@ def test_official_multisports(shared):
     words = vocabulary(data, "gt.pkl", "label")
     answer = read(data, Context("multisports", "gt.pkl", vocabulary=words))
     video = "aerobic_gymnastics/v_crsi07chcV8_c004"
-    assert len(words.names) == 66 and answer.entries == (Entry(video, "val"),) and not answer.problems
+    assert (
+        len(words.names) == 66 and answer.entries == (Entry(video, "val"),) and not answer.problems
+    )
     tubes = [
-        tube for by_label in pickle.loads(data, encoding="latin1")["gttubes"].values() for found in by_label.values() for tube in found
+        tube
+        for by_label in pickle.loads(data, encoding="latin1")["gttubes"].values()
+        for found in by_label.values()
+        for tube in found
     ]
     assert answer.table.num_rows == sum(len(tube) for tube in tubes) == 224
     assert len(answer.table["person_id"].unique()) == len(tubes) == 8

@@ -1,4 +1,6 @@
-"""Lists of paths and label ids: what ends a path, ids and vocabularies, and every way a line can be wrong."""
+"""Lists of paths and label ids: what ends a path, ids and vocabularies, and every way a line can be
+wrong.
+"""
 
 import pytest
 
@@ -32,17 +34,31 @@ CONTEXT = Context("k", "train.txt", split="train", vocabulary=WORDS)
         ("7 8", "7", ["8"]),
     ],
 )
-def test_a_path_ends_at_its_extension_or_at_the_last_numbers(line: str, path: str, fields: list[str]):
+def test_a_path_ends_at_its_extension_or_at_the_last_numbers(
+    line: str, path: str, fields: list[str]
+):
     assert split_line(line) == (path, fields)
 
 
 def test_good_lines_become_whole_clips():
     rows = read(b"run/v 1.mp4 1\n\nx.y/z.avi,2\r\n", CONTEXT).table.to_pylist()
     assert rows[0] == {
-        "clip_id": "run/v 1", "video_id": "run/v 1", "dataset": "k", "split": "train", "target": "label", "label": "run", "label_id": 1,
-        "start_s": None, "end_s": None, "source": "train.txt:1",
-    }  # fmt: skip
-    assert (rows[1]["video_id"], rows[1]["label"], rows[1]["source"]) == ("x.y/z", "swim", "train.txt:3")
+        "clip_id": "run/v 1",
+        "video_id": "run/v 1",
+        "dataset": "k",
+        "split": "train",
+        "target": "label",
+        "label": "run",
+        "label_id": 1,
+        "start_s": None,
+        "end_s": None,
+        "source": "train.txt:1",
+    }
+    assert (rows[1]["video_id"], rows[1]["label"], rows[1]["source"]) == (
+        "x.y/z",
+        "swim",
+        "train.txt:3",
+    )
 
 
 @pytest.mark.parametrize(
@@ -56,14 +72,17 @@ def test_good_lines_become_whole_clips():
     ],
 )
 def test_the_template_takes_what_a_path_has(template: str, video_id: str):
-    answer = read(b"./data/k/val/x.mp4 1\n", Context("k", "f", video=template, split="val", vocabulary=WORDS))
+    answer = read(
+        b"./data/k/val/x.mp4 1\n", Context("k", "f", video=template, split="val", vocabulary=WORDS)
+    )
     assert answer.table["video_id"].to_pylist() == [video_id]
 
 
 def test_without_a_vocabulary_labels_are_the_ids_as_text():
     rows = read(b"a.mp4 10\nb.mp4 2\n", Context("k", "f", split="train")).table.to_pylist()
     assert [(row["label"], row["label_id"]) for row in rows] == [("10", -1), ("2", -1)]
-    known = Context("k", "f", split="train", vocabulary=from_names(["10", "2"]))  # as a first pass found them
+    # as a first pass found them
+    known = Context("k", "f", split="train", vocabulary=from_names(["10", "2"]))
     rows = read(b"a.mp4 10\nb.mp4 2\n", known).table.to_pylist()
     assert [(row["label"], row["label_id"]) for row in rows] == [("10", 0), ("2", 1)]
 
@@ -71,38 +90,62 @@ def test_without_a_vocabulary_labels_are_the_ids_as_text():
 def test_several_labels_need_leave_and_give_a_row_each():
     context = Context("k", "f", split="train", multi_label=True, vocabulary=WORDS)
     answer = read(b"a.mp4 0 2\nb.mp4 1\nc.mp4 0 9 8\nd.mp4 1 1\n", context)
-    assert [(row["clip_id"], row["label"]) for row in answer.table.to_pylist()] == [("a", "dance"), ("a", "swim"), ("b", "run")]
+    assert [(row["clip_id"], row["label"]) for row in answer.table.to_pylist()] == [
+        ("a", "dance"),
+        ("a", "swim"),
+        ("b", "run"),
+    ]
     assert [(p.line, p.kind, p.found) for p in answer.problems] == [
         (3, "unknown_label", "9"),
         (3, "unknown_label", "8"),
         (4, "duplicate", "1 1"),
     ]
     answer = read(b"a.mp4 0 2\nb.mp4 1\n", CONTEXT)
-    assert [(p.line, p.field, p.kind) for p in answer.problems] == [(1, "label", "columns")] and "multi_label" in answer.problems[0].reason
+    assert [(p.line, p.field, p.kind) for p in answer.problems] == [
+        (1, "label", "columns")
+    ] and "multi_label" in answer.problems[0].reason
 
 
 def test_test_lists_have_no_labels():
     context = Context("k", "f", split="test", vocabulary=WORDS)
     answer = read(b"a.mp4\nb.mp4 -1\nc d.mp4\n", context)
-    assert [(row["video_id"], row["label"], row["label_id"]) for row in answer.table.to_pylist()] == [
-        ("a", None, None), ("b", None, None), ("c d", None, None),
-    ]  # fmt: skip
+    assert [
+        (row["video_id"], row["label"], row["label_id"]) for row in answer.table.to_pylist()
+    ] == [("a", None, None), ("b", None, None), ("c d", None, None)]
 
 
 def test_all_bad_lines_come_together_and_the_good_ones_are_read(monkeypatch):
     monkeypatch.setattr("ops.annotations.lines.LINE_LIMIT", 100)
     lines = [
-        b"path,label", b"a.mp4", b"a.mp4 -1", b"a.mp4 run", b"a.mp4 1.0", b"a.mp4 nan", b"a.mp4 3", b"a.mp4 -2",
+        b"path,label",
+        b"a.mp4",
+        b"a.mp4 -1",
+        b"a.mp4 run",
+        b"a.mp4 1.0",
+        b"a.mp4 nan",
+        b"a.mp4 3",
+        b"a.mp4 -2",
         b"a.mp4 99999999999999999999",
-        b"d\xe9j\xe0.mp4 1", b"y" * 101, b"good.mp4 1", "a.mp4 \u0661".encode(),
-    ]  # fmt: skip
+        b"d\xe9j\xe0.mp4 1",
+        b"y" * 101,
+        b"good.mp4 1",
+        "a.mp4 \u0661".encode(),
+    ]
     answer = read(b"\n".join(lines), CONTEXT)
     assert [(p.line, p.field, p.kind) for p in answer.problems] == [
-        (1, "label", "empty"), (2, "label", "empty"), (3, "label", "empty"), (4, "label", "value"), (5, "label", "value"), (6, "label",
-        "value"),
-        (7, "label", "unknown_label"), (8, "label", "value"), (9, "label", "value"), (10, "(line)", "text"), (11, "(line)", "long_line"),
+        (1, "label", "empty"),
+        (2, "label", "empty"),
+        (3, "label", "empty"),
+        (4, "label", "value"),
+        (5, "label", "value"),
+        (6, "label", "value"),
+        (7, "label", "unknown_label"),
+        (8, "label", "value"),
+        (9, "label", "value"),
+        (10, "(line)", "text"),
+        (11, "(line)", "long_line"),
         (13, "label", "value"),
-    ]  # fmt: skip
+    ]
     assert answer.problems[6].reason == "the vocabulary's ids are 0 to 2"
     assert answer.table["video_id"].to_pylist() == ["good"]
 
@@ -135,15 +178,36 @@ def test_long_lines_take_no_long_time():
 
 def test_lists_are_recognised():
     assert (TABLE, FOLDER) == ("clips", False) and "label_id" in EXPECTED
-    assert sniff("train.txt", b"a/b.mp4 1\nc d.mp4 2\n") and sniff("t.csv", b"a.mp4,1 2\n") and sniff("test.txt", b"a.mp4\nb.mp4\n")
-    for other in (b"", b"a.mp4 dancing\n", b"folder 100 2\n", b"a.mp4 1\nb.mp4\n", b"dancing/a.mp4,dancing,3,1\n", b"\xff\xfe\x00"):
+    assert (
+        sniff("train.txt", b"a/b.mp4 1\nc d.mp4 2\n")
+        and sniff("t.csv", b"a.mp4,1 2\n")
+        and sniff("test.txt", b"a.mp4\nb.mp4\n")
+    )
+    for other in (
+        b"",
+        b"a.mp4 dancing\n",
+        b"folder 100 2\n",
+        b"a.mp4 1\nb.mp4\n",
+        b"dancing/a.mp4,dancing,3,1\n",
+        b"\xff\xfe\x00",
+    ):
         assert not sniff("train.txt", other)
-    for name in ("trainlist01.txt", "ucfTrainTestlist/testlist03.txt", "brush_hair_test_split1.txt"):  # their numbers are no ids from 0
+    # their numbers are no ids from 0
+    for name in (
+        "trainlist01.txt",
+        "ucfTrainTestlist/testlist03.txt",
+        "brush_hair_test_split1.txt",
+    ):
         assert not sniff(name, b"a/b.avi 1\n")
 
 
 @pytest.mark.parametrize(
-    "labels, classes", [("kinetics_label_map_k400.txt", 400), ("kinetics_label_map_k700.txt", 700), ("mmit_label_map.txt", 313)]
+    "labels, classes",
+    [
+        ("kinetics_label_map_k400.txt", 400),
+        ("kinetics_label_map_k700.txt", 700),
+        ("mmit_label_map.txt", 313),
+    ],
 )
 def test_published_label_maps_are_vocabularies(shared, labels: str, classes: int):
     words = parse((shared / "annotations/mmaction2" / labels).read_bytes(), labels, own_ids=False)

@@ -11,7 +11,15 @@ import pytest
 from ava_files import AvaFileError, as_boxes, read_boxes, read_excluded
 from ops.annotations.vocabulary import parse
 from ops.tasks.detection.matching import Boxes, any_free, best_only, boxes_of, ious
-from ops.tasks.detection.metric import DetectionMetric, capped, envelope, frame_map, person_ap, trapezoid, tube_frame_map
+from ops.tasks.detection.metric import (
+    DetectionMetric,
+    capped,
+    envelope,
+    frame_map,
+    person_ap,
+    trapezoid,
+    tube_frame_map,
+)
 
 CASES = ["easy", "excluded_timestamps", "iou_above_half", "no_second_best_match"]
 UNIT = (0.0, 0.0, 1.0, 1.0)
@@ -23,10 +31,14 @@ def test_the_official_answers(shared: Path, case: str) -> None:
     words = parse((folder / "action_list.pbtxt").read_bytes(), "action_list.pbtxt", own_ids=True)
     excluded = folder / "excluded.csv"
     out = read_excluded(excluded.read_bytes(), "excluded.csv") if excluded.exists() else set()
-    files = (read_boxes((folder / name).read_bytes(), name, words.ids, out) for name in ("gt.csv", "pred.csv"))
+    files = (
+        read_boxes((folder / name).read_bytes(), name, words.ids, out)
+        for name in ("gt.csv", "pred.csv")
+    )
     true, found = as_boxes(*files, {number: place for place, number in enumerate(words.ids)})
     answers = json.loads((folder / "expected.json").read_text())
-    # The rows of `easy` are not sorted, which SlowFast's evaluator takes as they are; the official one sorts them, as we do.
+    # The rows of `easy` are not sorted, which SlowFast's evaluator takes as they are; the official
+    # one sorts them, as we do.
     expected = answers["activitynet2018_official" if case == "easy" else "slowfast_style"]
     rng = np.random.default_rng(0)
     for shuffled in (found, found.taken(rng.permutation(len(found)))):
@@ -50,7 +62,8 @@ def test_the_surest_box_takes_its_best_true_one_and_no_other() -> None:
     assert hits.tolist() == [False, True]
     assert mate.tolist() == [0, 0]
     assert frame_map(found, true, 1).mean_ap == 0.5
-    assert any_free(found, true, 0.5, pixels=0).tolist() == [True, True]  # tubes' rule falls back to the free one
+    # tubes' rule falls back to the free one
+    assert any_free(found, true, 0.5, pixels=0).tolist() == [True, True]
     assert tube_frame_map(found, true, 1).mean_ap == pytest.approx(1.0)
 
 
@@ -61,7 +74,9 @@ def test_found_boxes_of_a_frame_without_truth_are_wrong() -> None:
 
 
 def test_classes_without_detections_count_and_classes_without_truth_do_not() -> None:
-    scores = frame_map(rows((0, 0, UNIT, 0.9), (0, 2, UNIT, 0.9)), rows((0, 0, UNIT, 1), (0, 1, UNIT, 1)), 3)
+    scores = frame_map(
+        rows((0, 0, UNIT, 0.9), (0, 2, UNIT, 0.9)), rows((0, 0, UNIT, 1), (0, 1, UNIT, 1)), 3
+    )
     assert scores.mean_ap == 0.5
     assert np.isnan(scores.per_class[2])
     assert np.isnan(frame_map(rows(), rows(), 3).mean_ap)
@@ -83,8 +98,13 @@ def test_equal_scores_do_not_depend_on_the_order_of_rows() -> None:
     corners = rng.uniform(0, 0.5, (60, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(0.1, 0.5, (60, 2))], axis=1)
     true = boxes_of(rng.integers(0, 5, 20), rng.integers(0, 2, 20), boxes[:20])
-    found = boxes_of(rng.integers(0, 5, 60), rng.integers(0, 2, 60), boxes, rng.integers(1, 4, 60) / 4)
-    values = {frame_map(found.taken(rng.permutation(60)), true.taken(rng.permutation(20)), 2).mean_ap for _ in range(10)}
+    found = boxes_of(
+        rng.integers(0, 5, 60), rng.integers(0, 2, 60), boxes, rng.integers(1, 4, 60) / 4
+    )
+    values = {
+        frame_map(found.taken(rng.permutation(60)), true.taken(rng.permutation(20)), 2).mean_ap
+        for _ in range(10)
+    }
     assert len(values) == 1
 
 
@@ -98,7 +118,11 @@ def test_the_areas_by_hand() -> None:
 def test_the_cap_keeps_the_surest_rows_of_each_frame() -> None:
     found = rows((0, 0, UNIT, 0.1), (0, 1, UNIT, 0.9), (1, 0, UNIT, 0.2), (0, 2, UNIT, 0.5))
     kept = capped(found, 2)
-    assert sorted(zip(kept.frames.tolist(), kept.scores.tolist(), strict=True)) == [(0, 0.5), (0, 0.9), (1, 0.2)]
+    assert sorted(zip(kept.frames.tolist(), kept.scores.tolist(), strict=True)) == [
+        (0, 0.5),
+        (0, 0.9),
+        (1, 0.2),
+    ]
     assert len(capped(rows(), 2)) == 0
 
 
@@ -111,9 +135,14 @@ def test_labels_outside_the_classes_are_refused() -> None:
 
 def key_frame(second: int, video: str = "v", **changes: object) -> dict[str, object]:
     row = {
-        "video_id": video, "timestamp_s": float(second), "boxes": [UNIT, (0, 0, 0.3, 0.3)], "person_scores": [0.9, 0.4],
-        "scores": [[0.9, 0.1], [0.2, 0.8]], "true_boxes": [UNIT], "true_labels": [[True, False]],
-    }  # fmt: skip
+        "video_id": video,
+        "timestamp_s": float(second),
+        "boxes": [UNIT, (0, 0, 0.3, 0.3)],
+        "person_scores": [0.9, 0.4],
+        "scores": [[0.9, 0.1], [0.2, 0.8]],
+        "true_boxes": [UNIT],
+        "true_labels": [[True, False]],
+    }
     return {**row, **changes}
 
 
@@ -121,7 +150,12 @@ def test_rows_of_key_frames() -> None:
     metric = DetectionMetric(["walk", "hold"], {"movement": [0], "object": [1]})
     metric.update([key_frame(1), key_frame(2, boxes=[], person_scores=[], scores=np.empty((0, 2)))])
     numbers = metric.compute()
-    assert numbers == {"frame_map": 0.5, "person_ap": 0.5, "person_recall": 0.5, "frame_map/movement": 0.5}
+    assert numbers == {
+        "frame_map": 0.5,
+        "person_ap": 0.5,
+        "person_recall": 0.5,
+        "frame_map/movement": 0.5,
+    }
     assert metric.per_class() == {"walk": 0.5}
     with pytest.raises(ValueError, match=r"key frame 1\.0 of video 'v' came twice"):
         metric.update([key_frame(1)])
@@ -135,7 +169,12 @@ def test_a_person_without_action_is_a_person() -> None:
 
 def test_frames_without_persons_and_classes_that_do_not_count() -> None:
     metric = DetectionMetric(["walk", "hold"], scored=[1])
-    metric.update([key_frame(1, true_boxes=np.empty((0, 4)), true_labels=np.empty((0, 2))), key_frame(2, true_labels=[[True, True]])])
+    metric.update(
+        [
+            key_frame(1, true_boxes=np.empty((0, 4)), true_labels=np.empty((0, 2))),
+            key_frame(2, true_labels=[[True, True]]),
+        ]
+    )
     assert metric.per_class() == {"hold": 0.25}  # behind three boxes that are wrong
     assert metric.compute()["frame_map"] == 0.25
     assert metric.compute()["person_ap"] == 0.5

@@ -27,45 +27,70 @@ from ops.tasks.detection.predictor import Detector
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path, recipe = tmp_path_factory.mktemp("model"), scenes.recipe(detecting={"person_threshold": 0.3})
+    path, recipe = (
+        tmp_path_factory.mktemp("model"),
+        scenes.recipe(detecting={"person_threshold": 0.3}),
+    )
     torch.manual_seed(0)
     save_file(models.build(recipe).state_dict(), path / "model.safetensors")
     (path / "recipe.json").write_text(recipe.model_dump_json())
-    (path / "vocabulary.json").write_text(json.dumps({"labels": list(scenes.ACTIONS), "ids": ["1", "2", "5"]}))
-    (path / "provenance.json").write_text(Provenance(dataset="scenes", frames=scenes.DATASET.frames).model_dump_json())
+    (path / "vocabulary.json").write_text(
+        json.dumps({"labels": list(scenes.ACTIONS), "ids": ["1", "2", "5"]})
+    )
+    (path / "provenance.json").write_text(
+        Provenance(dataset="scenes", frames=scenes.DATASET.frames).model_dump_json()
+    )
     return path
 
 
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Detector:
-    return from_files(folder / "model.safetensors", folder / "recipe.json", folder / "vocabulary.json")
+    return from_files(
+        folder / "model.safetensors", folder / "recipe.json", folder / "vocabulary.json"
+    )
 
 
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("film") / "long.mp4"
-    write_mp4(path, (frame for seed in range(3) for frame in scenes.scene(seed)[0]), scenes.FPS, Coding(12, 8, 0, True))
+    write_mp4(
+        path,
+        (frame for seed in range(3) for frame in scenes.scene(seed)[0]),
+        scenes.FPS,
+        Coding(12, 8, 0, True),
+    )
     return path
 
 
-def test_a_key_frame_each_second_along_a_video(served: Detector, film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_frame_each_second_along_a_video(
+    served: Detector, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(detector, "BATCH", 4)
     found = served.on_video(film)
-    assert found.video_id == "long" and [key.timestamp_s for key in found.key_frames] == [float(second) for second in range(1, 12)]
+    assert found.video_id == "long" and [key.timestamp_s for key in found.key_frames] == [
+        float(second) for second in range(1, 12)
+    ]
     assert all(len(key.persons.boxes) for key in found.key_frames)
     assert (np.diff(found.key_frames[0].persons.person_scores) <= 0).all()
     halves = served.on_video(film, every_s=0.5)
     assert len(halves.key_frames) == 23
-    for one, two in zip(found.key_frames, halves.key_frames[1::2], strict=True):  # batches and neighbours change nothing
+    # batches and neighbours change nothing
+    for one, two in zip(found.key_frames, halves.key_frames[1::2], strict=True):
         np.testing.assert_allclose(one.persons.boxes, two.persons.boxes, atol=1e-4)
 
 
 def test_the_rows_are_ava_s() -> None:
-    boxes = np.array([[0.1, 0.2, 0.3, 0.9], [0.5, 0.5, 0.5, 0.9]])  # the second has no width: a row of the table, none of the csv
+    # the second has no width: a row of the table, none of the csv
+    boxes = np.array([[0.1, 0.2, 0.3, 0.9], [0.5, 0.5, 0.5, 0.9]])
     persons = Persons(boxes, np.array([0.93, 0.5]), np.array([[0.8, 0.01, 0.4], [0.1, 0.2, 0.3]]))
-    found = detector.VideoFound("long", scenes.ACTIONS, scenes.IDS, [detector.KeyFrameFound(4.0, persons)])
+    found = detector.VideoFound(
+        "long", scenes.ACTIONS, scenes.IDS, [detector.KeyFrameFound(4.0, persons)]
+    )
     table = found.table()
-    assert table["label"].to_pylist() == [*scenes.ACTIONS] * 2 and table["label_id"].to_pylist() == [1, 2, 5] * 2
+    assert (
+        table["label"].to_pylist() == [*scenes.ACTIONS] * 2
+        and table["label_id"].to_pylist() == [1, 2, 5] * 2
+    )
     assert table["person_score"].to_pylist()[0] == pytest.approx(0.93)
     data = found.csv()
     assert sniff("long.csv", data)
@@ -75,8 +100,12 @@ def test_the_rows_are_ava_s() -> None:
 
 
 def test_lines_say_who_does_what() -> None:
-    persons = Persons(np.array([[0.1, 0.2, 0.3, 0.9]]), np.array([0.93]), np.array([[0.8, 0.01, 0.4]]))
-    found = detector.VideoFound("v", scenes.ACTIONS, scenes.IDS, [detector.KeyFrameFound(3.0, persons)])
+    persons = Persons(
+        np.array([[0.1, 0.2, 0.3, 0.9]]), np.array([0.93]), np.array([[0.8, 0.01, 0.4]])
+    )
+    found = detector.VideoFound(
+        "v", scenes.ACTIONS, scenes.IDS, [detector.KeyFrameFound(3.0, persons)]
+    )
     own = Detector(torch.nn.Identity(), scenes.recipe(), scenes.ACTIONS, scenes.IDS)
     assert own.lines(found) == ["   3.00 s  person  93%  [0.10 0.20 0.30 0.90]  stand 80%, red 40%"]
     assert own.lines(detector.VideoFound("v", scenes.ACTIONS, scenes.IDS, [])) == ["nobody"]
@@ -88,13 +117,17 @@ def test_a_short_video_has_its_middle(served: Detector, tmp_path: Path) -> None:
     assert [key.timestamp_s for key in served.on_video(path).key_frames] == [0.25]
 
 
-def test_what_is_no_video_or_distance_is_refused(served: Detector, film: Path, tmp_path: Path) -> None:
+def test_what_is_no_video_or_distance_is_refused(
+    served: Detector, film: Path, tmp_path: Path
+) -> None:
     (tmp_path / "text.mp4").write_text("no video")
     with pytest.raises(DecodeError):
         served.on_video(tmp_path / "text.mp4")
     with pytest.raises(ValueError, match="every_s: found 0"):
         served.on_video(film, every_s=0)
-    with pytest.raises(ValueError, match=r"frames: found uint8 \[3, 8, 8, 3\]; allowed: uint8 \[4, H, W, 3\]"):
+    with pytest.raises(
+        ValueError, match=r"frames: found uint8 \[3, 8, 8, 3\]; allowed: uint8 \[4, H, W, 3\]"
+    ):
         served.persons([np.zeros((3, 8, 8, 3), np.uint8)])
 
 
@@ -110,8 +143,12 @@ def test_clips_of_several_sizes_in_one_batch(served: Detector) -> None:
 
 def test_a_wrong_vocabulary_is_named(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "vocabulary.json").write_text(json.dumps({"labels": ["stand"]}))
-    with pytest.raises(ConfigError, match="vocabulary.json.*found '1 labels'; allowed: 3, the recipe's num_classes"):
-        from_files(folder / "model.safetensors", folder / "recipe.json", tmp_path / "vocabulary.json")
+    with pytest.raises(
+        ConfigError, match="vocabulary.json.*found '1 labels'; allowed: 3, the recipe's num_classes"
+    ):
+        from_files(
+            folder / "model.safetensors", folder / "recipe.json", tmp_path / "vocabulary.json"
+        )
 
 
 def test_as_mlflow_serves_it(folder: Path) -> None:
@@ -120,7 +157,11 @@ def test_as_mlflow_serves_it(folder: Path) -> None:
     recipe = scenes.recipe(detecting={"person_threshold": 0.3})
     signature, example = detection_model.interface(recipe)
     served = detection_model.DetectionModel()
-    files = {"weights": "model.safetensors", "recipe": "recipe.json", "vocabulary": "vocabulary.json"}
+    files = {
+        "weights": "model.safetensors",
+        "recipe": "recipe.json",
+        "vocabulary": "vocabulary.json",
+    }
     context = SimpleNamespace(artifacts={name: str(folder / file) for name, file in files.items()})
     served.load_context(context)  # type: ignore[arg-type]
     answer = served.predict(context, np.concatenate([example, example]))  # type: ignore[arg-type]

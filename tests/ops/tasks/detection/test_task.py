@@ -1,4 +1,6 @@
-"""The detection task: what it checks, its losses over ranks, its rows, and a training that is killed and resumed."""
+"""The detection task: what it checks, its losses over ranks, its rows, and a training that is
+killed and resumed.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,11 @@ def test_the_data_fits_and_is_told(stored: Layout) -> None:
     assert own.groups() == {"pose": [0, 1], "colour": [2]}
     assert own.scored_classes() is None
     numbers = own.coverage()
-    assert (numbers["train_annotated"], numbers["train_usable"], numbers["train_not_stored"]) == (27, 24, 3)
+    assert (numbers["train_annotated"], numbers["train_usable"], numbers["train_not_stored"]) == (
+        27,
+        24,
+        3,
+    )
     assert own.data_version() == task(stored).data_version() != ""
 
 
@@ -59,9 +65,15 @@ WRONG = {
     "classes": ({"num_classes": 4}, "num_classes.*found 4; allowed: 3, the actions"),
     "length": ({"sampling": {"clip_len": 8}}, "sampling.clip_len.*found 8; allowed: 4"),
     "padding": ({"pictures": {"pad_to": 16}}, "pictures.pad_to.*a multiple of 32"),
-    "accumulation": ({"training": {"accumulate": 2}}, "training.accumulate.*divided by the persons of the whole batch"),
+    "accumulation": (
+        {"training": {"accumulate": 2}},
+        "training.accumulate.*divided by the persons of the whole batch",
+    ),
     "groups": ({"groups": {"all": ["fly"]}}, "groups.*found 'fly'; allowed: stand, walk, red"),
-    "flip": ({"pictures": {"flip_labels": {"left": "right"}}}, "pictures.flip_labels.*found 'left'"),
+    "flip": (
+        {"pictures": {"flip_labels": {"left": "right"}}},
+        "pictures.flip_labels.*found 'left'",
+    ),
     "scored": ({"scored": "none.pbtxt"}, "scored.*an existing file"),
     "tubes": ({"tubes": {}}, "tubes.*has key frames, not tubes"),
 }
@@ -75,16 +87,23 @@ def test_wrong_settings_are_named(stored: Layout, case: str) -> None:
 
 
 def test_one_action_each_where_the_model_has_a_softmax(stored: Layout) -> None:
-    with pytest.raises(DataError, match=r"a person of 'train/\d\d' at 1.0 s has 2 actions; with model.multi_label false"):
+    with pytest.raises(
+        DataError,
+        match=r"a person of 'train/\d\d' at 1.0 s has 2 actions; with model.multi_label false",
+    ):
         task(stored, model={**scenes.MODEL, "multi_label": False}).check()
 
 
 def test_actions_that_count(layout: Layout) -> None:
     scenes.build_world(layout)
-    write_bytes(f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "walk" id: 2 }\n')
+    write_bytes(
+        f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "walk" id: 2 }\n'
+    )
     own = task(layout, scored="scored.pbtxt")
     assert own.scored_classes() == [1]
-    write_bytes(f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "swim" id: 7 }\n')
+    write_bytes(
+        f"{layout.dataset_root(scenes.DATASET)}/scored.pbtxt", b'item { name: "swim" id: 7 }\n'
+    )
     with pytest.raises(ConfigError, match=r"scored.pbtxt.*'id': found 7"):
         own.scored_classes()
 
@@ -110,8 +129,13 @@ def test_a_batch_without_persons_trains_too(stored: Layout) -> None:
     model = own.model()
     losses = own.losses(model, batch)
     losses["loss"].backward()
-    assert np.isfinite(float(losses["loss"].detach())) and float(losses["giou"]) == float(losses["action"]) == 0
-    assert all(value.grad is not None and torch.isfinite(value.grad).all() for value in model.parameters())
+    assert (
+        np.isfinite(float(losses["loss"].detach()))
+        and float(losses["giou"]) == float(losses["action"]) == 0
+    )
+    assert all(
+        value.grad is not None and torch.isfinite(value.grad).all() for value in model.parameters()
+    )
 
 
 def test_proposals_may_start_at_typical_boxes(stored: Layout) -> None:
@@ -122,18 +146,32 @@ def test_proposals_may_start_at_typical_boxes(stored: Layout) -> None:
     assert (task(stored).model().proposal_boxes.weight == torch.tensor([0.5, 0.5, 1.0, 1.0])).all()
 
 
-def test_it_starts_from_a_published_detector_or_from_videomae(stored: Layout, tmp_path: Path) -> None:
+def test_it_starts_from_a_published_detector_or_from_videomae(
+    stored: Layout, tmp_path: Path
+) -> None:
     torch.manual_seed(5)
     source = task(stored).model()
     whole, encoder = tmp_path / "detector.pth", tmp_path / "videomae.pth"
     torch.save({"model_state": export_published(source)}, whole)
-    torch.save({"model": {f"encoder.{name}": value for name, value in source.encoder.state_dict().items()}}, encoder)
+    torch.save(
+        {
+            "model": {
+                f"encoder.{name}": value for name, value in source.encoder.state_dict().items()
+            }
+        },
+        encoder,
+    )
     torch.manual_seed(6)
     found = task(stored, training={"init_from": str(whole)}).model()
-    assert all(torch.equal(value, source.state_dict()[name]) for name, value in found.state_dict().items())
+    assert all(
+        torch.equal(value, source.state_dict()[name]) for name, value in found.state_dict().items()
+    )
     found = task(stored, training={"init_from": str(encoder)}).model()
     assert torch.equal(found.encoder.embed.weight, source.encoder.embed.weight)
-    assert not torch.equal(found.pyramid.state_dict()["laterals.0.weight"], source.pyramid.state_dict()["laterals.0.weight"])
+    assert not torch.equal(
+        found.pyramid.state_dict()["laterals.0.weight"],
+        source.pyramid.state_dict()["laterals.0.weight"],
+    )
     torch.save({"weight": torch.zeros(3)}, encoder)
     with pytest.raises(PublishedWeightsError, match="videomae.pth|mapping"):
         task(stored, training={"init_from": str(encoder)}).model()
@@ -143,20 +181,27 @@ def test_ava_s_ids_have_ava_s_groups(layout: Layout) -> None:
     lines = "".join(f'item {{ name: "action {number}" id: {number} }}\n' for number in range(1, 81))
     write_bytes(f"{layout.dataset_root(scenes.DATASET)}/actions.pbtxt", lines.encode())
     groups = task(layout, groups={}, num_classes=80).groups()
-    assert {name: (members[0] + 1, members[-1] + 1, len(members)) for name, members in groups.items()} == {
-        "movement": (1, 14, 14),
-        "object": (15, 63, 49),
-        "interaction": (64, 80, 17),
-    }
+    assert {
+        name: (members[0] + 1, members[-1] + 1, len(members)) for name, members in groups.items()
+    } == {"movement": (1, 14, 14), "object": (15, 63, 49), "interaction": (64, 80, 17)}
 
 
 def test_rows_of_predictions(stored: Layout) -> None:
     own = task(stored, detecting={"person_threshold": 1.0, "times_person": True})
     rows = predict(own, own.model(), own.samples("val", "test"), place=alone(own.recipe.scale))
-    assert [(row["video_id"], row["timestamp_s"]) for row in rows][:3] == [("val/00", 1.0), ("val/00", 2.0), ("val/00", 3.0)]
+    assert [(row["video_id"], row["timestamp_s"]) for row in rows][:3] == [
+        ("val/00", 1.0),
+        ("val/00", 2.0),
+        ("val/00", 3.0),
+    ]
     row = rows[0]
-    assert row["proposals"].shape == (5, 4) and row["scores"].shape == (5, 3)  # nobody is sure: all count
-    assert (np.diff(row["proposal_scores"]) <= 0).all() and (row["boxes"] >= 0).all() and (row["boxes"] <= 1).all()
+    # nobody is sure: all count
+    assert row["proposals"].shape == (5, 4) and row["scores"].shape == (5, 3)
+    assert (
+        (np.diff(row["proposal_scores"]) <= 0).all()
+        and (row["boxes"] >= 0).all()
+        and (row["boxes"] <= 1).all()
+    )
     assert (row["scores"] <= row["person_scores"][:, None]).all()
     metric = own.metric("val")
     metric.update(rows)
@@ -197,9 +242,18 @@ def test_tubes_are_scored_in_pixels(layout: Layout) -> None:
     scenes.build_world(layout, num_train=2, num_val=1)
     uri = layout.annotation_table("scenes", "boxes")
     rows = [row for row in read_table(uri).to_pylist() if row["label_id"] != 5]
-    moved = [{**row, "frame": int(row["timestamp_s"]) + more, "timestamp_s": None} for row in rows for more in range(2)]
-    write_table(uri, from_rows({(r["video_id"], r["frame"], r["person_id"]): r for r in moved}.values(), BOXES))
-    own = task(layout, tubes={}, key_frames={"every": 2}, model={**scenes.MODEL, "multi_label": False})
+    moved = [
+        {**row, "frame": int(row["timestamp_s"]) + more, "timestamp_s": None}
+        for row in rows
+        for more in range(2)
+    ]
+    write_table(
+        uri,
+        from_rows({(r["video_id"], r["frame"], r["person_id"]): r for r in moved}.values(), BOXES),
+    )
+    own = task(
+        layout, tubes={}, key_frames={"every": 2}, model={**scenes.MODEL, "multi_label": False}
+    )
     own.check()
     assert own.metric("val").pixels
     assert len(own.samples("val", "test")) == scenes.NUM_FRAMES
@@ -211,13 +265,23 @@ def test_tubes_are_scored_in_pixels(layout: Layout) -> None:
 def test_every_recipe_builds(stored: Layout) -> None:
     import models
 
-    published = {"keep10": (425, 32.1), "v2_ava22_keep07": (243, 37.7), "vitb_ava22_keep07": (243, 32.3), "w4": (209, 31.8)}
+    published = {
+        "keep10": (425, 32.1),
+        "v2_ava22_keep07": (243, 37.7),
+        "vitb_ava22_keep07": (243, 32.3),
+        "w4": (209, 31.8),
+    }
     for name in configs.names("detection"):
         recipe = configs.load(name)
         with torch.device("meta"):
             model = models.build(recipe)
         if recipe.published and recipe.published.params_m:
-            assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(recipe.published.params_m, abs=0.005)
+            assert sum(value.numel() for value in model.parameters()) / 1e6 == pytest.approx(
+                recipe.published.params_m, abs=0.005
+            )
         for part, (gflops, mean_ap) in published.items():
             if part in name:
-                assert recipe.published is not None and (recipe.published.gflops, recipe.published.mean_ap) == (gflops, mean_ap)
+                assert recipe.published is not None and (
+                    recipe.published.gflops,
+                    recipe.published.mean_ap,
+                ) == (gflops, mean_ap)

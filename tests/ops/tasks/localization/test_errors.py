@@ -38,7 +38,9 @@ def test_shares_count_the_best_predictions() -> None:
 
 
 def test_gains_are_those_of_a_list_without_the_kind() -> None:
-    found = segments_of([("a", 50, 60, 0, 0.95), ("a", 0, 10, 0, 0.9), ("a", 20, 30, 1, 0.9), ("b", 0, 10, 1, 0.8)])
+    found = segments_of(
+        [("a", 50, 60, 0, 0.95), ("a", 0, 10, 0, 0.9), ("a", 20, 30, 1, 0.9), ("b", 0, 10, 1, 0.8)]
+    )
     matches = match(TRUTH, found, (0.5,))
     gain = gains(TRUTH, found, errors_of(TRUTH, found, matches, 0), matches)
     assert gain["background"] == pytest.approx(0.25)  # one class from 1/2 to 1

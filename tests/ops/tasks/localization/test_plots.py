@@ -18,19 +18,34 @@ from ops.tasks.localization.segments import FeatureVideo
 def world(num_labels: int, num_found: int) -> tuple[Segments, Segments, list[FeatureVideo]]:
     rng = np.random.default_rng(0)
     names = [f"folder/a_rather_long_name_of_a_video_{index}" for index in range(8)]
-    truth = [(names[index % 8], float(index), index + 2.0, index % num_labels, 1.0) for index in range(max(16, num_labels))]
+    truth = [
+        (names[index % 8], float(index), index + 2.0, index % num_labels, 1.0)
+        for index in range(max(16, num_labels))
+    ]
     found = [
-        (names[int(rng.integers(8))], *sorted(rng.uniform(0, 80, 2)), int(rng.integers(num_labels)), rng.random()) for _ in range(num_found)
+        (
+            names[int(rng.integers(8))],
+            *sorted(rng.uniform(0, 80, 2)),
+            int(rng.integers(num_labels)),
+            rng.random(),
+        )
+        for _ in range(num_found)
     ]
     blank = (np.empty((0, 2)), np.empty(0, np.int64))
-    return segments_of(truth), segments_of(found), [FeatureVideo(name, "val", "", "", 10, 8, 10.0, 80.0, *blank) for name in names]
+    return (
+        segments_of(truth),
+        segments_of(found),
+        [FeatureVideo(name, "val", "", "", 10, 8, 10.0, 80.0, *blank) for name in names],
+    )
 
 
 @pytest.mark.parametrize(("num_labels", "num_found"), [(3, 0), (120, 400)])
 def test_all_four_are_pictures(num_labels: int, num_found: int) -> None:
     truth, found, videos = world(num_labels, num_found)
     recipe = SimpleNamespace(tiou=(0.3, 0.4, 0.5), recall=(1,))
-    analysed = analyse(truth, found, [f"label number {index}" for index in range(num_labels)], recipe)  # type: ignore[arg-type]
+    analysed = analyse(
+        truth, found, [f"label number {index}" for index in range(num_labels)], recipe
+    )  # type: ignore[arg-type]
     pictures = _pictures(analysed, videos, gains(truth, found, analysed.errors, analysed.matches))
     assert len(pictures) == 4
     for name, data in pictures.items():

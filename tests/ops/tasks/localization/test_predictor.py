@@ -1,4 +1,6 @@
-"""Own videos from end to end: YAML files and ActivityNet's json, features by a recognition model, and segments straight from a file."""
+"""Own videos from end to end: YAML files and ActivityNet's json, features by a recognition model,
+and segments straight from a file.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,11 @@ from ops.tracking.registry import CHAMPION, register
 from ops.training.run_folder import read_recipe
 from ops.training.task import build
 
-SEGMENTS = [{"label": "jump", "segment": [0.5, 1.5]}, {"label": "kick", "segment": [2.0, 2.8]}, {"label": "wave", "segment": [3.0, 3.6]}]
+SEGMENTS = [
+    {"label": "jump", "segment": [0.5, 1.5]},
+    {"label": "kick", "segment": [2.0, 2.8]},
+    {"label": "wave", "segment": [3.0, 3.6]},
+]
 DURATION = 4.0
 
 
@@ -66,7 +72,13 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     for index, name in enumerate(("train_a", "train_b", "val_a")):
         film(root / "videos" / f"{name}.mp4", index)
     subsets = {"train_a": "training", "train_b": "training", "val_a": "validation"}
-    world.write_json(root, {name: {"subset": subset, "duration": DURATION, "annotations": SEGMENTS} for name, subset in subsets.items()})
+    world.write_json(
+        root,
+        {
+            name: {"subset": subset, "duration": DURATION, "annotations": SEGMENTS}
+            for name, subset in subsets.items()
+        },
+    )
     recognizer(tmp_path / "recognizer", seed=0)
     dataset = yaml.safe_load((tmp_path / "configs" / "datasets" / "own.yaml").read_text())
     dataset["videos"] = "videos"
@@ -98,13 +110,20 @@ def recognizer(folder: Path, seed: int) -> None:
 
 
 def test_a_file_gives_what_its_stored_features_give(own: Layout, tmp_path: Path) -> None:
-    task = build(world.recipe(model={"input_dims": 32}, training={"batch_size": 2}), own, configs.dataset("own"))
+    task = build(
+        world.recipe(model={"input_dims": 32}, training={"batch_size": 2}),
+        own,
+        configs.dataset("own"),
+    )
     task.check()
     torch.manual_seed(1)
     model = task.model().eval()
     run = tmp_path / "run"
     run.mkdir()
-    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, run / "model.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        run / "model.safetensors",
+    )
     (run / "recipe.json").write_text(task.recipe.model_dump_json())
     vocabulary = task.vocabulary()
     assert len(vocabulary["features_from"]) == 1
@@ -112,30 +131,47 @@ def test_a_file_gives_what_its_stored_features_give(own: Layout, tmp_path: Path)
     samples = task.samples("val", "test")
     with torch.inference_mode():
         row = task.predict(model, task.collate([samples[0]]))[0]
-    localizer = from_files(*(run / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")), configs.settings())
+    localizer = from_files(
+        *(run / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")),
+        configs.settings(),
+    )
     video = Path(own.root, "own", "videos", "val_a.mp4")
     found = localizer.on_video(video)
     assert len(found) == len(row["scores"]) > 0
     np.testing.assert_allclose([one.score for one in found], row["scores"], atol=1e-5)
-    np.testing.assert_allclose([[one.start_s, one.end_s] for one in found], row["segments"], atol=1e-3)
+    np.testing.assert_allclose(
+        [[one.start_s, one.end_s] for one in found], row["segments"], atol=1e-3
+    )
     assert [one.label for one in found] == [world.LABELS[label] for label in row["labels"]]
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(DecodeError):
         localizer.on_video(tmp_path / "broken.mp4")
     recognizer(tmp_path / "recognizer", seed=1)
-    later = from_files(*(run / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")), configs.settings())
-    with pytest.raises(ConfigError, match="own_files, made by other weights now'; allowed: the weights that it was trained on"):
+    later = from_files(
+        *(run / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")),
+        configs.settings(),
+    )
+    with pytest.raises(
+        ConfigError,
+        match="own_files, made by other weights now'; allowed: the weights that it was trained on",
+    ):
         later.on_video(video)
 
 
 def champion(settings: Settings, folder: Path, key: str) -> str:
-    """Register a run folder's recognition model and make it the champion of 'extractors'; its version's URI."""
+    """Register a run folder's recognition model and make it the champion of 'extractors'; its
+    version's URI.
+    """
     recipe = read_recipe(str(folder / "recipe.json"))
-    recipe = recipe.model_copy(update={"gate": recipe.gate.model_copy(update={"registered_model": "extractors"})})
+    recipe = recipe.model_copy(
+        update={"gate": recipe.gate.model_copy(update={"registered_model": "extractors"})}
+    )
     run = open_run(recipe, key, settings)
     model = log_model(run, recipe, str(folder / "model.safetensors"), {"labels": ["a", "b", "c"]})
     version = register(run, model, recipe, key, str(folder / "model.safetensors"), settings)
-    client(settings.tracking_uri).set_registered_model_alias("extractors", CHAMPION, str(version.version))
+    client(settings.tracking_uri).set_registered_model_alias(
+        "extractors", CHAMPION, str(version.version)
+    )
     return version.uri
 
 
@@ -147,7 +183,9 @@ def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def pinned(own: Layout, settings: Settings, tmp_path: Path, plain_pictures: None):
-    """A registered localization model whose features a champion made, and that champion's version."""
+    """A registered localization model whose features a champion made, and that champion's
+    version.
+    """
     first = champion(settings, tmp_path / "recognizer", "first")
     extract = [{"model": "models:/extractors@champion", "sampled_frames": 4}]
     features = {"own_files": {"about": "a test", "stride": 2, "num_frames": 8, "extract": extract}}
@@ -166,8 +204,13 @@ def test_a_localization_model_names_its_extractors_version_and_keeps_it(
 ) -> None:
     version, result, first = pinned
     provenance = Provenance.model_validate_json(Path(result.run_dir, "provenance.json").read_text())
-    assert [one.model for one in provenance.extractors] == [first] and provenance.features == configs.features("own_files")
-    assert provenance.code["training"] == versions.TRAINING and provenance.frames == configs.dataset("own").frames
+    assert [one.model for one in provenance.extractors] == [
+        first
+    ] and provenance.features == configs.features("own_files")
+    assert (
+        provenance.code["training"] == versions.TRAINING
+        and provenance.frames == configs.dataset("own").frames
+    )
     video = str(Path(own.root, "own", "videos", "val_a.mp4"))
     before = predict(video, version.uri, settings=settings)
     recognizer(tmp_path / "other", seed=1)
@@ -177,7 +220,10 @@ def test_a_localization_model_names_its_extractors_version_and_keeps_it(
         configs.dataset("own")
     assert before and predict(video, version.uri, settings=settings) == before
     client(settings.tracking_uri).delete_model_version("extractors", "1")
-    with pytest.raises(ConfigError, match="own_files, made by other weights now.*has no version with these weights any more"):
+    with pytest.raises(
+        ConfigError,
+        match="own_files, made by other weights now.*has no version with these weights any more",
+    ):
         predict(video, version.uri, settings=settings)
     champion(settings, tmp_path / "recognizer", "again")  # the same weights as another version
     assert predict(video, version.uri, settings=settings) == before
@@ -187,16 +233,27 @@ def test_a_localization_champion_is_scored_on_the_features_that_it_was_trained_o
     own: Layout, settings: Settings, pinned, tmp_path: Path
 ) -> None:
     version, result, first = pinned
-    recipe, dataset = world.recipe(model={"input_dims": 32}, training={"batch_size": 2}), configs.dataset("own")
+    recipe, dataset = (
+        world.recipe(model={"input_dims": 32}, training={"batch_size": 2}),
+        configs.dataset("own"),
+    )
     before = evaluate(build(recipe, own, dataset), result.weights_uri)
     rows = before.rows()
     recognizer(tmp_path / "other", seed=1)
     champion(settings, tmp_path / "other", "second")
-    make_features(configs.features("own_files"), own, settings)  # another champion: other features under the same name
+    # another champion: other features under the same name
+    make_features(configs.features("own_files"), own, settings)
     assert evaluate(build(recipe, own, dataset), result.weights_uri).rows() != rows
     asked = Challenger(build(recipe, own, dataset), result.weights_uri, dataset)
     found = score_version(version, asked, own, settings)
-    assert found.metrics == before.metrics and found.eval_set == before.eval_set and before.rows() == rows
-    beside = configs.features("own_files").model_copy(update={"extract": (Extraction(model=first, sampled_frames=4),)})
-    assert {row["video_id"] for row in read_rows(beside, own)} == {"val_a"}  # no more than what is scored was made again
+    assert (
+        found.metrics == before.metrics
+        and found.eval_set == before.eval_set
+        and before.rows() == rows
+    )
+    beside = configs.features("own_files").model_copy(
+        update={"extract": (Extraction(model=first, sampled_frames=4),)}
+    )
+    # no more than what is scored was made again
+    assert {row["video_id"] for row in read_rows(beside, own)} == {"val_a"}
     assert score_version(version, asked, own, settings).metrics == before.metrics

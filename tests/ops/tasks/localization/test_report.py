@@ -1,4 +1,6 @@
-"""Evaluation and serving of a localization model on own data: numbers, files, pictures, and segments from features and from videos."""
+"""Evaluation and serving of a localization model on own data: numbers, files, pictures, and
+segments from features and from videos.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Trained(NamedTuple):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
-    """A short training on the tiny world: weights, recipe and vocabulary as a run folder holds them."""
+    """A short training on the tiny world: weights, recipe and vocabulary as a run folder holds
+    them.
+    """
     folder = tmp_path_factory.mktemp("localization")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KINOGRAPH_CONFIGS", str(folder / "configs"))
@@ -57,25 +61,51 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
         state = fit(task, recipe.scale)
         run = folder / "storage" / "runs" / "own"
         run.mkdir(parents=True)
-        save_file({name: tensor.contiguous() for name, tensor in state.weights.items()}, run / "model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in state.weights.items()},
+            run / "model.safetensors",
+        )
         (run / "recipe.json").write_text(recipe.model_dump_json())
         (run / "vocabulary.json").write_text(json.dumps(task.vocabulary()))
         yield Trained(layout, dataset, recipe, run / "model.safetensors")
 
 
 def localizer(trained: Trained) -> Localizer:
-    return from_files(trained.weights, *(trained.weights.with_name(name) for name in ("recipe.json", "vocabulary.json")))
+    return from_files(
+        trained.weights,
+        *(trained.weights.with_name(name) for name in ("recipe.json", "vocabulary.json")),
+    )
 
 
 def test_an_evaluation_has_numbers_files_and_pictures(trained: Trained) -> None:
     seen: list[tuple[int, int]] = []
-    result = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), progress=lambda *at: seen.append(at))
-    assert result.sample_unit == "videos" and result.num_samples == 5 and not result.reused and seen[-1][0] == seen[-1][1]
+    result = evaluate(
+        build(trained.recipe, trained.layout, trained.dataset),
+        str(trained.weights),
+        progress=lambda *at: seen.append(at),
+    )
+    assert (
+        result.sample_unit == "videos"
+        and result.num_samples == 5
+        and not result.reused
+        and seen[-1][0] == seen[-1][1]
+    )
     assert result.metrics["mean_ap"] > 0.5
-    assert {"map/0.30", "map/0.70", "recall_1x", "recall_5x/0.50", "gain_without/background"} <= set(result.metrics)
+    assert {
+        "map/0.30",
+        "map/0.70",
+        "recall_1x",
+        "recall_5x/0.50",
+        "gain_without/background",
+    } <= set(result.metrics)
     assert set(result.per_class) == set(world.LABELS)
     assert np.mean(list(result.per_class.values())) == pytest.approx(result.metrics["mean_ap"])
-    assert set(result.pictures) == {"ap_per_label.png", "timelines.png", "false_positives.png", "precision_recall.png"}
+    assert set(result.pictures) == {
+        "ap_per_label.png",
+        "timelines.png",
+        "false_positives.png",
+        "precision_recall.png",
+    }
     for uri in result.pictures.values():
         image = Image.open(io.BytesIO(read_bytes(uri)))
         image.load()
@@ -88,23 +118,31 @@ def test_an_evaluation_has_numbers_files_and_pictures(trained: Trained) -> None:
 
 def test_the_results_are_activitynets_json(trained: Trained) -> None:
     result = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
-    truth, labels = read_truth((Path(trained.layout.root) / "own" / "annotations" / "own.json").read_text(), "validation")
+    truth, labels = read_truth(
+        (Path(trained.layout.root) / "own" / "annotations" / "own.json").read_text(), "validation"
+    )
     found = read_predictions(read_bytes(result.files["results.json"]), labels)
     precision = match(truth, found, trained.recipe.tiou).average_precision()
     assert precision.mean() == pytest.approx(result.metrics["mean_ap"], abs=1e-3)
     table = list(csv.DictReader(io.StringIO(read_bytes(result.files["per_label.csv"]).decode())))
     assert {row["label"] for row in table} == set(world.LABELS)
-    assert read_bytes(result.files["left_out.csv"]).decode().splitlines() == [",".join(LeftOut._fields)]
+    assert read_bytes(result.files["left_out.csv"]).decode().splitlines() == [
+        ",".join(LeftOut._fields)
+    ]
 
 
 def test_the_set_is_that_of_the_truth_and_the_thresholds(trained: Trained) -> None:
     task = build(trained.recipe, trained.layout, trained.dataset)
 
     def eval_set(**changes: object) -> str:
-        return eval_set_of(task.videos("val"), world.LABELS, trained.recipe.model_copy(update=changes))  # type: ignore[attr-defined]
+        return eval_set_of(
+            task.videos("val"), world.LABELS, trained.recipe.model_copy(update=changes)
+        )  # type: ignore[attr-defined]
 
     first = eval_set()
-    assert eval_set(decoding=trained.recipe.decoding.model_copy(update={"max_segments": 5})) == first
+    assert (
+        eval_set(decoding=trained.recipe.decoding.model_copy(update={"max_segments": 5})) == first
+    )
     assert eval_set(tiou=(0.5,)) != first
     assert eval_set_of(task.videos("val")[:-1], world.LABELS, trained.recipe) != first  # type: ignore[attr-defined]
 
@@ -112,24 +150,34 @@ def test_the_set_is_that_of_the_truth_and_the_thresholds(trained: Trained) -> No
 def test_weights_of_another_model_are_refused(trained: Trained, tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     with pytest.raises(ConfigError, match="the weights of recipe actionformer_own"):
-        evaluate(build(trained.recipe, trained.layout, trained.dataset), str(tmp_path / "model.safetensors"))
+        evaluate(
+            build(trained.recipe, trained.layout, trained.dataset),
+            str(tmp_path / "model.safetensors"),
+        )
 
 
 def test_features_of_any_length_in_batches(trained: Trained) -> None:
     model = localizer(trained)
     videos = [world.video(seed)[0] for seed in range(2000, 2005)]
-    videos += [np.concatenate(videos), videos[0][:1]]  # far longer than the training's 64 steps; one step
+    # far longer than the training's 64 steps; one step
+    videos += [np.concatenate(videos), videos[0][:1]]
     together = model.on_features([Steps(features, 10.0) for features in videos])
     for features, found in zip(videos, together, strict=True):
         alone = model.on_features([Steps(features, 10.0)])[0]
         assert len(alone) == len(found)
-        np.testing.assert_allclose([one[1:] for one in alone[:5]], [one[1:] for one in found[:5]], atol=1e-3)
+        np.testing.assert_allclose(
+            [one[1:] for one in alone[:5]], [one[1:] for one in found[:5]], atol=1e-3
+        )
     hits = wanted = 0
     for seed, found in zip(range(2000, 2005), together, strict=False):
         _, segments, duration = world.video(seed)
         best = found[: 4 * len(segments)]
         hits += sum(
-            any(one.label == label and min(one.end_s, end) - max(one.start_s, start) > 0 for one in best) for label, start, end in segments
+            any(
+                one.label == label and min(one.end_s, end) - max(one.start_s, start) > 0
+                for one in best
+            )
+            for label, start, end in segments
         )
         wanted += len(segments)
         assert all(0 <= one.start_s < one.end_s <= duration + 1e-4 for one in found)
@@ -145,13 +193,18 @@ def test_features_of_any_length_in_batches(trained: Trained) -> None:
         (np.zeros((5, 8), np.int64), "found int64"),
     ],
 )
-def test_features_that_do_not_fit_are_named(trained: Trained, features: np.ndarray, message: str) -> None:
+def test_features_that_do_not_fit_are_named(
+    trained: Trained, features: np.ndarray, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         localizer(trained).on_features([Steps(features, 10.0)])
 
 
 def test_imported_features_cannot_be_made_from_a_video(trained: Trained, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="'features': found 'own_files'; allowed: features that are extracted from videos"):
+    with pytest.raises(
+        ConfigError,
+        match="'features': found 'own_files'; allowed: features that are extracted from videos",
+    ):
         localizer(trained).on_video(tmp_path / "video.mp4")
 
 
@@ -165,7 +218,9 @@ def test_lines(trained: Trained) -> None:
 def test_labels_that_do_not_belong_are_refused(trained: Trained, tmp_path: Path) -> None:
     (tmp_path / "vocabulary.json").write_text('{"labels": ["one"]}')
     with pytest.raises(ConfigError, match="found '1 labels'; allowed: 3, the recipe's num_classes"):
-        from_files(trained.weights, trained.weights.with_name("recipe.json"), tmp_path / "vocabulary.json")
+        from_files(
+            trained.weights, trained.weights.with_name("recipe.json"), tmp_path / "vocabulary.json"
+        )
 
 
 def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
@@ -173,7 +228,9 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
 
     from ops.tracking.model import save_model
 
-    code = Path(configs.__file__).parent.parent / "ops" / "tasks" / "localization" / "mlflow_model.py"
+    code = (
+        Path(configs.__file__).parent.parent / "ops" / "tasks" / "localization" / "mlflow_model.py"
+    )
     vocabulary = json.loads(trained.weights.with_name("vocabulary.json").read_text())
     save_model(tmp_path / "model", trained.recipe, trained.weights, vocabulary, code)
     served = mlflow.pyfunc.load_model(str(tmp_path / "model"))
@@ -186,7 +243,9 @@ def test_mlflow_keeps_and_serves_it(trained: Trained, tmp_path: Path) -> None:
         served.predict(features[None])
 
 
-def test_a_model_is_scored_in_its_own_words(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_scored_in_its_own_words(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(localization, "_pictures", lambda *_: {})  # they are what takes the time
     spoken = json.loads(trained.weights.with_name("vocabulary.json").read_text())
     before = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
@@ -194,23 +253,45 @@ def test_a_model_is_scored_in_its_own_words(trained: Trained, monkeypatch: pytes
     Path(labels).write_text("wave\njump\nkick")
     try:
         annotate(trained.dataset, trained.layout)
-        wrong = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights))
-        found = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), spoken=spoken)
+        wrong = evaluate(
+            build(trained.recipe, trained.layout, trained.dataset), str(trained.weights)
+        )
+        found = evaluate(
+            build(trained.recipe, trained.layout, trained.dataset),
+            str(trained.weights),
+            spoken=spoken,
+        )
         common = ["kick", "jump"]
-        part = evaluate(build(trained.recipe, trained.layout, trained.dataset), str(trained.weights), spoken=spoken, common=common)
+        part = evaluate(
+            build(trained.recipe, trained.layout, trained.dataset),
+            str(trained.weights),
+            spoken=spoken,
+            common=common,
+        )
     finally:
         Path(labels).write_text("\n".join(world.LABELS))
         annotate(trained.dataset, trained.layout)
     assert wrong.metrics["mean_ap"] < 0.2 < before.metrics["mean_ap"]
-    assert found.metrics == pytest.approx(before.metrics) and found.per_class == pytest.approx(before.per_class)
+    assert found.metrics == pytest.approx(before.metrics) and found.per_class == pytest.approx(
+        before.per_class
+    )
     assert found.eval_set == wrong.eval_set != before.eval_set
-    assert part.per_class == pytest.approx({label: before.per_class[label] for label in common}) and part.eval_set != found.eval_set
+    assert (
+        part.per_class == pytest.approx({label: before.per_class[label] for label in common})
+        and part.eval_set != found.eval_set
+    )
     assert part.metrics["mean_ap"] == pytest.approx(np.mean(list(part.per_class.values())))
 
 
-def test_progress_counts_videos(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_videos(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(localization, "_pictures", lambda *_: {})
     weights, seen = tmp_path / "model.safetensors", list[tuple[int, int]]()
     weights.write_bytes(trained.weights.read_bytes())
-    evaluate(build(trained.recipe, trained.layout, trained.dataset), str(weights), progress=lambda *at: seen.append(at))
+    evaluate(
+        build(trained.recipe, trained.layout, trained.dataset),
+        str(weights),
+        progress=lambda *at: seen.append(at),
+    )
     assert seen == [(4, 5), (5, 5)]  # in two batches

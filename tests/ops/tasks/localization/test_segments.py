@@ -1,4 +1,6 @@
-"""Untrimmed videos with features: what is joined, what is left out with a reason, and the windows that training sees."""
+"""Untrimmed videos with features: what is joined, what is left out with a reason, and the windows
+that training sees.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ def test_own_files_become_videos_with_segments(own: Layout) -> None:
     assert table.left_out == [] and table.coverage["train_share"] == 1
     first = table.videos["train"][0]
     features, segments, duration = world.video(0)
-    assert (first.video_id, first.num_steps, first.channels, first.fps) == ("train_00", *features.shape, 10)
+    assert (first.video_id, first.num_steps, first.channels, first.fps) == (
+        "train_00",
+        *features.shape,
+        10,
+    )
     assert first.duration_s == pytest.approx(duration)
     np.testing.assert_allclose(first.segments, [segment[1:] for segment in segments])
     assert table.label_ids == {"jump": 0, "kick": 1, "wave": 2}
@@ -55,7 +61,12 @@ def test_everything_that_is_not_used_has_a_row(own: Layout) -> None:
         {"label": "kick", "segment": [5.0, late]},
     ]
     del database["train_01"]  # features without annotation
-    database["gone"] = {"subset": "training", "duration": 9, "fps": 10, "annotations": [{"label": "jump", "segment": [1, 2]}]}
+    database["gone"] = {
+        "subset": "training",
+        "duration": 9,
+        "fps": 10,
+        "annotations": [{"label": "jump", "segment": [1, 2]}],
+    }
     np.save(root / "features" / "train_02.npy", np.full((10, world.CHANNELS), np.nan, np.float32))
     np.save(root / "features" / "train_03.npy", np.zeros((10, 3), np.float32))
     np.save(root / "features" / "train_04.npy", np.zeros((0, world.CHANNELS), np.float32))
@@ -73,14 +84,24 @@ def test_everything_that_is_not_used_has_a_row(own: Layout) -> None:
         ("gone", "no file features/gone.npy"),
     }
     for video, part in expected:
-        assert any(name == video and part in reason for name, reason in reasons), (video, part, reasons)
+        assert any(name == video and part in reason for name, reason in reasons), (
+            video,
+            part,
+            reasons,
+        )
     assert len(reasons) == len(expected)
-    assert any("one step only" in row.reason for row in table.left_out if row.video_id == "train_05")
-    assert {video.video_id for video in table.videos["train"]} == {f"train_{number:02d}" for number in (0, *range(5, 12))}
+    assert any(
+        "one step only" in row.reason for row in table.left_out if row.video_id == "train_05"
+    )
+    assert {video.video_id for video in table.videos["train"]} == {
+        f"train_{number:02d}" for number in (0, *range(5, 12))
+    }
     assert table.coverage["train_annotated"] == 12 and table.coverage["train_usable"] == 8
     assert table.coverage["features_without_annotation"] == 1
     beyond = [row for row in table.left_out if row.end_s == late]
-    assert beyond[0].source.endswith(f"own.json:train_00.annotations[{len(database['train_00']['annotations']) - 1}]")
+    assert beyond[0].source.endswith(
+        f"own.json:train_00.annotations[{len(database['train_00']['annotations']) - 1}]"
+    )
 
 
 def test_what_is_missing_altogether_is_named(own: Layout) -> None:
@@ -102,7 +123,12 @@ def test_what_is_missing_altogether_is_named(own: Layout) -> None:
 def dataset_of(layout: Layout, **changes: object) -> SegmentDataset:
     table = table_of(layout, world.write_files(Path(layout.root, "own")))
     values: dict = {"max_length": 32, "training": True, "seed": 7, **changes}
-    return SegmentDataset(table.videos["train"], configs.features("own_files"), values.pop("steps", Steps(crop_ratio=(0.9, 1.0))), **values)
+    return SegmentDataset(
+        table.videos["train"],
+        configs.features("own_files"),
+        values.pop("steps", Steps(crop_ratio=(0.9, 1.0))),
+        **values,
+    )
 
 
 def test_an_item_depends_on_seed_epoch_and_index_alone(own: Layout) -> None:
@@ -115,14 +141,18 @@ def test_an_item_depends_on_seed_epoch_and_index_alone(own: Layout) -> None:
         np.testing.assert_array_equal(a["features"], b["features"])
         np.testing.assert_array_equal(a["segments"], b["segments"])
     other.set_epoch(4)
-    assert any(not np.array_equal(one[index]["features"], other[index]["features"]) for index in range(4))
+    assert any(
+        not np.array_equal(one[index]["features"], other[index]["features"]) for index in range(4)
+    )
 
 
 def test_a_window_holds_the_features_of_its_segments(own: Layout) -> None:
     samples = dataset_of(own)
     for index in range(len(samples)):
         item = samples[index]
-        assert item["features"].shape == (world.CHANNELS, 32) and item["features"].dtype == np.float32
+        assert (
+            item["features"].shape == (world.CHANNELS, 32) and item["features"].dtype == np.float32
+        )
         assert len(item["segments"]) >= 1
         for (start, end), label in zip(item["segments"], item["labels"], strict=True):
             middle = item["features"][label, int((start + end) / 2)]
@@ -145,7 +175,9 @@ def test_unreadable_features_are_named(own: Layout) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_window_of_the_original(seed: int) -> None:
-    """The rules, on drawn segments: the share of a segment that the widened window holds decides, and the rest of it is cut off."""
+    """The rules, on drawn segments: the share of a segment that the widened window holds decides,
+    and the rest of it is cut off.
+    """
     rng = np.random.default_rng(seed)
     start = rng.uniform(-1, 90, 6)
     segments = np.stack([start, start + rng.uniform(1, 30, 6)], 1).astype(np.float32)
@@ -158,23 +190,42 @@ def test_the_window_of_the_original(seed: int) -> None:
         assert kept == (inner / (end - begin) >= 0.5)
         if kept:
             np.testing.assert_allclose(
-                held[names.tolist().index(label)], [max(begin, first - 2) - first, min(end, last + 2) - first], atol=1e-4
+                held[names.tolist().index(label)],
+                [max(begin, first - 2) - first, min(end, last + 2) - first],
+                atol=1e-4,
             )
 
 
 def test_a_short_video_is_cropped_by_its_ratio_and_a_long_one_to_the_length() -> None:
     segments, labels = np.array([[10, 20]], np.float32), np.array([0])
-    lengths = {cut(segments, labels, 50, 64, 1.0, Steps(crop_ratio=(0.9, 1.0)), np.random.default_rng(seed))[:2] for seed in range(60)}
+    lengths = {
+        cut(
+            segments, labels, 50, 64, 1.0, Steps(crop_ratio=(0.9, 1.0)), np.random.default_rng(seed)
+        )[:2]
+        for seed in range(60)
+    }
     assert {last - first for first, last in lengths} == set(range(45, 51))
     assert cut(segments, labels, 50, 64, 1.0, Steps(), np.random.default_rng(0))[:2] == (0, 50)
-    assert cut(segments[:0], labels[:0], 100, 40, 1.0, Steps(tries=3), np.random.default_rng(0))[2].shape == (0, 2)
+    assert cut(segments[:0], labels[:0], 100, 40, 1.0, Steps(tries=3), np.random.default_rng(0))[
+        2
+    ].shape == (0, 2)
 
 
 def test_resampling_spreads_the_covered_frames() -> None:
     grid, steps = grid_of(11, 16, 16, 15.0, 60.0, 192)
-    assert steps == 192 and grid.stride == grid.num_frames == pytest.approx(176 / 192) and grid.offset == 0.5
+    assert (
+        steps == 192
+        and grid.stride == grid.num_frames == pytest.approx(176 / 192)
+        and grid.offset == 0.5
+    )
     ramp = np.arange(11, dtype=np.float32)[:, None]
-    expected = torch.nn.functional.interpolate(torch.from_numpy(ramp.T)[None], size=192, mode="linear", align_corners=False)[0].numpy().T
+    expected = (
+        torch.nn.functional.interpolate(
+            torch.from_numpy(ramp.T)[None], size=192, mode="linear", align_corners=False
+        )[0]
+        .numpy()
+        .T
+    )
     np.testing.assert_array_equal(resampled(ramp, 192), expected)
     assert resampled(ramp, 11) is ramp
 
@@ -184,4 +235,8 @@ def test_resampled_videos_keep_their_segments_in_place(own: Layout) -> None:
     item, video = samples[0], samples.videos[0]
     assert item["features"].shape == (world.CHANNELS, 192)
     grid = item["grid"]
-    np.testing.assert_allclose((item["segments"] * grid.stride + 0.5 * grid.num_frames) / grid.fps, video.segments, atol=1e-4)
+    np.testing.assert_allclose(
+        (item["segments"] * grid.stride + 0.5 * grid.num_frames) / grid.fps,
+        video.segments,
+        atol=1e-4,
+    )

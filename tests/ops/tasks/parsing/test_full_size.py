@@ -1,4 +1,6 @@
-"""Every published recipe at full size, on data of the shape of Kinetics-TPS: 480 x 640 pixels, ten parts, 74 states, several people."""
+"""Every published recipe at full size, on data of the shape of Kinetics-TPS: 480 x 640 pixels, ten
+parts, 74 states, several people.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,18 @@ from ops.tasks.parsing.task import build
 from ops.training.optim import build_optimizer
 
 NAMES = [name for name in configs.names("parsing") if "_tps_" in name]
-PARTS = ("head", "left_arm", "right_arm", "left_hand", "right_hand", "hip", "left_leg", "right_leg", "left_foot", "right_foot")
+PARTS = (
+    "head",
+    "left_arm",
+    "right_arm",
+    "left_hand",
+    "right_hand",
+    "hip",
+    "left_leg",
+    "right_leg",
+    "left_foot",
+    "right_foot",
+)
 STATES = [f"state_{number:02d}" for number in range(74)]
 
 
@@ -34,7 +47,9 @@ def shaped(people, stored_people: Layout, tmp_path: Path) -> Layout:
 
     def edit(rows: list[dict]) -> list[dict]:
         bodies = {
-            (row["video_id"], row["split"], row["frame"], row["person"]): [row[edge] for edge in ("px1", "py1", "px2", "py2")]
+            (row["video_id"], row["split"], row["frame"], row["person"]): [
+                row[edge] for edge in ("px1", "py1", "px2", "py2")
+            ]
             for row in rows
         }
         found = []
@@ -42,24 +57,35 @@ def shaped(people, stored_people: Layout, tmp_path: Path) -> Layout:
             for place, part in enumerate(PARTS):
                 low = np.array(box[:2]) + rng.integers(0, 10, 2)
                 state = STATES[(number * len(PARTS) + place) % 74]
-                found.append(people.row_of(video_id, split, frame, person, box, part, [*low, *(low + 9)], state))
+                found.append(
+                    people.row_of(
+                        video_id, split, frame, person, box, part, [*low, *(low + 9)], state
+                    )
+                )
         return found
 
     people.change(layout, edit)
-    write_bytes(f"{layout.root}/actions.json", json.dumps({f"val/{index}": f"act_{index}" for index in range(4)}).encode())
+    write_bytes(
+        f"{layout.root}/actions.json",
+        json.dumps({f"val/{index}": f"act_{index}" for index in range(4)}).encode(),
+    )
     return layout
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
-def test_a_step_and_an_evaluation(people, shaped: Layout, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_and_an_evaluation(
+    people, shaped: Layout, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = configs.load(name)
     assert isinstance(recipe, ParsingRecipe)
     changes = {
         "action_model": None,
         "action_file": "{storage}/actions.json",
         "training": recipe.training.model_copy(update={"init_from": None, "batch_size": 1}),
-        "images": recipe.images.model_copy(update={"short_sides": (480,), "test_short_side": 480, "long_side": 640, "crop": 0.0}),
+        "images": recipe.images.model_copy(
+            update={"short_sides": (480,), "test_short_side": 480, "long_side": 640, "crop": 0.0}
+        ),
         "frames": recipe.frames.model_copy(update={"every": 10}),
     }
     recipe = recipe.model_copy(update=changes)
@@ -83,16 +109,22 @@ def test_a_step_and_an_evaluation(people, shaped: Layout, name: str, monkeypatch
     folder.mkdir(parents=True)
     save_file(model.state_dict(), folder / "model.safetensors")
     found = evaluate(build(recipe, shaped, people.DATASET), str(folder / "model.safetensors"))
-    assert found.num_samples == 6 and 0 <= found.metrics["acc_p"] <= 1 and len(found.per_class) == 10
+    assert (
+        found.num_samples == 6 and 0 <= found.metrics["acc_p"] <= 1 and len(found.per_class) == 10
+    )
 
 
 @pytest.mark.slow
-def test_huge_pictures_cost_what_others_do(people, shaped: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_pictures_cost_what_others_do(
+    people, shaped: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recipe = configs.load("apct_r50_tps_refine")
     assert isinstance(recipe, ParsingRecipe)
     huge = np.zeros((1, 4320, 7680, 3), np.uint8)
     monkeypatch.setattr(FrameReader, "read", lambda self, indices: huge)
-    task = build(recipe.model_copy(update={"action_model": None, "action_file": "x"}), shaped, people.DATASET)
+    task = build(
+        recipe.model_copy(update={"action_model": None, "action_file": "x"}), shaped, people.DATASET
+    )
     for mode in ("train", "validate"):
         samples = task.samples("train", mode)  # type: ignore[arg-type]
         assert isinstance(samples, FramesDataset)

@@ -18,15 +18,25 @@ from ops.tasks.parsing.task import build
 from ops.tracking.model import save_model
 
 
-def test_a_saved_model_answers_as_the_parser_does(people, stored_people: Layout, tmp_path: Path) -> None:
+def test_a_saved_model_answers_as_the_parser_does(
+    people, stored_people: Layout, tmp_path: Path
+) -> None:
     recipe = people.recipe(answers={"persons": 3})
     vocabulary = build(recipe, stored_people, people.DATASET).vocabulary()
     torch.manual_seed(0)
     save_file(models.build(recipe).state_dict(), tmp_path / "model.safetensors")
-    save_model(tmp_path / "saved", recipe, tmp_path / "model.safetensors", vocabulary, Path(served.__file__))
+    save_model(
+        tmp_path / "saved",
+        recipe,
+        tmp_path / "model.safetensors",
+        vocabulary,
+        Path(served.__file__),
+    )
     (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
     (tmp_path / "vocabulary.json").write_text(json.dumps(vocabulary))
-    parser = from_files(*(tmp_path / name for name in ("model.safetensors", "recipe.json", "vocabulary.json")))
+    parser = from_files(
+        *(tmp_path / name for name in ("model.safetensors", "recipe.json", "vocabulary.json"))
+    )
     frames = people.video("val/0", "val", 100, 1)[0][:2]
     found = mlflow.pyfunc.load_model(str(tmp_path / "saved")).predict(frames)
     assert found.shape == (2, 3, 4, 6) and not np.isnan(found).any()

@@ -25,13 +25,25 @@ Parts = list[tuple[RecognitionRecipe, str]]
 def recipe(discs, name: str, modality: str, clip_len: int, **changes: object) -> RecognitionRecipe:
     found = configs.load("pan_tiny_figures")
     assert isinstance(found, RecognitionRecipe)
-    model = {"modality": modality, "depth": 10, "width": 8, "num_segments": 2, "data_length": 4, "shift_div": 4}
+    model = {
+        "modality": modality,
+        "depth": 10,
+        "width": 8,
+        "num_segments": 2,
+        "data_length": 4,
+        "shift_div": 4,
+    }
     return found.model_copy(
         update={
-            "name": name, "num_classes": 3, "dataset": "discs", "model": model, "transforms": discs.recipe.transforms,
-            "sampling": found.sampling.model_copy(update={"num_segments": 2, "clip_len": clip_len}), **changes,
+            "name": name,
+            "num_classes": 3,
+            "dataset": "discs",
+            "model": model,
+            "transforms": discs.recipe.transforms,
+            "sampling": found.sampling.model_copy(update={"num_segments": 2, "clip_len": clip_len}),
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture
@@ -46,7 +58,15 @@ def parts(discs, tmp_path: Path) -> Parts:
         if modality == "lite":
             save_file(model.state_dict(), path)
         else:
-            torch.save({"epoch": 80, "state_dict": {f"module.{key}": value for key, value in export_published(model).items()}}, path)
+            torch.save(
+                {
+                    "epoch": 80,
+                    "state_dict": {
+                        f"module.{key}": value for key, value in export_published(model).items()
+                    },
+                },
+                path,
+            )
         found.append((own, str(path)))
     return found
 
@@ -56,7 +76,9 @@ def whole(discs, **changes: object) -> RecognitionRecipe:
     return recipe(discs, "pan_en", "en", 4, views=views, fusion=("pan_lite", "pan_rgb", "pan_pa"))
 
 
-def test_en_is_the_mean_of_three_models_logits_over_both_views_of_the_whole_picture(discs, plain, parts: Parts) -> None:
+def test_en_is_the_mean_of_three_models_logits_over_both_views_of_the_whole_picture(
+    discs, plain, parts: Parts
+) -> None:
     en = whole(discs)
     assert en.views.twice and en.views.average == "score"
     done = fuse(en, parts, discs.layout, dataset=discs.dataset)
@@ -64,7 +86,9 @@ def test_en_is_the_mean_of_three_models_logits_over_both_views_of_the_whole_pict
     for own, uri in parts:
         task = Recognition(own.model_copy(update={"views": en.views}), discs.layout, discs.dataset)
         samples, model = task.samples("val", "test"), network(own, Path(uri))
-        items = torch.stack([torch.from_numpy(samples[index]["frames"]) for index in range(len(samples))])
+        items = torch.stack(
+            [torch.from_numpy(samples[index]["frames"]) for index in range(len(samples))]
+        )
         assert items.shape[1:2] == (2,) and items.shape[-2:] == (40, 40)
         with torch.inference_mode():
             logits.append(torch.stack([model(views).mean(0) for views in items]).numpy())
@@ -74,17 +98,24 @@ def test_en_is_the_mean_of_three_models_logits_over_both_views_of_the_whole_pict
     assert done.predictions_uri.startswith(discs.layout.run("pan_en", ""))
 
 
-def test_the_same_fusion_is_scored_once_and_other_coefficients_are_another(discs, plain, parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_fusion_is_scored_once_and_other_coefficients_are_another(
+    discs, plain, parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset)
     with monkeypatch.context() as patched:
         patched.setattr(fusion, "predict", lambda *_, **__: pytest.fail("scored again"))
         assert fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset).reused
     other = fuse(whole(discs), parts[1:], discs.layout, dataset=discs.dataset, coefficients=[1, 0])
     alone = fuse(whole(discs), parts[1:2], discs.layout, dataset=discs.dataset)
-    assert not other.reused and other.rows()["scores"] == alone.rows()["scores"] != first.rows()["scores"]
+    assert (
+        not other.reused
+        and other.rows()["scores"] == alone.rows()["scores"] != first.rows()["scores"]
+    )
 
 
-def test_one_member_is_in_memory_at_a_time(discs, plain, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_member_is_in_memory_at_a_time(
+    discs, plain, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[weakref.ref[torch.nn.Module]] = []
 
     def built(recipe: RecognitionRecipe, weights: Path) -> torch.nn.Module:
@@ -102,18 +133,33 @@ def test_other_clips_are_no_fusion() -> None:
     row = {"clip_id": "a", "scores": np.ones(2)}
     with pytest.raises(ValueError, match="other clips"):
         mean_rows([[row], [{**row, "clip_id": "b"}]], [1, 1])
-    assert mean_rows([[row], [{**row, "scores": np.zeros(2)}]], [3, 1])[0]["scores"].tolist() == [0.75, 0.75]
+    assert mean_rows([[row], [{**row, "scores": np.zeros(2)}]], [3, 1])[0]["scores"].tolist() == [
+        0.75,
+        0.75,
+    ]
 
 
 def test_members_are_named_and_checked(discs) -> None:
-    assert [member.name for member in members(configs.load("pan_full_r50_sthv2"))] == ["pan_rgb_r50_sthv2", "pan_pa_r50_sthv2"]
+    assert [member.name for member in members(configs.load("pan_full_r50_sthv2"))] == [
+        "pan_rgb_r50_sthv2",
+        "pan_pa_r50_sthv2",
+    ]
     with pytest.raises(ConfigError, match="fusion.*found 'nothing'"):
         members(discs.recipe)
-    with pytest.raises(ConfigError, match=r"recipe 'pan_lite_r50_sthv1'.*'dataset': found 'something_v1'; allowed: something_v2"):
-        members(configs.load("pan_en_r50_sthv2").model_copy(update={"fusion": ("pan_lite_r50_sthv1",)}))
+    with pytest.raises(
+        ConfigError,
+        match=(
+            r"recipe 'pan_lite_r50_sthv1'.*'dataset': found 'something_v1'; allowed: something_v2"
+        ),
+    ):
+        members(
+            configs.load("pan_en_r50_sthv2").model_copy(update={"fusion": ("pan_lite_r50_sthv1",)})
+        )
 
 
-@pytest.mark.parametrize(("given", "says"), [([1.0], "3 numbers"), ([0, 0, 0], "not all 0"), ([1, 1, -1], "at least 0")])
+@pytest.mark.parametrize(
+    ("given", "says"), [([1.0], "3 numbers"), ([0, 0, 0], "not all 0"), ([1, 1, -1], "at least 0")]
+)
 def test_wrong_coefficients_are_named(discs, parts: Parts, given: list[float], says: str) -> None:
     with pytest.raises(ConfigError, match=f"coefficients.*{says}"):
         fuse(whole(discs), parts, discs.layout, dataset=discs.dataset, coefficients=given)
@@ -127,7 +173,14 @@ def test_what_cannot_be_fused_is_named(discs, parts: Parts) -> None:
         fuse(whole(discs), swapped, discs.layout, dataset=discs.dataset)
 
 
-def test_the_command(discs, plain, parts: Parts, command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    discs,
+    plain,
+    parts: Parts,
+    command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     known = {own.name: own for own, _ in parts} | {"pan_en": whole(discs)}
     monkeypatch.setattr(configs, "load", known.__getitem__)
     monkeypatch.setattr(configs, "dataset", lambda name: discs.dataset)
@@ -136,7 +189,10 @@ def test_the_command(discs, plain, parts: Parts, command, monkeypatch: pytest.Mo
     assert command("fusion", "pan_en", *weights, "--device", "cpu") == 0
     assert "pan_lite + pan_rgb + pan_pa on 8 clips" in capsys.readouterr().out
     assert command("fusion", "pan_en", *weights[1:], "--device", "cpu") == 1
-    assert "a finished training of recipe 'pan_lite', or --weights pan_lite=<URI>" in capsys.readouterr().err
+    assert (
+        "a finished training of recipe 'pan_lite', or --weights pan_lite=<URI>"
+        in capsys.readouterr().err
+    )
     assert command("fusion", "pan_en", "--weights=pan_en=x") == 1
     assert "MEMBER=URI with a member out of pan_lite" in capsys.readouterr().err
     assert isinstance(discs.layout, Layout)

@@ -22,15 +22,23 @@ from ops.tasks.recognition.metric import (
 def test_accuracies_are_those_of_the_original(shared: Path, case: str) -> None:
     path = shared / "metrics" / "recognition" / f"{case}.json"
     given = json.loads(path.read_text())
-    scores, labels, expected = np.array(given["scores"]), np.array(given["labels"]), given["expected"]
+    scores, labels, expected = (
+        np.array(given["scores"]),
+        np.array(given["labels"]),
+        given["expected"],
+    )
     for k in given["topk"]:
         assert top_k_accuracy(scores, labels, k) == pytest.approx(expected[f"top{k}"], abs=1e-6)
-    assert mean_class_accuracy(scores, labels) == pytest.approx(expected["mean_class_accuracy"], abs=1e-6)
+    assert mean_class_accuracy(scores, labels) == pytest.approx(
+        expected["mean_class_accuracy"], abs=1e-6
+    )
     assert confusion_matrix(scores.argmax(1), labels).tolist() == expected["confusion_None"]
 
 
 def test_views_are_averaged_as_the_original_does(shared: Path) -> None:
-    given = json.loads((shared / "metrics" / "recognition" / "average_clips_5clips.json").read_text())
+    given = json.loads(
+        (shared / "metrics" / "recognition" / "average_clips_5clips.json").read_text()
+    )
     logits = np.array(given["clip_scores"])
     for average in ("prob", "score"):
         expected = given["expected"][average]
@@ -49,11 +57,19 @@ def test_ties_resolve_as_numpy_sorts() -> None:
 def test_a_class_that_is_only_predicted_counts_zero() -> None:
     scores = np.eye(4)[[0, 0, 1, 3]]
     assert mean_class_accuracy(scores, np.array([0, 0, 1, 1])) == pytest.approx((1 + 0.5 + 0) / 3)
-    assert confusion_matrix(np.array([0, 0, 1, 3]), np.array([0, 0, 1, 1])).tolist() == [[2, 0, 0], [0, 1, 1], [0, 0, 0]]
+    assert confusion_matrix(np.array([0, 0, 1, 3]), np.array([0, 0, 1, 1])).tolist() == [
+        [2, 0, 0],
+        [0, 1, 1],
+        [0, 0, 0],
+    ]
 
 
 def test_confusion_matrix_of_all_classes() -> None:
-    assert confusion_matrix(np.array([2, 0]), np.array([1, 0]), 3).tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+    assert confusion_matrix(np.array([2, 0]), np.array([1, 0]), 3).tolist() == [
+        [1, 0, 0],
+        [0, 0, 1],
+        [0, 0, 0],
+    ]
     with pytest.raises(ValueError, match=r"label 0\.\.3 outside 0\.\.2"):
         confusion_matrix(np.array([0, 1]), np.array([0, 3]), 3)
 
@@ -70,7 +86,10 @@ def test_scores_become_probabilities() -> None:
 
 def test_the_metric_adds_up_and_ignores_order() -> None:
     rng = np.random.default_rng(0)
-    rows = [{"scores": rng.normal(size=7), "label_id": int(rng.integers(7)), "clip_id": str(index)} for index in range(50)]
+    rows = [
+        {"scores": rng.normal(size=7), "label_id": int(rng.integers(7)), "clip_id": str(index)}
+        for index in range(50)
+    ]
     whole, parts = RecognitionMetric(), RecognitionMetric()
     whole.update(rows)
     parts.update(rows[30:])

@@ -26,7 +26,8 @@ class Counting(nn.Module):
 
 def test_ten_clips_of_three_crops_of_32_frames_go_through_in_portions() -> None:
     model = Counting()
-    views = torch.randn(1, 3, 32, 256, 256).expand(30, -1, -1, -1, -1)  # one view's memory stands for thirty
+    # one view's memory stands for thirty
+    views = torch.randn(1, 3, 32, 256, 256).expand(30, -1, -1, -1, -1)
     scores = view_scores(model, views, 30, "prob")
     assert scores.shape == (1, 3)
     counts = [count for count, _ in model.portions]
@@ -34,9 +35,18 @@ def test_ten_clips_of_three_crops_of_32_frames_go_through_in_portions() -> None:
     assert max(pixels for _, pixels in model.portions) <= 256 * 224 * 224
 
 
-@pytest.mark.parametrize(("frames", "size", "together"), [(8, 224, 16), (16, 224, 16), (32, 224, 8), (32, 336, 3), (64, 1024, 1)])
-def test_long_and_large_views_go_through_in_smaller_portions(frames: int, size: int, together: int) -> None:
-    assert views_at_once(torch.empty(30, 3, frames, size, size, device="meta")) == together <= VIEWS_AT_ONCE
+@pytest.mark.parametrize(
+    ("frames", "size", "together"),
+    [(8, 224, 16), (16, 224, 16), (32, 224, 8), (32, 336, 3), (64, 1024, 1)],
+)
+def test_long_and_large_views_go_through_in_smaller_portions(
+    frames: int, size: int, together: int
+) -> None:
+    assert (
+        views_at_once(torch.empty(30, 3, frames, size, size, device="meta"))
+        == together
+        <= VIEWS_AT_ONCE
+    )
 
 
 def test_portions_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +54,10 @@ def test_portions_change_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model, views = module.build(module.TINY).eval(), torch.randn(12, 3, 3, 32, 32)
     with torch.inference_mode():
-        whole = {average: view_scores(model, views, 4, average) for average in ("prob", "score", "feature")}
+        whole = {
+            average: view_scores(model, views, 4, average)
+            for average in ("prob", "score", "feature")
+        }
         logits = model(views).numpy().reshape(3, 4, -1)
         np.testing.assert_allclose(whole["prob"], softmax(logits).mean(1), atol=1e-6)
         np.testing.assert_allclose(whole["score"], logits.mean(1), atol=1e-5)
