@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import colorsys
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -83,9 +84,10 @@ def _imported(tree: ast.AST) -> Iterator[str]:
 
 
 def _purpose(folder: Path) -> str:
-    """First line of the package's docstring, without its full stop."""
+    """First sentence of the package's docstring, without its full stop."""
     said = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
-    return said.split("\n")[0].rstrip(".").replace("`", "")
+    first = " ".join(said.split("\n\n")[0].split())
+    return re.split(r"(?<=[.?]) ", first)[0].rstrip(".").replace("`", "")
 
 
 # --------------------------------------------------------------------------------------------------
