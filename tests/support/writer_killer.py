@@ -10,6 +10,13 @@ from pathlib import Path
 import psutil
 
 
+def _forked(process: psutil.Process) -> bool:
+    try:
+        return "multiprocessing.forkserver" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[int]) -> None:
     """Kills pool workers, `times` of them, each while it has written a part of an array below
     `target`.
@@ -31,7 +38,8 @@ def kill_writers(target: Path, times: int, stop: threading.Event, killed: list[i
         workers = [
             child
             for child in psutil.Process().children(recursive=True)
-            if child.ppid() != us and child.pid not in killed
+            # Of a fork server, as the pool's are; a Ray that another test has left is none of it.
+            if child.ppid() != us and child.pid not in killed and _forked(child)
         ]
         for worker in workers:
             killed.append(worker.pid)
