@@ -170,6 +170,13 @@ class Ledger:
         """
         self._lease = self._lease or Lease(lease_uri(self.uri)).take()
 
+    def check(self) -> None:
+        """Asks the store whether the ledger is still this process's; before anything that no commit
+        guards. Raises lease.Lost, StorageError.
+        """
+        if self._lease is not None:
+            self._lease.check(now=True)
+
     def replace(self, table: pa.Table) -> None:
         """Puts another table in the place of the whole ledger, whatever was there. Raises
         lease.Busy, lease.Lost, StorageError.

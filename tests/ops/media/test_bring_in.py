@@ -206,6 +206,32 @@ def test_what_a_run_cut_short_has_begun_goes(
     assert (report.done, report.reused) == (2, 2)
 
 
+def test_a_file_that_was_replaced_between_two_tries_leaves_nothing_half(
+    dataset, layout, videos, make_video, monkeypatch
+) -> None:
+    """The worker dies while it stores; when the file is probed again it is no film any more."""
+    film = make_video(videos / "a.mp4", 8)
+    make_video(videos / "b.mp4", 8)
+
+    def dies(path, facts, job, *more):
+        write_bytes(f"{job.array_uri}/c/0/0/0/0", b"half")
+        raise SystemExit
+
+    def tried_twice(function, jobs, *others):
+        for job in jobs:
+            with pytest.raises(SystemExit):
+                function(job.payload, "")
+            film.write_text("no film")
+            yield Outcome(job, function(job.payload, "signal 11"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting, "run_anywhere", tried_twice)
+        patch.setattr(storing, "store_frames", dies)
+        report = ingest(dataset, layout, store=True)
+    assert (report.ok, report.quarantined, report.stored.worked) == (1, 1, 0)
+    assert not list_files(f"{layout.root}/frames")
+
+
 def test_a_journal_that_names_a_folder_takes_its_arrays_alone(dataset, layout) -> None:
     """A video's folder may be named like an array; what lies deeper is another video's."""
     journal = journal_of(layout.manifest("world", dataset.frames.key(), 3))
