@@ -13,6 +13,7 @@ import hashlib
 import html
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin, urlsplit
 
 import fsspec
 
@@ -30,6 +31,7 @@ from ops.files.walk import FileInfo, Walk
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 WEB = ("http", "https")
+HREF = re.compile(r"""(?is)<a\s(?:[^>]*?\s)?href\s*=\s*(?:(["'])(.*?)\1|([^\s"'>]+))""")
 # Stores that create a file only where none is, in one request: what a lease needs. In memory that
 # holds within one process.
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -289,29 +291,48 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
     folder = f"{root}/{below}".rstrip("/")
     system, _ = filesystem(root)
     try:
-        links = retry(folder, lambda: system.ls(f"{folder}/", detail=False))
+        page = bytes(retry(folder, lambda: system.cat_file(f"{folder}/")))
     except FileNotFoundError:
-        links = []
+        page = b""
+    links = _links(f"{folder}/", page.decode(errors="replace"))
     if not links and not below:
         what = (
             "turn on the server's folder pages (autoindex), or copy the files to a folder or a"
             " bucket and name that"
         )
         raise StorageError(root, f"the server shows no page that lists this folder: {what}")
-    for link in links:
-        raw = html.unescape(link.removeprefix(f"{folder}/"))
-        # leads elsewhere, or sorts the page
-        if raw == html.unescape(link) or not raw or "?" in raw or "#" in raw or link in seen:
-            continue
-        seen.add(link)
+    for raw in links:
         # as a person reads it, where it can be asked for so
         name = raw if set(unquote(raw)) & set("%?#") else unquote(raw)
+        if f"{below}{name}" in seen:
+            continue
+        seen.add(f"{below}{name}")
         if name.endswith("/"):
             yield from _list_web(root, f"{below}{name}", seen)
         else:
             uri = f"{folder}/{name}"
             entry = retry(uri, lambda: system.info(uri))  # noqa: B023
             yield _info(uri, f"{below}{name}", entry)
+
+
+def _links(folder: str, page: str) -> list[str]:
+    """What the page of a folder links to below it, as the server writes it: "a%20b.mp4", "deeper/".
+    A link may be relative, begin at the server's root or be whole.
+    """
+    place, found = urlsplit(folder), list[str]()
+    inside = unquote(place.path)
+    for _, quoted, bare in HREF.findall(page):
+        try:
+            there = urlsplit(urljoin(folder, html.unescape(quoted or bare)))
+        except ValueError:
+            continue
+        # how letters are quoted differs; the number of slashes does not
+        raw = "/".join(there.path.split("/")[inside.count("/") :])
+        sorts = there.query or there.fragment
+        here = there.hostname == place.hostname and unquote(there.path).startswith(inside)
+        if here and raw and not sorts:
+            found.append(raw)
+    return found
 
 
 def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:

@@ -45,6 +45,23 @@ def test_a_dataset_of_a_web_server_is_listed_and_read(web: str) -> None:
         read_bytes(f"{web}/val.csv")
 
 
+@pytest.mark.parametrize("form", ["/{path}", "./{name}", "http://{host}/{path}"])
+def test_links_may_be_written_in_any_way(web: str, web_folder: tuple[str, Path], form: str) -> None:
+    """Servers differ: from the root of the server, from the page, or whole."""
+    Handler.link = form
+    name = "b [1] é.mp4"
+    Path(web_folder[1] / "videos" / "my films (ü)").mkdir()
+    Path(web_folder[1] / "videos" / "my films (ü)" / name).write_bytes(b"c")
+    listed = list_videos(web).files
+    assert [info.path_below for info in listed] == [
+        "train.csv",
+        "videos/a.mp4",
+        f"videos/deep/{name}",
+        f"videos/my films (ü)/{name}",
+    ]
+    assert read_bytes(listed[-1].uri) == b"c"
+
+
 def test_a_folder_that_is_not_shown_says_what_to_do(web: str) -> None:
     Handler.pages = False
     with pytest.raises(StorageError, match="autoindex"):
