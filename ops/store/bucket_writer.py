@@ -69,7 +69,7 @@ class BucketWriter:
         """
         self._to_delete += [place for place in places if place]
         if self._to_delete and self._journal is not None:
-            self._groups.append(_Group(self._journal.open(self._to_delete), 0))
+            self._groups.append(self._noted(self._to_delete, 0))
         self.ledger.drop(dropped)
         self.ledger.put(rows)
         self.commit()
@@ -90,11 +90,17 @@ class BucketWriter:
                 if unknown
                 else {place for several in own.values() for place in several}
             )
-            group = _Group(self._journal.open(names), len(own))
+            group = self._noted(names, len(own))
             self._groups.append(group)
             self._tickets |= {
                 video: _Ticket(group, several, unknown) for video, several in own.items()
             }
+
+    def _noted(self, places: Iterable[str], left: int) -> _Group:
+        assert self._journal is not None
+        # files of the journal have numbers, and whoever took over begins with the same ones
+        patient(self.ledger.uri, self.ledger.check)
+        return _Group(self._journal.open(places), left)
 
     def apply(self, row: Row) -> None:
         """Takes in the row of a video that was worked on; what was expected of it and the row does

@@ -42,7 +42,7 @@ def names(ledger_uri: str) -> list[str]:
     return [info.path_below for info in list_files(journal_of(ledger_uri).arrays)]
 
 
-@pytest.mark.parametrize("ending", ["abort", "commit"])
+@pytest.mark.parametrize("ending", ["abort", "commit", "go on"])
 def test_what_another_writes_who_took_over_is_left_alone(ledger_uri: str, ending: str) -> None:
     """A machine that slept for an hour wakes: it has nothing to commit, only something to tidy."""
     slept = begun(ledger_uri)
@@ -56,6 +56,9 @@ def test_what_another_writes_who_took_over_is_left_alone(ledger_uri: str, ending
         with pytest.raises(KeyboardInterrupt), BucketWriters() as writers:
             writers.add(slept)
             raise KeyboardInterrupt
+    elif ending == "go on":
+        with pytest.raises(Lost, match="taken over"):
+            slept.expect({"w": (array(ledger_uri, "w"),)})
     else:
         slept.discard("v", None)
         with pytest.raises(Lost, match="taken over"):
