@@ -31,6 +31,22 @@ from ops.files.walk import FileInfo, Walk
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 WEB = ("http", "https")
+# What tells of another content, as the stores' libraries call it, best first: of S3, Google's and
+# Azure's stores, web servers, servers of files (FTP, SFTP, WebDAV), memory
+STAMPS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "Content-MD5",
+    "Digest",
+    "mtime",
+    "last_modified",
+    "LastModified",
+    "Last-Modified",
+    "modified",
+    "modify",
+    "created",
+)
 HREF = re.compile(r"""(?is)<a\s(?:[^>]*?\s)?href\s*=\s*(?:(["'])(.*?)\1|([^\s"'>]+))""")
 # Stores that create a file only where none is, in one request: what a lease needs. In memory that
 # holds within one process.
@@ -311,8 +327,18 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
             yield from _list_web(root, f"{below}{name}", seen)
         else:
             uri = f"{folder}/{name}"
-            entry = retry(uri, lambda: system.info(uri))  # noqa: B023
+            entry = retry(uri, lambda: _asked(system, uri))  # noqa: B023
             yield _info(uri, f"{below}{name}", entry)
+
+
+def _asked(system: Any, uri: str) -> dict[str, Any]:
+    """What a web server says of a file. Its library calls every failure a missing file."""
+    try:
+        return dict(system.info(uri))
+    except FileNotFoundError as error:
+        if error.__cause__ is not None and http_status(error.__cause__) not in (404, 410):
+            raise error.__cause__ from None
+        raise
 
 
 def _links(folder: str, page: str) -> list[str]:
@@ -336,19 +362,7 @@ def _links(folder: str, page: str) -> list[str]:
 
 
 def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:
-    stamps = (
-        entry.get(name)
-        for name in (
-            "ETag",
-            "etag",
-            "md5Hash",
-            "Content-MD5",
-            "mtime",
-            "last_modified",
-            "LastModified",
-            "created",
-        )
-    )
+    stamps = (entry.get(name) for name in STAMPS)
     modified = next((str(stamp).strip('"') for stamp in stamps if stamp is not None), "")
     return FileInfo(uri, path_below, int(entry["size"] or 0), modified)
 

@@ -17,8 +17,8 @@ import pytest
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """A server of folders and files that can be told to answer with a status, or to keep its folder
-    pages.
+    """A server of folders and files that can be told to answer with a status (0: as ever), or to
+    keep its folder pages.
     """
 
     failures: list[int] = []
@@ -43,8 +43,8 @@ class Handler(SimpleHTTPRequestHandler):
         return io.BytesIO(page)
 
     def do_GET(self) -> None:  # noqa: N802
-        if Handler.failures:
-            self.send_error(Handler.failures.pop())
+        if Handler.failures and (status := Handler.failures.pop()):
+            self.send_error(status)
         elif self.path.endswith("/") and not Handler.pages:
             self.send_error(404)
         else:
