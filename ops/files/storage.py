@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import html
 import json
 import os
-import re
 import shutil
 import tempfile
 import uuid
@@ -21,12 +19,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote
 
 import fsspec
 
 from ops.files.errors import StorageError, http_status, retry
 from ops.files.walk import FileInfo, Walk
+from ops.files.web import asked, links_of
 
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
@@ -47,7 +46,6 @@ STAMPS = (
     "modify",
     "created",
 )
-HREF = re.compile(r"""(?is)<a\s(?:[^>]*?\s)?href\s*=\s*(?:(["'])(.*?)\1|([^\s"'>]+))""")
 # Stores that create a file only where none is, in one request: what a lease needs. In memory that
 # holds within one process.
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -310,7 +308,7 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
         page = bytes(retry(folder, lambda: system.cat_file(f"{folder}/")))
     except FileNotFoundError:
         page = b""
-    links = _links(f"{folder}/", page.decode(errors="replace"))
+    links = links_of(f"{folder}/", page.decode(errors="replace"))
     if not links and not below:
         what = (
             "turn on the server's folder pages (autoindex), or copy the files to a folder or a"
@@ -327,38 +325,8 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
             yield from _list_web(root, f"{below}{name}", seen)
         else:
             uri = f"{folder}/{name}"
-            entry = retry(uri, lambda: _asked(system, uri))  # noqa: B023
+            entry = retry(uri, lambda: asked(system, uri))  # noqa: B023
             yield _info(uri, f"{below}{name}", entry)
-
-
-def _asked(system: Any, uri: str) -> dict[str, Any]:
-    """What a web server says of a file. Its library calls every failure a missing file."""
-    try:
-        return dict(system.info(uri))
-    except FileNotFoundError as error:
-        if error.__cause__ is not None and http_status(error.__cause__) not in (404, 410):
-            raise error.__cause__ from None
-        raise
-
-
-def _links(folder: str, page: str) -> list[str]:
-    """What the page of a folder links to below it, as the server writes it: "a%20b.mp4", "deeper/".
-    A link may be relative, begin at the server's root or be whole.
-    """
-    place, found = urlsplit(folder), list[str]()
-    inside = unquote(place.path)
-    for _, quoted, bare in HREF.findall(page):
-        try:
-            there = urlsplit(urljoin(folder, html.unescape(quoted or bare)))
-        except ValueError:
-            continue
-        # how letters are quoted differs; the number of slashes does not
-        raw = "/".join(there.path.split("/")[inside.count("/") :])
-        sorts = there.query or there.fragment
-        here = there.hostname == place.hostname and unquote(there.path).startswith(inside)
-        if here and raw and not sorts:
-            found.append(raw)
-    return found
 
 
 def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:
