@@ -7,9 +7,31 @@ Whoever a person calls (the command line, an asset) tells these in words, and a 
 
 from __future__ import annotations
 
+import re
+
+_SECRETS = [  # of an address: user and password, and what signs a query
+    (re.compile(r"://[^/\s'\"]*@"), "://...@"),  # up to the last @: a password may have one
+    (
+        re.compile(
+            r"(?i)([?&][\w-]*(?:sig|token|key|secret|credential|password)[\w-]*=)[^&\s'\"]+"
+        ),
+        r"\1...",
+    ),
+]
+
 
 class KinographError(Exception):
-    """Something that a person can mend, in words that say how."""
+    """Something that a person can mend, in words that say how, without an address's secrets."""
+
+    def __str__(self) -> str:
+        return without_secrets(super().__str__())
+
+
+def without_secrets(text: str) -> str:
+    """The text with the passwords and signatures of addresses in it as dots."""
+    for pattern, dots in _SECRETS:
+        text = pattern.sub(dots, text)
+    return text
 
 
 class ConfigError(KinographError, ValueError):

@@ -30,6 +30,8 @@ from ops.store.threads import usable_cpus
 REBUILDS = 3
 # decord is said to leak slowly; a new worker now and then costs milliseconds
 TASKS_PER_WORKER = 256
+# how the names of variables begin by which stores are reached and Kinograph is set
+PASSED_ON = ("AWS_", "AZURE_", "GOOGLE_", "KINOGRAPH_")
 # What the fork server imports once, so that a new worker starts in milliseconds. None of these
 # starts a thread or an event loop.
 PRELOAD = [
@@ -191,9 +193,7 @@ def inherited() -> dict[str, str]:
     """Environment that workers need and that the fork server, started once, may have from an
     earlier time.
     """
-    return {
-        name: value for name, value in os.environ.items() if name.startswith(("AWS_", "KINOGRAPH_"))
-    }
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
 def start_worker(environment: Mapping[str, str], watch: Connection, ceiling_mb: int) -> None:

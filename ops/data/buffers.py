@@ -152,8 +152,14 @@ class Shared:
         # once; the file is for all.
         content = io.BytesIO()
         ForkingPickler(content, pickle.HIGHEST_PROTOCOL, True, stays).dump(self.thing)
+        sizes = [raw.nbytes for raw in large]
+        if self._handle is not None and sizes != self._sizes:
+            raise ValueError(
+                "a data set was given other arrays after its first loader process had them;"
+                " allowed: one that stays as it is, in a pool of its own"
+            )
         if large and self._handle is None:
-            self._sizes = [raw.nbytes for raw in large]
+            self._sizes = sizes
             self._handle = _written(large, *_spread(self._sizes))
         connection.send((content.getvalue(), self._sizes))
         if self._handle is not None:

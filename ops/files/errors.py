@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from configs.errors import KinographError
+from configs.errors import KinographError, without_secrets
 
 TRIES = 3
 FIRST_WAIT_S = 0.2
@@ -54,15 +53,6 @@ CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
-_SECRETS = [  # of an address: user and password, and what signs a query
-    (re.compile(r"://[^/@\s]+@"), "://...@"),
-    (
-        re.compile(
-            r"(?i)([?&][\w-]*(?:sig|token|key|secret|credential|password)[\w-]*=)[^&\s'\"]+"
-        ),
-        r"\1...",
-    ),
-]
 T = TypeVar("T")
 
 
@@ -84,13 +74,6 @@ class StorageError(KinographError, OSError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.uri, self.cause, self.errno, self.transient)
-
-
-def without_secrets(text: str) -> str:
-    """The text with the passwords and signatures of addresses in it as dots."""
-    for pattern, dots in _SECRETS:
-        text = pattern.sub(dots, text)
-    return text
 
 
 def retry(uri: str, action: Callable[[], T]) -> T:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import html
 import json
 import os
 import shutil
@@ -26,10 +25,27 @@ import fsspec
 
 from ops.files.errors import StorageError, http_status, retry
 from ops.files.walk import FileInfo, Walk
+from ops.files.web import asked, links_of
 
 TEMPORARY = ".kinograph-tmp"  # suffix of a local file on its way to its name
 MAX_SUFFIX = 32  # letters of a file's ending that a local copy keeps
 WEB = ("http", "https")
+# What tells of another content, as the stores' libraries call it, best first: of S3, Google's and
+# Azure's stores, web servers, servers of files (FTP, SFTP, WebDAV), memory
+STAMPS = (
+    "ETag",
+    "etag",
+    "md5Hash",
+    "Content-MD5",
+    "Digest",
+    "mtime",
+    "last_modified",
+    "LastModified",
+    "Last-Modified",
+    "modified",
+    "modify",
+    "created",
+)
 # Stores that create a file only where none is, in one request: what a lease needs. In memory that
 # holds within one process.
 EXCLUSIVE = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory")
@@ -289,45 +305,32 @@ def _list_web(root: str, below: str, seen: set[str]) -> Iterator[FileInfo]:
     folder = f"{root}/{below}".rstrip("/")
     system, _ = filesystem(root)
     try:
-        links = retry(folder, lambda: system.ls(f"{folder}/", detail=False))
+        page = bytes(retry(folder, lambda: system.cat_file(f"{folder}/")))
     except FileNotFoundError:
-        links = []
+        page = b""
+    links = links_of(f"{folder}/", page.decode(errors="replace"))
     if not links and not below:
         what = (
             "turn on the server's folder pages (autoindex), or copy the files to a folder or a"
             " bucket and name that"
         )
         raise StorageError(root, f"the server shows no page that lists this folder: {what}")
-    for link in links:
-        raw = html.unescape(link.removeprefix(f"{folder}/"))
-        # leads elsewhere, or sorts the page
-        if raw == html.unescape(link) or not raw or "?" in raw or "#" in raw or link in seen:
-            continue
-        seen.add(link)
+    for raw in links:
         # as a person reads it, where it can be asked for so
         name = raw if set(unquote(raw)) & set("%?#") else unquote(raw)
+        if f"{below}{name}" in seen:
+            continue
+        seen.add(f"{below}{name}")
         if name.endswith("/"):
             yield from _list_web(root, f"{below}{name}", seen)
         else:
             uri = f"{folder}/{name}"
-            entry = retry(uri, lambda: system.info(uri))  # noqa: B023
+            entry = retry(uri, lambda: asked(system, uri))  # noqa: B023
             yield _info(uri, f"{below}{name}", entry)
 
 
 def _info(uri: str, path_below: str, entry: dict[str, Any]) -> FileInfo:
-    stamps = (
-        entry.get(name)
-        for name in (
-            "ETag",
-            "etag",
-            "md5Hash",
-            "Content-MD5",
-            "mtime",
-            "last_modified",
-            "LastModified",
-            "created",
-        )
-    )
+    stamps = (entry.get(name) for name in STAMPS)
     modified = next((str(stamp).strip('"') for stamp in stamps if stamp is not None), "")
     return FileInfo(uri, path_below, int(entry["size"] or 0), modified)
 

@@ -318,7 +318,7 @@ class Arrivals:
             check_shared(outcome.job.payload[0].uri, stored["array_uri"], stored)
             self.writer.apply(stored)
             report.stored.count(stored)
-        elif value.get("reason") or value.get("known"):  # nothing was begun
+        elif value.get("known"):  # nothing was begun
             self.writer.keep(video_id)
         else:
             self.writer.discard(video_id, old)

@@ -44,12 +44,15 @@ class FramesReport(Stored):
     videos_per_s: float = 0.0
     reasons: dict[str, int] = field(default_factory=dict)
 
-    def add(self, stored: Stored) -> None:
-        """Takes over what was stored right before this run, which found it done."""
+    def add(self, stored: Stored, retried: bool) -> None:
+        """Takes over what was stored right before this run, which found it done; where it tried
+        refused videos again, all but those.
+        """
+        found = stored.done if retried else stored.worked
         for name, number in vars(stored).items():
             setattr(self, name, getattr(self, name) + number)
-        self.planned += stored.worked
-        self.reused -= stored.worked
+        self.planned += found
+        self.reused -= found
 
 
 def materialize(
@@ -95,7 +98,7 @@ def materialize(
     report.seconds = time.monotonic() - start
     report.videos_per_s = report.done / report.seconds if report.seconds else 0.0
     if stored is not None:
-        report.add(stored)
+        report.add(stored, retry_quarantined)
     return report
 
 

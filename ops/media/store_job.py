@@ -64,10 +64,11 @@ def manifest_row(
 
 
 def check_shared(source_uri: str, array_uri: str, value: Row) -> None:
-    """A worker on another machine must see the disks that this process sees. Raises
-    StorageError.
+    """A worker on another machine must see the disks that this process sees; an empty `array_uri`
+    is that of a refused video. Raises StorageError.
     """
-    lost = is_local(array_uri) and "num_frames" in value and not exists(f"{array_uri}/zarr.json")
+    stored = bool(array_uri) and "num_frames" in value
+    lost = stored and is_local(array_uri) and not exists(f"{array_uri}/zarr.json")
     unseen = (
         is_local(source_uri)
         and value.get("reason", "").startswith("the file vanished")

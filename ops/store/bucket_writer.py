@@ -38,6 +38,7 @@ class _Ticket:
 
     group: _Group
     places: tuple[str, ...]
+    unknown: bool  # what is begun may have any name in the video's folder
 
 
 class BucketWriter:
@@ -58,7 +59,7 @@ class BucketWriter:
         """
         self.ledger.open()
         if self._journal is not None:
-            if self._journal.names():
+            if self._journal.left_over():
                 self._journal.sweep(self._named())
             self.ledger.compact()
 
@@ -68,7 +69,7 @@ class BucketWriter:
         """
         self._to_delete += [place for place in places if place]
         if self._to_delete and self._journal is not None:
-            self._groups.append(_Group(self._journal.open(self._to_delete), 0))
+            self._groups.append(self._noted(self._to_delete, 0))
         self.ledger.drop(dropped)
         self.ledger.put(rows)
         self.commit()
@@ -89,18 +90,29 @@ class BucketWriter:
                 if unknown
                 else {place for several in own.values() for place in several}
             )
-            group = _Group(self._journal.open(names), len(own))
+            group = self._noted(names, len(own))
             self._groups.append(group)
-            self._tickets |= {video: _Ticket(group, several) for video, several in own.items()}
+            self._tickets |= {
+                video: _Ticket(group, several, unknown) for video, several in own.items()
+            }
+
+    def _noted(self, places: Iterable[str], left: int) -> _Group:
+        assert self._journal is not None
+        # files of the journal have numbers, and whoever took over begins with the same ones
+        patient(self.ledger.uri, self.ledger.check)
+        return _Group(self._journal.open(places), left)
 
     def apply(self, row: Row) -> None:
         """Takes in the row of a video that was worked on; what was expected of it and the row does
         not name is removed by a commit.
         """
         if self._journal is not None:
-            self._to_delete += [
-                place for place in self._finished(row[ID]) if place != row["array_uri"]
-            ]
+            ticket = self._finished(row[ID])
+            # refused: what was begun is in no row's name
+            if ticket.unknown and not row["array_uri"]:
+                self._remove_all(row[ID], None)
+            else:
+                self._to_delete += [place for place in ticket.places if place != row["array_uri"]]
         self.ledger.put([row])
 
     def discard(self, video_id: str, kept: str | None) -> None:
@@ -108,28 +120,36 @@ class BucketWriter:
         but for the array of its row.
         """
         self._finished(video_id)
+        self._remove_all(video_id, kept)
+
+    def _remove_all(self, video_id: str, kept: str | None) -> None:
         assert self._journal is not None
-        self._to_delete += [place for place in self._journal.arrays_of(video_id) if place != kept]
+        journal = self._journal
+        places = patient(self.ledger.uri, lambda: journal.arrays_of(video_id))
+        self._to_delete += [place for place in places if place != kept]
 
     def keep(self, video_id: str) -> None:
         """The video's row stays as it is, and nothing was begun."""
         self._finished(video_id)
 
-    def _finished(self, video_id: str) -> tuple[str, ...]:
+    def _finished(self, video_id: str) -> _Ticket:
         ticket = self._tickets.pop(video_id)
         ticket.group.left -= 1
-        return ticket.places
+        return ticket
 
     def commit(self) -> None:
         """Makes the rows last, then removes the arrays that they have replaced, then forgets the
         journal of what is done.
         """
         patient(self.ledger.uri, self.ledger.commit)
-        if self._journal is None:
+        done = [group for group in self._groups if group.left == 0]
+        if self._journal is None or not (self._to_delete or done):
             return
+        # whoever took over meanwhile may be writing these very arrays and journal files
+        patient(self.ledger.uri, self.ledger.check)
         self._journal.remove_arrays(self._to_delete)
         self._to_delete.clear()
-        for group in [group for group in self._groups if group.left == 0]:
+        for group in done:
             self._journal.close(group.number)
             self._groups.remove(group)
 
@@ -149,6 +169,7 @@ class BucketWriter:
                 if self._journal is None:
                     self.ledger.abandon()
                     return
+                self.ledger.check()  # the journal may be another's by now
                 self._journal.sweep(self._named())
                 self.ledger.close()
         except StorageError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,6 +21,7 @@ from ops.files.storage import (
 from ops.store.layout import array_below, arrays_of_ledger
 
 REMOVERS = 16
+OF_ARRAY = re.compile(r"zarr\.json|c(/\d+)+")  # files below an array
 ANY = "/*"  # behind a video's folder: every array in it
 
 
@@ -50,6 +52,10 @@ class Journal:
     def close(self, number: int) -> None:
         """The group's arrays are in the ledger or gone."""
         patient(self.folder, lambda: remove(self._uri(number)))
+
+    def left_over(self) -> bool:
+        """Whether a run that was cut short has written anything down."""
+        return bool(list_files(self.folder))
 
     def names(self) -> list[str]:
         """The place of every array that is written down. Raises StorageError for a file that names
@@ -88,9 +94,12 @@ class Journal:
         return f"{self.arrays}/{video_id}{ANY}"
 
     def arrays_of(self, video_id: str) -> list[str]:
-        """The arrays, and pieces of such, that lie in a video's folder."""
+        """The arrays, and pieces of such, that lie in a video's folder. What else lies there is of
+        other videos, whose ids go on where this one ends, and may look like an array by its name.
+        """
         folder = f"{self.arrays}/{video_id}"
-        names = {info.path_below.partition("/")[0] for info in list_files(folder)}
+        paths = (info.path_below.partition("/") for info in list_files(folder))
+        names = {name for name, _, file in paths if OF_ARRAY.fullmatch(file)}
         return sorted(
             place
             for name in names

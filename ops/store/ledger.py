@@ -170,6 +170,13 @@ class Ledger:
         """
         self._lease = self._lease or Lease(lease_uri(self.uri)).take()
 
+    def check(self) -> None:
+        """Asks the store whether the ledger is still this process's; before anything that no commit
+        guards. Raises lease.Lost, StorageError.
+        """
+        if self._lease is not None:
+            self._lease.check(now=True)
+
     def replace(self, table: pa.Table) -> None:
         """Puts another table in the place of the whole ledger, whatever was there. Raises
         lease.Busy, lease.Lost, StorageError.
@@ -216,13 +223,18 @@ class Ledger:
             self.compact()
 
     def compact(self) -> None:
-        """Rewrites the base whole and removes the parts. Does nothing where there is none."""
+        """Rewrites the base whole and removes the parts, those too that a compaction which was cut
+        short had taken in. Does nothing where there is none.
+        """
         self.open()
         assert self._lease is not None
         table, version = _snapshot(self.uri, self.schema)
         if version.last > version.through:
             self._lease.check(now=True)
             self._write_base(table, version.last)
+        elif _numbers(self.uri):
+            self._lease.check(now=True)
+            remove(parts_uri(self.uri))
 
     def _write_base(self, table: pa.Table, through: int) -> None:
         metadata = {THROUGH: str(through).encode()}

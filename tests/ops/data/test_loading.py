@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from multiprocessing import Pipe
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import pytest
 import torch
 from torch.utils.data import default_collate
 
-from ops.data.buffers import stacked
+from ops.data.buffers import Shared, receive_shared, stacked
 from ops.data.errors import SampleError
 from ops.data.loading import AHEAD, Loader, LoaderError, WorkerPool
 from ops.store.layout import Layout
@@ -180,6 +181,18 @@ def test_a_large_data_set_lies_in_memory_once_for_all_processes(pool: WorkerPool
     [[first]] = Loader(samples, list, pool).epoch([[7]])
     first += 1  # what came is the consumer's own
     assert (first == 8).all() and (samples[7] == 7).all()
+
+
+def test_a_data_set_that_grows_after_its_start_is_told() -> None:
+    """Else a process that is given it later would take one array's memory for another's."""
+    thing = [np.full(2**16, 1, np.uint8)]
+    shared, (ours, theirs) = Shared(thing), Pipe()
+    shared.send(ours, os.getpid())
+    assert (receive_shared(theirs, *theirs.recv())[0] == 1).all()
+    thing.insert(0, np.full(2**17, 2, np.uint8))
+    with pytest.raises(ValueError, match="given other arrays"):
+        shared.send(ours, os.getpid())
+    shared.close()
 
 
 def test_all_kinds_of_tensors_travel(pool: WorkerPool) -> None:

@@ -7,6 +7,8 @@ import pytest
 
 import ops.files.errors as errors
 import ops.files.storage as files
+from configs.errors import ConfigError
+from configs.schema import Dataset
 from ops.files.storage import (
     StorageError,
     create_bytes,
@@ -18,6 +20,8 @@ from ops.files.storage import (
     remove,
     write_bytes,
 )
+from ops.media.ingest import DatasetError, ingest
+from ops.store.layout import Layout
 
 
 @pytest.fixture(params=["local", "s3", "memory"])
@@ -179,6 +183,17 @@ def test_no_message_has_a_secret():
         and "n=1" in str(error)
         and error.uri.startswith("https://me:word@")
     )
+
+
+def test_no_other_error_for_a_person_has_a_secret():
+    """Whoever raises it; a password may hold the letter that ends it."""
+    root = "memory://me:wo@rd@host/films?key=abc"
+    dataset = Dataset(name="far", title="t", licence="none", root=root)
+    with pytest.raises(DatasetError, match="host/films") as caught:
+        ingest(dataset, Layout("memory://store"), [0])
+    assert not [secret for secret in ("wo", "rd@", "abc") if secret in str(caught.value)]
+    told = str(ConfigError("d.yaml", "root", root, "a folder"))
+    assert not [secret for secret in ("wo@", "rd@", "abc") if secret in told]
 
 
 def test_storage_errors_travel_between_processes():

@@ -4,6 +4,7 @@ never written.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,44 @@ def test_a_dataset_of_a_web_server_is_listed_and_read(web: str) -> None:
     assert exists(f"{web}/train.csv") and not exists(f"{web}/val.csv")
     with pytest.raises(FileNotFoundError, match="val.csv"):
         read_bytes(f"{web}/val.csv")
+
+
+@pytest.mark.parametrize("form", ["/{path}", "./{name}", "http://{host}/{path}"])
+def test_links_may_be_written_in_any_way(web: str, web_folder: tuple[str, Path], form: str) -> None:
+    """Servers differ: from the root of the server, from the page, or whole."""
+    Handler.link = form
+    name = "b [1] é.mp4"
+    Path(web_folder[1] / "videos" / "my films (ü)").mkdir()
+    Path(web_folder[1] / "videos" / "my films (ü)" / name).write_bytes(b"c")
+    listed = list_videos(web).files
+    assert [info.path_below for info in listed] == [
+        "train.csv",
+        "videos/a.mp4",
+        f"videos/deep/{name}",
+        f"videos/my films (ü)/{name}",
+    ]
+    assert read_bytes(listed[-1].uri) == b"c"
+
+
+def test_another_file_of_the_same_size_is_noticed(web: str, web_folder: tuple[str, Path]) -> None:
+    """By its time, where a server says nothing better."""
+    [before] = list_videos(f"{web}/videos/deep").files
+    os.utime(web_folder[1] / "videos" / "deep" / "b [1] é.mp4", (0, 0))
+    [after] = list_videos(f"{web}/videos/deep").files
+    assert before.bytes == after.bytes and "" != before.modified != after.modified != ""
+
+
+def test_a_server_that_fails_for_a_moment_is_asked_again(
+    web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of its list is not missing because it answers 503."""
+    monkeypatch.setattr("ops.files.errors.FIRST_WAIT_S", 0.01)
+    Handler.failures = [503, 503, 0]  # the page, then twice the file
+    assert len(list_videos(f"{web}/videos/deep").files) == 1
+    Handler.failures = [503] * 6 + [0]
+    with pytest.raises(StorageError, match="failed 3 times") as caught:
+        list_videos(f"{web}/videos/deep")
+    assert caught.value.transient
 
 
 def test_a_folder_that_is_not_shown_says_what_to_do(web: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import ops.media.ingest as ingesting
+import ops.media.materialize as materializing
 import ops.media.store_video as storing
 from configs.schema import BUCKETS, Dataset, Frames
 from ops.annotations.read import annotate
@@ -74,6 +75,10 @@ def test_tables_and_arrays_are_those_of_two_steps(dataset, twice, videos, make_v
     make_video(videos / "gone.mp4", 7)
     (videos / "text.mp4").write_text("text")
     (videos / "bad.mp4").write_bytes((videos / "a.mp4").read_bytes()[:2000])
+    # sound by its tables, which is all that a probe looks at; the decoder refuses it
+    film = make_video(videos / "torn.mp4", 30).read_bytes()
+    half = film.index(b"mdat") + (film.index(b"moov") - film.index(b"mdat")) // 2
+    (videos / "torn.mp4").write_bytes(film[:half] + bytes(400) + film[half + 400 :])
     for step in range(2):
         found, report = bring_in(dataset, twice[0], workers=2)
         before = ingest(dataset, twice[1], workers=2)
@@ -86,10 +91,29 @@ def test_tables_and_arrays_are_those_of_two_steps(dataset, twice, videos, make_v
             before.ok,
             before.quarantined,
         )
+        assert any("corrupt" in reason for reason in report.reasons)
         # x is claimed twice: its id is told when both were probed
         assert found.stored.done == (4 - 1 if step == 0 else 1)
         make_video(videos / "a.mp4", 20)
         (videos / "gone.mp4").unlink(missing_ok=True)
+
+
+def test_what_is_refused_and_tried_again_at_once_is_counted_once(
+    dataset, layout, videos, make_video, monkeypatch
+) -> None:
+    for name in "ab":
+        make_video(videos / f"{name}.mp4", 8)
+    real = storing._store
+    monkeypatch.setattr(
+        storing,
+        "_store",
+        lambda path, *more: {"reason": "odd"} if path.stem == "a" else real(path, *more),
+    )
+    for engine in (ingesting, materializing):
+        monkeypatch.setattr(engine, "run_anywhere", in_process)
+    found = ingest(dataset, layout, store=True)
+    report = materialize(dataset, layout, retry_quarantined=True, stored=found.stored)
+    assert (report.planned, report.reused, report.done, report.quarantined) == (2, 0, 1, 1)
 
 
 def test_each_video_is_fetched_once(s3, make_video, tmp_path) -> None:
@@ -204,6 +228,32 @@ def test_what_a_run_cut_short_has_begun_goes(
     assert kept == set(begun[:2]) == {name.split("/")[0] for name in files}
     _, report = bring_in(dataset, layout, workers=1)
     assert (report.done, report.reused) == (2, 2)
+
+
+def test_a_file_that_was_replaced_between_two_tries_leaves_nothing_half(
+    dataset, layout, videos, make_video, monkeypatch
+) -> None:
+    """The worker dies while it stores; when the file is probed again it is no film any more."""
+    film = make_video(videos / "a.mp4", 8)
+    make_video(videos / "b.mp4", 8)
+
+    def dies(path, facts, job, *more):
+        write_bytes(f"{job.array_uri}/c/0/0/0/0", b"half")
+        raise SystemExit
+
+    def tried_twice(function, jobs, *others):
+        for job in jobs:
+            with pytest.raises(SystemExit):
+                function(job.payload, "")
+            film.write_text("no film")
+            yield Outcome(job, function(job.payload, "signal 11"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ingesting, "run_anywhere", tried_twice)
+        patch.setattr(storing, "store_frames", dies)
+        report = ingest(dataset, layout, store=True)
+    assert (report.ok, report.quarantined, report.stored.worked) == (1, 1, 0)
+    assert not list_files(f"{layout.root}/frames")
 
 
 def test_a_journal_that_names_a_folder_takes_its_arrays_alone(dataset, layout) -> None:

@@ -155,6 +155,17 @@ def test_a_crash_at_any_write_leaves_a_committed_state(at, after, tmp_path, monk
     assert state(uri) == states[2] and list_files(parts_uri(uri)) == []
 
 
+def test_parts_left_over_by_a_compaction_go_with_the_next_one(tmp_path):
+    """Where nothing is to be written too: else each run finds the ledger unfinished."""
+    uri = str(tmp_path / "m.parquet")
+    with Ledger(uri, SCHEMA) as ledger:
+        ledger.put([row("a", "1")])
+    write_bytes(f"{parts_uri(uri)}/00000001.parquet", b"taken in")
+    with Ledger(uri, SCHEMA) as ledger:
+        ledger.compact()
+    assert state(uri) == {"a": "1"} and not list_files(parts_uri(uri))
+
+
 def test_a_part_left_over_by_a_compaction_is_not_laid_over_the_base_again(tmp_path):
     uri = str(tmp_path / "m.parquet")
     ledger = Ledger(uri, SCHEMA)
