@@ -12,16 +12,27 @@ from models.blocks.drop import DropPath
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) ->
-    (B, N, C).
+    """Multi-head attention of tokens with themselves.
+
+    Args:
+        qkv: (B, N, 3C), their queries, keys and values side by side.
+        heads: how many look side by side, at C / heads channels each.
+
+    Returns:
+        (B, N, C).
     """
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):
-    """Joint attention with one projection for queries, keys and values. `bias` qv leaves the keys
-    without one (VideoMAE).
+    """Joint attention with one projection for queries, keys and values. (B, N, C) -> the same
+    shape.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: how many look side by side.
+        bias: of the projections: qkv gives all one, qv leaves the keys without (VideoMAE).
     """
 
     def __init__(self, channels: int, heads: int, bias: str = "qkv") -> None:
@@ -61,6 +72,13 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and a two-layer network, each on normalised input and added to it. (B, N, C) -> the
     same shape.
+
+    Args:
+        channels: C; the network between is four times as wide.
+        heads: of the attention.
+        bias: as in `SelfAttention`.
+        eps: of the normalisations.
+        drop_path: rate at which a branch is dropped in training.
     """
 
     def __init__(

@@ -29,8 +29,14 @@ class RefinementBlock(Block):
         self.action_logits = nn.Linear(hidden, num_classes)
 
     def refine(self, x: Tensor, actors: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, C), the last `actors` of them actors -> the same shape, and the actors'
-        logits (B, actors, classes).
+        """Lets context and actors look at each other.
+
+        Args:
+            x: tokens (B, N, C), the actors last.
+            actors: how many those are.
+
+        Returns:
+            Tokens of the same shape, and the actors' logits (B, actors, classes).
         """
         x = self(x)
         return x, self.action_logits(self.act_module(x[:, -actors:]))
@@ -93,8 +99,12 @@ class ActionBranch(nn.Module):
         )
 
     def forward(self, encoded: Encoded, boxes: Tensor, sizes: Tensor) -> list[Tensor]:
-        """Boxes (B, Q, 4) xyxy in input pixels, images' sizes (B, 2) h, w -> logits (B, Q, classes)
-        of each block.
+        """Logits (B, Q, classes) of each block.
+
+        Args:
+            encoded: of the same clips.
+            boxes: (B, Q, 4) xyxy in input pixels; no gradient reaches them.
+            sizes: (B, 2) height and width of the unpadded images, in pixels.
         """
         context, whole = self._restore(encoded)
         actors = self._regions(whole, encoded.grid, self.extended(boxes.detach(), sizes))
@@ -163,6 +173,10 @@ class ActionBranch(nn.Module):
 
         A box from x1 to x2 counts as x2 - x1 + 1 pixels wide and ends at the last pixel's number,
         as in the published models.
+
+        Args:
+            boxes: (B, Q, 4) xyxy in input pixels.
+            sizes: (B, 2) height and width of the unpadded images, in pixels.
         """
         low, high = boxes[..., :2], boxes[..., 2:]
         margin = (high - low + 1) * boxes.new_tensor(self.extension) / 2

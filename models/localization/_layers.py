@@ -80,10 +80,17 @@ def joined(spans: Sequence[Span]) -> Span:
 
 
 def pieces(length: int, halo: int, size: int = _PIECE) -> Iterator[tuple[slice, int, int]]:
-    """Where to cut a sequence that goes through convolutions reaching `halo` points: (points to
-    keep, from, to), from and to with halos.
+    """Where to cut a sequence that goes through convolutions.
 
     One piece where gradients are kept: cutting saves memory that they would hold anyway.
+
+    Args:
+        length: points of the sequence.
+        halo: points that the convolutions reach on each side.
+        size: points to keep of each piece, the last one's aside.
+
+    Returns:
+        (points to keep, from, to) of each piece, from and to with halos.
     """
     step = (
         length
@@ -114,8 +121,13 @@ class Tower(nn.Module):
 
 
 class Embedding(nn.Module):
-    """(B, C, T) features -> (B, T, width). Several streams are projected one by one first. T may be
-    shorter than the span.
+    """(B, C, T) features -> (B, T, width). T may be shorter than the span.
+
+    Args:
+        streams: channels of each stream, one after the other in C.
+        widths: channels that each is projected to first, where there are several; their sum is the
+            width.
+        layers: of the tower behind that.
     """
 
     def __init__(self, streams: tuple[int, ...], widths: tuple[int, ...], layers: int) -> None:
@@ -186,8 +198,14 @@ class ScaledDropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first;
-    `window` of 1 or less sees everything.
+    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: how many look side by side.
+        window: points that a query sees, half on each side; 1 or less is everything.
+        stride: of the convolutions: 2 halves the sequence.
+        dropout: rate, of the answer in training.
     """
 
     def __init__(self, channels: int, heads: int, window: int, stride: int, dropout: float) -> None:
@@ -209,8 +227,13 @@ class Attention(nn.Module):
     def forward(
         self, points: Callable[[int, int], Tensor], span: Span, bias: Tensor | None
     ) -> Tensor:
-        """`points(low, high)` gives a part of what attends, (B, high - low, C), counted before a
-        stride.
+        """Attends within the span's points.
+
+        Args:
+            points: `points(low, high)` gives a part of what attends, (B, high - low, C), counted
+                before a stride.
+            span: after the stride.
+            bias: what the method `bias` gives for that span.
         """
         query, key, value = self._projected(points, span)
         if self.reach and bias is not None:
@@ -276,8 +299,13 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, before: Span, after: Span, bias: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T / stride, C); spans of both lengths. 0 at padding; what comes in need
-        not be.
+        """(B, T, C) -> (B, T / stride, C). 0 at padding; what comes in need not be.
+
+        Args:
+            x: (B, T, C).
+            before: its span.
+            after: the span of what is given.
+            bias: `attn.bias(after)`.
         """
         branch = self.attn(
             lambda low, high: before.part(low, high).cut(self.ln1(x[:, low:high])), after, bias

@@ -56,10 +56,13 @@ class Refinement(nn.Module):
         nn.init.zeros_(self.states.bias)
 
     def forward(self, memory: Memory, answers: Tensor, boxes: Tensor, parts: Tensor) -> Tensor:
-        """answers (B, Q, C) of the last decoder layer; boxes (B, Q, 4) and parts (B, Q, K, 4)
-        cxcywh -> what to add to (B, Q, K, S).
+        """What to add to the states (B, Q, K, S). No gradient reaches the boxes.
 
-        No gradient reaches the boxes.
+        Args:
+            memory: of the same images, with the trunk's maps.
+            answers: (B, Q, C) of the last decoder layer.
+            boxes: (B, Q, 4) cxcywh fractions of the image.
+            parts: (B, Q, K, 4) cxcywh fractions of the image.
         """
         images, queries, kinds = parts.shape[:3]
         finer = self._finer(memory)
