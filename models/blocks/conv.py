@@ -26,7 +26,15 @@ class Conv3d(nn.Conv3d):
 
 
 class ConvMaker(Protocol):
-    """A slot: makes the convolutions of a trunk."""
+    """A slot: makes the convolutions of a trunk.
+
+    Args:
+        in_channels: C of (N, C, H, W).
+        out_channels: C' of what comes.
+        kernel: a side of the kernel, odd; the size stays at stride 1.
+        stride: along both sides.
+        relu: False leaves the activation out.
+    """
 
     def __call__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True
@@ -149,6 +157,15 @@ def conv2d(
     single places are those places, and their gradient, unlike a slice's, stays in channels-last
     memory. In bfloat16 a dilated kernel's weights get what was never written, where channels do not
     fill the last of several blocks.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C', C / groups, height, width).
+        bias: (C',), or None for none.
+        stride: along height and width.
+        padding: at each end of height and width.
+        dilation: along height and width, one number for both or two.
+        groups: parts of the channels that do not see each other.
     """
     point = weight.shape[2] == weight.shape[3] == 1
     if (
@@ -180,6 +197,15 @@ def conv3d(
     """Torch's, with detours on CPUs where oneDNN errs in bfloat16: the gradient of the weights is
     wrong where kernels are longer than clips, and with AMX a stride across an output that is one
     place wide gives other outputs (pytorch/pytorch#169688).
+
+    Args:
+        x: (N, C, T, H, W).
+        weight: (C', C / groups, time, height, width).
+        bias: (C',), or None for none.
+        stride: along time, height and width.
+        padding: at each end of time, height and width.
+        dilation: along time, height and width, one number for all or three.
+        groups: parts of the channels that do not see each other.
     """
     if _in_bfloat16(x):
         longer = _trains(weight) and weight.shape[2] > x.shape[2]
@@ -254,8 +280,14 @@ ONCE: Triple = (1, 1, 1)
 
 
 class ConvMaker3d(Protocol):
-    """A slot: makes the convolutions of a 3D trunk. Kernels and strides are (time, height,
-    width).
+    """A slot: makes the convolutions of a 3D trunk.
+
+    Args:
+        in_channels: C of (N, C, T, H, W).
+        out_channels: C' of what comes.
+        kernel: (time, height, width), odd; the size stays at stride 1.
+        stride: (time, height, width).
+        relu: False leaves the activation out.
     """
 
     def __call__(

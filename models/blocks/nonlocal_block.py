@@ -58,8 +58,12 @@ class NonLocalBlock(nn.Module):
 
 
 class FramesNonLocal(NonLocalBlock):
-    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape, T =
-    `num_segments`.
+    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape.
+
+    Args:
+        channels: C.
+        kind: as in `NonLocalBlock`.
+        num_segments: T.
     """
 
     def __init__(self, channels: int, kind: str, num_segments: int) -> None:

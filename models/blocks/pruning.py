@@ -56,6 +56,11 @@ class ScoringAttention(SelfAttention):
     The choice of tokens has no gradient, so the scores need none: with gradients on, outputs come
     from `scaled_dot_product_attention` and weights are made a second time, piece by piece; without,
     outputs and scores share them.
+
+    Args:
+        channels: C of the tokens.
+        heads: of the attention.
+        key_weight: how many times the key frame's queries count in the scores.
     """
 
     def __init__(self, channels: int, heads: int, key_weight: float) -> None:

@@ -136,6 +136,13 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and a two-layer network, each on normalised input and added to it. (B, T, H,
     W, C) -> the same shape.
+
+    Args:
+        channels: C.
+        heads: of the attention.
+        window: places along T, H and W.
+        shift: places along each by which the windows are shifted.
+        drop_path: rate at which a branch is dropped in training.
     """
 
     def __init__(
@@ -261,7 +268,13 @@ class Swin(nn.Module):
 
 
 class SwinFrames(nn.Module):
-    """Swin on single frames: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32)."""
+    """Swin on single frames, the defaults Swin-B: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32).
+
+    Args:
+        width: channels of the first stage; double at each.
+        depths: blocks of each stage.
+        heads: of each stage's attention.
+    """
 
     def __init__(
         self,

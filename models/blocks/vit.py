@@ -100,8 +100,14 @@ class Block(nn.Module):
 
 
 def sine_positions(places: int, channels: int) -> Tensor:
-    """Float32 (1, places, channels): sines of a place in the even channels, cosines in the odd
-    ones.
+    """Sines of a place in the even channels, cosines in the odd ones.
+
+    Args:
+        places: from 0 on.
+        channels: C.
+
+    Returns:
+        Float32 (1, places, channels), on the CPU.
     """
     channel = torch.arange(channels, dtype=torch.float64, device="cpu")
     angles = torch.arange(places, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (
@@ -121,7 +127,15 @@ def init_linear(model: nn.Module, std: float = 0.02) -> None:
 
 
 def drop_rates(last: float, count: int) -> list[float]:
-    """Rates of stochastic depth that rise evenly from 0 to `last`."""
+    """Rates of stochastic depth that rise evenly from 0.
+
+    Args:
+        last: rate of the last block; where there is one block alone, its rate is 0.
+        count: blocks.
+
+    >>> drop_rates(0.5, 3)
+    [0.0, 0.25, 0.5]
+    """
     return [last * index / max(count - 1, 1) for index in range(count)]
 
 

@@ -63,8 +63,22 @@ class ActionBranch(nn.Module):
 
     The map of the whole clip is restored from the kept tokens, with one learned token wherever one
     was dropped; regions of it, each box widened and taken over all time, start the actors.
-    `in_place` puts every kept token back where it came from. Published models do not: they fill the
-    kept places in time order with the tokens by falling score, and their weights count on it.
+
+    Args:
+        in_channels: of the encoder's tokens.
+        channels: of this decoder's.
+        depth: blocks.
+        heads: of each block's attention.
+        hidden: width of each block's action head.
+        num_classes: of actions.
+        drop_path: rate of the last block; rises evenly from 0.
+        side: patches along a side of the pretraining's images, for positions.
+        key_slot: time slot of the key frame.
+        patch: a token's side in input pixels.
+        extension: what boxes grow by as shares of width and height, both sides together.
+        in_place: puts every kept token back where it came from. Published models do not: they fill
+            the kept places in time order with the tokens by falling score, and their weights count
+            on it.
     """
 
     def __init__(

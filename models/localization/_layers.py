@@ -283,7 +283,17 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block; with a stride of 2 it halves the sequence."""
+    """A pre-norm transformer block.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: of the attention.
+        window: as in `Attention`.
+        stride: 2 halves the sequence, 1 keeps it.
+        dropout: rate in training.
+        drop_path: rate at which a branch is dropped in training; above 0 branches have learnt
+            scales.
+    """
 
     def __init__(
         self, channels: int, heads: int, window: int, stride: int, dropout: float, drop_path: float
@@ -372,6 +382,12 @@ class PyramidNeck(nn.Module):
 class Head(nn.Module):
     """A tower and a last convolution with bias, for levels that are joined; (B, S, C) -> (B, S,
     outputs), 0 at padding.
+
+    Args:
+        in_channels: C.
+        channels: between the convolutions.
+        layers: convolutions, the last one among them.
+        outputs: numbers that each point says.
     """
 
     def __init__(self, in_channels: int, channels: int, layers: int, outputs: int) -> None:

@@ -26,6 +26,16 @@ class Refinement(nn.Module):
     the encoder's memory. A part's query is its RoI, its kind and the decoder's answer for its
     person; its position is its box within the person's. Parts of a person look at each other, then
     at the person, as a decoder's layers do.
+
+    Args:
+        layers: how many.
+        channels: C of the memory and of the decoder's answers.
+        heads: of each layer's attention.
+        hidden: width of each layer's two-layer network.
+        dropout: rate in training.
+        map_channels: of the trunk's second stage.
+        parts: K.
+        states: S.
     """
 
     def __init__(  # noqa: ANN204
