@@ -37,6 +37,12 @@ def without_secrets(text: str) -> str:
 class ConfigError(KinographError, ValueError):
     """A value that is not allowed: names the file or place, the field, what was found and what is
     allowed.
+
+    Args:
+        where: the file, "file (name)" for a row of it, or the function that was asked.
+        field: its name, with dots below the first level: `training.epochs`.
+        found: the value as it was given.
+        allowed: in words, what may stand there.
     """
 
     def __init__(self, where: str, field: str, found: object, allowed: str) -> None:

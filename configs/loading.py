@@ -129,8 +129,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:
-    """The value as this kind of object. Raises ConfigError with `where`, the field, what was found
-    and what is allowed.
+    """The value as this kind of object.
+
+    Args:
+        kind: the schema.
+        value: a mapping of plain values, as YAML and JSON give it.
+        where: the file or place, for the message.
+
+    Raises:
+        ConfigError: with `where`, the first field that is wrong, what was found and what is
+            allowed.
     """
     try:
         return kind.model_validate(value)

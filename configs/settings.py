@@ -62,8 +62,14 @@ def variable(name: str) -> str | None:
 
 
 def absolute(name: str, value: str) -> Path:
-    """The absolute path of a folder that the variable names. Raises ConfigError where it cannot be
-    told.
+    """The absolute path of a folder.
+
+    Args:
+        name: of the variable that the folder comes from, for the message.
+        value: the path; `~` is the home folder, and a relative one is below the working folder.
+
+    Raises:
+        ConfigError: it cannot be told.
     """
     try:
         return Path(value).expanduser().resolve()

@@ -48,7 +48,15 @@ def families(task: str) -> list[str]:
 
 
 def family(task: str, name: str) -> ModuleType:
-    """The module of one family. Raises ModelConfigError for an unknown task or family."""
+    """The module of one family.
+
+    Args:
+        task: a package of families: `recognition`, `localization`, `detection` or `parsing`.
+        name: one of `families(task)`.
+
+    Raises:
+        ModelConfigError: an unknown task or family.
+    """
     known = families(task)
     if name not in known:
         raise ModelConfigError(f"models.{task}", "family", name, ", ".join(known))

@@ -22,7 +22,12 @@ class Mark(Protocol):
     """Says what a field may hold."""
 
     def allowed(self, value: Any, config: Checked) -> str | None:
-        """What is allowed, where the value is not; else None."""
+        """What is allowed, where the value is not; else None.
+
+        Args:
+            value: of the marked field.
+            config: the whole Config, for marks that look at other fields.
+        """
 
 
 @dataclass(frozen=True)
@@ -158,12 +163,25 @@ class Checked:
         """Refuses fields that do not go together."""
 
     def one_of(self, field: str, values: Collection[object]) -> None:
-        """Refuses what is none of these values, which other fields decide on."""
+        """Refuses what is none of these values, which other fields decide on.
+
+        Args:
+            field: its name in this Config.
+            values: of the same types as the field's: a truth value is no number.
+
+        Raises:
+            ModelConfigError: the field holds another value.
+        """
         if (allowed := OneOf(values).allowed(getattr(self, field), self)) is not None:
             self.refuse(field, allowed)
 
     def refuse(self, field: str, allowed: str) -> NoReturn:
-        """Raises ModelConfigError with the family, the field and what it holds."""
+        """Raises ModelConfigError with the family, the field and what it holds.
+
+        Args:
+            field: its name in this Config.
+            allowed: in words, what it may hold.
+        """
         raise ModelConfigError(
             type(self).__module__.rpartition(".")[2], field, getattr(self, field), allowed
         )

@@ -11,7 +11,14 @@ class ModelError(ValueError):
 
 
 class ModelConfigError(ModelError):
-    """A family's Config holds a value that no model can be built from."""
+    """A family's Config holds a value that no model can be built from.
+
+    Args:
+        where: the family, or the module that was asked.
+        field: its name in the Config or recipe.
+        found: the value as it was given.
+        allowed: in words, what the field may hold.
+    """
 
     def __init__(self, where: str, field: str, found: object, allowed: str) -> None:
         self.where, self.field, self.found, self.allowed = where, field, found, allowed
@@ -23,8 +30,15 @@ class ModelInputError(ModelError):
 
 
 def require_clip(model: str, clip: Tensor, num_frames: int | None = None) -> None:
-    """Raises ModelInputError unless `clip` is a float (B, 3, T, H, W), with T == `num_frames` where
-    that is given.
+    """Refuses what is no clip.
+
+    Args:
+        model: the family's name, for the message.
+        clip: should be a float (B, 3, T, H, W), normalised RGB, with no side empty.
+        num_frames: what T has to be; None is any.
+
+    Raises:
+        ModelInputError: it is no such tensor.
     """
     frames = "T" if num_frames is None else str(num_frames)
     expected = f"floating-point (B, 3, {frames}, H, W), normalised RGB"
@@ -47,8 +61,16 @@ def require_clip(model: str, clip: Tensor, num_frames: int | None = None) -> Non
 def require_features(
     model: str, features: Tensor, shape: tuple[int | None, ...], names: str
 ) -> None:
-    """Raises ModelInputError unless `features` has this shape; None stands for any size, `names` is
-    for the message.
+    """Refuses features of another shape.
+
+    Args:
+        model: the family's name, for the message.
+        features: what `features` of the model should have given.
+        shape: the size of each axis; None stands for any.
+        names: the shape in words, for the message: "(B, 512)".
+
+    Raises:
+        ModelInputError: they have another shape, or are no tensor.
     """
     sizes = features.shape if isinstance(features, torch.Tensor) else ()
     if len(sizes) != len(shape) or any(

@@ -49,14 +49,20 @@ class Naming:
 def init_from(
     model: nn.Module, source: Mapping[str, Any] | str | Path, channels: Sequence[int] | None = None
 ) -> Report:
-    """Start the model from a checkpoint, a mapping or a .pth, .pt, .pth.tar, .pyth or .safetensors
-    file.
+    """Start the model from a checkpoint.
 
     How its tensors are named is found out: as the original authors name the whole network, the same
-    without `backbone.`, as a pre-training or a related family names them, or as an image network. A
-    classifier of another number of classes stays fresh, or takes the rows that `channels` names
-    (one of the file's classes for each of ours). Raises PublishedWeightsError for what does not fit
-    and for unreadable files, FileNotFoundError; the model is unchanged then.
+    without `backbone.`, as a pre-training or a related family names them, or as an image network.
+
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        source: key to tensor, or a .pth, .pt, .pth.tar, .pyth, .bin or .safetensors file.
+        channels: one of the file's classes for each of ours, whose rows a classifier of another
+            number of classes gives; None leaves that classifier fresh.
+
+    Raises:
+        PublishedWeightsError: what does not fit, or a file that cannot be read.
+        FileNotFoundError: there is no such file.
     """
     where, found = named_tensors(source)
     if (
@@ -82,8 +88,17 @@ def load_imagenet(model: nn.Module, source: Mapping[str, Any] | str | Path) -> R
     What looks along time and the classifier stay fresh. 2D kernels are spread evenly over time
     (UniFormer's: put into the middle), tables of distances repeated along it, and a first
     convolution with other channels than RGB gets their mean. The image network's own classifier is
-    not used, nor are batch counters where our norms are frozen and have none. Errors are those of
-    `load_published`; also for a family that starts from no image network.
+    not used, nor are batch counters where our norms are frozen and have none.
+
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        source: key to tensor, under the image network's own names, or a file that `read_checkpoint`
+            takes.
+
+    Raises:
+        PublishedWeightsError: as `load_published`; also for a family that starts from no image
+            network.
+        FileNotFoundError: there is no such file.
     """
     names, state = image_names(model), model.state_dict()
     if not names:

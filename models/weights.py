@@ -65,11 +65,18 @@ class Report:
 def load_published(model: nn.Module, source: Mapping[str, Any] | str | Path) -> Report:
     """Loads a checkpoint in the original key names; the model is unchanged unless everything fits.
 
-    `source` is a mapping of key to tensor (or numpy array), or a file that `read_checkpoint` takes;
-    `state_dict`, `model_state`, `model` or `module` around it and `module.` before every key are
-    taken off. Raises PublishedWeightsError with all missing, unexpected and misshapen keys, and for
-    unreadable files; FileNotFoundError. Batch counters may be absent, all of them: older files have
-    none.
+    Batch counters may be absent, all of them: older files have none.
+
+    Args:
+        model: of a published family, on a device that holds numbers.
+        source: key to tensor (or numpy array), or a file that `read_checkpoint` takes;
+            `state_dict`, `model_state`, `model` or `module` around it and `module.` before every
+            key are taken off.
+
+    Raises:
+        PublishedWeightsError: with all missing, unexpected and misshapen keys, and for unreadable
+            files.
+        FileNotFoundError: there is no such file.
     """
     where, found = named_tensors(source)
     names = original_names(model)
@@ -100,17 +107,23 @@ def fit(
 ) -> Report:
     """Loads a checkpoint's tensors into a model, all that belong there or none.
 
-    Args: model: takes the weights; unchanged where anything does not fit. found: the checkpoint,
-        key to tensor. names: our key -> key of the checkpoint; several of ours may take the same
-        one. source, kind: for the report, where the checkpoint is and what it was read as.
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        found: the checkpoint, key to tensor.
+        names: our key -> key of the checkpoint; several of ours may take the same one.
+        source: where the checkpoint is, for the report.
+        kind: what it was read as, for the report.
         optional: our keys that may be absent there and keep their values then -> why. All other
-        learnt numbers must be there; what
-            follows from the model's Config (integers without a name) need not. Batch counters may
-            be absent, all of them. unused: says of a key without a place here whether the
-            checkpoint may have it. adapt: (checkpoint's key, its tensor, ours) -> the tensor in our
-            shape, where it can be had.
-    Raises: PublishedWeightsError: with all that is missing, unexpected or does not fit; also for a
-        model on the meta device.
+            learnt numbers must be there; what follows from the model's Config (integers without a
+            name) need not. Batch counters may be absent, all of them.
+        unused: says of a key without a place here whether the checkpoint may have it; None allows
+            none.
+        adapt: (checkpoint's key, its tensor, ours) -> the tensor in our shape, where it can be had;
+            None takes all as they are.
+
+    Raises:
+        PublishedWeightsError: with all that is missing, unexpected or does not fit; also for a
+            model on the meta device.
     """
     state, optional = model.state_dict(), optional or {}
     if any(tensor.is_meta for tensor in state.values()):
@@ -171,8 +184,15 @@ def keymap(model: nn.Module) -> ModuleType:
 def canonical_keys(
     model: nn.Module, found: dict[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The checkpoint's tensors under the names of `original_names`, for families whose originals
-    have had others, too; and the keys of those that the model makes for itself.
+    """A checkpoint under the names of `original_names`, for families whose originals have had
+    others, too.
+
+    Args:
+        model: of a published family, which says what the names are.
+        found: the checkpoint, key to tensor.
+
+    Returns:
+        The tensors under those names, and the keys of those that the model makes for itself.
     """
     rename = getattr(keymap(model), "canonical_keys", None)
     return (found, ()) if rename is None else rename(model, found)
@@ -204,7 +224,15 @@ def mismatch_message(
     unexpected: Sequence[str],
     misfits: Sequence[str],
 ) -> str:
-    """What does not fit, a dozen keys of each kind."""
+    """What does not fit, a dozen keys of each kind.
+
+    Args:
+        source: where the checkpoint is.
+        model: named by its class.
+        missing: keys that the model needs and the checkpoint lacks.
+        unexpected: the checkpoint's keys without a place in the model.
+        misfits: a key each with what is wrong with it, in words.
+    """
     lines = [f"{source} does not fit {type(model).__name__}:"]
     for title, keys in (("missing", missing), ("unexpected", unexpected), ("do not fit", misfits)):
         if keys:

@@ -12,6 +12,10 @@ from torch import Tensor, nn
 class TemporalAdaptive(nn.Module):
     """Temporal adaptive module (Liu et al., ICCV 2021): each channel is weighed frame by frame by
     what it sees near by, then filtered along time with three taps that its whole course decides on.
+
+    Args:
+        channels: C of the maps.
+        num_segments: T, frames of a clip.
     """
 
     def __init__(self, channels: int, num_segments: int) -> None:
@@ -79,6 +83,11 @@ class TemporalInterlace(nn.Module):
 
     The groups move by o0, o1, -o0 and -o1 frames (fractions blend two frames, beyond the clip is
     zero) and are weighed frame by frame by w0, w1, w0 and w1.
+
+    Args:
+        channels: C of the maps.
+        num_segments: T, frames of a clip.
+        shift_div: one in so many channels is moved, rounded down to a multiple of four.
     """
 
     def __init__(self, channels: int, num_segments: int, shift_div: int) -> None:

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 class Attention(nn.Module):
     """Multi-head attention, its three input projections one tensor in the order queries, keys,
     values.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: how many look side by side, at C / heads channels each.
+        dropout: share of the attention's weights that is dropped in training.
     """
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
@@ -28,8 +33,18 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None = None
     ) -> Tensor:
-        """(B, N, C), (B, M, C), (B, M, C) -> (B, N, C). `bias` broadcasts to (B, heads, N, M) and
-        is added to the attention's logits.
+        """Mixes values by how queries and keys agree.
+
+        Args:
+            query: (B, N, C).
+            key: (B, M, C); the query itself for self-attention, which then takes one product for
+                both.
+            value: (B, M, C).
+            bias: broadcasts to (B, heads, N, M) and is added to the attention's logits; None adds
+                nothing.
+
+        Returns:
+            (B, N, C).
         """
         channels = query.shape[-1]
         weight, offset = self.in_proj_weight, self.in_proj_bias

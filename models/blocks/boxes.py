@@ -26,7 +26,15 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def overlap(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Intersection and union areas of xyxy boxes that broadcast against each other."""
+    """Intersection and union areas of boxes.
+
+    Args:
+        one: xyxy (..., 4).
+        other: xyxy (..., 4) in the same unit; both broadcast against each other.
+
+    Returns:
+        Two tensors (...), in that unit squared.
+    """
     size = (
         torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])
     ).clamp(min=0)
@@ -35,8 +43,18 @@ def overlap(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def iou(one: Tensor, other: Tensor) -> Tensor:
-    """Intersection over union of xyxy boxes that broadcast against each other; `boxes[:, None],
-    others` gives all pairs.
+    """Intersection over union of boxes; not a number where both are empty.
+
+    Args:
+        one: xyxy (..., 4).
+        other: xyxy (..., 4) in the same unit; both broadcast: `boxes[:, None], others` gives all
+            pairs.
+
+    Returns:
+        (...), from 0 to 1.
+
+    >>> iou(torch.tensor([0.0, 0.0, 2.0, 2.0]), torch.tensor([1.0, 0.0, 2.0, 1.0]))
+    tensor(0.2500)
     """
     inside, union = overlap(one, other)
     return inside / union
@@ -44,7 +62,14 @@ def iou(one: Tensor, other: Tensor) -> Tensor:
 
 def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
     """IoU less the share of the smallest box around both that neither covers (Rezatofighi et al.,
-    CVPR 2019); broadcasts.
+    CVPR 2019).
+
+    Args:
+        one: xyxy (..., 4).
+        other: xyxy (..., 4) in the same unit; both broadcast against each other.
+
+    Returns:
+        (...), from -1 to 1; not a number where both are empty.
     """
     inside, union = overlap(one, other)
     around = (

@@ -26,7 +26,15 @@ class Conv3d(nn.Conv3d):
 
 
 class ConvMaker(Protocol):
-    """A slot: makes the convolutions of a trunk."""
+    """A slot: makes the convolutions of a trunk.
+
+    Args:
+        in_channels: C of (N, C, H, W).
+        out_channels: C' of what comes.
+        kernel: a side of the kernel, odd; the size stays at stride 1.
+        stride: along both sides.
+        relu: False leaves the activation out.
+    """
 
     def __call__(
         self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, relu: bool = True
@@ -41,6 +49,11 @@ def conv_norm(
     Settled statistics are a scale of the weights and a bias: in evaluation, and where the
     normalisation is frozen in training, no pass over the maps is spent on them, unless the weights
     are more than the maps. Gradients reach the parameters of both.
+
+    Args:
+        conv: in 2D or 3D; its bias, if any, is not applied.
+        norm: of the same dimensions, with running statistics and a scale and bias.
+        x: (N, C, H, W), or (N, C, T, H, W) in 3D.
     """
     if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return norm(convolved(conv, x, conv.weight, None))
@@ -49,7 +62,13 @@ def conv_norm(
 
 
 def norm_conv(norm: nn.BatchNorm3d, conv: nn.Conv3d, x: Tensor) -> Tensor:
-    """`conv(norm(x))` of a 1x1x1 convolution with bias, settled statistics as in `conv_norm`."""
+    """`conv(norm(x))`, settled statistics as in `conv_norm`.
+
+    Args:
+        norm: with running statistics and a scale and bias.
+        conv: 1x1x1, with or without a bias.
+        x: (N, C, T, H, W).
+    """
     if norm.training or _heavy(x, conv.weight, conv.stride, 1):
         return convolved(conv, norm(x), conv.weight, conv.bias)
     scale, shift = fold_batchnorm(norm)
@@ -73,11 +92,18 @@ def fold_batchnorm(norm: nn.BatchNorm2d | nn.BatchNorm3d) -> tuple[Tensor, Tenso
 def convolved(
     conv: nn.Conv2d | nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """`conv` of x with these weights.
+    """A convolution with other weights than its own.
 
     3D kernels that are flat along time or over the image are run as 2D ones, on views of
     channels-last memory: torch has a slow way, with copies of all maps, for 3D convolutions of a
     single clip, and libraries have faster 2D kernels than 3D ones.
+
+    Args:
+        conv: says kernel, stride, padding (in numbers) and groups; only kernels over time and image
+            together may be dilated.
+        x: (N, C, H, W), or (N, C, T, H, W) in 3D.
+        weight: in the shape of the convolution's.
+        bias: (C',), or None for none.
     """
     assert not isinstance(conv.padding, str)
     if weight.ndim == 4:
@@ -131,6 +157,15 @@ def conv2d(
     single places are those places, and their gradient, unlike a slice's, stays in channels-last
     memory. In bfloat16 a dilated kernel's weights get what was never written, where channels do not
     fill the last of several blocks.
+
+    Args:
+        x: (N, C, H, W).
+        weight: (C', C / groups, height, width).
+        bias: (C',), or None for none.
+        stride: along height and width.
+        padding: at each end of height and width.
+        dilation: along height and width, one number for both or two.
+        groups: parts of the channels that do not see each other.
     """
     point = weight.shape[2] == weight.shape[3] == 1
     if (
@@ -162,6 +197,15 @@ def conv3d(
     """Torch's, with detours on CPUs where oneDNN errs in bfloat16: the gradient of the weights is
     wrong where kernels are longer than clips, and with AMX a stride across an output that is one
     place wide gives other outputs (pytorch/pytorch#169688).
+
+    Args:
+        x: (N, C, T, H, W).
+        weight: (C', C / groups, time, height, width).
+        bias: (C',), or None for none.
+        stride: along time, height and width.
+        padding: at each end of time, height and width.
+        dilation: along time, height and width, one number for all or three.
+        groups: parts of the channels that do not see each other.
     """
     if _in_bfloat16(x):
         longer = _trains(weight) and weight.shape[2] > x.shape[2]
@@ -191,8 +235,15 @@ def _heavy(x: Tensor, weight: Tensor, stride: Ints, times: int) -> bool:
 
 
 class ConvNorm(nn.Module):
-    """Conv2d without bias, BatchNorm2d, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H
-    / stride, W / stride).
+    """Conv2d without bias, BatchNorm2d and ReLU. (N, C, H, W) -> (N, C', H / stride, W / stride).
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel: a side of the kernel, odd; padded by half of it.
+        stride: along both sides.
+        relu: False leaves the ReLU out.
+        groups: parts of the channels that do not see each other.
     """
 
     def __init__(
@@ -229,8 +280,14 @@ ONCE: Triple = (1, 1, 1)
 
 
 class ConvMaker3d(Protocol):
-    """A slot: makes the convolutions of a 3D trunk. Kernels and strides are (time, height,
-    width).
+    """A slot: makes the convolutions of a 3D trunk.
+
+    Args:
+        in_channels: C of (N, C, T, H, W).
+        out_channels: C' of what comes.
+        kernel: (time, height, width), odd; the size stays at stride 1.
+        stride: (time, height, width).
+        relu: False leaves the activation out.
     """
 
     def __call__(
@@ -244,8 +301,16 @@ class ConvMaker3d(Protocol):
 
 
 class ConvNorm3d(nn.Module):
-    """Conv3d without bias, BatchNorm3d, and ReLU unless `relu` is false. (N, C, T, H, W) -> (N, C',
-    T / s_t, H / s, W / s).
+    """Conv3d without bias, BatchNorm3d and ReLU. (N, C, T, H, W) -> (N, C', T / s_t, H / s, W / s).
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel: (time, height, width), odd; padded by half of each.
+        stride: (time, height, width).
+        relu: False leaves the ReLU out.
+        groups: parts of the channels that do not see each other.
+        eps: added to the normalisation's variances.
     """
 
     def __init__(
@@ -284,10 +349,17 @@ def channels_last(maps: Tensor) -> Tensor:
 
 
 def as_maps(tokens: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, T * H * W, C) -> (B, C, T, H, W) in channels-last memory, a view.
+    """Tokens as maps in channels-last memory, a view.
 
     In this order: transposed first, a single clip has strides that torch does not take for
     channels-last ones.
+
+    Args:
+        tokens: (B, T * H * W, C).
+        size: T, H, W.
+
+    Returns:
+        (B, C, T, H, W).
     """
     return tokens.unflatten(1, size).permute(0, 4, 1, 2, 3)
 

@@ -70,7 +70,16 @@ class Conv3(nn.Conv1d):
 
 
 def conv3(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(B, T, I) with a weight (O, I, 3) -> (B, T, O); zeros stand before and after."""
+    """Three taps at stride 1; zeros stand before and after.
+
+    Args:
+        x: (B, T, I).
+        weight: (O, I, 3).
+        bias: (O,), or None for none.
+
+    Returns:
+        (B, T, O).
+    """
     if not _plain(x, weight):
         return F.conv1d(x.transpose(1, 2), weight, bias, padding=1).transpose(1, 2)
     # few outputs: one product with the three taps side by side, then a sum of shifted rows

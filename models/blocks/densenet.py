@@ -65,6 +65,11 @@ class Transition(nn.Module):
 class DenseNet(nn.Module):
     """(N, 3, H, W) -> (N, C, H / 32, W / 32), as the last normalisation leaves them: without a
     ReLU.
+
+    Args:
+        blocks: layers of each dense block.
+        growth: maps that a layer adds.
+        stem: channels of the first convolution.
     """
 
     def __init__(self, blocks: tuple[int, ...] = D161, growth: int = 48, stem: int = 96) -> None:

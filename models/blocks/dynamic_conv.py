@@ -42,7 +42,15 @@ class DynamicConv(nn.Module):
         self.norm3 = nn.LayerNorm(hidden)
 
     def forward(self, features: Tensor, region: Tensor) -> Tensor:
-        """Features (K, hidden) and their regions (K, 49, hidden) -> (K, hidden)."""
+        """Looks into each proposal's region.
+
+        Args:
+            features: (K, hidden).
+            region: (K, 49, hidden), the bins of each.
+
+        Returns:
+            (K, hidden).
+        """
         first, second = self.dynamic_layer(features).chunk(2, 1)
         region = F.relu(self.norm1(region @ first.unflatten(1, (-1, self.inner))))
         region = F.relu(self.norm2(region @ second.unflatten(1, (self.inner, -1))))
@@ -63,6 +71,13 @@ def _layers(channels: int, count: int) -> nn.Sequential:
 class ProposalHead(nn.Module):
     """One stage: proposals look at each other, at their regions, and give a class and a better box
     each.
+
+    Args:
+        hidden: channels of the pyramid and of the proposals.
+        inner: channels between the two dynamic convolutions.
+        heads: of the proposals' attention.
+        feedforward: width of the two-layer network.
+        classes: without the one for nothing.
     """
 
     def __init__(
@@ -87,8 +102,12 @@ class ProposalHead(nn.Module):
         self.bboxes_delta = nn.Linear(hidden, 4)
 
     def forward(self, pyramid: Maps, boxes: Tensor, features: Tensor) -> Proposals:
-        """A laid-out pyramid from level 2 up, boxes (B, Q, 4) xyxy in input pixels, features (B, Q,
-        hidden).
+        """What this stage says of each proposal.
+
+        Args:
+            pyramid: laid out, from level 2 up.
+            boxes: (B, Q, 4) xyxy in input pixels.
+            features: (B, Q, hidden).
         """
         batch, queries = boxes.shape[:2]
         flat = boxes.flatten(0, 1)
@@ -109,8 +128,14 @@ class ProposalHead(nn.Module):
 
 
 def moved(boxes: Tensor, deltas: Tensor) -> Tensor:
-    """Boxes (..., 4) xyxy moved by shares of their sizes and grown by exponents (dx, dy, dw,
-    dh).
+    """Boxes moved by shares of their sizes and grown by exponents.
+
+    Args:
+        boxes: xyxy (..., 4).
+        deltas: (..., 4) dx, dy, dw, dh, in the scales that they are learned at.
+
+    Returns:
+        xyxy (..., 4).
     """
     deltas = deltas.to(boxes.dtype) / boxes.new_tensor(_DELTA_SCALE)
     centres = to_centres(boxes)

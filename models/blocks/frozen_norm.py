@@ -41,13 +41,20 @@ class FrozenNorm(nn.Module):
 
 
 class FrozenConvNorm(nn.Module):
-    """Conv2d without bias, FrozenNorm, and ReLU unless `relu` is false. (N, C, H, W) -> (N, C', H /
-    stride, W / stride).
+    """Conv2d without bias, FrozenNorm and ReLU. (N, C, H, W) -> (N, C', H / stride, W / stride).
 
     Without gradients the normalisation goes into the kernel and its bias at each call: the maps are
     walked over once, not three times. With them it is applied in place, in the order of the
     published implementations: ReLU cuts at zero, and another rounding there moves single gradients
     by far more than a rounding.
+
+    Args:
+        in_channels: C.
+        out_channels: C'.
+        kernel: a side of the kernel, odd; padded so that the size stays at stride 1.
+        stride: along both sides.
+        relu: False leaves the ReLU out.
+        dilation: cells from one place of the kernel to the next.
     """
 
     def __init__(

@@ -9,7 +9,13 @@ from models.errors import require_clip, require_features
 
 
 def classifier(in_features: int, num_classes: int, init_std: float) -> nn.Linear:
-    """A linear layer with normal weights and zero biases."""
+    """A linear layer.
+
+    Args:
+        in_features: D.
+        num_classes: outputs.
+        init_std: of its normal weights; biases are zero.
+    """
     fc = nn.Linear(in_features, num_classes)
     nn.init.normal_(fc.weight, std=init_std)
     nn.init.zeros_(fc.bias)
@@ -17,10 +23,17 @@ def classifier(in_features: int, num_classes: int, init_std: float) -> nn.Linear
 
 
 class PooledClassifier(nn.Module):
-    """A trunk (B, 3, T, H, W) -> (B, D, t, h, w), the mean over all places, dropout and one linear
-    layer.
+    """A trunk, the mean over all places, dropout and one linear layer. (B, 3, T, H, W) -> (B,
+    classes).
 
-    `name` is the family's, for messages; `num_frames` is T where only one fits.
+    Args:
+        name: the family's, for messages.
+        trunk: (B, 3, T, H, W) -> (B, D, t, h, w).
+        channels: D.
+        num_classes: of the classifier.
+        dropout: rate, of features in training.
+        init_std: of the classifier's normal weights.
+        num_frames: T where only one fits; None takes any.
     """
 
     def __init__(
@@ -56,8 +69,17 @@ class PooledClassifier(nn.Module):
 
 
 class FrameClassifier(nn.Module):
-    """An image trunk on each of `num_segments` frames, the mean over places, and the mean of the
-    frames' scores.
+    """An image trunk on each frame, the mean over places, and the mean of the frames' scores. (B,
+    3, T, H, W) -> (B, classes).
+
+    Args:
+        name: the family's, for messages.
+        trunk: (B * T, 3, H, W) -> (B * T, D, h, w).
+        channels: D.
+        num_segments: T, the only one that fits.
+        num_classes: of the classifier.
+        dropout: rate, of features in training.
+        init_std: of the classifier's normal weights.
     """
 
     def __init__(

@@ -45,9 +45,13 @@ class Memory(NamedTuple):
 def resnet(depth: int, width: int, norm: str, stride: int) -> ResNet2d:
     """A ResNet whose last stages step by 1 until its last map has `stride`.
 
-    `frozen` norms are for trained weights: the stem and the first stage do not train either, and
-    bottlenecks behind a missing step dilate as torchvision's do, so that the weights see what they
-    have learnt on. With `batch` norms all of it trains, from nothing.
+    Args:
+        depth: one of `BLOCKS` in `models.blocks.resnet2d`.
+        width: channels of the stem; 64 in the published ones.
+        norm: `frozen` is for trained weights: the stem and the first stage do not train either, and
+            bottlenecks behind a missing step dilate as torchvision's do, so that the weights see
+            what they have learnt on. With `batch` all of it trains, from nothing.
+        stride: pixels per cell of the last map, one of `STRIDES`.
     """
     strides = STRIDES[stride]
 
@@ -65,7 +69,18 @@ def resnet(depth: int, width: int, norm: str, stride: int) -> ResNet2d:
 
 
 class ImageEncoder(nn.Module):
-    """images (B, 3, H, W) -> Memory."""
+    """images (B, 3, H, W) -> Memory.
+
+    Args:
+        trunk: gives the maps; the last one is encoded.
+        layers: of the encoder.
+        channels: C of the memory.
+        heads: of each layer's attention.
+        hidden: width of each layer's two-layer network.
+        dropout: rate, in training.
+        pre_norm: normalises the inputs of branches, not their sums.
+        positions_kind: one of `KINDS` in `models.blocks.positions`.
+    """
 
     def __init__(
         self,
@@ -85,10 +100,14 @@ class ImageEncoder(nn.Module):
         self.encoder = Encoder(layers, channels, heads, hidden, dropout, pre_norm)
 
     def forward(self, images: Tensor, padding: Tensor | None) -> Memory:
-        """`padding` (B, H, W) bool is True where there is no image; None where all of it is.
+        """Encodes images.
 
         Without gradients the maps are channels-last in memory, which is faster; with them their
         layout is that of the images.
+
+        Args:
+            images: (B, 3, H, W) float, normalised RGB.
+            padding: (B, H, W) bool, True where there is no image; None where all of it is.
         """
         if not torch.is_grad_enabled():
             images = images.contiguous(memory_format=torch.channels_last)
@@ -116,8 +135,15 @@ class ImageEncoder(nn.Module):
 
 
 def require_images(model: str, images: Tensor, padding: Tensor | None) -> None:
-    """Raises ModelInputError unless `images` is a float (B, 3, H, W) and `padding` a bool (B, H, W)
-    or None.
+    """Refuses what are no images.
+
+    Args:
+        model: the family's name, for the message.
+        images: should be a float (B, 3, H, W), normalised RGB, with no side empty.
+        padding: should be a bool (B, H, W) or None.
+
+    Raises:
+        ModelInputError: one of them is not.
     """
     expected = "floating-point (B, 3, H, W), normalised RGB"
     if not isinstance(images, Tensor):
@@ -153,8 +179,15 @@ def require_images(model: str, images: Tensor, padding: Tensor | None) -> None:
 
 
 def agree_heads(config: Checked, channels: int, heads: int) -> None:
-    """Refuses channels that do not split evenly into heads, and into sines and cosines of two
-    axes.
+    """Refuses channels that do not split evenly into heads, and into sines and cosines of two axes.
+
+    Args:
+        config: is named in the message, with its field `channels`.
+        channels: have to be a multiple of 4 and of the heads.
+        heads: of the attention.
+
+    Raises:
+        ModelConfigError: they do not.
     """
     if channels % 4 or channels % heads:
         config.refuse("channels", f"a multiple of 4 and of heads, {heads}")

@@ -14,10 +14,15 @@ MASKED = -1e4  # added to the score of a key that is padding
 
 
 def window_bias(valid: Tensor, reach: int) -> Tensor:
-    """What `local_attention` adds to its scores, (B, chunks, 1, chunk, chunk + 2 reach), from valid
-    (B, T) bool.
+    """What `local_attention` adds to its scores.
 
-    -inf outside the window and the sequence, `MASKED` at keys that are not valid.
+    Args:
+        valid: (B, T) bool, False at padding.
+        reach: points that a query sees on each side.
+
+    Returns:
+        (B, chunks, 1, chunk, chunk + 2 reach): 0; -inf outside the window and the sequence;
+        `MASKED` at keys that are not valid.
     """
     chunk, chunks = _layout(valid.shape[1], reach)
     scores = torch.where(valid, 0.0, MASKED)
@@ -36,11 +41,21 @@ def window_bias(valid: Tensor, reach: int) -> Tensor:
 def local_attention(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor, heads: int, reach: int
 ) -> Tensor:
-    """Softmax attention of (B, T, C) over the `reach` points on each side; `bias` is `window_bias`
-    of the same length.
+    """Softmax attention over a window along the sequence.
 
     Every chunk of queries meets one block of keys, its own and `reach` more at each end. Without
     gradients the chunks go a few at a time, so that the overlapping blocks are never all in memory.
+
+    Args:
+        query: (B, T, C), C a multiple of the heads.
+        key: (B, T, C).
+        value: (B, T, C).
+        bias: `window_bias` of the same length and reach.
+        heads: how many look side by side, at C / heads channels each.
+        reach: points that a query sees on each side.
+
+    Returns:
+        (B, T, C).
     """
     length = query.shape[1]
     chunk, chunks = _layout(length, reach)

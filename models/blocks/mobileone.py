@@ -116,8 +116,14 @@ class MobileOneBlock(nn.Module):
 
 
 class MobileOne(nn.Module):
-    """(N, 3, H, W) -> (N, C, H / 32, W / 32). `temporal` makes, for a block, the operation on its
-    input; `merged` is the form for use.
+    """(N, 3, H, W) -> (N, C, H / 32, W / 32).
+
+    Args:
+        stages: of each (channels, pairs of blocks, how many of the last pairs weigh their
+            channels).
+        stem: channels of the first block.
+        merged: the form for use: one convolution a block, not its branches.
+        temporal: makes, for a block, the operation on its input.
     """
 
     def __init__(

@@ -50,15 +50,28 @@ def suppress(
     max_segments: int = 200,
     voting_threshold: float = 0.0,
 ) -> Kept:
-    """The at most `max_segments` best survivors (0: all) of (N, 2) segments with (N,) scores and
-    integer labels, on the CPU.
+    """The best survivors of overlapping segments, on the CPU.
 
-    `multiclass` suppresses within each label alone. `soft` multiplies every remaining score by
-    exp(-IoU^2 / sigma) and drops those below `min_score` (the overlap has no threshold there);
-    `hard` takes scores above `min_score` and drops what overlaps a better one by `iou_threshold` or
-    more; `none` only sorts. Where `voting_threshold` is above 0 and all labels are one group,
-    survivors move to the mean of the candidates that overlap them by it or more, weighted by score
-    times IoU. Raises ValueError for another method.
+    Args:
+        segments: (N, 2) start and end, in any one unit.
+        scores: (N,) float.
+        labels: (N,) integers.
+        method: `soft` multiplies every remaining score by exp(-IoU^2 / sigma); `hard` drops what
+            overlaps a better one; `none` only sorts.
+        multiclass: suppresses within each label alone.
+        iou_threshold: for `hard`: the overlap from which on the worse segment goes.
+        sigma: for `soft`, whose overlap has no threshold.
+        min_score: `soft` drops what falls below it, `hard` takes only what is above it.
+        max_segments: how many survivors are given at most; 0 gives all.
+        voting_threshold: above 0, and where all labels are one group, survivors move to the mean of
+            the candidates that overlap them by it or more, weighted by score times IoU.
+
+    Raises:
+        ValueError: another method.
+
+    >>> line = torch.tensor([[0.0, 4.0], [1.0, 4.0], [8.0, 9.0]])
+    >>> suppress(line, torch.tensor([0.9, 0.8, 0.7]), torch.zeros(3).long(), method="hard").places
+    tensor([0, 2])
     """
     if method not in METHODS:
         raise ValueError(f"method: found {method!r}; allowed: {', '.join(METHODS)}")
@@ -111,8 +124,13 @@ def _survivors(
 def hard(
     spans: np.ndarray, values: np.ndarray, order: np.ndarray, iou_threshold: float
 ) -> Iterator[Survivor]:
-    """Greedy suppression of `order`, places in falling order of score; spans and values are
-    float32.
+    """Greedy suppression.
+
+    Args:
+        spans: (N, 2) float32.
+        values: (N,) float32 scores.
+        order: places in falling order of score; the others take no part.
+        iou_threshold: the overlap from which on the worse segment goes.
     """
     start, end = spans[order, 0], spans[order, 1]
     length = end - start + _AREA
@@ -132,11 +150,21 @@ def soft(
     min_score: float,
     most: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian suppression within each group of places: the `most` best scores and their places;
-    spans and values are float32.
+    """Gaussian suppression within each group of places.
 
     All groups take a step at a time, as rows of one table; those of like size share one, and a
     group ends as soon as it can add nothing to the `most` best.
+
+    Args:
+        spans: (N, 2) float32.
+        values: (N,) float32 scores.
+        groups: places in these, each group by itself.
+        sigma: how far an overlap reaches: scores are multiplied by exp(-IoU^2 / sigma).
+        min_score: scores that fall below it end.
+        most: how many of all groups are wanted.
+
+    Returns:
+        The `most` best scores and their places.
     """
     best = _Best(most)
     ranked = sorted(
@@ -369,8 +397,16 @@ def _suits_pairs(table: _Table, most: int) -> bool:
 
 
 def vote(kept: np.ndarray, spans: np.ndarray, values: np.ndarray, threshold: float) -> np.ndarray:
-    """(K, 2) kept segments moved to the mean of the (N, 2) candidates with an IoU of `threshold` or
-    more, weighted by score times IoU.
+    """Kept segments moved to the mean of the candidates that overlap them.
+
+    Args:
+        kept: (K, 2) float32.
+        spans: (N, 2) float32 candidates.
+        values: (N,) float32 scores; a candidate weighs its score times its IoU.
+        threshold: the IoU from which on a candidate counts.
+
+    Returns:
+        (K, 2) float32.
     """
     rows = max(1, _PAIRS // max(1, len(spans)))
     return np.concatenate(

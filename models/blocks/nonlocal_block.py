@@ -13,10 +13,14 @@ KINDS = ("dot_product", "gaussian", "embedded_gaussian")
 class NonLocalBlock(nn.Module):
     """x + norm(conv(attention)), (N, C, T, H, W) -> the same shape.
 
-    Keys and values are pooled 2x2 in space; they have C / 2 channels. gaussian compares the input
-    itself, embedded_gaussian two projections of it, both with a softmax; dot_product divides by the
-    number of keys instead. `scaled` divides the softmax's argument by the root of the projections'
-    size. The last normalisation starts at zero: a fresh block changes nothing.
+    Keys and values are pooled 2x2 in space; they have C / 2 channels. The last normalisation starts
+    at zero: a fresh block changes nothing.
+
+    Args:
+        channels: C.
+        kind: gaussian compares the input itself, embedded_gaussian two projections of it, both with
+            a softmax; dot_product divides by the number of keys instead.
+        scaled: divides the softmax's argument by the root of the projections' size.
     """
 
     def __init__(self, channels: int, kind: str, scaled: bool = False) -> None:
@@ -54,8 +58,12 @@ class NonLocalBlock(nn.Module):
 
 
 class FramesNonLocal(NonLocalBlock):
-    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape, T =
-    `num_segments`.
+    """The block on frames that are folded into the batch: (B*T, C, H, W) -> the same shape.
+
+    Args:
+        channels: C.
+        kind: as in `NonLocalBlock`.
+        num_segments: T.
     """
 
     def __init__(self, channels: int, kind: str, num_segments: int) -> None:

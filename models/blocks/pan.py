@@ -37,11 +37,17 @@ class PA(nn.Module):
 
 
 class VAP(nn.Module):
-    """Features of `n_segment` frames, pooled at several timescales and weighed: [N*T, D] -> [N,
+    """Features of a clip's frames, pooled at several timescales and weighed: [N*T, D] -> [N,
     num_class].
 
     At timescale s = 1, 2, 4, ... every s-th segment is pooled by its maximum, from each of the s
     starts; a small network on the means of all the pooled vectors decides on their weights.
+
+    Args:
+        n_segment: T, a power of 2.
+        feature_dim: D.
+        num_class: outputs.
+        dropout_ratio: rate, of the weighed features in training.
     """
 
     def __init__(

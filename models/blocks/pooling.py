@@ -30,11 +30,12 @@ def _pairs(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 class StemPool(nn.Module):
-    """The largest of 3x3 places, in steps of 2: frames (N, C, H, W), or clips (N, C, T, H, W), of
-    which every `time_stride`-th frame stays.
+    """The largest of 3x3 places, in steps of 2: frames (N, C, H, W), or clips (N, C, T, H, W).
 
-    Sides are halved and rounded up; where the maps are not `padded`, they are one less than half of
-    an even side.
+    Args:
+        padded: sides are halved and rounded up; without it they are one less than half of an even
+            side.
+        time_stride: of a clip, the frames from one that stays to the next.
     """
 
     def __init__(self, padded: bool = True, time_stride: int = 1) -> None:

@@ -16,8 +16,14 @@ KINDS = ("sine", "learned")
 
 
 def waves(at: Tensor, channels: int) -> Tensor:
-    """Angles (...) -> (..., channels) float32: sine and cosine in turn, of frequencies that fall
-    from 1 to almost 1 / TEMPERATURE.
+    """Sine and cosine in turn, of frequencies that fall from 1 to almost 1 / TEMPERATURE.
+
+    Args:
+        at: angles (...) in radians, of the fastest wave.
+        channels: even.
+
+    Returns:
+        (..., channels) float32.
     """
     channel = torch.arange(channels, dtype=torch.float32, device=at.device)
     slowness = TEMPERATURE ** (2 * (channel // 2) / channels)
@@ -75,13 +81,26 @@ class LearnedPositions(nn.Module):
 
 
 def positions(kind: str, channels: int) -> nn.Module:
-    """The maker of positions of this kind."""
+    """The maker of positions of this kind: a module, bool (B, h, w) of padding -> (B or 1, h, w,
+    C).
+
+    Args:
+        kind: one of `KINDS`.
+        channels: C, half of them for each axis: a multiple of 4 for sines.
+    """
     return SinePositions(channels) if kind == "sine" else LearnedPositions(channels)
 
 
 def box_waves(boxes: Tensor, channels: int) -> Tensor:
-    """cxcywh fractions (..., 4) -> (..., 2 * channels): the centre as `SinePositions` writes a
-    place, then the size in the same way.
+    """A box as a vector: the centre as `SinePositions` writes a place, then the size in the same
+    way.
+
+    Args:
+        boxes: (..., 4) cxcywh as shares of what they lie in.
+        channels: of the centre, and as many of the size.
+
+    Returns:
+        (..., 2 * channels) float32.
     """
     angles = 2 * math.pi * boxes
     return torch.cat([waves(angles[..., axis], channels // 2) for axis in (1, 0, 3, 2)], -1)

@@ -37,8 +37,15 @@ class Pruned(NamedTuple):
 
 
 def num_kept(tokens: int, key_tokens: int, keep_rate: float) -> int:
-    """How many of the tokens outside the key frame stay when `tokens` are there and all of the key
-    frame's stay.
+    """How many of the tokens outside the key frame stay.
+
+    Args:
+        tokens: how many are there, the key frame's among them.
+        key_tokens: the key frame's, which all stay.
+        keep_rate: share of all of them that stays, rounded up.
+
+    >>> num_kept(100, 20, 0.5)
+    30
     """
     return max(math.ceil(keep_rate * tokens) - key_tokens, 0)
 
@@ -49,6 +56,11 @@ class ScoringAttention(SelfAttention):
     The choice of tokens has no gradient, so the scores need none: with gradients on, outputs come
     from `scaled_dot_product_attention` and weights are made a second time, piece by piece; without,
     outputs and scores share them.
+
+    Args:
+        channels: C of the tokens.
+        heads: of the attention.
+        key_weight: how many times the key frame's queries count in the scores.
     """
 
     def __init__(self, channels: int, heads: int, key_weight: float) -> None:
@@ -56,11 +68,17 @@ class ScoringAttention(SelfAttention):
         self.key_weight = key_weight
 
     def forward(self, x: Tensor, key_tokens: int | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """(B, N, C), its first `key_tokens` of the key frame -> outputs (B, N, C), scores float32
-        (B, N - key_tokens).
+        """Attends, and scores the tokens that can be dropped.
 
         A token's score is its attention weight, averaged over heads and queries, the key frame's
         queries counted `key_weight` times.
+
+        Args:
+            x: (B, N, C), the key frame's tokens first.
+            key_tokens: how many those are; None is none.
+
+        Returns:
+            Outputs (B, N, C) and scores float32 (B, N - key_tokens).
         """
         key_tokens = key_tokens or 0
         qkv = self.project(x)
@@ -98,7 +116,14 @@ class PruningBlock(nn.Module):
     """A block of a Vision Transformer that drops tokens between its attention and its two-layer
     network.
 
-    Of all tokens present, the key frame's among them, `keep_rate` stay; the key frame's all do.
+    Args:
+        channels: C of the tokens.
+        heads: of the attention.
+        keep_rate: share of all tokens present, the key frame's among them, that stays; the key
+            frame's all do.
+        key_weight: how many times the key frame's queries count in the scores.
+        drop_path: rate at which a branch is dropped in training.
+        eps: of the normalisations.
     """
 
     def __init__(
@@ -122,11 +147,15 @@ class PruningBlock(nn.Module):
     def forward(
         self, x: Tensor, kept: Tensor, key_tokens: int, save_memory: bool = False
     ) -> Pruned:
-        """(B, N, C), the key frame's tokens first, and the numbers (B, N - key_tokens) of the
-        others.
+        """Attends, drops tokens and transforms the rest.
 
-        `save_memory` computes both halves again in the backward pass; the choice of tokens lies
-        between them and is made once.
+        Args:
+            x: (B, N, C), the key frame's tokens first.
+            kept: (B, N - key_tokens) int64, numbers of the others among all tokens outside the key
+                frame.
+            key_tokens: how many tokens the key frame has.
+            save_memory: computes both halves again in the backward pass; the choice of tokens lies
+                between them and is made once.
         """
         run = recompute if save_memory else _now
         x, scores = run(self._attend, x, key_tokens)
@@ -155,12 +184,21 @@ def _now(part: Callable[..., Any], *args: object) -> Any:
 
 
 def positions(slots: int, side: int, height: int, width: int, like: Tensor) -> Tensor:
-    """VideoMAE's fixed positions (1, slots * height * width, C), of the device and type of `like`
-    (..., C).
+    """VideoMAE's fixed positions.
 
     They are sines over slots * side * side places, resized bicubically in each time slot. Where the
     number of places is the same already they stay as they are, also for another shape: published
     models are trained so.
+
+    Args:
+        slots: places along time.
+        side: patches along a side of the pre-training's square images.
+        height: patches of the clip from top to bottom.
+        width: patches of the clip from left to right.
+        like: (..., C), whose device and type the positions have.
+
+    Returns:
+        (1, slots * height * width, C).
     """
     # what is made in tracing is no tensor to keep
     make = _positions if type(like) is Tensor else _positions.__wrapped__

@@ -72,11 +72,17 @@ def three_by_three(slots: Slots, place: Place) -> nn.Module:
 
 @dataclass(frozen=True)
 class Slots:
-    """What a family may put into the trunk. `conv` makes the convolutions; `middle` that in the
-    middle of a bottleneck; `stem` is the way to a quarter of the size; `strides` are the steps of
-    the four stages. For a block's place, `temporal` makes the operation on the input of that
-    block's first convolution (the shortcut does not see it), `between` the one on its output,
-    `after` the one behind the block.
+    """What a family may put into the trunk.
+
+    Attributes:
+        conv: makes the convolutions.
+        middle: makes that in the middle of a bottleneck.
+        stem: the way to a quarter of the size.
+        strides: steps of the four stages.
+        temporal: makes, for a block's place, the operation on the input of that block's first
+            convolution; the shortcut does not see it.
+        between: the one on its output.
+        after: the one behind the block.
     """
 
     conv: ConvMaker = ConvNorm
@@ -137,8 +143,12 @@ class ResNet2d(nn.Module):
     """(N, in_channels, H, W) -> (N, out_channels, H / 32, W / 32). N may hold frames of several
     clips, one clip after the other.
 
-    `width` is the number of channels of the stem and the narrow part of stage 1; it doubles at each
-    stage. `wider` multiplies the narrow parts alone (ResNeXt).
+    Args:
+        depth: one of `BLOCKS`; from 50 on blocks are bottlenecks.
+        width: channels of the stem and of the narrow part of stage 1; doubles at each stage.
+        slots: what stands in the trunk; None is the paper's.
+        wider: multiplies the narrow parts alone (ResNeXt).
+        in_channels: 3 for RGB.
     """
 
     def __init__(

@@ -51,8 +51,11 @@ def identity(place: Place3d) -> nn.Module:
 class Slots3d:
     """What a family may put into the trunk.
 
-    `conv` makes the convolutions; `narrow` makes the first two of a bottleneck; `after` what
-    follows a block's last ReLU (a non-local block); `second_pool` what follows the first stage.
+    Attributes:
+        conv: makes the convolutions.
+        narrow: makes the first two of a bottleneck.
+        after: makes what follows a block's last ReLU (a non-local block).
+        second_pool: makes what follows the first stage.
     """
 
     conv: ConvMaker3d = ConvNorm3d
@@ -128,9 +131,15 @@ Inflate = Sequence[bool | int | Sequence[bool | int]]
 class ResNet3d(nn.Module):
     """(N, 3, T, H, W) -> (N, out_channels, T', H / 32, W / 32).
 
-    `inflate` says per stage, or per block of a stage, which blocks reach along time. `lateral` are
-    channels that another pathway adds to the input of each stage; a caller that has such a pathway
-    runs `enter` and the stages itself.
+    Args:
+        depth: one of `BLOCKS` in `models.blocks.resnet2d`; from 50 on blocks are bottlenecks.
+        width: channels of the stem and of the narrow part of stage 1; doubles at each stage.
+        stem: None is one without reach or step along time.
+        inflate: per stage, or per block of a stage, which blocks reach along time.
+        time_strides: of each stage's first block.
+        lateral: channels that another pathway adds to the input of each stage; a caller that has
+            such a pathway runs `enter` and the stages itself.
+        slots: what stands in the trunk; None is I3D's.
     """
 
     def __init__(

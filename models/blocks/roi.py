@@ -30,8 +30,14 @@ class Maps(NamedTuple):
 
 
 def lay_out(levels: Sequence[Tensor], scales: Sequence[float]) -> Maps:
-    """Maps (B, C, H, W) of the same B and C, with the cells per input pixel of each, as one
-    table.
+    """Maps of one or more levels as one table.
+
+    Args:
+        levels: (B, C, H, W) each, of the same B and C.
+        scales: cells per input pixel, of each level.
+
+    Raises:
+        ModelInputError: no level, one of another shape, or another number of scales.
     """
     if len(levels) != len(scales) or not levels or any(level.ndim != 4 for level in levels):
         shapes = [tuple(level.shape) for level in levels]
@@ -55,9 +61,18 @@ def lay_out(levels: Sequence[Tensor], scales: Sequence[float]) -> Maps:
 def choose_levels(
     boxes: Tensor, levels: int, first: int = 2, canonical: int = 4, canonical_size: float = 224.0
 ) -> Tensor:
-    """Index (K,) int64 of each box's level (Lin et al., CVPR 2017): a box of `canonical_size`
-    pixels is read at level `canonical`, one of half the size one level below, within `first` ..
-    `first + levels - 1`, which are the indices 0 .. levels - 1.
+    """Index of each box's level (Lin et al., CVPR 2017).
+
+    Args:
+        boxes: (K, 4) xyxy in input pixels.
+        levels: how many there are.
+        first: number of the finest level, whose index is 0.
+        canonical: number of the level at which a box of `canonical_size` is read; one of half the
+            size is read one level below.
+        canonical_size: root of a box's area, in input pixels.
+
+    Returns:
+        (K,) int64 in 0 .. levels - 1.
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     level = (canonical + torch.log2(area.sqrt() / canonical_size + 1e-8)).floor()
@@ -72,11 +87,21 @@ def roi_align(
     spatial_scale: float,
     sampling_ratio: int = 2,
 ) -> Tensor:
-    """(B, C, H, W), (K, 4), (K,) -> (K, C, output_size, output_size), as detectron2's ROIAlign with
-    aligned=True.
+    """RoIAlign on one map, as detectron2's ROIAlign with aligned=True.
 
-    `spatial_scale` is cells per input pixel. `sampling_ratio` is samples per bin and axis; 0 takes
-    as many as a bin has cells. Raises ModelInputError for tensors of other shapes.
+    Args:
+        features: (B, C, H, W).
+        boxes: (K, 4) xyxy in input pixels.
+        batch_index: (K,) int64, each box's image.
+        output_size: bins per axis.
+        spatial_scale: cells per input pixel.
+        sampling_ratio: samples per bin and axis; 0 takes as many as a bin has cells.
+
+    Returns:
+        (K, C, output_size, output_size).
+
+    Raises:
+        ModelInputError: tensors of other shapes.
     """
     maps = lay_out([features], [spatial_scale])
     pooled = pool(
@@ -93,11 +118,24 @@ def pool(
     output_size: int,
     sampling_ratio: int = 2,
 ) -> Tensor:
-    """Bins of (K, 4) boxes, each from its `level` (K,) -> (K, output_size ** 2, C), row after row
-    of bins, in the maps' dtype.
+    """RoIAlign on the levels of a pyramid.
 
     Sums are taken in float32 at least, so that gradients of many boxes add up exactly enough under
     autocast too.
+
+    Args:
+        maps: from `lay_out`.
+        boxes: (K, 4) xyxy in input pixels.
+        batch_index: (K,) int64, each box's image.
+        level: (K,) int64, index of the level that each box is read from.
+        output_size: bins per axis.
+        sampling_ratio: samples per bin and axis; 0 takes as many as a bin has cells.
+
+    Returns:
+        (K, output_size ** 2, C), row after row of bins, in the maps' dtype.
+
+    Raises:
+        ModelInputError: boxes or batch_index of another shape.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or batch_index.shape != boxes.shape[:1]:
         found = f"boxes {tuple(boxes.shape)} and batch_index {tuple(batch_index.shape)}"

@@ -48,10 +48,20 @@ def assign(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.no_grad()
 def match(cost: Tensor, numbers: Sequence[int]) -> Matches:
-    """The cheapest one-to-one pairs for each layer and image of `cost` (L, B, Q, max G), of which
-    image b has `numbers[b]` targets.
+    """The cheapest one-to-one pairs of each layer and image, with one transfer to the CPU for all
+    of them.
 
-    One transfer to the CPU for all of them. Raises ValueError for a cost that is not finite.
+    Args:
+        cost: (L, B, Q, max G) of every query and target; what stands beyond an image's targets is
+            not read.
+        numbers: how many targets each of the B images has.
+
+    Raises:
+        ValueError: a cost that is not finite.
+
+    >>> found = match(torch.tensor([[[[3.0, 1.0], [2.0, 9.0], [5.0, 5.0]]]]), [2])
+    >>> found.query.tolist(), found.target.tolist()
+    ([0, 1], [1, 0])
     """
     layers, images = cost.shape[:2]
     matrices = cost.float().cpu().numpy()
@@ -68,5 +78,14 @@ def match(cost: Tensor, numbers: Sequence[int]) -> Matches:
 
 
 def per_layer(values: Tensor, matches: Matches, layers: int) -> Tensor:
-    """Sums (layers,) of the values (M,) of the matches."""
+    """Sums of what the matches cost, layer by layer.
+
+    Args:
+        values: (M,), one for each match.
+        matches: says which layer each is of.
+        layers: L, also where the last ones have no match.
+
+    Returns:
+        (L,).
+    """
     return values.new_zeros(layers).index_add(0, matches.layer, values)

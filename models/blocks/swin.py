@@ -20,6 +20,14 @@ from models.blocks.drop import DropPath
 def fitted(size: Triple, window: Triple, shift: Triple) -> tuple[Triple, Triple]:
     """Window and shift for maps of this size: no window is larger than the maps, and along an axis
     that it fills there is no shift.
+
+    Args:
+        size: T, H, W of the maps.
+        window: places along each.
+        shift: places along each.
+
+    >>> fitted((1, 7, 14), (8, 7, 7), (4, 3, 3))
+    ((1, 7, 7), (0, 0, 3))
     """
     fills = [length <= reach for length, reach in zip(size, window, strict=True)]
     windows = [
@@ -30,8 +38,14 @@ def fitted(size: Triple, window: Triple, shift: Triple) -> tuple[Triple, Triple]
 
 
 def windowed(x: Tensor, window: Triple) -> Tensor:
-    """(B, T, H, W, C) -> (B, windows along T, H and W, places along T, H and W, C), a view; the
-    sizes are multiples of the window's.
+    """Maps cut into windows, a view.
+
+    Args:
+        x: (B, T, H, W, C), the sizes multiples of the window's.
+        window: places along T, H and W.
+
+    Returns:
+        (B, windows along T, H and W, places along T, H and W, C).
     """
     x = x.unflatten(3, (-1, window[2])).unflatten(2, (-1, window[1])).unflatten(1, (-1, window[0]))
     return x.permute(0, 1, 3, 5, 2, 4, 6, 7)
@@ -40,11 +54,17 @@ def windowed(x: Tensor, window: Triple) -> Tensor:
 def torn_parts(
     size: Triple, window: Triple, shift: Triple
 ) -> list[tuple[tuple[slice, ...], np.ndarray | None]]:
-    """The parts of shifted maps whose windows are alike: index into (B, T, H, W), and bool (places,
-    places) whether the shift alone has brought two places of a window together; None where that is
-    so for none.
+    """The parts of shifted maps whose windows are alike. Along an axis the shift tears the last
+    window and no other.
 
-    Along an axis the shift tears the last window and no other.
+    Args:
+        size: T, H, W of the maps, multiples of the window's.
+        window: places along each.
+        shift: places along each.
+
+    Returns:
+        Of each part its index into (B, T, H, W), and bool (places, places) whether the shift alone
+        has brought two places of a window together; None where that is so for none.
     """
     axes: list[list[tuple[slice, np.ndarray]]] = []
     for length, reach, step in zip(size, window, shift, strict=True):
@@ -102,7 +122,12 @@ class WindowAttention(nn.Module):
         )
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """`bias` (heads, places, places) is that of all these windows."""
+        """Attention within each window.
+
+        Args:
+            x: (windows, places, C).
+            bias: (heads, places, places), that of all these windows.
+        """
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
         return self.proj(out.transpose(1, 2).flatten(2))
@@ -111,6 +136,13 @@ class WindowAttention(nn.Module):
 class SwinBlock(nn.Module):
     """Window attention and a two-layer network, each on normalised input and added to it. (B, T, H,
     W, C) -> the same shape.
+
+    Args:
+        channels: C.
+        heads: of the attention.
+        window: places along T, H and W.
+        shift: places along each by which the windows are shifted.
+        drop_path: rate at which a branch is dropped in training.
     """
 
     def __init__(
@@ -172,7 +204,17 @@ class PatchMerging(nn.Module):
 
 
 class Swin(nn.Module):
-    """Embedded patches (B, T, H, W, width) -> (B, T, H / 8, W / 8, 8 * width), normalised."""
+    """Embedded patches (B, T, H, W, width) -> (B, T, H / 8, W / 8, 8 * width), normalised.
+
+    Args:
+        width: channels of the first stage; double at each.
+        depths: blocks of each stage.
+        heads: of each stage's attention.
+        window: places along T, H and W.
+        shift: places along each, of every other block.
+        drop_path: rate of the last block; rises evenly from 0.
+        init_std: of the linear layers' truncated normal weights.
+    """
 
     def __init__(
         self,
@@ -226,7 +268,13 @@ class Swin(nn.Module):
 
 
 class SwinFrames(nn.Module):
-    """Swin on single frames: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32)."""
+    """Swin on single frames, the defaults Swin-B: (N, 3, H, W) -> (N, 8 * width, H / 32, W / 32).
+
+    Args:
+        width: channels of the first stage; double at each.
+        depths: blocks of each stage.
+        heads: of each stage's attention.
+    """
 
     def __init__(
         self,

@@ -42,9 +42,13 @@ class _Shift(torch.autograd.Function):
 def temporal_shift(x: Tensor, num_segments: int, shift_div: int) -> Tensor:
     """Moves part of the channels along time; shape and memory layout stay.
 
-    x: (B*T, C, H, W) with T = `num_segments`. The first C // `shift_div` channels of frame t come
-    from frame t+1 (zero at the last frame), the next C // `shift_div` from frame t-1 (zero at the
-    first), the rest stays. Lin et al., ICCV 2019.
+    The first C // `shift_div` channels of frame t come from frame t+1 (zero at the last frame), the
+    next C // `shift_div` from frame t-1 (zero at the first), the rest stays. Lin et al., ICCV 2019.
+
+    Args:
+        x: (B*T, C, H, W).
+        num_segments: T, frames of a clip.
+        shift_div: one in so many channels is moved each way.
     """
     fold = x.shape[1] // shift_div
     return x if fold == 0 else _Shift.apply(x, num_segments, fold)

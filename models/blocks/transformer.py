@@ -48,8 +48,12 @@ class EncoderLayer(Layer):
     """Tokens look at each other."""
 
     def forward(self, x: Tensor, positions: Tensor | None, bias: Tensor | None = None) -> Tensor:
-        """`positions` broadcasts to x (B, N, C); `bias` (B, 1, 1, N) is -inf at keys that are
-        padding.
+        """Looks at the other tokens.
+
+        Args:
+            x: (B, N, C).
+            positions: broadcasts to x, or None for none.
+            bias: (B, 1, 1, N), -inf at keys that are padding; None where none is.
         """
         return self.transform(self.attend_self(x, positions, bias), self.norm2)
 
@@ -72,8 +76,14 @@ class DecoderLayer(Layer):
         keys: Tensor,
         bias: Tensor | None = None,
     ) -> Tensor:
-        """x (B, Q, C) with `positions` that broadcast to it; memory (B, N, C); `keys` is the memory
-        with its own positions.
+        """Looks at the other queries and at the memory.
+
+        Args:
+            x: (B, Q, C).
+            positions: broadcasts to x, or None for none.
+            memory: (B, N, C).
+            keys: the memory with its own positions.
+            bias: (B, 1, 1, N), -inf at keys that are padding; None where none is.
         """
         x = self.attend_self(x, positions)
         normed = self.norm2(x) if self.pre_norm else x
@@ -83,8 +93,15 @@ class DecoderLayer(Layer):
 
 
 class Encoder(nn.Module):
-    """A stack of encoder layers, with a last normalisation where the layers normalise their
-    inputs.
+    """A stack of encoder layers, with a last normalisation where the layers normalise their inputs.
+
+    Args:
+        layers: how many.
+        channels: C of the tokens.
+        heads: of each layer's attention.
+        hidden: width of each layer's two-layer network.
+        dropout: rate in training, of attention's weights too.
+        pre_norm: normalises a branch's input, else its sum.
     """
 
     def __init__(
@@ -112,6 +129,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A stack of decoder layers and the normalisation that each layer's answer goes through; what
     runs between them is the family's.
+
+    Args:
+        layers: how many.
+        channels: C of the tokens.
+        heads: of each layer's attention.
+        hidden: width of each layer's two-layer network.
+        dropout: rate in training, of attention's weights too.
+        pre_norm: normalises a branch's input, else its sum.
     """
 
     def __init__(
@@ -132,7 +157,14 @@ class Decoder(nn.Module):
 
 
 class MLP(nn.Module):
-    """Linear layers with ReLU between them. (..., C) -> (..., out)."""
+    """Linear layers with ReLU between them. (..., C) -> (..., out).
+
+    Args:
+        channels: C.
+        hidden: channels between the layers.
+        out: channels of the answer.
+        layers: how many, from 1.
+    """
 
     def __init__(self, channels: int, hidden: int, out: int, layers: int) -> None:
         super().__init__()

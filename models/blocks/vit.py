@@ -12,16 +12,27 @@ from models.blocks.drop import DropPath
 
 
 def attend(qkv: Tensor, heads: int) -> Tensor:
-    """Multi-head attention of tokens with themselves, from their joined projections (B, N, 3C) ->
-    (B, N, C).
+    """Multi-head attention of tokens with themselves.
+
+    Args:
+        qkv: (B, N, 3C), their queries, keys and values side by side.
+        heads: how many look side by side, at C / heads channels each.
+
+    Returns:
+        (B, N, C).
     """
     q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 class SelfAttention(nn.Module):
-    """Joint attention with one projection for queries, keys and values. `bias` qv leaves the keys
-    without one (VideoMAE).
+    """Joint attention with one projection for queries, keys and values. (B, N, C) -> the same
+    shape.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: how many look side by side.
+        bias: of the projections: qkv gives all one, qv leaves the keys without (VideoMAE).
     """
 
     def __init__(self, channels: int, heads: int, bias: str = "qkv") -> None:
@@ -61,6 +72,13 @@ class Mlp(nn.Module):
 class Block(nn.Module):
     """Attention and a two-layer network, each on normalised input and added to it. (B, N, C) -> the
     same shape.
+
+    Args:
+        channels: C; the network between is four times as wide.
+        heads: of the attention.
+        bias: as in `SelfAttention`.
+        eps: of the normalisations.
+        drop_path: rate at which a branch is dropped in training.
     """
 
     def __init__(
@@ -82,8 +100,14 @@ class Block(nn.Module):
 
 
 def sine_positions(places: int, channels: int) -> Tensor:
-    """Float32 (1, places, channels): sines of a place in the even channels, cosines in the odd
-    ones.
+    """Sines of a place in the even channels, cosines in the odd ones.
+
+    Args:
+        places: from 0 on.
+        channels: C.
+
+    Returns:
+        Float32 (1, places, channels), on the CPU.
     """
     channel = torch.arange(channels, dtype=torch.float64, device="cpu")
     angles = torch.arange(places, dtype=torch.float64, device="cpu")[:, None] / 10000 ** (
@@ -103,7 +127,15 @@ def init_linear(model: nn.Module, std: float = 0.02) -> None:
 
 
 def drop_rates(last: float, count: int) -> list[float]:
-    """Rates of stochastic depth that rise evenly from 0 to `last`."""
+    """Rates of stochastic depth that rise evenly from 0.
+
+    Args:
+        last: rate of the last block; where there is one block alone, its rate is 0.
+        count: blocks.
+
+    >>> drop_rates(0.5, 3)
+    [0.0, 0.25, 0.5]
+    """
     return [last * index / max(count - 1, 1) for index in range(count)]
 
 

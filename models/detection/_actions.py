@@ -29,8 +29,14 @@ class RefinementBlock(Block):
         self.action_logits = nn.Linear(hidden, num_classes)
 
     def refine(self, x: Tensor, actors: int) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, C), the last `actors` of them actors -> the same shape, and the actors'
-        logits (B, actors, classes).
+        """Lets context and actors look at each other.
+
+        Args:
+            x: tokens (B, N, C), the actors last.
+            actors: how many those are.
+
+        Returns:
+            Tokens of the same shape, and the actors' logits (B, actors, classes).
         """
         x = self(x)
         return x, self.action_logits(self.act_module(x[:, -actors:]))
@@ -57,8 +63,22 @@ class ActionBranch(nn.Module):
 
     The map of the whole clip is restored from the kept tokens, with one learned token wherever one
     was dropped; regions of it, each box widened and taken over all time, start the actors.
-    `in_place` puts every kept token back where it came from. Published models do not: they fill the
-    kept places in time order with the tokens by falling score, and their weights count on it.
+
+    Args:
+        in_channels: of the encoder's tokens.
+        channels: of this decoder's.
+        depth: blocks.
+        heads: of each block's attention.
+        hidden: width of each block's action head.
+        num_classes: of actions.
+        drop_path: rate of the last block; rises evenly from 0.
+        side: patches along a side of the pretraining's images, for positions.
+        key_slot: time slot of the key frame.
+        patch: a token's side in input pixels.
+        extension: what boxes grow by as shares of width and height, both sides together.
+        in_place: puts every kept token back where it came from. Published models do not: they fill
+            the kept places in time order with the tokens by falling score, and their weights count
+            on it.
     """
 
     def __init__(
@@ -93,8 +113,12 @@ class ActionBranch(nn.Module):
         )
 
     def forward(self, encoded: Encoded, boxes: Tensor, sizes: Tensor) -> list[Tensor]:
-        """Boxes (B, Q, 4) xyxy in input pixels, images' sizes (B, 2) h, w -> logits (B, Q, classes)
-        of each block.
+        """Logits (B, Q, classes) of each block.
+
+        Args:
+            encoded: of the same clips.
+            boxes: (B, Q, 4) xyxy in input pixels; no gradient reaches them.
+            sizes: (B, 2) height and width of the unpadded images, in pixels.
         """
         context, whole = self._restore(encoded)
         actors = self._regions(whole, encoded.grid, self.extended(boxes.detach(), sizes))
@@ -163,6 +187,10 @@ class ActionBranch(nn.Module):
 
         A box from x1 to x2 counts as x2 - x1 + 1 pixels wide and ends at the last pixel's number,
         as in the published models.
+
+        Args:
+            boxes: (B, Q, 4) xyxy in input pixels.
+            sizes: (B, 2) height and width of the unpadded images, in pixels.
         """
         low, high = boxes[..., :2], boxes[..., 2:]
         margin = (high - low + 1) * boxes.new_tensor(self.extension) / 2

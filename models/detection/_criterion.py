@@ -82,7 +82,12 @@ class Losses(NamedTuple):
 
 
 def counts(targets: Sequence[Target], proposals: int) -> Counts:
-    """Counts of a batch for a model of so many proposals."""
+    """Counts of a batch.
+
+    Args:
+        targets: one of each clip.
+        proposals: how many the model makes; no more people than these get one.
+    """
     people = [len(target.boxes) for target in targets]
     return Counts(
         float(sum(people)),
@@ -95,12 +100,23 @@ def counts(targets: Sequence[Target], proposals: int) -> Counts:
 def match(
     logits: Tensor, boxes: Tensor, targets: Sequence[Target], sizes: Tensor, weights: Weights
 ) -> list[tuple[Tensor, Tensor]]:
-    """One stage's proposals for the people of each clip, at the least total cost: (proposals,
-    people) int64 each, proposals ascending.
+    """One stage's proposals for the people of each clip, at the least total cost.
 
-    `logits` (B, Q, 2), `boxes` (B, Q, 4) xyxy pixels, `sizes` (B, 2) h, w. The cost of a pair is
-    less the probability of a person, plus the L1 distance of boxes as shares of the image, less
-    their generalised IoU, weighted. Raises ValueError for boxes that are not finite.
+    The cost of a pair is less the probability of a person, plus the L1 distance of boxes as shares
+    of the image, less their generalised IoU, weighted.
+
+    Args:
+        logits: (B, Q, 2): person, nothing.
+        boxes: (B, Q, 4) xyxy pixels.
+        targets: one of each clip.
+        sizes: (B, 2) height and width of the unpadded images, in pixels.
+        weights: `person`, `distance` and `overlap` are those of the cost's terms.
+
+    Returns:
+        Of each clip (proposals, people), int64 on the CPU, proposals ascending.
+
+    Raises:
+        ValueError: boxes that are not finite.
     """
     people = [len(target.boxes) for target in targets]
     if sum(people) == 0:
@@ -126,6 +142,11 @@ def match(
 class Criterion:
     """Sums of EVAD's training: person, L1 and GIoU of every stage (each matched anew), actions of
     every decoder block on the last stage's matches. What is propagated is the mean over all terms.
+
+    Args:
+        weights: of the terms.
+        multi_label: actions are independent of each other (sigmoid); without it each person has one
+            (softmax).
     """
 
     def __init__(self, weights: Weights, multi_label: bool = True) -> None:
@@ -134,10 +155,17 @@ class Criterion:
     def __call__(
         self, detections: Detections, targets: Sequence[Target], normalisers: Counts | None = None
     ) -> Losses:
-        """`normalisers` stand in for the batch's own counts, so that several ranks' losses average
-        to that of one large batch.
+        """The losses of a batch.
 
-        Raises ModelInputError for targets that do not fit the detections.
+        Args:
+            detections: of the model, all stages and blocks.
+            targets: one of each clip.
+            normalisers: stand in for the batch's own counts, so that several ranks' losses average
+                to that of one large batch; None takes the batch's own.
+
+        Raises:
+            ModelInputError: targets that do not fit the detections.
+            ValueError: boxes that are not finite.
         """
         self._check(detections, targets)
         queries = detections.boxes[0].shape[1]

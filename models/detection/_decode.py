@@ -23,12 +23,18 @@ class Persons(NamedTuple):
 def decode(
     detections: Detections, threshold: float = 0.7, multi_label: bool = True
 ) -> list[Persons]:
-    """The people of each clip: proposals that are one with a probability of at least `threshold`,
-    or all where none is.
+    """The people of each clip: the proposals that are one, or all where none is.
 
-    Threshold 0 gives all proposals, for the average precision of persons. Boxes end at the image's
-    last pixel, one before its size. Actions are sigmoids with `multi_label`, else a softmax over
-    classes. Raises ValueError for a threshold outside [0, 1].
+    Boxes end at the image's last pixel, one before its size.
+
+    Args:
+        detections: of the model; the last stage and block count.
+        threshold: the least probability of a person, from 0 to 1; 0 gives all proposals, for the
+            average precision of persons.
+        multi_label: actions are sigmoids; without it a softmax over classes.
+
+    Raises:
+        ValueError: a threshold outside [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise ValueError(f"decode: threshold: found {threshold}; allowed: 0 to 1")

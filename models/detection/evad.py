@@ -60,14 +60,21 @@ __all__ = [
 class Config(Checked):
     """Numbers of an EVAD model. Raises ModelConfigError.
 
-    `key_frame` is the number of the clip's frame that boxes belong to; none given: the middle one,
-    num_frames // 2. Pruning blocks and `taps`, the blocks whose key-frame maps make the pyramid,
-    are counted from 0. `keep_rate` 1 prunes nowhere. `roi_extension` is what regions grow by as
-    shares of width and height, both sides together. `in_place` restores dropped-out maps with every
-    token at its own place (see ActionBranch); published weights need False. With `multi_label`
-    actions are independent (sigmoid), without exactly one (softmax). `checkpointing` trades time
-    for memory in training. `position_size` is the side in pixels of the images of the pretraining,
-    whose position table is resized to the clip's.
+    Blocks are counted from 0.
+
+    Attributes:
+        position_size: side in pixels of the images of the pretraining, whose position table is
+            resized to the clip's.
+        key_frame: number of the clip's frame that boxes belong to; None is the middle one,
+            num_frames // 2.
+        keep_rate: share of the tokens that each pruning block leaves; 1 prunes nowhere.
+        prune_blocks: blocks that drop tokens.
+        taps: blocks whose key-frame maps make the pyramid.
+        roi_extension: what regions grow by as shares of width and height, both sides together.
+        in_place: restores dropped-out maps with every token at its own place (see ActionBranch);
+            published weights need False.
+        multi_label: actions are independent (sigmoid); without it exactly one holds (softmax).
+        checkpointing: trades time for memory in training.
     """
 
     num_classes: Count
@@ -243,10 +250,16 @@ class EVAD(nn.Module):
             self.proposal_boxes.weight.copy_(torch.tensor([0.5, 0.5, 1.0, 1.0]))
 
     def forward(self, clip: Tensor, sizes: Tensor | None = None) -> Detections:
-        """Clips (B, 3, num_frames, H, W) and the heights and widths (B, 2) of their images before
-        padding; none given: H and W.
+        """Detects the people of each clip's key frame, and what they do.
 
-        Raises ModelInputError for clips and sizes that do not fit.
+        Args:
+            clip: (B, 3, num_frames, H, W) float, normalised RGB, H and W multiples of twice the
+                patch.
+            sizes: (B, 2) heights and widths of the images before padding, in pixels; None is H and
+                W.
+
+        Raises:
+            ModelInputError: clips or sizes that do not fit.
         """
         sizes = self._checked(clip, sizes)
         encoded = self.encoder(clip)

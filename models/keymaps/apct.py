@@ -43,12 +43,19 @@ def detr_names(model: nn.Module) -> dict[str, str]:
 
 
 def init_from(model: nn.Module, found: Mapping[str, Any], source: str) -> Report | None:
-    """Starts a model from what fits of a DETR's checkpoint in its original key names; None for a
-    checkpoint of another network.
+    """Starts a model from what fits of a DETR's checkpoint; None for a checkpoint of another
+    network.
 
     `person` is the classifier's row of persons less that of no object, which makes the sigmoid the
     share of the two; `queries` are the first ones where there are fewer. The rest stays fresh.
-    Raises PublishedWeightsError for half a DETR.
+
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        found: the checkpoint, original key to tensor.
+        source: where it is, for the report.
+
+    Raises:
+        PublishedWeightsError: half a DETR.
     """
     if "class_embed.weight" not in found:
         return None

@@ -71,7 +71,15 @@ def init_from(model: EVAD, found: Mapping[str, Any], source: str) -> Report:
     Every tensor of the encoder's blocks and embedding must be there and fit. The final norm is
     taken from a pretraining checkpoint and stays fresh with a fine-tuned one, whose norm is over
     the mean of all tokens. A table of positions must be the fixed one, of any size: the encoder
-    makes its own for every clip size. Raises PublishedWeightsError with all that does not fit.
+    makes its own for every clip size.
+
+    Args:
+        model: takes the weights; unchanged where anything does not fit.
+        found: the checkpoint, key to tensor.
+        source: where it is, for the report.
+
+    Raises:
+        PublishedWeightsError: with all that does not fit.
     """
     if any(re.search(r"(^|\.)det_head\.", key) for key in found):
         return fit(model, found, original_names(model), source=source)

@@ -56,6 +56,10 @@ def canonical_keys(
 
     Before 0.9 a stage of a Swin ended with the merging that the next one begins with now, and
     tables that follow from the window's size were kept.
+
+    Args:
+        model: says which trunk's names they are.
+        found: the checkpoint, key to tensor.
     """
     if not isinstance(model.trunk, SwinFrames):
         return dict(found), ()

@@ -18,8 +18,15 @@ _EPSILON = 1e-8
 
 
 def points(lengths: Sequence[int], device: torch.device | str | None = None) -> list[Tensor]:
-    """Places of the points of every level on the feature grid, float32 (T_l,): 0, s, 2s, ... where
-    level l has the stride s = 2^l.
+    """Places of the points of every level on the feature grid: 0, s, 2s, ... where level l has the
+    stride s = 2^l.
+
+    Args:
+        lengths: T_l, points of each level, the finest first.
+        device: where they are made; None is torch's default.
+
+    Returns:
+        float32 (T_l,) of each level.
     """
     return [
         torch.arange(length, dtype=torch.float32, device=device) * 2**level
@@ -56,13 +63,21 @@ def assign_targets(
     ranges: Sequence[tuple[float, float]],
     radius: float | None = 1.5,
 ) -> Targets:
-    """Targets of one video from its (G, 2) segments on the feature grid and (G,) integer labels; G
-    may be 0.
+    """Targets of one video.
 
-    A point is positive for a segment that it lies strictly inside of, within `radius` strides of
-    its centre (None: anywhere), and whose farther end is at a distance within its level's range,
-    both ends included. The shortest such segment gives the offsets, and all that are as short give
-    the classes.
+    A point is positive for a segment that it lies strictly inside of, near its centre, and whose
+    farther end is at a distance within its level's range. The shortest such segment gives the
+    offsets, and all that are as short give the classes.
+
+    Args:
+        lengths: points of each level, the finest first.
+        segments: (G, 2) start and end on the feature grid; G may be 0.
+        labels: (G,) integers from 0.
+        num_classes: C.
+        ranges: (least, greatest) distance to the farther end, of each level, on the feature grid;
+            both ends included.
+        radius: how far from a segment's centre a point may be, in strides of its level; None is
+            anywhere.
     """
     device = segments.device
     levels = points(lengths, device)
@@ -105,7 +120,14 @@ def assign_targets(
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
-    """Sigmoid focal loss (Lin et al., ICCV 2017) per element; the targets may be soft."""
+    """Sigmoid focal loss (Lin et al., ICCV 2017) per element.
+
+    Args:
+        logits: of any shape.
+        targets: of the same shape, 0 to 1: they may be soft.
+        alpha: weight of a target of 1; one of 0 has the rest to 1.
+        gamma: power of what is missed: the higher, the less counts what is nearly right.
+    """
     prob = logits.sigmoid()
     missed = 1 - (prob * targets + (1 - prob) * (1 - targets))
     weight = alpha * targets + (1 - alpha) * (1 - targets)
@@ -117,10 +139,20 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float = 0.25, gamma: floa
 
 
 def centre_diou_loss(offsets: Tensor, targets: Tensor) -> Tensor:
-    """1 - IoU + (distance of the centres / length of both together)^2 of segments given by (N, 2)
-    offsets from one point; (N,).
+    """1 - IoU + (distance of the centres / length of both together)^2 of segments that share a
+    point.
 
     The one-dimensional form of the distance-IoU loss (Zheng et al., AAAI 2020).
+
+    Args:
+        offsets: (N, 2) distances from the point to start and end.
+        targets: (N, 2) those of the true segments, from the same points in the same unit.
+
+    Returns:
+        (N,).
+
+    >>> centre_diou_loss(torch.tensor([[1.0, 1.0]]), torch.tensor([[1.0, 3.0]]))
+    tensor([0.5625])
     """
     inside = torch.minimum(offsets, targets).sum(1)
     union = offsets.sum(1) + targets.sum(1) - inside
@@ -132,9 +164,12 @@ def centre_diou_loss(offsets: Tensor, targets: Tensor) -> Tensor:
 class Criterion:
     """Losses of a pyramid against the true segments.
 
-    `ranges` are the model's (`Config.ranges`). `label_smoothing` e turns targets t into t (1 - e) +
-    e / (C + 1). `regression_weight` weighs the second loss in `total`; 0 or less balances the two
-    instead.
+    Args:
+        num_classes: C.
+        ranges: the model's (`Config.ranges`).
+        radius: of `assign_targets`.
+        label_smoothing: e turns targets t into t (1 - e) + e / (C + 1).
+        regression_weight: weighs the second loss in `total`; 0 or less balances the two instead.
     """
 
     def __init__(
@@ -152,11 +187,15 @@ class Criterion:
     def __call__(
         self, pyramid: Pyramid, segments: Sequence[Tensor], labels: Sequence[Tensor]
     ) -> Losses:
-        """Sums over the batch. `segments` holds a (G, 2) tensor on the feature grid per video,
-        `labels` a (G,) integer one.
+        """Sums over the batch. Only points within the video count.
 
-        Only points within the video count. Raises ModelInputError for another number of videos or
-        labels outside the classes.
+        Args:
+            pyramid: of B videos.
+            segments: (G, 2) start and end on the feature grid, of each video; G may be 0.
+            labels: (G,) integers of each video.
+
+        Raises:
+            ModelInputError: another number of videos, other shapes, or labels outside the classes.
         """
         self._check(pyramid, segments, labels)
         lengths = [valid.shape[1] for valid in pyramid.valid]
@@ -184,7 +223,13 @@ class Criterion:
         return Losses(classification, regression, positive.sum())
 
     def total(self, losses: Losses, normaliser: float | Tensor) -> Tensor:
-        """What is minimised: both sums over the normaliser, the second one weighted."""
+        """What is minimised: both sums over the normaliser, the second one weighted.
+
+        Args:
+            losses: sums of a batch.
+            normaliser: `next_normaliser` of this step; with several ranks this one's share of it,
+                by videos.
+        """
         classification, regression = (
             losses.classification / normaliser,
             losses.regression / normaliser,
@@ -220,7 +265,11 @@ class Criterion:
 
 
 def next_normaliser(normaliser: float, num_positives: float, momentum: float = 0.9) -> float:
-    """The running normaliser after a step with so many positive points (of all ranks together); it
-    divides that step's losses.
+    """The running normaliser after a step; it divides that step's losses.
+
+    Args:
+        normaliser: before the step.
+        num_positives: points with an action in the step, of all ranks together; none counts as one.
+        momentum: share of the old one that stays.
     """
     return momentum * normaliser + (1 - momentum) * max(num_positives, 1)

@@ -56,8 +56,15 @@ class Decoding(Protocol):
 
 
 def decode(pyramid: Pyramid, decoding: Decoding) -> list[Candidates]:
-    """Per video the candidates before suppression, on the feature grid and on the pyramid's device,
-    level by level.
+    """Candidates before suppression, on the feature grid and on the pyramid's device, level by
+    level.
+
+    Args:
+        pyramid: of B videos.
+        decoding: what is chosen on every level; its part on suppression is not read here.
+
+    Returns:
+        Candidates of each video.
     """
     found = []
     for video in range(len(pyramid.valid[0])):
@@ -91,7 +98,12 @@ def _level(
 
 
 def suppress_candidates(candidates: Candidates, decoding: Decoding) -> Candidates:
-    """The survivors in falling order of score, on the CPU."""
+    """The survivors in falling order of score, on the CPU.
+
+    Args:
+        candidates: of one video.
+        decoding: its part on suppression, as `models.blocks.nms1d.suppress` takes it.
+    """
     kept = suppress(
         *candidates,
         method=decoding.method,
@@ -108,8 +120,14 @@ def suppress_candidates(candidates: Candidates, decoding: Decoding) -> Candidate
 def in_seconds(
     candidates: Candidates, *, stride: float, window: float, fps: float, duration_s: float
 ) -> Candidates:
-    """Segments in seconds, cut to the video: a feature stands for `window` frames and the next one
-    begins `stride` frames later.
+    """Segments in seconds, cut to the video.
+
+    Args:
+        candidates: on the feature grid.
+        stride: frames from the begin of a feature to that of the next one.
+        window: frames that a feature stands for.
+        fps: frames per second that the features were taken at.
+        duration_s: of the video.
     """
     seconds = (candidates.segments * stride + 0.5 * window) / fps
     return candidates._replace(segments=seconds.clamp(min=0.0, max=duration_s))
@@ -118,11 +136,16 @@ def in_seconds(
 def fuse_scores(
     candidates: Candidates, class_scores: Tensor, *, max_proposals: int = 200, top: int = 2
 ) -> Candidates:
-    """Proposals without a class, with the classes of their whole video: each of the `max_proposals`
-    best gets each of the `top` classes.
+    """Proposals without a class, with the classes of their whole video: each proposal gets each
+    class.
 
-    `class_scores` (C,) are the video's, in the order of the labels. The score is the geometric mean
-    of the two.
+    The score is the geometric mean of the two.
+
+    Args:
+        candidates: of one video; their labels are not read.
+        class_scores: (C,) of the video, in the order of the labels, not negative.
+        max_proposals: how many of the best proposals count.
+        top: how many of the video's best classes count.
     """
     order = candidates.scores.sort(descending=True, stable=True).indices[:max_proposals]
     best, labels = class_scores.sort(descending=True, stable=True)

@@ -80,10 +80,17 @@ def joined(spans: Sequence[Span]) -> Span:
 
 
 def pieces(length: int, halo: int, size: int = _PIECE) -> Iterator[tuple[slice, int, int]]:
-    """Where to cut a sequence that goes through convolutions reaching `halo` points: (points to
-    keep, from, to), from and to with halos.
+    """Where to cut a sequence that goes through convolutions.
 
     One piece where gradients are kept: cutting saves memory that they would hold anyway.
+
+    Args:
+        length: points of the sequence.
+        halo: points that the convolutions reach on each side.
+        size: points to keep of each piece, the last one's aside.
+
+    Returns:
+        (points to keep, from, to) of each piece, from and to with halos.
     """
     step = (
         length
@@ -114,8 +121,13 @@ class Tower(nn.Module):
 
 
 class Embedding(nn.Module):
-    """(B, C, T) features -> (B, T, width). Several streams are projected one by one first. T may be
-    shorter than the span.
+    """(B, C, T) features -> (B, T, width). T may be shorter than the span.
+
+    Args:
+        streams: channels of each stream, one after the other in C.
+        widths: channels that each is projected to first, where there are several; their sum is the
+            width.
+        layers: of the tower behind that.
     """
 
     def __init__(self, streams: tuple[int, ...], widths: tuple[int, ...], layers: int) -> None:
@@ -186,8 +198,14 @@ class ScaledDropPath(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first;
-    `window` of 1 or less sees everything.
+    """Self-attention whose queries, keys and values are three-tap depthwise convolutions first.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: how many look side by side.
+        window: points that a query sees, half on each side; 1 or less is everything.
+        stride: of the convolutions: 2 halves the sequence.
+        dropout: rate, of the answer in training.
     """
 
     def __init__(self, channels: int, heads: int, window: int, stride: int, dropout: float) -> None:
@@ -209,8 +227,13 @@ class Attention(nn.Module):
     def forward(
         self, points: Callable[[int, int], Tensor], span: Span, bias: Tensor | None
     ) -> Tensor:
-        """`points(low, high)` gives a part of what attends, (B, high - low, C), counted before a
-        stride.
+        """Attends within the span's points.
+
+        Args:
+            points: `points(low, high)` gives a part of what attends, (B, high - low, C), counted
+                before a stride.
+            span: after the stride.
+            bias: what the method `bias` gives for that span.
         """
         query, key, value = self._projected(points, span)
         if self.reach and bias is not None:
@@ -260,7 +283,17 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block; with a stride of 2 it halves the sequence."""
+    """A pre-norm transformer block.
+
+    Args:
+        channels: C, a multiple of the heads.
+        heads: of the attention.
+        window: as in `Attention`.
+        stride: 2 halves the sequence, 1 keeps it.
+        dropout: rate in training.
+        drop_path: rate at which a branch is dropped in training; above 0 branches have learnt
+            scales.
+    """
 
     def __init__(
         self, channels: int, heads: int, window: int, stride: int, dropout: float, drop_path: float
@@ -276,8 +309,13 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, before: Span, after: Span, bias: Tensor | None) -> Tensor:
-        """(B, T, C) -> (B, T / stride, C); spans of both lengths. 0 at padding; what comes in need
-        not be.
+        """(B, T, C) -> (B, T / stride, C). 0 at padding; what comes in need not be.
+
+        Args:
+            x: (B, T, C).
+            before: its span.
+            after: the span of what is given.
+            bias: `attn.bias(after)`.
         """
         branch = self.attn(
             lambda low, high: before.part(low, high).cut(self.ln1(x[:, low:high])), after, bias
@@ -344,6 +382,12 @@ class PyramidNeck(nn.Module):
 class Head(nn.Module):
     """A tower and a last convolution with bias, for levels that are joined; (B, S, C) -> (B, S,
     outputs), 0 at padding.
+
+    Args:
+        in_channels: C.
+        channels: between the convolutions.
+        layers: convolutions, the last one among them.
+        outputs: numbers that each point says.
     """
 
     def __init__(self, in_channels: int, channels: int, layers: int, outputs: int) -> None:

@@ -64,9 +64,12 @@ class Losses(NamedTuple):
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights of the loss's terms. `giou` is an addition to the report's equation 1 that DETR has,
-    off by default; `nobody` is that of a query without a person in the cross entropy. `cost_*` are
-    DETR's, for the matching.
+    """Weights of the loss's terms.
+
+    Attributes:
+        giou: of an addition to the report's equation 1 that DETR has; off by default.
+        nobody: of a query without a person in the cross entropy.
+        cost_person: of the matching, as DETR's; `cost_box` and `cost_giou` too.
     """
 
     person: float = 1.0
@@ -90,8 +93,15 @@ ALPHA, GAMMA = 0.25, 2.0
 
 
 def totals(people: Sequence[People], queries: int) -> Tensor:
-    """float32 (4,): persons, queries of all images, seen parts, known states. Those of several
-    ranks add up.
+    """What the terms are divided by: persons, queries of all images, seen parts, known states.
+    Those of several ranks add up.
+
+    Args:
+        people: one of each image, at least one.
+        queries: of the model, for one image.
+
+    Returns:
+        float32 (4,).
     """
     seen = sum((one.seen.sum() for one in people), torch.zeros((), device=people[0].seen.device))
     known = sum((_known(one.seen, one.states).sum() for one in people), torch.zeros_like(seen))
@@ -104,8 +114,11 @@ def _known(seen: Tensor, states: Tensor) -> Tensor:
 
 
 def focal(logits: Tensor, classes: Tensor) -> Tensor:
-    """Sigmoid focal loss (Lin et al., ICCV 2017) of logits (M, S) against one class each (M,)
-    int64, summed.
+    """Sigmoid focal loss (Lin et al., ICCV 2017), summed.
+
+    Args:
+        logits: (M, S).
+        classes: (M,) int64, one each, 0..S-1.
     """
     target = F.one_hot(classes, logits.shape[-1]).to(logits)
     surprise = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -130,7 +143,15 @@ class Criterion:
 
     @torch.no_grad()
     def match(self, parsed: Parsed, people: Sequence[People]) -> Matches:
-        """The cheapest pairs of each layer and image by -p(person), L1 and -GIoU."""
+        """The cheapest pairs of each layer and image by -p(person), L1 and -GIoU.
+
+        Args:
+            parsed: of the model, all layers.
+            people: one of each image.
+
+        Raises:
+            ValueError: a cost that is not finite.
+        """
         weights, targets = (
             self.weights,
             side_by_side([one.boxes for one in people]).float()[None, :, None],
@@ -147,11 +168,18 @@ class Criterion:
     def __call__(
         self, parsed: Parsed, people: Sequence[People], mean_totals: Tensor | None = None
     ) -> Losses:
-        """`mean_totals` is what the terms are divided by, as `totals` gives it; None stands for
-        this batch's own. With several ranks it is the mean over them: the mean of the ranks'
-        gradients is then the gradient of one rank that has all images.
+        """The losses of a batch.
 
-        Raises ModelInputError for people that do not fit the prediction.
+        Args:
+            parsed: of the model, all layers.
+            people: one of each image.
+            mean_totals: what the terms are divided by, as `totals` gives it; None stands for this
+                batch's own. With several ranks it is the mean over them: the mean of the ranks'
+                gradients is then the gradient of one rank that has all images.
+
+        Raises:
+            ModelInputError: people that do not fit the prediction.
+            ValueError: a cost of matching that is not finite.
         """
         _check(parsed, people)
         weights, (layers, images, queries) = self.weights, parsed.persons.shape

@@ -51,7 +51,16 @@ class Losses(NamedTuple):
 
 
 def counts(truth: Sequence[Truth], queries: int) -> Tensor:
-    """float32 (2,): objects, and queries of all images. Counts of several ranks add up."""
+    """What the terms are divided by: objects, and queries of all images. Counts of several ranks
+    add up.
+
+    Args:
+        truth: one of each image.
+        queries: of the model, for one image.
+
+    Returns:
+        float32 (2,).
+    """
     device = truth[0].boxes.device if truth else None
     return torch.tensor(
         [sum(len(one.labels) for one in truth), len(truth) * queries],
@@ -61,11 +70,12 @@ def counts(truth: Sequence[Truth], queries: int) -> Tensor:
 
 
 class Criterion:
-    """Cross entropy (a query without an object weighs `nobody`), L1 and generalized IoU of matched
-    boxes.
+    """Cross entropy, L1 and generalized IoU of matched boxes.
 
-    `weights` (class, L1, GIoU) are both of the matching and of the total, as published. Without
-    `auxiliary` the last layer alone counts.
+    Args:
+        weights: (class, L1, GIoU), both of the matching and of the total, as published.
+        nobody: weight of a query without an object in the cross entropy.
+        auxiliary: every decoder layer counts; without it the last one alone.
     """
 
     def __init__(
@@ -78,7 +88,15 @@ class Criterion:
 
     @torch.no_grad()
     def match(self, objects: Objects, truth: Sequence[Truth]) -> Matches:
-        """The cheapest pairs of each layer and image by -p(class), L1 and -GIoU."""
+        """The cheapest pairs of each layer and image by -p(class), L1 and -GIoU.
+
+        Args:
+            objects: of the model, all layers.
+            truth: one of each image.
+
+        Raises:
+            ValueError: a cost that is not finite.
+        """
         labels, targets = (
             side_by_side([one.labels for one in truth]),
             side_by_side([one.boxes for one in truth]),
@@ -97,9 +115,17 @@ class Criterion:
     def __call__(
         self, objects: Objects, truth: Sequence[Truth], totals: Tensor | None = None
     ) -> Losses:
-        """`totals` is what the terms are divided by, as `counts` gives it; None stands for this
-        batch's own. With several ranks it is the mean over them: the mean of the ranks' gradients
-        is then the gradient of one rank that has all images.
+        """The losses of a batch.
+
+        Args:
+            objects: of the model, all layers.
+            truth: one of each image.
+            totals: what the terms are divided by, as `counts` gives it; None stands for this
+                batch's own. With several ranks it is the mean over them: the mean of the ranks'
+                gradients is then the gradient of one rank that has all images.
+
+        Raises:
+            ValueError: a cost of matching that is not finite.
         """
         if not self.auxiliary:
             objects = Objects(objects.logits[-1:], objects.boxes[-1:])

@@ -26,6 +26,16 @@ class Refinement(nn.Module):
     the encoder's memory. A part's query is its RoI, its kind and the decoder's answer for its
     person; its position is its box within the person's. Parts of a person look at each other, then
     at the person, as a decoder's layers do.
+
+    Args:
+        layers: how many.
+        channels: C of the memory and of the decoder's answers.
+        heads: of each layer's attention.
+        hidden: width of each layer's two-layer network.
+        dropout: rate in training.
+        map_channels: of the trunk's second stage.
+        parts: K.
+        states: S.
     """
 
     def __init__(  # noqa: ANN204
@@ -56,10 +66,13 @@ class Refinement(nn.Module):
         nn.init.zeros_(self.states.bias)
 
     def forward(self, memory: Memory, answers: Tensor, boxes: Tensor, parts: Tensor) -> Tensor:
-        """answers (B, Q, C) of the last decoder layer; boxes (B, Q, 4) and parts (B, Q, K, 4)
-        cxcywh -> what to add to (B, Q, K, S).
+        """What to add to the states (B, Q, K, S). No gradient reaches the boxes.
 
-        No gradient reaches the boxes.
+        Args:
+            memory: of the same images, with the trunk's maps.
+            answers: (B, Q, C) of the last decoder layer.
+            boxes: (B, Q, 4) cxcywh fractions of the image.
+            parts: (B, Q, K, 4) cxcywh fractions of the image.
         """
         images, queries, kinds = parts.shape[:3]
         finer = self._finer(memory)

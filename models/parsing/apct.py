@@ -74,11 +74,13 @@ TRUNKS = ("resnet", "swin_base")
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an APCT. `num_classes` is S; depth, width, norm and stride are a ResNet's (see
-    `models.blocks.image_encoder.resnet`).
+    """Numbers of an APCT. Raises ModelConfigError with field, found and allowed.
 
-    `refine_layers` 0 leaves the refinement out. Raises ModelConfigError with field, found and
-    allowed.
+    Depth, width, norm and stride are a ResNet's (see `models.blocks.image_encoder.resnet`).
+
+    Attributes:
+        num_classes: S, the states of all parts.
+        refine_layers: of the refinement; 0 leaves it out.
     """
 
     num_classes: Count
@@ -190,8 +192,16 @@ class Reading(nn.Module):
         nn.init.zeros_(self.project.bias)
 
     def forward(self, memory: Memory, inside: Tensor, boxes: Tensor, parts: Tensor) -> Tensor:
-        """`inside` (B, 2): the shares of the padded image's width and height that each image
-        takes.
+        """The encoded image at the centres of boxes.
+
+        Args:
+            memory: of the same images.
+            inside: (B, 2), the shares of the padded image's width and height that each image takes.
+            boxes: (B, Q, 4) cxcywh fractions of the image; get no gradient.
+            parts: (B, Q, K, 4) cxcywh fractions of the image; get no gradient.
+
+        Returns:
+            (B, Q, C).
         """
         centres = (
             torch.cat([boxes[:, :, None, :2], parts[..., :2]], 2).detach() * inside[:, None, None]
@@ -240,10 +250,14 @@ class APCT(nn.Module):
         )
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Parsed:
-        """images: (B, 3, H, W) float, normalised RGB; padding: (B, H, W) bool, True where there is
-        no image, or None.
+        """Persons with their parts and states, after every decoder layer.
 
-        Raises ModelInputError.
+        Args:
+            images: (B, 3, H, W) float, normalised RGB.
+            padding: (B, H, W) bool, True where there is no image; None where all of it is.
+
+        Raises:
+            ModelInputError: they are something else.
         """
         require_images("apct", images, padding)
         memory = self.scene(images, padding)
@@ -309,12 +323,20 @@ def decode(
     min_score: float = 0.0,
     allowed: Tensor | None = None,
 ) -> list[Persons]:
-    """Each image's best persons: at most `persons`, with a score of at least `min_score`.
+    """Each image's best persons.
 
-    sizes: (B, 2), height and width in pixels that the boxes are wanted in. proposals: states named
-    for each part; Acc^p divides the credit of a part by their number, so that one is best where
-    scores can be trusted. allowed: (K, S) bool, the states that a part can have; at least
-    `proposals` for each. Raises ModelInputError for sizes or allowed states that do not fit.
+    Args:
+        parsed: of the model; the last layer and the refined states count.
+        sizes: (B, 2), height and width in pixels that the boxes are wanted in.
+        persons: how many of an image are given at most.
+        proposals: states named for each part; Acc^p divides the credit of a part by their number,
+            so that one is best where scores can be trusted.
+        min_score: the least score of a person, from 0 to 1.
+        allowed: (K, S) bool, the states that a part can have, at least `proposals` for each; None
+            allows all.
+
+    Raises:
+        ModelInputError: sizes, proposals or allowed states that do not fit.
     """
     _, images, _queries, parts, states = parsed.states.shape
     if tuple(sizes.shape) != (images, 2):

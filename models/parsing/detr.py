@@ -39,10 +39,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a DETR. `stride` 16 is the published DC5; `pre_norm` normalises inputs of
-    branches; COCO has num_classes 91.
+    """Numbers of a DETR. Raises ModelConfigError with field, found and allowed.
 
-    Raises ModelConfigError with field, found and allowed.
+    Attributes:
+        num_classes: 91 for COCO.
+        stride: pixels per cell of the encoded map; 16 is the published DC5.
+        pre_norm: normalises inputs of branches.
     """
 
     num_classes: Count
@@ -112,10 +114,14 @@ class Detr(nn.Module):
         self.box = MLP(channels, channels, 4, 3)
 
     def forward(self, images: Tensor, padding: Tensor | None = None) -> Objects:
-        """images: (B, 3, H, W) float, normalised RGB; padding: (B, H, W) bool, True where there is
-        no image, or None.
+        """All objects of each image, after every decoder layer.
 
-        Raises ModelInputError.
+        Args:
+            images: (B, 3, H, W) float, normalised RGB.
+            padding: (B, H, W) bool, True where there is no image; None where all of it is.
+
+        Raises:
+            ModelInputError: they are something else.
         """
         require_images("detr", images, padding)
         memory = self.scene(images, padding)
@@ -129,10 +135,14 @@ class Detr(nn.Module):
 
 
 def decode(objects: Objects, sizes: Tensor) -> Found:
-    """Each query's best class and box by the last layer. `sizes` (B, 2): height and width in pixels
-    that the boxes are wanted in.
+    """Each query's best class and box by the last layer.
 
-    Raises ModelInputError for sizes of another shape.
+    Args:
+        objects: of the model; the last layer counts.
+        sizes: (B, 2), height and width in pixels that the boxes are wanted in.
+
+    Raises:
+        ModelInputError: sizes of another shape.
     """
     logits, boxes = objects.logits[-1].float(), objects.boxes[-1].float()
     if sizes.shape != (len(logits), 2):

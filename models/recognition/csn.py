@@ -22,11 +22,13 @@ KINDS = ("ir", "ip")
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a CSN. `kind` ir leaves the bottleneck's 3x3x3 to single channels
-    (interaction-reduced), ip puts a 1x1x1 convolution before it (interaction-preserved). `damping`
-    is what the last normalisation of each block lacks to 1 in a fresh model: the gradients of many
-    narrow blocks at full weight drown each other. Raises ModelConfigError with field, found and
-    allowed.
+    """Numbers of a CSN. Raises ModelConfigError with field, found and allowed.
+
+    Attributes:
+        kind: ir leaves the bottleneck's 3x3x3 to single channels (interaction-reduced); ip puts a
+            1x1x1 convolution before it (interaction-preserved).
+        damping: what the last normalisation of each block lacks to 1 in a fresh model: the
+            gradients of many narrow blocks at full weight drown each other.
     """
 
     num_classes: Count

@@ -24,10 +24,15 @@ PATCH_STRIDE = (2, 4, 4)
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an MViTv2; `halvings` are the blocks that halve the picture. Tables of positions
-    are made for clips of `num_frames` frames of `size` x `size` pixels and are stretched for
-    others. `widen_early` doubles the channels in the network of the block before a halving, not in
-    its attention (MaskFeat's). Raises ModelConfigError with field, found and allowed.
+    """Numbers of an MViTv2. Raises ModelConfigError with field, found and allowed.
+
+    Attributes:
+        num_frames: of the clips that tables of positions are made for; they are stretched for
+            others.
+        size: side in pixels of those clips' frames.
+        halvings: the blocks that halve the picture.
+        widen_early: doubles the channels in the network of the block before a halving, not in its
+            attention (MaskFeat's).
     """
 
     num_classes: Count
@@ -56,8 +61,15 @@ TINY_INPUT = (3, 4, 64, 64)
 
 
 def pooled(tokens: Tensor, pool: nn.Module, size: Triple) -> tuple[Tensor, Triple]:
-    """Tokens (B, 1 + T * H * W, C) with the places pooled; the class token stays. Also the new
-    size.
+    """Tokens with the places pooled; the class token stays.
+
+    Args:
+        tokens: (B, 1 + T * H * W, C), the class token first.
+        pool: works on maps (B, C, T, H, W).
+        size: T, H, W.
+
+    Returns:
+        The tokens, and the new size.
     """
     maps = pool(as_maps(tokens[:, 1:], size))
     new: Triple = (maps.shape[2], maps.shape[3], maps.shape[4])
@@ -65,8 +77,15 @@ def pooled(tokens: Tensor, pool: nn.Module, size: Triple) -> tuple[Tensor, Tripl
 
 
 def distances(table: Tensor, queries: int, keys: int) -> Tensor:
-    """Rows of a table of relative positions (L, C) for each pair along one axis: (queries, keys,
-    C).
+    """Rows of a table of relative positions for each pair along one axis.
+
+    Args:
+        table: (L, C).
+        queries: places of the queries along the axis.
+        keys: places of the keys.
+
+    Returns:
+        (queries, keys, C).
     """
     length = 2 * max(queries, keys) - 1
     if len(table) != length:

@@ -79,10 +79,20 @@ class OmniSource(nn.Module):
     def forward(
         self, clip: Tensor, every_head: bool = False, images: Tensor | None = None
     ) -> Tensor | list[tuple[Tensor, float]]:
-        """Logits; with `every_head` a list of (logits, weight of their loss): those of videos, then
-        those of images.
+        """Scores of a clip.
 
-        With `images` (B, 3, 1, H, W) of their own the latter are theirs, and their loss counts.
+        Args:
+            clip: (B, 3, T, H, W) float, normalised RGB.
+            every_head: gives a list of (logits, weight of their loss): those of videos, then those
+                of images.
+            images: (B, 3, 1, H, W) of their own: the list is given too, its second logits are
+                theirs, and their loss counts. None takes the clip's frames, whose loss does not.
+
+        Returns:
+            Logits (B, classes), or that list.
+
+        Raises:
+            ModelInputError: a clip or images of other shapes.
         """
         features = self.features(clip)
         logits = self.classify(features)

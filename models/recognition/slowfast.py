@@ -20,10 +20,11 @@ from models.errors import ModelInputError, require_clip, require_features
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of a SlowFast: tau is the stride of the slow pathway's frames, alpha how many times
-    more the fast one has.
+    """Numbers of a SlowFast. Raises ModelConfigError with field, found and allowed.
 
-    Raises ModelConfigError with field, found and allowed.
+    Attributes:
+        tau: stride of the slow pathway's frames.
+        alpha: how many times more of them the fast pathway has.
     """
 
     num_classes: Count

@@ -173,8 +173,14 @@ class TPN(nn.Module):
     def forward(
         self, clip: Tensor, every_head: bool = False
     ) -> Tensor | list[tuple[Tensor, float]]:
-        """Logits; with `every_head` a list of (logits, weight of their loss), the main ones
-        first.
+        """Scores of a clip.
+
+        Args:
+            clip: (B, 3, T, H, W) float, normalised RGB.
+            every_head: gives a list of (logits, weight of their loss), the main ones first.
+
+        Returns:
+            Logits (B, classes), or that list.
         """
         if not every_head:
             return self.classify(self.features(clip))

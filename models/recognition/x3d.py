@@ -21,10 +21,13 @@ BASE_BLOCKS = (1, 2, 5, 3)
 
 @dataclass(frozen=True)
 class Config(Checked):
-    """Numbers of an X3D: width of the stem, growth of the bottleneck's width and of the depth,
-    width of the last hidden layer.
+    """Numbers of an X3D. Raises ModelConfigError with field, found and allowed.
 
-    Raises ModelConfigError with field, found and allowed.
+    Attributes:
+        width: channels of the stem.
+        bottleneck: growth of the bottleneck's width.
+        deeper: growth of the depth.
+        hidden: width of the last hidden layer.
     """
 
     num_classes: Count
@@ -39,7 +42,11 @@ TINY = Config(num_classes=5, width=8, deeper=0.4, hidden=16)
 
 
 def rounded(width: float, divisor: int = 8) -> int:
-    """The nearest multiple of `divisor` that is not below 0.9 of the width."""
+    """The nearest multiple of `divisor` that is not below 0.9 of the width.
+
+    >>> rounded(54 * 1.25), rounded(11)
+    (64, 16)
+    """
     result = max(divisor, int(width + divisor / 2) // divisor * divisor)
     return result + divisor if result < 0.9 * width else result
 
