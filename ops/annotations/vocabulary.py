@@ -172,9 +172,9 @@ def from_found(found: Iterable[str], where: str, first: int = 0) -> Vocabulary:
 def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:
     """A vocabulary file.
 
-    Ids are positions: of a text file's lines, or of its labels in the order of the numbers beside
-    them (`3,run`, `run;3`, `3 run`; columns by their names where a header has some). Json is a list
-    of labels, or a map between labels and numbers.
+    Ids are positions, but with `own_ids`: of a text file's lines, or of its labels in the order of
+    the numbers beside them (`3,run`, `run;3`, `3 run`; columns by their names where a header has
+    some). Json is a list of labels, or a map between labels and numbers.
 
     Args:
         data: content of the file.

@@ -87,7 +87,7 @@ def ingest(
         dataset: whose videos folder is read.
         layout: where the storage lies.
         buckets: whose tables; None is all.
-        progress: is told (done, all) files.
+        progress: is told (done, all) of the files to be probed.
         workers: as `ops.compute.engine.run_anywhere` takes it, like `engine` and `ray_address`.
         engine: where files are probed.
         ray_address: of a cluster.

@@ -76,7 +76,7 @@ def materialize(
         layout: where the storage lies.
         buckets: whose tables; None is all.
         workers: as `ops.compute.engine.run_anywhere` takes it, like `engine` and `ray_address`.
-        progress: is told (done, all) videos.
+        progress: is told (done, all) of the videos to be stored.
         min_deadline_s: of a video's worker: the deadline is the larger of this and four times the
             video's duration; more for many or large frames.
         retry_quarantined: tries quarantined videos again.
