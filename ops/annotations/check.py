@@ -140,8 +140,15 @@ class Examination:
 def examine(
     dataset: Dataset, layout: Layout, on_file: Callable[[str], None] = lambda path: None
 ) -> Examination:
-    """Reads every annotation file and lists the videos folder. `on_file` is told what is read now.
-    Raises StorageError.
+    """Reads every annotation file and lists the videos folder.
+
+    Args:
+        dataset: need not have been ingested or annotated.
+        layout: where the storage lies.
+        on_file: is told what is read now.
+
+    Raises:
+        StorageError: a store fails.
     """
     root, folder = (
         layout.dataset_root(dataset),
@@ -259,8 +266,12 @@ def meeting(kind: TableName, table: pa.Table, videos: Videos) -> Meeting:
 
 
 def nearest(name: str, files: list[str], cutoff: float = 0.0) -> str:
-    """The file name that is most like this one; empty where none is as like as the cutoff (0 to
-    1).
+    """The file name that is most like this one; empty where none is.
+
+    Args:
+        name: as a row has it.
+        files: names to choose from.
+        cutoff: how like it must be at least, 0 to 1; one that holds the name's last part always is.
     """
     last = name.rpartition("/")[2].lower()
     holding = [file for file in files if last in file.lower()]

@@ -62,8 +62,14 @@ def whole_number(text: str) -> int | None:
 class Clips:
     """Collects the clips of one file, and a problem for each of its other rows.
 
-    A row stands at a line, or (json) at a `place`. Raises AnnotationError when the video template
-    does not fit the sample columns.
+    A row stands at a line, or (json) at a `place`.
+
+    Args:
+        context: of the file.
+        sample: a row's columns with values such as they take, for the video template.
+
+    Raises:
+        AnnotationError: the video template does not fit the sample columns.
     """
 
     def __init__(self, context: Context, sample: Mapping[str, Any]) -> None:
@@ -109,12 +115,17 @@ class Clips:
     ) -> None:
         """One clip: a row for each of its labels, or its problems.
 
-        `columns` fill the video template. `labels` are names, or numbers as the vocabulary gives
-        them, else from the context's first on; none is good in the test split only. `split` is the
-        file's own word ('train', 'val', 'test'), None when it has none; the config's goes before
-        it. `span_s` is the place inside the video file, None where the clip is the whole file, and
-        `mark` tells the clips of one video apart. `file` is the file of a folder that the row
-        stands in.
+        Args:
+            columns: fill the video template.
+            labels: names, or numbers as the vocabulary gives them, else from the context's first
+                on; none is good in the test split only.
+            split: the file's own word ('train', 'val', 'test'), None when it has none; the config's
+                goes before it.
+            line: of the row, from 1; 0 where it has none.
+            place: of the row inside a json file.
+            span_s: (start, end) inside the video file; None where the clip is the whole file.
+            mark: tells the clips of one video apart.
+            file: of a folder, that the row stands in; None is the context's.
         """
         context = self.context
         split = context.split or split

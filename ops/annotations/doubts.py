@@ -136,8 +136,13 @@ def check_numbers(
 
 
 def empty_classes(table: pa.Table, words: Vocabulary, file: str, own_ids: bool) -> list[Problem]:
-    """A doubt for a vocabulary with labels that no row has; `own_ids` where one name may stand for
-    two ids.
+    """A doubt for a vocabulary with labels that no row has.
+
+    Args:
+        table: good rows of the table.
+        words: the vocabulary.
+        file: that the vocabulary stands in.
+        own_ids: one name may stand for two ids.
     """
     column = "label_id" if own_ids else "label"
     used = set(pc.unique(table[column]).to_pylist())

@@ -79,8 +79,15 @@ def format_names() -> list[str]:
 
 
 def guess(uri: str, on_file: Callable[[str], None] = lambda path: None) -> Guess:
-    """The form of a file, of a folder, or of each file of a folder. Raises AnnotationError where
-    nothing is there, StorageError.
+    """The form of a file, of a folder, or of each file of a folder.
+
+    Args:
+        uri: of the file or folder.
+        on_file: is told in words which file is tried now, and as what form.
+
+    Raises:
+        AnnotationError: nothing is there.
+        StorageError: the store fails.
     """
     uri = uri.rstrip("/")
     files = list_files(uri)
@@ -308,8 +315,10 @@ def any_id() -> Vocabulary:
 def entry(piece: Piece, alone: bool, trained: bool) -> dict[str, Any]:
     """The best trial as an entry of a dataset's `annotations`.
 
-    `alone`: no other entry must share its vocabulary. `trained`: some entry has rows in the train
-    split, whose labels can be one.
+    Args:
+        piece: with one trial at least.
+        alone: no other entry must share its vocabulary.
+        trained: some entry has rows in the train split, whose labels can be one.
     """
     trial, context = piece.trials[0], piece.trials[0].context
     said: dict[str, Any] = {"table": trial.table, "format": trial.format, "path": piece.path}

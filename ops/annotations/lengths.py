@@ -27,8 +27,11 @@ def measured(
     """The videos, with the lengths and rates of a sample of those that rows with times name and
     whose length is not known.
 
-    Only local files are opened. `names` gives the files' names for those of the rows that are not
-    quite the same.
+    Args:
+        tables: rows of the files, by table.
+        videos: those that are there.
+        listing: of the videos folder; only local files are opened.
+        names: the files' names for those of the rows that are not quite the same.
     """
     paths = {
         info.uri: Path(info.uri)

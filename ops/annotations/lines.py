@@ -44,7 +44,14 @@ def records(
 
     A quoted field may hold line ends: the record has the number of its first line. It must have as
     many fields as the first record, so that a stray quote does not swallow the rows below it.
-    Raises AnnotationError as `text_lines` does.
+
+    Args:
+        data: content of the file.
+        file: its name, for problems and errors.
+        delimiter: between fields, one character.
+
+    Raises:
+        AnnotationError: as `text_lines` does.
     """
     return _records(text_lines(data, file), file, delimiter)
 

@@ -146,6 +146,11 @@ def annotate(dataset: Dataset, layout: Layout) -> AnnotationReport:
 def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
     """The reading against the videos that are there: what the tables keep, every problem and note,
     and the report.
+
+    Args:
+        dataset: whose files were read.
+        reading: of its files.
+        videos: of the video tables, or those that the annotations name.
     """
     kept, problems, errors = (
         dict[TableName, pa.Table](),
@@ -200,7 +205,16 @@ def join(dataset: Dataset, reading: Reading, videos: Videos) -> Joined:
 
 def labels(dataset: Dataset, table: TableName, layout: Layout, target: str = "label") -> list[str]:
     """Label names in the order of their ids. For clips, segments and parts label_id is the position
-    in this list; for boxes see `vocabulary`, which has the ids too. Raises AnnotationError.
+    in this list; for boxes see `vocabulary`, which has the ids too.
+
+    Args:
+        dataset: whose files give the names.
+        table: one that the config has files for.
+        layout: where the dataset's files lie.
+        target: one that the config has for the table.
+
+    Raises:
+        AnnotationError: as `vocabulary` does.
     """
     return list(vocabulary(dataset, table, layout, target).names)
 
@@ -212,8 +226,17 @@ def vocabulary(
     split.
 
     Parts without a file of their own share the vocabulary of the clips. For boxes ids are those of
-    the file, usually from 1. Raises AnnotationError when there is no file and no row of the train
-    split, or two files disagree.
+    the file, usually from 1.
+
+    Args:
+        dataset: whose files give the names.
+        table: one that the config has files for.
+        layout: where the dataset's files lie.
+        target: one that the config has for the table.
+
+    Raises:
+        AnnotationError: there is no file and no row of the train split, or two files disagree, or
+            the config has no such table or target.
     """
     files = [file for file in dataset.annotations if file.table == table]
     if not files:
@@ -249,10 +272,14 @@ def read_files(
     target: str | None = None,
     on_file: Callable[[str], None] = lambda path: None,
 ) -> Reading:
-    """Reads the dataset's annotation files (of these tables and this target; None: all). Raises no
-    AnnotationError: it collects them.
+    """Reads the dataset's annotation files. Raises no AnnotationError: it collects them.
 
-    `on_file` is told the path of each file before it is read.
+    Args:
+        dataset: whose config names the files.
+        layout: where the dataset's files lie.
+        tables: whose files are read.
+        target: whose files are read; None is all.
+        on_file: is told the path of each file before it is read.
     """
     reading = Reading()
     for kind in tables:

@@ -164,11 +164,15 @@ def count_all(
     tables: Mapping[TableName, pa.Table],
     entries: Iterable[tuple[TableName, Entry]],
 ) -> tuple[Count, ...]:
-    """The counts that the config expects against those of the files' good rows, each row once,
-    whether or not its video is there.
+    """The counts that the config expects against those of the files' good rows.
 
     Where rows stand once for each of several targets, rows are those of one target, and classes are
     counted over all of them.
+
+    Args:
+        dataset: its `expected` names the counts.
+        tables: good rows, each once, whether or not its video is there.
+        entries: videos that the files list, with their table.
     """
     found, listed = [], list(entries)
     for key, expected in dataset.expected.items():
@@ -231,7 +235,14 @@ def refusal(
     where: str | None = None,
 ) -> AnnotationError | None:
     """The one error that says all that is wrong and what to do; None where nothing stands in the
-    way. `where` is the problem table.
+    way.
+
+    Args:
+        dataset: whose annotations were read.
+        errors: of files that cannot be used.
+        problems: of rows, also those that are allowed.
+        leave: what the dataset's YAML allows.
+        where: URI of the problem table, where it has been written; None names none.
     """
     barred = [problem for problem in problems if not leave.allows(problem)]
     if not errors and not barred:

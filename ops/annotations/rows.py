@@ -209,8 +209,17 @@ class Rows:
     ) -> Read:
         """The reader's answer.
 
-        Raises NoGoodRow when the file has neither a good row nor a listed video, AnnotationError
-        when it has no row at all.
+        Args:
+            context: of the file.
+            problems: of its other rows.
+            expected: what rows the format takes, for the error.
+            excluded: how many rows are left out on purpose.
+            entries: videos that the file lists.
+            excluded_frames: (video_id, split, time in s) of key frames on the exclusion list.
+
+        Raises:
+            NoGoodRow: the file has neither a good row nor a listed video.
+            AnnotationError: the file has no row at all.
         """
         entries = tuple(entries)
         if not self.count and not entries:
@@ -279,8 +288,11 @@ def interval_fault(start: object, end: object, names: tuple[str, str]) -> Fault 
 def box_fault(box: object, limit: float | None, field: str = "box") -> Fault | None:
     """What is wrong with an xyxy box; None for a good one.
 
-    With a `limit` (1 for normalised boxes) coordinates lie in [0, limit] and the box has an area.
-    Without, they are inclusive pixels: not negative, and x1 == x2 is a box one pixel wide.
+    Args:
+        box: a value as the file has it.
+        limit: coordinates lie in [0, limit] (1 for normalised boxes) and the box has an area; None:
+            they are inclusive pixels: not negative, and x1 == x2 is a box one pixel wide.
+        field: that the fault names.
     """
     if not isinstance(box, (list, tuple)) or len(box) != 4:
         return Fault(field, box, "value", "a box is [x1, y1, x2, y2]")

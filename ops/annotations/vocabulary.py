@@ -125,8 +125,11 @@ class Vocabulary:
         object.__setattr__(self, "name_of", dict(zip(self.ids, self.names, strict=True)))
 
     def numbered(self, number: int, first: int | None = None) -> str | None:
-        """The name that a row means by a number; None where there is none. `first` is the number of
-        the first name, None for the file's.
+        """The name that a row means by a number; None where there is none.
+
+        Args:
+            number: as the row has it.
+            first: number of the first name; None is as the file numbers its names, else their ids.
         """
         if first is None and self.numbers is not None:
             place = bisect_left(self.numbers, number)
@@ -167,13 +170,20 @@ def from_found(found: Iterable[str], where: str, first: int = 0) -> Vocabulary:
 
 
 def parse(data: bytes, file: str, own_ids: bool) -> Vocabulary:
-    """A vocabulary file; `.pbtxt` and `.json` by its name, else text.
+    """A vocabulary file.
 
-    `own_ids` (boxes): the ids of the file; a text file then has lines of `id: name`. Otherwise ids
-    are positions: of a text file's lines, or of its labels in the order of the numbers beside them
-    (`3,run`, `run;3`, `3 run`; columns by their names where a header has some). Json is a list of
-    labels, or a map between labels and numbers. Raises AnnotationError on wrong encoding, an empty
-    file, a comment, a missing id, and a name or id given twice.
+    Ids are positions, but with `own_ids`: of a text file's lines, or of its labels in the order of
+    the numbers beside them (`3,run`, `run;3`, `3 run`; columns by their names where a header has
+    some). Json is a list of labels, or a map between labels and numbers.
+
+    Args:
+        data: content of the file.
+        file: its name; `.pbtxt` and `.json` tell the form, else it is text.
+        own_ids: the ids are those of the file (boxes); a text file then has lines of `id: name`.
+
+    Raises:
+        AnnotationError: wrong encoding, an empty file, a comment, a missing id, or a name or id
+            given twice.
     """
     try:
         text = data.decode("utf-8-sig")

@@ -45,13 +45,19 @@ ENVIRONMENT = {
 
 
 def connect(settings: Settings, scale: Scale) -> None:
-    """Start or join Ray unless this process has it already. Raises ConfigError for a cluster that
-    is not there or too small.
+    """Start or join Ray unless this process has it already.
 
     A local Ray listens on the loopback device, has no dashboard and sends no worker output here:
     what matters of it is shown by `ops.training.progress`. Its files and its token lie in a folder
     of this process that no other user can enter. On an existing cluster the code travels with the
     job.
+
+    Args:
+        settings: `ray_address` names the cluster to join; None there starts a local one.
+        scale: what the training needs; a local Ray of this process that is too small starts anew.
+
+    Raises:
+        ConfigError: the cluster is not there or too small.
     """
     give_home(settings.home / HOME)
     for name, value in ENVIRONMENT.items():

@@ -44,13 +44,22 @@ def run_anywhere(
     engine: Engine = "auto",
     ray_address: str | None = None,
 ) -> Generator[Outcome | None, None, None]:
-    """`run_jobs` on the chosen engine; jobs are taken from the iterable as places become free, and
-    None comes now and then.
+    """`run_jobs` on the chosen engine; None comes now and then.
 
-    "auto" is Ray where a cluster is named (`ray_address`, or RAY_ADDRESS in the environment), else
-    the local pool: to start a Ray of its own costs a machine ten seconds and gigabytes. `workers`
-    is the local pool's. A store that fails for a while is waited for, and the job comes again at
-    the end. Raises ValueError for an unknown engine, StorageError, and what else `function` raises.
+    A store that fails for a while is waited for, and the job comes again at the end. What else
+    `function` raises ends the run and is raised here.
+
+    Args:
+        function: takes a job's (payload, attempt), in a worker.
+        jobs: are taken from the iterable as places become free.
+        workers: processes of the local pool; None is one for each CPU that this process may use.
+        engine: "auto" is Ray where a cluster is named, else the local pool: to start a Ray of its
+            own costs a machine ten seconds and gigabytes.
+        ray_address: the cluster; None is RAY_ADDRESS of the environment.
+
+    Raises:
+        ValueError: the engine is unknown.
+        StorageError: a store refuses, or goes on failing.
     """
     tries: Counter[Any] = Counter()
     while True:

@@ -75,12 +75,21 @@ def run_jobs(
     wake_s: float = 0.5,
     ceiling_mb: int = CEILING_MB,
 ) -> Generator[Outcome | None, None, None]:
-    """Outcomes in the order of completion; None at least every `wake_s` seconds, so that the caller
-    can do other things.
+    """Outcomes in the order of completion, and None while nothing ends, so that the caller can do
+    other things.
 
-    A worker that passes its job's deadline, or `ceiling_mb` of memory, is killed and replaced; its
-    job is tried once more. An exception of `function` ends the run and is raised here. Raises
-    PoolError, with how its processes ended, when the pool breaks again and again.
+    An exception of `function` ends the run and is raised here.
+
+    Args:
+        function: takes a job's (payload, attempt), in a worker.
+        jobs: a worker that passes its job's deadline is killed and replaced; the job is tried once
+            more.
+        workers: processes, at most one a job; None is one for each CPU that this process may use.
+        wake_s: seconds after which at the latest None comes.
+        ceiling_mb: memory of one worker; beyond it, it fares as beyond its deadline.
+
+    Raises:
+        PoolError: the pool breaks again and again; says how its processes ended.
     """
     waiting = list(jobs)[::-1]
     if not waiting:

@@ -86,6 +86,11 @@ class Bar:
 def progress_bar(title: str, unit: str, every_s: float = 30.0) -> Iterator[Bar]:
     """Yield what shows count, rate and time left of one stage: a bar in a terminal, else a line now
     and then.
+
+    Args:
+        title: the stage's name.
+        unit: what is counted, in the plural.
+        every_s: seconds between two lines where there is no terminal.
     """
     if not sys.stdout.isatty():
         yield Bar(title, unit, every_s)

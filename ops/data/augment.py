@@ -220,11 +220,16 @@ def erase(
     mean: Triple = (127.5,) * 3,
     std: Triple = (127.5,) * 3,
 ) -> None:
-    """Fill one rectangle of normalised float32 [3, T, H, W], at the same place in all frames, in
-    place.
+    """Fill one rectangle of a clip, at the same place in all frames, in place.
 
-    'constant' is 0, 'random' one colour of normal noise for the clip, 'pixel' noise of its own for
-    every value, 'bytes' uniform noise of 0..255, which `mean` and `std` normalise.
+    Args:
+        pixels: float32 [3, T, H, W], normalised.
+        config: probability, area and aspect; `mode` 'constant' is 0, 'random' one colour of normal
+            noise for the clip, 'pixel' noise of its own for every value, 'bytes' uniform noise of
+            0..255.
+        rng: draws whether, where and what.
+        mean: of red, green, blue in 0..255, by which 'bytes' are normalised.
+        std: as `mean`.
     """
     if rng.random() >= config.probability:
         return

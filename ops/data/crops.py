@@ -85,6 +85,13 @@ def random_resized(
 ) -> Window:
     """A rectangle of random area and aspect (Inception crop); the centred square when ten tries
     find none that fits.
+
+    Args:
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+        area: least and largest share of the frame's area.
+        rng: draws area, aspect and place.
+        aspect: least and largest width / height, uniform in the logarithm.
     """
     # [ATTEMPTS] each, all drawn at once; aspects (width / height) uniform in the logarithm, areas
     # in pixels.
@@ -110,8 +117,16 @@ def multi_scale(
     max_gap: int = 1,
     places: int | None = 13,
 ) -> Window:
-    """One of TSN's fixed sizes (sides at most `max_gap` scales apart) at one of its 5 or 13 fixed
-    places, or anywhere (None).
+    """One of TSN's fixed sizes at one of its fixed places.
+
+    Args:
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+        crop: a side that comes within 2 pixels of it is made equal to it.
+        rng: draws size and place.
+        scales: sides, as shares of the frame's shorter one.
+        max_gap: how many scales apart width and height may be.
+        places: how many fixed places there are, 5 or 13; None is anywhere.
     """
     sides = [int(min(height, width) * scale) for scale in scales]
     sides = [crop if abs(side - crop) < ALMOST else side for side in sides]

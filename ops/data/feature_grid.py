@@ -23,12 +23,27 @@ Number = TypeVar("Number", float, np.ndarray)
 def to_grid(seconds: Number, fps: float, stride: float, num_frames: float) -> Number:
     """Time in seconds -> place on the grid, in steps: seconds * fps / stride - 0.5 * num_frames /
     stride.
+
+    Args:
+        seconds: on the video's clock, from its time zero; any shape.
+        fps: of the grid's clock.
+        stride: frames of a step.
+        num_frames: frames of a window.
     """
     return seconds * fps / stride - 0.5 * num_frames / stride
 
 
 def num_steps(video_frames: int, stride: int, num_frames: int) -> int:
-    """Steps of a video of so many frames, at least one. Raises ValueError for an empty video."""
+    """Steps of a video, at least one.
+
+    Args:
+        video_frames: frames of the video on the grid's clock.
+        stride: frames of a step.
+        num_frames: frames of a window.
+
+    Raises:
+        ValueError: the video is empty.
+    """
     if video_frames < 1:
         raise ValueError(f"a video needs at least one frame, found {video_frames}")
     return max(0, video_frames - num_frames) // stride + 1
@@ -40,10 +55,14 @@ def covered_frames(steps: int, stride: int, num_frames: int) -> int:
 
 
 def end_of(timestamps_s: np.ndarray, alone_s: float) -> float:
-    """When the last frame ends, in seconds: it lasts as long as the median frame, a single one
-    `alone_s`.
+    """When the last frame ends, in seconds.
 
-    Raises ValueError for no frames.
+    Args:
+        timestamps_s: ascending [T]; the last frame lasts as long as the median one.
+        alone_s: how long a single frame lasts.
+
+    Raises:
+        ValueError: no frames.
     """
     times = np.asarray(timestamps_s, np.float64)
     if times.size == 0:
@@ -52,13 +71,18 @@ def end_of(timestamps_s: np.ndarray, alone_s: float) -> float:
 
 
 def clock(timestamps_s: np.ndarray, fps: float) -> np.ndarray:
-    """For every tick of a clock of `fps`, the stored frame that is nearest in time: int64 [ticks],
+    """For every tick of a clock, the stored frame that is nearest in time: int64 [ticks],
     ascending.
 
-    `timestamps_s` ascends and starts at or after the video's time zero, as does the clock: tick k
-    is at k / fps. The clock runs to the end of the last frame (`end_of`); of two frames equally
-    near, the earlier is taken. On the video's own constant rate every tick is its own frame. Raises
-    ValueError for no frames.
+    The clock runs to the end of the last frame (`end_of`); of two frames equally near, the earlier
+    is taken. On the video's own constant rate every tick is its own frame.
+
+    Args:
+        timestamps_s: ascending [T], at or after the video's time zero, where the clock starts too.
+        fps: of the clock: tick k is at k / fps.
+
+    Raises:
+        ValueError: no frames.
     """
     times = np.asarray(timestamps_s, np.float64)
     ticks = max(1, int(end_of(times, 1.0 / fps) * fps + 0.5))
@@ -70,11 +94,15 @@ def clock(timestamps_s: np.ndarray, fps: float) -> np.ndarray:
 
 
 def sampled(num_frames: int, frames: int) -> np.ndarray:
-    """Which `frames` of a window's `num_frames` a model sees: the middle of each equal share, int64
-    [frames].
+    """Which frames of a window a model sees: the middle of each equal share, int64 [frames]. The
+    rule of TSN's test samples.
 
-    All of them when the numbers are equal; the rule of TSN's test samples. Raises ValueError for
-    more than there are.
+    Args:
+        num_frames: frames of the window.
+        frames: how many the model sees; all of them when the numbers are equal.
+
+    Raises:
+        ValueError: more than there are.
     """
     if not 1 <= frames <= num_frames:
         raise ValueError(f"frames of a window: found {frames}; allowed: 1..{num_frames}")
@@ -84,8 +112,12 @@ def sampled(num_frames: int, frames: int) -> np.ndarray:
 def window_frames(ticks: np.ndarray, stride: int, num_frames: int, frames: int) -> np.ndarray:
     """The stored frames that a model sees of every window: int64 [steps, frames].
 
-    `ticks` are the stored frames of the clock (`clock`, or 0..N-1 where frames are counted as they
-    are).
+    Args:
+        ticks: stored frames of the clock, int64 [N] (`clock`, or 0..N-1 where frames are counted as
+            they are).
+        stride: ticks from one window to the next.
+        num_frames: ticks of a window; past the clock's end the last frame is repeated.
+        frames: how many of a window the model sees (`sampled`).
     """
     steps = num_steps(len(ticks), stride, num_frames)
     # [steps, 1] + [frames]: places on the timeline; past its end the last frame is repeated.

@@ -21,10 +21,15 @@ AHEAD = 3  # batches that a background thread prepares in advance
 class Loader:
     """Turns lists of indices into collated batches, epoch after epoch.
 
-    `workers` 0 uses one thread: decoding and numpy release the interpreter lock, and nothing is
-    started or copied. A number starts that many processes by forkserver (open stores do not survive
-    a fork) and keeps them until `close`. A WorkerPool is shared with other loaders and stays its
-    owner's to close. `pin_memory` copies every batch into page-locked memory, ahead of time too.
+    Args:
+        dataset: gives the sample of an index; picklable, as `collate` is, where there are
+            processes.
+        collate: makes a batch of a list of samples.
+        workers: 0 uses one thread: decoding and numpy release the interpreter lock, and nothing is
+            started or copied. A number starts that many processes by forkserver (open stores do not
+            survive a fork) and keeps them until `close`. A WorkerPool is shared with other loaders
+            and stays its owner's to close.
+        pin_memory: copies every batch into page-locked memory, ahead of time too.
     """
 
     def __init__(

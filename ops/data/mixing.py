@@ -27,6 +27,11 @@ def batch_generator(seed: int, epoch: int, first_index: int) -> np.random.Genera
 def soft_labels(label_ids: Tensor, num_classes: int, smoothing: float = 0.0) -> Tensor:
     """Float32 [N, classes]: 1 - smoothing on the label, and smoothing spread evenly over all
     classes.
+
+    Args:
+        label_ids: int64 [N].
+        num_classes: length of a row.
+        smoothing: 0 to 1.
     """
     rest = smoothing / num_classes
     labels = torch.full((len(label_ids), num_classes), rest, device=label_ids.device)
@@ -36,11 +41,16 @@ def soft_labels(label_ids: Tensor, num_classes: int, smoothing: float = 0.0) -> 
 def mix(
     frames: Tensor, labels: Tensor, config: Mixing, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Mixed frames [N, ..., H, W] and soft labels [N, classes]; with probability 1 - `probability`
-    both as they are.
+    """Clips and labels of a batch, each mixed with another's, as new tensors; or both as they are.
 
     Clip i is mixed with clip N - 1 - i: one share, and with cutmix one rectangle (cut off at the
     border, which corrects the share), for all clips and frames of the batch.
+
+    Args:
+        frames: [N, ..., H, W].
+        labels: soft ones, float32 [N, classes].
+        config: with 1 - `probability` nothing is mixed.
+        rng: of this batch (`batch_generator`).
     """
     applied, switched = rng.random() < config.probability, rng.random() < config.switch_probability
     if not applied:
@@ -63,8 +73,14 @@ def mix(
 def rectangle(
     height: int, width: int, share: float, rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a rectangle of the frame's shape around a random point, 1 -
-    share of its area.
+    """(top, bottom, left, right) of a rectangle of the frame's shape around a random point, cut off
+    at the border.
+
+    Args:
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+        share: of the area that is left: the rectangle has 1 - share before it is cut off.
+        rng: draws the point.
     """
     side = math.sqrt(1 - share)
     # Half the sides of a rectangle of the frame's own shape with 1 - share of its area, in pixels.

@@ -60,8 +60,14 @@ class WorkerPool:
         """Yield the collated batches in order, made up to two per process ahead.
 
         An error of a sample is raised at its batch, with the process's own traceback as a note.
-        Raises LoaderError when a process died. Another iterator may be started at any time; it ends
-        this one.
+        Another iterator may be started at any time; it ends this one.
+
+        Args:
+            source: number of the data set, as `add` gave it.
+            batches: indices of each batch's samples.
+
+        Raises:
+            LoaderError: a process died.
         """
         self._start()
         self._shared += [Shared(own) for own in self._sources[len(self._shared) : source + 1]]

@@ -22,9 +22,15 @@ def random_indices(
 ) -> np.ndarray:
     """Frame indices of one random clip: int64 [T], snippet by snippet.
 
-    A key frame's clip has nothing random in it: `key_frame` is its index, and only that kind takes
-    one. Raises ConfigError for a sampling that contradicts itself, ValueError for an empty clip or
-    a key frame outside of it.
+    Args:
+        sampling: kind and size of the clip.
+        num_frames: of the video, or of the place in it that is sampled.
+        rng: draws the places; a key frame's clip has nothing random in it.
+        key_frame: index of the key frame; only that kind takes one.
+
+    Raises:
+        ConfigError: the sampling contradicts itself.
+        ValueError: an empty clip, or a key frame outside of it.
     """
     _check_clip(sampling, num_frames, key_frame)
     if sampling.kind == "uniform":
@@ -64,10 +70,21 @@ def fixed_indices(
     """Frame indices of the fixed test views: int64 [V, T]; V = `num_fixed` views in time, windows
     for `sliding`.
 
-    segments of single frames stand in the middle of equal shares of the clip; a second view
-    (`twice`, or `num_clips` 2) takes the start of each share, more views lie in between. Longer
-    snippets are spread from the first possible start to the last; a single one is centred; `twice`
-    goes on at the same distance, beyond the end. Raises as `random_indices`.
+    segments of single frames stand in the middle of equal shares of the clip; a second view takes
+    the start of each share, more views lie in between. Longer snippets are spread from the first
+    possible start to the last; a single one is centred.
+
+    Args:
+        sampling: kind and size of the clip.
+        num_frames: of the video, or of the place in it that is sampled.
+        num_clips: views in time, where the kind leaves their number open.
+        twice: segments of single frames have a second view, as with `num_clips` 2; longer snippets
+            go on at the same distance, beyond the end.
+        key_frame: index of the key frame; only that kind takes one.
+
+    Raises:
+        ConfigError: the sampling contradicts itself, or the views.
+        ValueError: an empty clip, or a key frame outside of it.
     """
     check_sampling(sampling, num_clips, twice)
     _check_clip(sampling, num_frames, key_frame)

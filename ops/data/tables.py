@@ -82,9 +82,16 @@ def row_of(table: pa.Table, index: int) -> dict[str, Any]:
 def read_annotations(
     layout: Layout, dataset: Dataset, name: TableName | Literal["entries"]
 ) -> pa.Table:
-    """The table `name` of SCHEMAS, what repeats in it dictionary-encoded.
+    """A table of annotations, what repeats in it dictionary-encoded.
 
-    Raises DataError for one that is missing or of another version; StorageError.
+    Args:
+        layout: where the storage lies.
+        dataset: whose annotations have been read.
+        name: of SCHEMAS.
+
+    Raises:
+        DataError: the table is missing or of another version.
+        StorageError: the store fails.
     """
     uri = (
         layout.entries_table(dataset.name)

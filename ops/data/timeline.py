@@ -44,8 +44,12 @@ def shown_until(times: np.ndarray) -> float:
 
 
 def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
-    """Index of the frame that is shown at each time, int64; the first and the last one also stand
-    before and after the video.
+    """Index of the frame that is shown at each time, int64.
+
+    Args:
+        times: the frames' timestamps in seconds, float64 [T], ascending.
+        at_s: seconds on the same clock, any shape; before and after the video stand the first and
+            the last frame.
     """
     # The last frame that began at or before each time: the number of timestamps up to it, less one.
     found = np.searchsorted(times, np.asarray(at_s, np.float64) + TOLERANCE_S, side="right") - 1
@@ -53,10 +57,17 @@ def frames_at(times: np.ndarray, at_s: np.ndarray | float) -> np.ndarray:
 
 
 def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range:
-    """The frames whose timestamps lie in [start_s, end_s); None is the video's own start or end.
+    """The frames whose timestamps lie in [start_s, end_s).
 
-    A place between two timestamps has the one frame that is shown there. Raises TimeError for one
-    outside the video or empty.
+    A place between two timestamps has the one frame that is shown there.
+
+    Args:
+        times: the frames' timestamps in seconds, float64 [T], ascending.
+        start_s: seconds on the same clock; None is the video's start.
+        end_s: as `start_s`; None is the video's end.
+
+    Raises:
+        TimeError: the place is outside the video or empty.
     """
     # The first frame that begins at the place's start or later, and the first one at its end or
     # later, which is outside.
@@ -82,11 +93,19 @@ def span(times: np.ndarray, start_s: float | None, end_s: float | None) -> range
 
 
 def ticks(times: np.ndarray, start_s: float | None, end_s: float | None, fps: float) -> np.ndarray:
-    """The frame shown at every tick of a clock of this rate, int64 [N], from the place's start to
-    its end.
+    """The frame shown at every tick of a clock, int64 [N], from the place's start to its end.
 
     A frame that is shown for longer than a tick stands there more than once, one that is shown for
     less may be missing.
+
+    Args:
+        times: the frames' timestamps in seconds, float64 [T], ascending.
+        start_s: the place's start, in seconds; None is the video's.
+        end_s: the place's end, in seconds; None is the video's.
+        fps: ticks per second; the first is at the place's start.
+
+    Raises:
+        TimeError: the place is outside the video or empty.
     """
     frames = span(times, start_s, end_s)
     begin = times[frames.start] if start_s is None else start_s
@@ -104,10 +123,19 @@ def timeline(
     end_s: float | None = None,
     fps: float | None = None,
 ) -> np.ndarray:
-    """The frames that a sampler chooses from, int64 [N]: a place inside a video (None: all of it),
-    by frame or on a clock.
+    """The frames that a sampler chooses from, int64 [N]: those of a place inside a video, by frame
+    or on a clock.
 
-    Raises TimeError; ValueError where array and timestamps differ in length.
+    Args:
+        num_frames: of the stored array.
+        attributes: of the stored array; its timestamps are needed for a place or a clock.
+        start_s: the place's start, in seconds; None is the video's.
+        end_s: the place's end, in seconds; None is the video's.
+        fps: rate of the clock; None takes each frame once.
+
+    Raises:
+        TimeError: the place is outside the video or empty, or the array has no timestamps, or not
+            one for each frame.
     """
     if start_s is None and end_s is None and fps is None:
         return np.arange(num_frames)

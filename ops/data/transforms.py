@@ -28,8 +28,15 @@ def random_view(
     change with it).
 
     RandAugment comes first, on frames of `short_side`, or where it says so behind the crop; then
-    crop, flip, colour, and erasing last, after normalisation. Raises ConfigError for sizes that do
-    not fit.
+    crop, flip, colour, and erasing last, after normalisation.
+
+    Args:
+        frames: uint8 [T, H, W, 3] RGB, of any size.
+        config: sizes, and what is drawn how often and how strongly.
+        rng: gives each kind of draw a generator of its own.
+
+    Raises:
+        ConfigError: sizes do not fit.
     """
     check(config)
     places, sides, colours, operations, holes = rng.spawn(5)
@@ -63,13 +70,19 @@ def fixed_views(
     full: bool = False,
     num_clips: int = 1,
 ) -> np.ndarray:
-    """The fixed views of testing: float32 [num_crops * num_clips, 3, T, crop, crop], with `full`
-    [num_clips, 3, T, H, W]: no crop.
+    """The fixed views of testing: float32 [num_crops * num_clips, 3, T, crop, crop]; all clips of
+    the first crop come first.
 
-    The frames are those of `num_clips` clips of T frames, one after another; all clips of the first
-    crop come first. 1 crop: centre. 3: left, right, middle (top, bottom, middle of an upright
-    video). 5: four corners and centre. 10: these, each followed by its mirror image. Raises
-    ConfigError for sizes that do not fit.
+    Args:
+        frames: uint8 [num_clips * T, H, W, 3] RGB, one clip after another.
+        config: sizes and normalisation.
+        num_crops: 1: centre. 3: left, right, middle (top, bottom, middle of an upright video). 5:
+            four corners and centre. 10: these, each followed by its mirror image.
+        full: no crop: [num_clips, 3, T, H, W]; `num_crops` is 1.
+        num_clips: views in time.
+
+    Raises:
+        ConfigError: sizes do not fit.
     """
     if full and num_crops != 1:
         raise ConfigError("recipe", "views.num_crops", num_crops, "1 with views.full")
@@ -129,8 +142,13 @@ def check(config: Transforms) -> None:
 def resize(
     frames: np.ndarray, height: int, width: int, interpolation: str = "bilinear"
 ) -> np.ndarray:
-    """Resize of uint8 [T, H, W, 3], 'bilinear' or 'bicubic'; the same array when the size is
-    already right.
+    """Resize of frames; the same array when the size is already right.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        height: of the result, in pixels.
+        width: of the result, in pixels.
+        interpolation: 'bilinear' or 'bicubic'.
     """
     if frames.shape[1:3] == (height, width):
         return frames
@@ -167,11 +185,16 @@ def normalise(
     saturation: float = 1.0,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: uint8 [T, H, W, 3]
-    to float32 [3, T, H, W].
+    """Jitter (brightness, then contrast, then saturation) and (x - mean) / std: to float32 [3, T,
+    H, W]. Values stay within 0..255 after each step of the jitter.
 
-    Contrast turns around the clip's mean grey, taken from every fourth row and column. Values stay
-    within 0..255 after each step. `out` takes the result where it is given.
+    Args:
+        frames: uint8 [T, H, W, 3] RGB.
+        config: mean and std, in 0..255.
+        brightness: factor; 1 changes nothing.
+        contrast: factor around the clip's mean grey, taken from every fourth row and column.
+        saturation: factor around each pixel's own grey.
+        out: takes the result; None makes a new array.
     """
     pixels = np.empty((3, *frames.shape[:3]), np.float32) if out is None else out
     mean, scale = (

@@ -46,8 +46,14 @@ def check_address(recipe: Recipe) -> None:
 def fetched(uri: str, sha256: str | None, cache: Path) -> Path:
     """The file of this address on this machine, downloaded once.
 
-    Raises StorageError for an address that is not taken, cannot be read or gives something else
-    than `sha256`; no message has a password.
+    Args:
+        uri: http or https; plain http only with a `sha256` or of this machine; no user or password.
+        sha256: hexadecimal, of the file's content; None takes what comes.
+        cache: folder of all downloads; the file gets a folder of its own there.
+
+    Raises:
+        StorageError: the address is not taken, cannot be read or gives something else than
+            `sha256`; no message has a password.
     """
     place = urlsplit(uri)
     # a token may be in it

@@ -57,10 +57,13 @@ T = TypeVar("T")
 
 
 class StorageError(KinographError, OSError):
-    """A store that refuses or fails: names the URI and the cause; `errno` is the cause's where it
-    has one.
+    """A store that refuses or fails: names the URI and the cause.
 
-    `transient` says that a later try may succeed: the store failed, it did not refuse.
+    Args:
+        uri: passwords and signatures in it are not in the message.
+        cause: an error or words; theirs are not either.
+        code: the cause's `errno`, where it has one.
+        transient: a later try may succeed: the store failed, it did not refuse.
     """
 
     def __init__(
@@ -77,8 +80,15 @@ class StorageError(KinographError, OSError):
 
 
 def retry(uri: str, action: Callable[[], T]) -> T:
-    """Runs the action, up to three times while the failure may pass. Raises FileNotFoundError as it
-    is, else StorageError.
+    """Runs the action, up to three times while the failure may pass.
+
+    Args:
+        uri: what the action is about, for the message.
+        action: may run more than once; its value is given back.
+
+    Raises:
+        FileNotFoundError: nothing lies there; it is as the action raised it, with the URI.
+        StorageError: the store refuses, or fails every time.
     """
     wait = FIRST_WAIT_S
     for attempt in range(1, TRIES + 1):

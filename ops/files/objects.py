@@ -43,7 +43,13 @@ def read_tail(uri: str, length: int) -> bytes:
 
 
 def read_ranges(uri: str, starts: Sequence[int], lengths: Sequence[int]) -> Sequence[Any]:
-    """Pieces of the file as buffers; near ones come in one request."""
+    """Pieces of the file as buffers, in the order asked for; near ones come in one request.
+
+    Args:
+        uri: of the file.
+        starts: first byte of each piece.
+        lengths: bytes of each piece.
+    """
     if not uri.startswith("s3://"):
         ends = [start + length for start, length in zip(starts, lengths, strict=True)]
         return _elsewhere(

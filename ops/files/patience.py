@@ -20,7 +20,12 @@ T = TypeVar("T")
 def patient(uri: str, action: Callable[[], T]) -> T:
     """Runs the action; where the store fails for a while, waits until it answers and runs it again.
 
-    Raises StorageError where the store is away for PATIENCE_S, or fails STORE_TRIES times.
+    Args:
+        uri: lies in the store that is waited for.
+        action: may run more than once; its value is given back.
+
+    Raises:
+        StorageError: the store refuses, is away for PATIENCE_S, or fails STORE_TRIES times.
     """
     for attempt in range(1, STORE_TRIES + 1):
         try:

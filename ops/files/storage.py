@@ -264,10 +264,16 @@ def list_files(uri: str, aside: list[tuple[str, str]] | None = None) -> list[Fil
 
     Links to folders are followed, each real folder once: under its own name where it has one below
     the folder, else under the first link's. Our own temporary files are left out, and so are the
-    empty objects with a trailing slash by which some tools mark a folder on S3. With `aside` one
-    bad entry does not stop the listing: a name that is not UTF-8, a folder or file that cannot be
-    read is an entry with its `problem`, and (path below, why) of links that give nothing is
-    appended. Without it such a folder raises StorageError.
+    empty objects with a trailing slash by which some tools mark a folder on S3.
+
+    Args:
+        uri: of the folder.
+        aside: takes (path below, why) of links that give nothing; with it one bad entry does not
+            stop the listing: a name that is not UTF-8, a folder or file that cannot be read is an
+            entry with its `problem`.
+
+    Raises:
+        StorageError: the store fails; without `aside` also for a folder that cannot be read.
     """
     if is_local(uri):
         root = local_path(uri)

@@ -41,11 +41,16 @@ class Mismatch:
 def audit(
     dataset: Dataset, layout: Layout, sample: int | None, workers: int | None = None
 ) -> list[Mismatch]:
-    """Decodes `sample` stored videos (the same ones for the same ledger; None: all) anew and
-    compares every frame; those that differ.
+    """Decodes stored videos anew and compares every frame; those that differ.
 
     The decoder is the one that did not store the video, where it can be asked; else PyAV once more,
     which still tests the store.
+
+    Args:
+        dataset: whose videos; they lie where ingest found them.
+        layout: where the storage lies.
+        sample: how many videos, the same ones for the same ledger; None is all.
+        workers: processes; None is one for each CPU that this process may use.
     """
     table = read_manifest(layout, dataset)
     rows = table.filter(pc.equal(table["status"], "ok")).to_pylist()
@@ -106,7 +111,18 @@ def check_video(row: dict[str, Any], attempt: str) -> tuple[int | None, str]:
 def compare(
     path: Path, reader: FrameReader, decoder: str, only_pyav: bool = False
 ) -> tuple[int, str]:
-    """As `check_video`, of an array and its source. Raises DecodeError, FrameReadError."""
+    """As `check_video`, of an array and its source.
+
+    Args:
+        path: of the source, a local file.
+        reader: of the array.
+        decoder: that stored the array, "decord" or "pyav".
+        only_pyav: asks no decoder but PyAV.
+
+    Raises:
+        DecodeError: the source cannot be decoded.
+        FrameReadError: the array cannot be read.
+    """
     from ops.media.cross_check import first_difference, thinned
     from ops.media.decode import decode, decoders_for
     from ops.media.probe import inspect

@@ -66,8 +66,12 @@ def damage_in(text: str, demuxer: str, reach: int, only: bool = False) -> str:
     """The first line of a log that tells of damage to pictures, without addresses and paths; "" for
     none.
 
-    What `demuxer` says of places behind byte `reach`, where the last packet ends, is no damage:
-    cameras append trailers. `only` asks for the demuxer's lines alone.
+    Args:
+        text: the log, of many lines.
+        demuxer: FFmpeg's name of the one that read the container.
+        reach: byte where the last packet ends; what the demuxer says of places behind it is no
+            damage: cameras append trailers.
+        only: asks for the demuxer's lines alone.
     """
     for who, said in _said(text):
         places = [int(place, 0) for place in _PLACE.findall(said)] if who == demuxer else []

@@ -56,12 +56,19 @@ def decode(
     short_side: int | None = None,
     ear: Ear | None = None,
 ) -> Decoding:
-    """Starts decoding a local file with `decoder` ("decord", "pyav"; None takes the first of
-    `decoders_for`).
+    """Starts decoding a local file.
 
-    Frames have their shorter side at `short_side` pixels (None: as coded). `threads` 0 leaves their
-    number to the decoder. With an `ear` decord's FFmpeg writes its errors to file descriptor 2
-    (PyAV's: `damage.outspoken`). Raises DecodeError here or while iterating.
+    Args:
+        path: of the file.
+        facts: of a probe of this file; None probes it.
+        decoder: "decord" or "pyav"; None takes the first of `decoders_for`.
+        threads: of the decoder; 0 leaves their number to it.
+        short_side: pixels of the frames' shorter side; None leaves them as coded.
+        ear: hears what FFmpeg says: decord's writes its errors to file descriptor 2 then (PyAV's:
+            `damage.outspoken`).
+
+    Raises:
+        DecodeError: here or while iterating.
     """
     facts = facts or inspect(path)
     if facts.problem is not None:
@@ -146,7 +153,15 @@ def mean_fps(facts: Facts, timestamps_s: list[float]) -> float:
 def attributes(
     facts: Facts, decoding: Decoding, config: Frames, source_uri: str, source_sha256: str
 ) -> dict[str, Any]:
-    """What is stored beside the frames so that the array describes itself."""
+    """What is stored beside the frames so that the array describes itself.
+
+    Args:
+        facts: of the source.
+        decoding: at its end, with all its timestamps.
+        config: by which the frames were scaled.
+        source_uri: where the video file lay.
+        source_sha256: of its content, hexadecimal.
+    """
     return {
         "fps": mean_fps(facts, decoding.timestamps_s),
         "timestamps_s": [round(time, 6) for time in decoding.timestamps_s],

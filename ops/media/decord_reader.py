@@ -79,10 +79,18 @@ FAILURES: tuple[type[Exception], ...] = (
 def start(
     path: Path, facts: Facts, short_side: int | None, threads: int, report_damage: bool
 ) -> Decoding:
-    """Starts decoding. `report_damage` lets FFmpeg's errors through to file descriptor 2: decord
-    conceals damage and says nothing else.
+    """Starts decoding.
 
-    Raises DecodeError where decord cannot open the file or counts other frames than the container.
+    Args:
+        path: of a local file.
+        facts: of a probe of this file.
+        short_side: pixels of the frames' shorter side; None leaves them as coded.
+        threads: of the decoder; 0 leaves their number to it.
+        report_damage: lets FFmpeg's errors through to file descriptor 2: decord conceals damage and
+            says nothing else.
+
+    Raises:
+        DecodeError: decord cannot open the file or counts other frames than the container.
     """
     reader = opened(path, facts, short_side, threads, report_damage)
     if len(reader) != facts.num_frames:

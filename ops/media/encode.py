@@ -47,8 +47,13 @@ def replace_whole(path: Path, data: bytes) -> None:
 
 
 def write_mp4(path: Path, frames: Iterable[np.ndarray], fps: int, coding: Coding) -> int:
-    """Encode uint8 RGB frames [height, width, 3] (even sizes) as H.264 yuv420p; returns their
-    number. Same frames, same bytes.
+    """Encode a video as H.264 yuv420p; returns the number of its frames. Same frames, same bytes.
+
+    Args:
+        path: of the file, seen whole or not at all; its folder is made.
+        frames: uint8 [height, width, 3] RGB of one size, both even.
+        fps: frames per second, constant.
+        coding: quality, key frames and B-frames.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -105,8 +110,14 @@ def _sound(path: Path, seconds: float) -> None:
 def write_damaged(
     path: Path, damage: str, frames: Iterable[np.ndarray], fps: int, rng: np.random.Generator
 ) -> None:
-    """Write one damaged .mp4; `damage` is one of DAMAGES, `frames` are those that a whole file
-    would hold.
+    """Write one damaged .mp4.
+
+    Args:
+        path: of the file; its folder is made.
+        damage: one of DAMAGES.
+        frames: those that a whole file would hold, as `write_mp4` takes them.
+        fps: frames per second.
+        rng: draws what is noise.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if damage in ("no_index", "cut_short"):

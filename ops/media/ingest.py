@@ -76,19 +76,29 @@ def ingest(
     ray_address: str | None = None,
     store: bool = False,
 ) -> IngestReport:
-    """Brings the video tables of `buckets` (None: all) up to date; only new and changed files are
-    hashed and probed.
+    """Brings the video tables up to date; only new and changed files are hashed and probed.
 
     A video's id is its path below the videos folder without the ending. Of several usable files
     with one id the first by path keeps it; the others, and unusable files beside a usable one, get
     their full path as id. A file's bucket is that of its path without the ending. What was probed
-    is kept as it comes, so that a run cut short costs the files under way. `engine` and
-    `ray_address` are `ops.compute.engine.run_anywhere`'s. With `store` a worker that has a new file
-    at hand stores its frames too, so that it is fetched, hashed and probed once; what is left then
-    (frames that lack of known files, ids that two files claim, a decoder that died)
-    `ops.media.materialize` does as ever. Raises DatasetError for a folder without files, or, over
-    all buckets, without a usable video; lease.Busy where another run probes files of one of the
-    buckets; StorageError.
+    is kept as it comes, so that a run cut short costs the files under way.
+
+    Args:
+        dataset: whose videos folder is read.
+        layout: where the storage lies.
+        buckets: whose tables; None is all.
+        progress: is told (done, all) of the files to be probed.
+        workers: as `ops.compute.engine.run_anywhere` takes it, like `engine` and `ray_address`.
+        engine: where files are probed.
+        ray_address: of a cluster.
+        store: a worker that has a new file at hand stores its frames too, so that it is fetched,
+            hashed and probed once; what is left then (frames that lack of known files, ids that two
+            files claim, a decoder that died) `ops.media.materialize` does as ever.
+
+    Raises:
+        DatasetError: the folder has no files, or, over all buckets, no usable video.
+        lease.Busy: another run probes files of one of the buckets.
+        StorageError: a store refuses, or goes on failing.
     """
     start = time.monotonic()
     wanted = sorted(set(range(BUCKETS) if buckets is None else buckets))

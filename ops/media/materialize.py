@@ -68,17 +68,29 @@ def materialize(
     ray_address: str | None = None,
     stored: Stored | None = None,
 ) -> FramesReport:
-    """Stores what the video tables of `buckets` (None: all) name and the ledger lacks, and forgets
-    what they no longer name.
+    """Stores what the video tables name and the ledger lacks, and forgets what they no longer name.
 
-    A video whose worker dies or passes its deadline (the larger of `min_deadline_s` and four times
-    its duration; more for many or large frames) is tried once more and then quarantined; the others
-    go on. A quarantined video stays so until its content, the frames configuration or the code
-    changes, or `retry_quarantined`. A store that fails is waited for, up to a minute. `engine` and
-    `ray_address` are `ops.compute.engine.run_anywhere`'s. `stored` is what `ingest` has stored just
-    now: it is counted with this run's. Raises DatasetError where ingest has not run, lease.Busy
-    where another run works on one of the buckets, and StorageError for a store that goes on
-    failing; what was finished is kept.
+    A video whose worker dies or passes its deadline is tried once more and then quarantined; the
+    others go on. A quarantined video stays so until its content, the frames configuration or the
+    code changes. A store that fails is waited for, up to a minute.
+
+    Args:
+        dataset: whose videos ingest has probed.
+        layout: where the storage lies.
+        buckets: whose tables; None is all.
+        workers: as `ops.compute.engine.run_anywhere` takes it, like `engine` and `ray_address`.
+        progress: is told (done, all) of the videos to be stored.
+        min_deadline_s: of a video's worker: the deadline is the larger of this and four times the
+            video's duration; more for many or large frames.
+        retry_quarantined: tries quarantined videos again.
+        engine: where videos are decoded.
+        ray_address: of a cluster.
+        stored: what `ingest` has stored just now: it is counted with this run's.
+
+    Raises:
+        DatasetError: ingest has not run.
+        lease.Busy: another run works on one of the buckets.
+        StorageError: a store goes on failing; what was finished is kept.
     """
     start = time.monotonic()
     chosen = sorted(set(range(BUCKETS) if buckets is None else buckets))

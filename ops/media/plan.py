@@ -79,10 +79,18 @@ def plan_bucket(
     retry_quarantined: bool = False,
     ledger: Ledger | None = None,
 ) -> Plan:
-    """Compares one bucket's video table with its ledger (one that is open already, or a new
-    object).
+    """Compares one bucket's video table with its ledger.
 
-    Raises DatasetError where there is no video table, StorageError.
+    Args:
+        dataset: whose bucket it is.
+        layout: where the storage lies.
+        number: of the bucket.
+        retry_quarantined: wants quarantined videos too.
+        ledger: one that is open already; None is a new object.
+
+    Raises:
+        DatasetError: there is no video table.
+        StorageError: the store fails.
     """
     table = layout.video_table(dataset.name, number)
     try:

@@ -123,11 +123,17 @@ def video(container: Any, threads: int) -> Any:
 def frames(
     container: Any, stream: Any, ear: Ear | None = None, from_key: bool = False
 ) -> Iterator[Any]:
-    """Frames in the order of showing; None for a packet that could not be decoded. Raises
-    MemoryError.
+    """Frames in the order of showing; None for a packet that could not be decoded.
 
-    With `from_key` the packets before the first key frame are passed over: what they refer to is
-    not in the file.
+    Args:
+        container: an open one of PyAV's.
+        stream: its video stream.
+        ear: is told of every packet before it is decoded, and of every frame.
+        from_key: passes over the packets before the first key frame: what they refer to is not in
+            the file.
+
+    Raises:
+        MemoryError: the kernel refuses memory; it says nothing about the file.
     """
     packets = container.demux(stream)
     headers = Headers(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
@@ -164,10 +170,16 @@ def frames(
 
 
 def upright(frame: Any, short_side: int | None, way: Orientation | None = None) -> np.ndarray:
-    """uint8 [H, W, 3] of a decoded frame: scaled, converted by its own matrix and range, laid as
-    its own display matrix says, or `way`.
+    """A decoded frame as uint8 [H, W, 3]: scaled, converted by its own matrix and range, laid
+    upright.
 
-    Raises DecodeError for a picture that cannot be converted.
+    Args:
+        frame: PyAV's.
+        short_side: pixels of the shorter side; None leaves the size.
+        way: how the picture is laid; None is as its own display matrix says.
+
+    Raises:
+        DecodeError: the picture cannot be converted.
     """
     size, own = scaled_size((frame.height, frame.width), short_side), (frame.height, frame.width)
     way = _orientation(frame) if way is None else way

@@ -16,13 +16,19 @@ Choice = Callable[[int, list[float]], np.ndarray]
 def sampled_frames(
     path: Path, choose: Choice, *, short_side: int | None = None, on_clock: bool = False
 ) -> np.ndarray:
-    """Frames uint8 [n, H, W, 3] at the indices int [n] that `choose(num_frames, timestamps_s)`
-    names; repeats are allowed.
+    """Chosen frames uint8 [n, H, W, 3] of a local file, in the order of the choice.
 
-    Timestamps are read only where the choice is `on_clock`: a pass over the video of its own, since
-    the places have to be known before frames are kept; else they are an empty list. Where a stream
-    yields another number of frames than its packets promise, the choice is asked again. Raises
-    DecodeError.
+    Args:
+        path: of the file.
+        choose: takes (num_frames, timestamps_s) and names indices, int [n]; repeats are allowed.
+            Where a stream yields another number of frames than its packets promise, it is asked
+            again.
+        short_side: pixels of the frames' shorter side; None leaves them as coded.
+        on_clock: the choice needs timestamps: a pass over the video of its own, since the places
+            have to be known before frames are kept; else they are an empty list.
+
+    Raises:
+        DecodeError: no decoder can read the file.
     """
     facts = inspect(path)
     if facts.problem is not None:

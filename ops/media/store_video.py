@@ -29,10 +29,17 @@ FROM_OUTSIDE = ("signal 9", "signal 15")  # ends of a try that say nothing about
 def store_video(job: StoreJob, attempt: str) -> Row:
     """Decodes and stores one video; returns the manifest's fields, or a reason.
 
-    `attempt` is how the try before this one ended; after a hang, a crash or too much memory only
-    the second decoder is tried. Whatever else a video brings about is its reason, with the error's
-    kind, text and place: no video ends the run for the others. Raises StorageError when the store
-    fails, MemoryError when the kernel refuses memory.
+    Whatever a video brings about is its reason, with the error's kind, text and place: no video
+    ends the run for the others.
+
+    Args:
+        job: the video, where its frames go and how they are stored.
+        attempt: how the try before this one ended; after a hang, a crash or too much memory only
+            the second decoder is tried.
+
+    Raises:
+        StorageError: the store fails.
+        MemoryError: the kernel refuses memory.
     """
     start = time.monotonic()
     try:

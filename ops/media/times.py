@@ -33,13 +33,16 @@ class Clock(NamedTuple):
 
 
 def rising(times: Sequence[float] | np.ndarray, period: float, leap_s: float = NEVER) -> Clock:
-    """Times of frames in the order of showing; NaN is none. `period` is the time that a frame is
-    shown by the rate, if anything. Where the clock leaps by more than `leap_s` it starts anew as
-    well.
+    """Times of frames in the order of showing.
 
     A single stamp far off its neighbours gets a time between them; where the clock starts anew, the
     next part follows the last; times that are merely out of order are sorted; a frame without time
     follows the one before.
+
+    Args:
+        times: one for each frame, in seconds; NaN is none.
+        period: seconds that a frame is shown by the rate, if anything.
+        leap_s: where the clock leaps by more, it starts anew as well.
     """
     own = np.array(times, np.float64)
     if not len(own):

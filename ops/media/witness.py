@@ -42,11 +42,18 @@ def tee(pieces: Iterator[np.ndarray], sums: list[int]) -> Iterator[np.ndarray]:
 
 
 def contradiction(path: Path, facts: Facts, sums: list[int], short_side: int | None) -> str:
-    """What a stricter decode of a film contradicts, in words; "" for nothing. `sums` are the stored
-    frames', in order.
+    """What a stricter decode of a film contradicts, in words; "" for nothing.
 
     What the decoder writes besides goes to file descriptor 2, where it is heeded by whoever calls.
-    Raises MemoryError.
+
+    Args:
+        path: of the film, a local file.
+        facts: of a probe of it.
+        sums: checksums of the stored frames (`tee`), in order.
+        short_side: pixels of the stored frames' shorter side; None is as coded.
+
+    Raises:
+        MemoryError: the kernel refuses memory.
     """
     if facts.codec not in (*LIBRARIES, "hevc") or LIBRARIES.get(facts.codec, "") not in (
         "",

@@ -42,8 +42,11 @@ class _Ticket:
 
 
 class BucketWriter:
-    """A ledger that is written row by row, and its arrays. `arrays` is False for a ledger that
-    names none (probed files).
+    """A ledger that is written row by row, and its arrays.
+
+    Args:
+        ledger: is taken by `begin`.
+        arrays: False for a ledger that names none (probed files).
     """
 
     def __init__(self, ledger: Ledger, arrays: bool = True) -> None:
@@ -64,8 +67,12 @@ class BucketWriter:
             self.ledger.compact()
 
     def replace(self, rows: Iterable[Row], dropped: Iterable[str], places: Iterable[str]) -> None:
-        """Commits rows that need no work, and forgets videos; `places` are the arrays that their
-        former rows name.
+        """Commits rows that need no work, and forgets videos.
+
+        Args:
+            rows: of the ledger's schema.
+            dropped: ids of the videos to forget.
+            places: URIs of the arrays that their former rows name; empty ones are passed over.
         """
         self._to_delete += [place for place in places if place]
         if self._to_delete and self._journal is not None:
@@ -75,11 +82,11 @@ class BucketWriter:
         self.commit()
 
     def expect(self, places: Mapping[str, Iterable[str | None]], unknown: bool = False) -> None:
-        """Writes down, by video_id, the arrays that the coming work begins or replaces; before it
-        begins. None is no array.
+        """Writes down the arrays that the coming work begins or replaces; before it begins.
 
-        `unknown` says that the new ones have no name yet: the journal holds the video's folder
-        then.
+        Args:
+            places: URIs of arrays by video_id; None is no array.
+            unknown: the new ones have no name yet: the journal holds the video's folder then.
         """
         own = {
             video: tuple(place for place in several if place) for video, several in places.items()

@@ -28,10 +28,16 @@ class FeatureReadError(StorageError):
 
 
 def write_features(uri: str, features: np.ndarray, attributes: Mapping[str, Any]) -> int:
-    """Writes [T, C] whole, replacing whatever lies at the URI; returns the stored bytes.
+    """Writes features whole, replacing whatever lies at the URI; returns the stored bytes.
 
-    Raises ValueError for another shape or type and for values that are not finite, StorageError for
-    a store that fails; nothing is left at the URI then.
+    Args:
+        uri: of the Zarr array.
+        features: float32 or float16 [T, C], neither of them 0.
+        attributes: what is stored beside them, as JSON.
+
+    Raises:
+        ValueError: another shape or type, or values that are not finite.
+        StorageError: the store fails; nothing is left at the URI then.
     """
     if features.dtype.name not in DTYPES or features.ndim != 2 or 0 in features.shape:
         raise ValueError(
@@ -121,10 +127,16 @@ class FeatureReader:
         return self._open()["attributes"]
 
     def read(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Steps [first, last), by default to the end: [last - first, C].
+        """Steps [first, last) of the array: [last - first, C].
 
-        Raises IndexError for a range outside the array, FeatureReadError for a chunk that is
-        missing or damaged, StorageError.
+        Args:
+            first: counts from 0.
+            last: None is the end.
+
+        Raises:
+            IndexError: the range leaves the array.
+            FeatureReadError: a chunk is missing or damaged.
+            StorageError: the store fails.
         """
         steps, channels = self.shape
         last = steps if last is None else last

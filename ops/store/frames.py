@@ -43,12 +43,18 @@ def write_frames(
     config: Frames,
     attributes: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
 ) -> StoredFrames:
-    """Writes an array [T, H, W, 3], or an iterable of its pieces along T, replacing whatever lies
-    at the URI.
+    """Writes a video's frames, replacing whatever lies at the URI; after an error nothing is left
+    there.
 
-    `attributes` may be a function, asked after the last frame. Raises ValueError for no frames or
-    frames of another shape, and StorageError (an OSError) for a store that fails; nothing is left
-    at the URI then.
+    Args:
+        uri: of the Zarr array.
+        frames: uint8 [T, H, W, 3] RGB, or its pieces along T one after another.
+        config: how frames are coded, and how many are in a shard.
+        attributes: what is stored beside them, as JSON; a function is asked after the last frame.
+
+    Raises:
+        ValueError: no frames, or frames of another shape.
+        StorageError: the store fails (an OSError).
     """
     start = time.monotonic()
     remove(uri)

@@ -44,10 +44,16 @@ class Garbage:
 
 
 def find_garbage(store: Store, delete: bool = False, progress: Progress | None = None) -> Garbage:
-    """Looks through one store; with `delete`, removes what it finds.
+    """Looks through one store for what no ledger names.
 
-    Raises LedgerError for a damaged ledger (without it no array is known to be garbage),
-    StorageError.
+    Args:
+        store: of frames or features.
+        delete: removes what is found.
+        progress: is told (done, all) of what is removed.
+
+    Raises:
+        LedgerError: a ledger is damaged; without it no array is known to be garbage.
+        StorageError: the store fails.
     """
     if not delete:
         return _find(store, running(store))

@@ -58,9 +58,18 @@ def verify(
     """Reads every array of a store that its ledgers name.
 
     Checks the CRC32C of each chunk and shard index, the number and size of shards, the shape and
-    the bytes against the ledger; `decode` also decodes every frame. `repair` drops the ledger rows
-    of damaged arrays, so that the next run makes them anew. Raises LedgerError, lease.Busy (with
-    `repair`), StorageError where the store fails.
+    the bytes against the ledger.
+
+    Args:
+        store: of frames or features.
+        decode: decodes every frame as well.
+        repair: drops the ledger rows of damaged arrays, so that the next run makes them anew.
+        progress: is told (done, all) arrays.
+
+    Raises:
+        LedgerError: a ledger is damaged.
+        lease.Busy: with `repair`, where a run works on the store.
+        StorageError: the store fails.
     """
     verification = Verification(store)
     rows = list(_rows(store))

@@ -20,13 +20,19 @@ def encode(frame: np.ndarray, quality: int) -> bytes:
 
 
 def decode(data: Any, out: np.ndarray) -> None:
-    """Decodes a JPEG into `out`, uint8 [H, W, 3] RGB, contiguous. Raises ValueError for damaged
-    data or another size.
+    """Decodes a JPEG in place.
 
     Plain chroma upsampling costs a little less than the smooth one, and is nearer to what the video
     decoders gave. The fast cosine transform is not used: it saves 3% of the time (most goes into
     the entropy code) and moves pixels by 1.2 grey levels on average at quality 95, about as much as
     storing them as JPEG did. The interpreter lock is released meanwhile.
+
+    Args:
+        data: the whole JPEG.
+        out: takes the frame: uint8 [H, W, 3] RGB, contiguous, of the JPEG's own size.
+
+    Raises:
+        ValueError: damaged data or another size.
     """
     image = simplejpeg.decode_jpeg(data, colorspace="RGB", fastupsample=True, buffer=out)
     if image.shape != out.shape:

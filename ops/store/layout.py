@@ -48,11 +48,13 @@ def arrays_of_ledger(ledger: str) -> str | None:
 
 
 def array_below(arrays: str, uri: str, video_id: str | None = None) -> str | None:
-    """The place below the folder `arrays` that a URI stands for, or None where it is none of that
-    folder's (and of `video_id`'s).
+    """The place below a folder that a URI stands for, or None where it is none of that folder's.
 
-    The URI may have been written when the storage root lay elsewhere: what counts is the part below
-    the root.
+    Args:
+        arrays: the folder.
+        uri: may have been written when the storage root lay elsewhere: what counts is the part
+            below the root.
+        video_id: whose array it must be; None is any video's.
     """
     rest = uri.removeprefix(f"{arrays}/")
     if rest == uri:

@@ -127,8 +127,13 @@ def holder(uri: str) -> dict[str, Any] | None:
 
 
 def lives(uri: str, record: dict[str, Any], watch_s: float | None = None) -> bool:
-    """Whether the holder of a lease lives. One on another machine is watched for a beat, up to
-    `watch_s` (None: STALE_S).
+    """Whether the holder of a lease lives.
+
+    Args:
+        uri: of the lease's file.
+        record: what the file said.
+        watch_s: how long a holder on another machine is watched for a beat at most; None is
+            STALE_S.
     """
     me = _me()
     if record.get("machine") == me["machine"]:

@@ -67,10 +67,16 @@ class Version:
 
 
 def read_ledger(uri: str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """The ledger's rows, sorted by video_id; `columns` (which must have video_id) reads only those.
-    Empty where there is none.
+    """The ledger's rows, sorted by video_id; empty where there is none.
 
-    Raises LedgerError, StorageError.
+    Args:
+        uri: of the ledger's base, a Parquet file.
+        schema: of the whole ledger.
+        columns: reads only these, which must have video_id; None is all.
+
+    Raises:
+        LedgerError: the ledger is damaged.
+        StorageError: the store fails.
     """
     return _snapshot(uri, schema, columns)[0]
 

@@ -38,8 +38,13 @@ def read_manifest(
     buckets: Iterable[int] | None = None,
     columns: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Ledger rows of `buckets` (None: all; schema `ops.store.tables.MANIFEST`), stored and
-    quarantined ones.
+    """Ledger rows of stored and quarantined videos; schema `ops.store.tables.MANIFEST`.
+
+    Args:
+        layout: where the storage lies.
+        dataset: its frames configuration names the store.
+        buckets: whose rows; None is all.
+        columns: reads only these, which must have video_id; None is all.
     """
     key = dataset.frames.key()
     chosen = range(BUCKETS) if buckets is None else buckets

@@ -53,8 +53,17 @@ def rebuild(
     refused videos.
 
     What cannot be known from the array (the seconds that its making took) is 0. Videos whose
-    refusal is lost are tried again by the next run. Raises lease.Busy where a run works on the
-    store, StorageError.
+    refusal is lost are tried again by the next run.
+
+    Args:
+        dataset: whose store it is.
+        layout: where the storage lies.
+        store: of frames or features.
+        progress: is told (done, all) arrays.
+
+    Raises:
+        lease.Busy: a run works on the store.
+        StorageError: the store fails.
     """
     report = Rebuilt(store)
     ledgers = [Ledger(uri, store.schema) for uri in store.ledgers]

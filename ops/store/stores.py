@@ -46,8 +46,12 @@ class Store:
 
 
 def stores(layout: Layout, dataset: str, current: Iterable[str]) -> list[Store]:
-    """What lies below the storage root for a dataset; `current` are the keys that today's
-    configurations have.
+    """What lies below the storage root for a dataset.
+
+    Args:
+        layout: where the storage lies.
+        dataset: its name.
+        current: keys that today's configurations have; stores of others are not current.
     """
     keys = set(current)
     found: list[Store] = []

@@ -189,8 +189,16 @@ def write_table(uri: str, table: pa.Table) -> None:
 def read_table(
     uri: str, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
 ) -> pa.Table:
-    """The table, or these columns of it; text columns named in `dictionaries` come
-    dictionary-encoded. Raises FileNotFoundError, StorageError.
+    """A Parquet file as a table, its columns under today's names.
+
+    Args:
+        uri: of the file.
+        columns: reads only these, in this order; None is all.
+        dictionaries: text columns that come dictionary-encoded, where the file has them.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the store fails, or the file cannot be read as such a table.
     """
     data = read_bytes(uri)
     try:
@@ -224,8 +232,14 @@ def read_columns(file: pq.ParquetFile, columns: Sequence[str] | None = None) -> 
 
 
 def read_tables(uris: Iterable[str], schema: pa.Schema) -> pa.Table:
-    """The tables one after another, as `schema`; missing ones are skipped. Raises StorageError for
-    one of another schema.
+    """The tables one after another, as `schema`; empty for none.
+
+    Args:
+        uris: of Parquet files; missing ones are skipped.
+        schema: whose columns all of them must have, in its order.
+
+    Raises:
+        StorageError: one has another schema, or the store fails.
     """
     tables = []
     for uri in uris:
