@@ -148,11 +148,14 @@ def info(task: str) -> TaskInfo:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inputs: Any) -> Task:
-    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe
-    names.
+    """The recipe's task on the data of this layout.
 
-    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's
-    are others.
+    Args:
+        recipe: its `task` names the wing that builds.
+        layout: of the store that has the data.
+        dataset: defaults to the one that the recipe names.
+        **inputs: a trained model's own, as its wing's `report.own_inputs` gives them, where today's
+            are others.
     """
     return wing(recipe.task, "task").build(
         recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs
