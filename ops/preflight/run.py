@@ -45,7 +45,7 @@ def preflight(
     Decodes and trains nothing.
 
     Args:
-        recipe: of which task ever.
+        recipe: of any task.
         layout: of the store that the line works on.
         settings_: of this process.
         before: recipes that are trained earlier in the same line.
@@ -108,7 +108,7 @@ def require(
     """Raise PreflightError with every mistake of a line of recipes.
 
     Args:
-        recipes: in the order in which they are trained.
+        recipes: in the order in which they are trained; their mistakes stand in the same.
         layout: of the store that the line works on.
         settings_: of this process.
         world: as `preflight` takes it.

@@ -303,10 +303,10 @@ def perform(
     Args:
         name: sit, pick, push, walk, wave, jump, kick, crouch or stand.
         body: who performs.
-        style: how.
+        style: in which manner.
         s: phase: 0..1 for sit, pick and crouch, metres for walk and push, repeats for the rest.
         t: seconds, for the sway of a living body.
-        end: phase at which the program ends.
+        end: phase at which a bounded program is over; inf for those without an end.
         gesture: a gesture of the scenes (wave, clap, hold) and its share 0..1, laid over the arms.
     """
     pose, anchor, x, lift = _posed(name, body, style, s, end)

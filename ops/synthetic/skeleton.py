@@ -209,7 +209,7 @@ class Body:
         Args:
             pose: angles of the limbs.
             anchor: what stands at `x`: the middle of the ankles, the hip, or the far ankle.
-            x: metres.
+            x: of the anchor, metres.
             lift: of the lowest foot above the ground, metres.
         """
         hip: Point = (0.0, 0.0)
