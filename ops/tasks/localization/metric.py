@@ -161,7 +161,8 @@ def match(
         truth: each segment once (`kept_segments`); its classes are those that are scored.
         found: predictions, of other classes too, which are not scored.
         thresholds: least tIoUs of a hit.
-        ks: recall is that of the k * n best predictions of a video.
+        ks: recall is that of the k * n best predictions of a class in a video, n being the number
+            of its segments there.
 
     Raises:
         MetricError: a prediction does not end after its start, or has no score.
