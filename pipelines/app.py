@@ -61,11 +61,14 @@ def group(name: str, about: str) -> typer.Typer:
 def command(
     name: str, example: str, *, of: typer.Typer = app, reads: bool = False
 ) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Make a function that returns an exit status a command: its docstring is the help, below which
-    `example` stands.
+    """Make a function that returns an exit status a command. It runs in a prepared process
+    (`pipelines.process.guarded`).
 
-    It runs in a prepared process (`pipelines.process.guarded`); with `reads` nothing is made in the
-    home.
+    Args:
+        name: as it is typed.
+        example: stands below the function's docstring, which is the help.
+        of: the group that it belongs to.
+        reads: nothing is made in the home.
     """
 
     def added(work: Callable[..., int]) -> Callable[..., int]:

@@ -32,9 +32,14 @@ def prepare_home(settings: configs.Settings, reads: bool = False) -> Path:
     """Point this process, and all that it starts, at one Dagster home and one storage root; returns
     the home.
 
-    Folders that are made here are their owner's alone: databases hold addresses and names. A
-    command that only `reads` makes none. Raises ConfigError, which names the variable, for a folder
-    that cannot be made or written, or whose disk is full.
+    Folders that are made here are their owner's alone: databases hold addresses and names.
+
+    Args:
+        settings: name both.
+        reads: a command that only reads makes no folder.
+
+    Raises:
+        ConfigError: a folder cannot be made or written, or its disk is full; names the variable.
     """
     given = variable("DAGSTER_HOME")
     home = absolute("DAGSTER_HOME", given) if given else settings.home / "dagster"

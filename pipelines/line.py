@@ -71,6 +71,12 @@ def run_stage(
 
     The console stays quiet: whoever calls this shows the error in words of its own, and Dagster's
     event log keeps the stacks.
+
+    Args:
+        stage: its assets, partition and tags.
+        instance: keeps the run.
+        parent_run: id of the run that this one belongs to, as a tag.
+        config: of the stage's ops, by their names.
     """
     tags = {**stage.tags, STAGE: stage.title, **({PARENT: parent_run} if parent_run else {})}
     try:

@@ -27,8 +27,18 @@ def print_summary(
     recipes: list[str],
     parent_run: str | None,
 ) -> list[CheckResult]:
-    """Print what the line holds now; with `parent_run`, the seconds that its stages took. Returns
-    the checks that fail.
+    """Print what the line holds now.
+
+    Args:
+        console: is printed to.
+        instance: has the stages' runs and checks.
+        settings: name store, registry and UIs.
+        dataset: of the line.
+        recipes: names, in the order in which they are trained.
+        parent_run: the seconds that its stages took are shown; None shows none.
+
+    Returns:
+        The checks that fail.
     """
     seconds = _seconds(instance, parent_run) if parent_run else {}
     console.print(_stage_table(instance, dataset, recipes, seconds))

@@ -37,10 +37,14 @@ class Cost:
 
 
 def catalogued(tasks: tuple[str, ...] = (), families: tuple[str, ...] = ()) -> list[Recipe]:
-    """The recipes of published rows of these tasks and families (of all, without any), by task,
-    family and name.
+    """The recipes of published rows, by task, family and name.
 
-    Raises ConfigError for a task without a catalogue and for a family without a recipe.
+    Args:
+        tasks: of these; of all, without any.
+        families: of these; of all, without any.
+
+    Raises:
+        ConfigError: a task has no catalogue, or a family no recipe.
     """
     known = [task for task in configs.TASKS if info(task).catalogued]
     for task in tasks:

@@ -54,8 +54,18 @@ class Result:
 def learnt_of(
     families: tuple[str, ...], layout: Layout, threads: int, speed: bool = True
 ) -> list[Result]:
-    """Train and score the families (all, without any) and measure them, one after the other. Raises
-    ConfigError, DataError, OSError.
+    """Train and score the families and measure them, one after the other.
+
+    Args:
+        families: all, without any.
+        layout: of the store that has the data and gets the trainings.
+        threads: of torch and of the decoder of frames.
+        speed: False leaves the measurement out.
+
+    Raises:
+        ConfigError: a family has no recipe for this.
+        DataError: the data cannot be trained on.
+        OSError: a measurement fails.
     """
     recipes = demo_recipes(families)
     learnt = {

@@ -55,10 +55,18 @@ def learn(
     recipe: RecognitionRecipe, layout: Layout, threads: int, note: Callable[[str], None]
 ) -> Learnt:
     """Train the recipe on the data as it is and score it; what is finished is found by its content
-    and left alone.
+    and left alone. A training that the pipeline has finished on this store counts too.
 
-    A training that the pipeline has finished on this store counts too. Raises ConfigError,
-    DataError, TrainingError.
+    Args:
+        recipe: what is trained.
+        layout: of the store that has the data and gets the training.
+        threads: of torch and of the decoder of frames.
+        note: is told of every epoch, a line each.
+
+    Raises:
+        ConfigError: the recipe does not fit the data.
+        DataError: the data cannot be trained on.
+        TrainingError: the loss is no longer finite.
     """
     from ops.evaluation.run import evaluate
 

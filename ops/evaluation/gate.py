@@ -71,10 +71,17 @@ def score_version(
 
     Its classes are matched with the labels of today by name. Where labels came, went or were
     renamed, both models are scored on those that both know, on nothing else and with nothing else
-    to answer: `beside` is the challenger's score then, and `note` says so. Both are asked about the
-    challenger's dataset, in its gate's precision. Weights that no longer lie where they were
-    trained are taken from the registry. Raises GateError for a version that cannot be compared, and
-    says what to do.
+    to answer: `beside` is the challenger's score then, and `note` says so. Weights that no longer
+    lie where they were trained are taken from the registry.
+
+    Args:
+        version: the one to be scored.
+        challenger: both are asked about its dataset, in its gate's precision.
+        layout: of the store that has the data.
+        settings: name the registry.
+
+    Raises:
+        GateError: the version cannot be compared; says what to do.
     """
     own = open_version(version, layout, settings)
     try:
@@ -225,8 +232,17 @@ NO_RECORD = [f"{RECORD} is missing"]  # a folder that holds a model and was not 
 
 
 def bring_back(uri: str, folder: str, settings: Settings) -> None:
-    """Write a run folder again from the model in MLflow, the record last. Raises MissingModelError,
-    DamagedModelError, StorageError.
+    """Write a run folder again from the model in MLflow, the record last.
+
+    Args:
+        uri: models:/ URI, as `ops.tracking.artifacts.downloaded` takes it.
+        folder: path or URI of the run folder.
+        settings: name the tracking store.
+
+    Raises:
+        MissingModelError: the model or a file that it needs is gone.
+        DamagedModelError: a file is not the one that was logged.
+        StorageError: the folder cannot be written.
     """
     with downloaded(uri, settings) as copy:
         for name in (WEIGHTS, RECIPE, VOCABULARY, PROVENANCE, RECORD):

@@ -58,8 +58,12 @@ def figure_of(width: float, height: float) -> Figure:
 
 
 def png_of(figure: Figure, photos: bool = False) -> bytes:
-    """The figure as PNG; drawings get a palette of 256 colours: a third of the size, and no
-    difference that one sees.
+    """The figure as PNG.
+
+    Args:
+        figure: of `figure_of`.
+        photos: False, for drawings, gives a palette of 256 colours: a third of the size, and no
+            difference that one sees.
     """
     full = io.BytesIO()
     figure.savefig(
@@ -111,8 +115,11 @@ def spoken(label: str) -> str:
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> bytes:
-    """PNG of the confusion matrix. `counts` is int [C, C], rows true, columns predicted; cells show
-    share of row and count.
+    """PNG of the confusion matrix; cells show share of row and count.
+
+    Args:
+        counts: int [C, C], rows true, columns predicted.
+        labels: names of the C classes.
     """
     counts, labels, note = _worst_confused(np.asarray(counts), list(labels))
     size = len(labels)
@@ -170,7 +177,13 @@ def _worst_confused(counts: np.ndarray, labels: list[str]) -> tuple[np.ndarray, 
 
 
 def class_bars(accuracy: Mapping[str, float], clips: Mapping[str, int], chance: float) -> bytes:
-    """PNG of accuracy per label, best on top, with the chance level and the number of clips."""
+    """PNG of accuracy per label, best on top, with the chance level and the number of clips.
+
+    Args:
+        accuracy: 0..1 by label.
+        clips: number by label.
+        chance: accuracy of guessing, 0..1.
+    """
     ordered = sorted(accuracy, key=lambda label: (accuracy[label], label))
     note = (
         f"; the {MAX_CLASSES} worst of {len(ordered)} labels" if len(ordered) > MAX_CLASSES else ""
@@ -217,6 +230,12 @@ def worst_clips(
 ) -> bytes:
     """PNG contact sheet: a row of frames over time for each clip, with what it shows and what the
     model says.
+
+    Args:
+        clips: the surest mistakes first; the first ten are shown.
+        num_mistakes: of all clips, for the title.
+        num_clips: that were evaluated.
+        num_frames: of a row, evenly spaced over the clip.
     """
     clips = list(clips)[:10]
     strips = [_strip(clip.frames, num_frames) for clip in clips]
@@ -279,8 +298,11 @@ def _strip(frames: np.ndarray, num_frames: int) -> np.ndarray:
 def learning_curves(
     curves: Mapping[str, Sequence[tuple[int, float]]], title: str = "Learning curves"
 ) -> bytes:
-    """PNG with a panel per quantity; values are (epoch, value). 'train_top1' shares the panel of
-    'top1', the validation's.
+    """PNG with a panel per quantity.
+
+    Args:
+        curves: (epoch, value) by name; 'train_top1' shares the panel of 'top1', the validation's.
+        title: above all panels.
     """
     panels: dict[str, dict[str, Sequence[tuple[int, float]]]] = {}
     for key, points in sorted(curves.items()):

@@ -31,10 +31,16 @@ class Predictor(Protocol):
 
 
 def load(model: str, settings: Settings, device: torch.device | None = None) -> Predictor:
-    """The model of a registry URI or a run folder, whatever its task, on this device.
+    """The model of a registry URI or a run folder, whatever its task.
 
-    `device` None is where its recipe's networks are served on this machine. Raises PredictionError
-    when there is no such model.
+    Args:
+        model: models:/<name>@<alias>, models:/<name>/<version>, or the folder of a training run.
+        settings: name the registry.
+        device: where the model lies; None is where its recipe's networks are served on this
+            machine.
+
+    Raises:
+        PredictionError: there is no such model.
     """
     kind = _from_registry if model.startswith("models:/") else _from_run
     return kind(model.rstrip("/"), settings, device)
@@ -99,8 +105,17 @@ def from_files(
     """The predictor of the recipe's task, of files on this machine; the models that MLflow keeps
     are opened by it too.
 
-    `settings` lead to the models that it asks in its turn; None are the process's. Raises as
-    `ops.evaluation.weights.served` does.
+    Args:
+        weights: model.safetensors.
+        recipe: recipe.json.
+        vocabulary: vocabulary.json.
+        settings: lead to the models that it asks in its turn; None are the process's.
+        provenance: provenance.json; None is the one beside the weights.
+        device: as `load` takes it.
+
+    Raises:
+        ConfigError: as `ops.evaluation.weights.served` raises it.
+        StorageError: a file is cut short.
     """
     from ops.evaluation.weights import served
 

@@ -77,8 +77,12 @@ class Words(NamedTuple):
 def words_of(
     today: Sequence[str], spoken: Vocabulary | None, common: Sequence[str] | None
 ) -> Words:
-    """Of the model's vocabulary, None where it is today's, and the labels that both know, None
-    where all may be answered.
+    """Labels of the model, of the data, and those that may be answered.
+
+    Args:
+        today: of the data, in the order of its classes.
+        spoken: the model's vocabulary; None where it is today's.
+        common: labels that both know; None where all may be answered.
     """
     asked = list(today) if common is None else [label for label in today if label in common]
     return Words(list(today if spoken is None else spoken["labels"]), list(today), asked)
@@ -97,11 +101,15 @@ def evaluate(
     """Score weights on a split, on the device of the recipe's workers; what lies beside the weights
     of the same question is given back.
 
-    Args: task: of the weights' recipe, on the data that is asked about. weights_uri: a safetensors
-        file; the evaluation lies in `evaluation/<eval_set>/` beside it. precision: that the network
-        computes in; None is the recipe's `gate.precision`. progress: is told (done, all) samples.
+    Args:
+        task: of the weights' recipe, on the data that is asked about.
+        weights_uri: a safetensors file; the evaluation lies in `evaluation/<eval_set>/` beside it.
+        split: whose samples are scored.
+        precision: that the network computes in; None is the recipe's `gate.precision`.
+        progress: is told (done, all) samples.
         spoken: the model's own vocabulary, where it may not be the data's of today: labels are
-        matched by name. common: leaves only these labels to answer with.
+            matched by name.
+        common: leaves only these labels to answer with.
 
     Raises:
         ConfigError: recipe, weights, labels and precision do not belong together.

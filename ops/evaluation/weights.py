@@ -55,14 +55,20 @@ def served(
     provenance: Path | None = None,
     device: torch.device | None = None,
 ) -> Served:
-    """The model of model.safetensors, recipe.json, vocabulary.json and the provenance.json beside
-    the weights, or the given one.
+    """The model of model.safetensors, recipe.json, vocabulary.json and provenance.json.
 
-    Args: device: where the model lies; None is where its recipe's networks are served on this
-        machine.
+    Args:
+        weights: model.safetensors.
+        recipe: recipe.json.
+        vocabulary: vocabulary.json.
+        provenance: provenance.json; None is the one beside the weights, where there is one.
+        device: where the model lies; None is where its recipe's networks are served on this
+            machine.
 
-    Raises: ConfigError: the files do not belong together, or are not those that the provenance was
-        written for. StorageError: a file is cut short.
+    Raises:
+        ConfigError: the files do not belong together, or are not those that the provenance was
+            written for.
+        StorageError: a file is cut short.
     """
     beside, known = provenance or weights.with_name(PROVENANCE), None
     if beside.is_file():

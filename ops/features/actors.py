@@ -25,10 +25,19 @@ def extract_on_ray(
     """The jobs on as many actors as the cluster has GPUs, or else CPUs, in the order in which they
     finish.
 
-    The weights travel once, through Ray's object store; every actor writes the arrays itself, so
-    the storage must be one that all nodes reach. An actor that dies is replaced; the videos it had
-    are tried once more, each alone, and then refused with the reason. Raises ConfigError for a
-    cluster that is not there, PoolError where no actor starts, StorageError for a store that fails.
+    An actor that dies is replaced; the videos it had are tried once more, each alone, and then
+    refused with the reason.
+
+    Args:
+        sources: the models; their weights travel once, through Ray's object store.
+        jobs: every actor writes the arrays itself, so their storage must be one that all nodes
+            reach.
+        settings: name the Ray cluster.
+
+    Raises:
+        ConfigError: the cluster is not there.
+        PoolError: no actor starts.
+        StorageError: a store fails.
     """
     import ray
     from ray.exceptions import RayActorError, RayTaskError

@@ -230,7 +230,15 @@ def _stamp(streams: tuple[Named, ...]) -> str:
 def open_buckets(
     features: Features, layout: Layout, requests: list[Request], retry_quarantined: bool
 ) -> Iterator[Bucket]:
-    """The buckets, planned from the ledgers as they are. None is begun."""
+    """The buckets, planned from the ledgers as they are. None is begun.
+
+    Args:
+        features: whose ledgers are read.
+        layout: of the store that has them.
+        requests: one for each video that features are wanted for; what else is stored is to be
+            forgotten.
+        retry_quarantined: whether refused videos are planned again.
+    """
     by_bucket: dict[int, list[Request]] = {number: [] for number in range(BUCKETS)}
     for request in requests:
         by_bucket[bucket_of(request.video_id)].append(request)

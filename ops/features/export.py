@@ -44,12 +44,20 @@ def export_features(
     key: str = "feats",
     progress: Callable[[int, int], None] | None = None,
 ) -> ExportReport:
-    """Writes `<folder>/<video_id>.npy` (or .npz with the member `key`, compressed) of all stored
-    features.
+    """Writes one file per video of all stored features, and `<folder>/features.json`: what a reader
+    of the files must know, stride, num_frames, channels, and rate and duration per video.
 
-    `<folder>/features.json` says what a reader of the files must know: stride, num_frames,
-    channels, and rate and duration per video. Raises FeaturesError where nothing is stored,
-    StorageError.
+    Args:
+        features: what is exported.
+        layout: of the store that has them.
+        folder: a path or URI; the files are `<folder>/<video_id>.<kind>`.
+        kind: npy, or npz, which is compressed.
+        key: name of the array in an npz.
+        progress: is told (done, all) videos.
+
+    Raises:
+        FeaturesError: nothing is stored.
+        StorageError: a store does not answer.
     """
     start = time.monotonic()
     rows = read_rows(features, layout)

@@ -97,6 +97,11 @@ def features_of(reader: FrameReader, networks: Sequence[Network], job: ExtractJo
 
     The number of windows at once changes a value by no more than the rounding of the model's sums:
     1e-5 of the largest in float32.
+
+    Args:
+        reader: of the video's frames, with their timestamps.
+        networks: one for each model, in the order of their channels.
+        job: its features say stride, length, rate and batch of the windows.
     """
     config = job.features
     ticks = (

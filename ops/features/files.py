@@ -39,8 +39,11 @@ def length_slack(steps: int) -> int:
 
 
 def read_stream(stream: FeatureFiles, files: Sequence[tuple[str, bytes]]) -> np.ndarray:
-    """One stream of one video, floating point [T, C], from its files as (path, content), finite and
-    of the width that the YAML says.
+    """One stream of one video, floating point [T, C], finite and of the width that the YAML says.
+
+    Args:
+        stream: says format, axes and channels.
+        files: (path, content); one, or all of a folder.
     """
     where = files[0][0] if stream.format != "npy_folder" else files[0][0].rpartition("/")[0]
     if stream.format == "npy_folder":
@@ -73,8 +76,14 @@ def read_stream(stream: FeatureFiles, files: Sequence[tuple[str, bytes]]) -> np.
 def joined(streams: Sequence[np.ndarray], paths: Sequence[str], dtype: str) -> np.ndarray:
     """The streams beside each other on channels, cut to the shortest: `dtype` [T, sum of C].
 
-    Raises FeatureFileError where lengths differ by more than `length_slack`, or where a value does
-    not fit into `dtype`.
+    Args:
+        streams: [T, C] each.
+        paths: of the streams, for messages.
+        dtype: of the result, by numpy's name.
+
+    Raises:
+        FeatureFileError: lengths differ by more than `length_slack`, or a value does not fit into
+            `dtype`.
     """
     lengths = [len(stream) for stream in streams]
     if max(lengths) - min(lengths) > length_slack(max(lengths)):

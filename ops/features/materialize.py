@@ -86,12 +86,24 @@ def make_features(
     only: Set[str] | None = None,
 ) -> FeaturesReport:
     """Stores the features that the ledger lacks, and forgets those of videos that are no longer
-    asked for; `only` asks for these videos.
+    asked for.
 
-    Extraction goes through Ray actors with engine 'ray' (None: where the settings name a cluster),
-    otherwise through this process. A refused video stays so until its source, the configuration,
-    the weights or the code changes, or `retry_quarantined`. Raises FeaturesError, ConfigError for a
-    model that is not there, StorageError for a store that fails; what was finished is kept.
+    A refused video stays so until its source, the configuration, the weights or the code changes.
+
+    Args:
+        features: what is made, by models or from files.
+        layout: of the store that has the frames and gets the features.
+        settings: name the registry of the models, and the Ray cluster.
+        engine: 'ray' extracts through Ray actors, 'local' in this process; None is Ray where the
+            settings name a cluster. Files are read in this process.
+        progress: is told (done, all) videos.
+        retry_quarantined: refused videos are tried again.
+        only: asks for these videos; None for all.
+
+    Raises:
+        FeaturesError: there is no video to make them from.
+        ConfigError: a model is not there.
+        StorageError: a store fails; what was finished is kept.
     """
     start = time.monotonic()
     dataset = configs.dataset(features.dataset)
@@ -168,8 +180,18 @@ def make_pinned(
     configuration under which the store has them.
 
     What is stored under the features' own name serves where it was made by these models. Otherwise
-    they are made anew beside it, under the models' versions. Raises ConfigError for models that are
-    gone, and what `make_features` raises.
+    they are made anew beside it, under the models' versions.
+
+    Args:
+        features: those from files are given back as they are.
+        extractors: the models, in the order of `features.extract`.
+        dataset: whose segments say which videos are in the split.
+        layout: of the store that has frames, annotations and features.
+        settings: name the registry of the models.
+        split: only its videos are asked for.
+
+    Raises:
+        ConfigError: a model is gone; besides, what `make_features` raises.
     """
     if not features.extract:
         return features

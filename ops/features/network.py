@@ -92,8 +92,16 @@ def resolve(extraction: Extraction, num_frames: int, settings: Settings) -> Sour
     """The model that the extraction names, as it stands now: an alias may have moved since the last
     time.
 
-    Raises ConfigError for a model that is not there or does not fit, PublishedWeightsError,
-    StorageError, TrackingError.
+    Args:
+        extraction: a model by registry URI, run folder or a recipe's name with the checkpoint.
+        num_frames: of a window, which the model's frames are sampled from.
+        settings: name the registry.
+
+    Raises:
+        ConfigError: the model is not there or does not fit.
+        PublishedWeightsError: a checkpoint does not fit.
+        StorageError: a store does not answer.
+        TrackingError: MLflow does not answer.
     """
     model = extraction.model
     known = not _is_place(model) and model in configs.names("recognition")
@@ -117,9 +125,16 @@ def resolve_pinned(extractor: Extractor, num_frames: int, settings: Settings) ->
     """The very model that features were made by, wherever aliases point now; needs nothing of the
     catalogue.
 
-    The registry's version that was noted, else any that holds the same weights; a run folder or a
-    checkpoint that still has them. Raises ConfigError where these weights are nowhere,
-    StorageError, TrackingError.
+    Args:
+        extractor: what was noted of it: the registry's version, else any that holds the same
+            weights; a run folder or a checkpoint that still has them.
+        num_frames: of a window, which the model's frames are sampled from.
+        settings: name the registry.
+
+    Raises:
+        ConfigError: these weights are nowhere.
+        StorageError: a store does not answer.
+        TrackingError: MLflow does not answer.
     """
     extraction, wanted = extractor.extraction, extractor.sha256
     if extraction.checkpoint is not None and extractor.recipe is not None:

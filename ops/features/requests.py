@@ -50,6 +50,12 @@ def from_frames(
 ) -> list[Request]:
     """The annotated videos, or all stored ones where nothing is annotated, with their stored
     frames.
+
+    Args:
+        features: what is wanted of them.
+        dataset: whose videos they are.
+        layout: of the store that has frames and annotations.
+        models: keys of the models, a part of the ledger's keys.
     """
     columns = ["video_id", "key", "array_uri", "status", "reason"]
     stored = {

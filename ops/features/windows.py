@@ -34,8 +34,11 @@ def batches(
 ) -> Iterator[list[np.ndarray]]:
     """For every `batch_size` steps in turn, one float32 [steps, 3, F, S, S] per view.
 
-    `read` gives frames uint8 [n, H, W, 3] by their indices; it is asked for each index once, in
-    ascending order.
+    Args:
+        read: gives frames uint8 [n, H, W, 3] by their indices; it is asked for each index once, in
+            ascending order.
+        views: one for each model, with the same number of steps.
+        batch_size: steps at once, at most.
     """
     steps = len(views[0].frames)
     for first in range(0, steps, batch_size):

@@ -75,6 +75,11 @@ def annotation_tables(dataset: Dataset, layout: Layout) -> Tables:
 def no_leak(dataset: Dataset, layout: Layout, tables: Tables | None = None) -> Answer:
     """No content of a usable video, by its hash, stands in more than one split. Files that are
     empty all have the same.
+
+    Args:
+        dataset: whose annotations name the splits.
+        layout: of the store that has them.
+        tables: as `annotation_tables` gives them; None reads them now.
     """
     import pyarrow.compute as pc
 
@@ -109,6 +114,11 @@ def _splits(tables: Tables) -> Iterable[tuple[str, str]]:
 def label_vocabulary(dataset: Dataset, layout: Layout, tables: Tables | None = None) -> Answer:
     """Every label of every table has examples to train on, and no row was refused for an unknown
     one.
+
+    Args:
+        dataset: whose annotations are looked at.
+        layout: of the store that has them.
+        tables: as `annotation_tables` gives them; None reads them now.
     """
     from ops.store.tables import read_table
 

@@ -51,8 +51,16 @@ class Look:
 
 
 def look(recipe: Recipe, plan: RunPlan, settings: Settings) -> Look:
-    """What there is of this training; changes nothing. What was never registered is no problem.
-    Raises TrackingError, StorageError.
+    """What there is of this training; changes nothing.
+
+    Args:
+        recipe: of the training; a model of it that was never registered is no problem.
+        plan: names the training and its folder.
+        settings: name the registry.
+
+    Raises:
+        TrackingError: MLflow does not answer.
+        StorageError: a store does not answer.
     """
     folder = [f"{problem} in its run folder" for problem in damage(plan.run_dir)]
     try:
@@ -104,6 +112,13 @@ def logged(
 ) -> LoggedModel:
     """The training's model in MLflow, with all that its answers depend on: logged if it was not,
     written again where files are gone.
+
+    Args:
+        recipe: of the training.
+        task: gives vocabulary and provenance where the run folder has none.
+        result: the finished training.
+        run: whose model it is.
+        settings: name the tracking store.
     """
     words, provenance = _vocabulary(task, result), _provenance(task, result, settings)
     record = read_bytes(f"{result.run_dir}/{RECORD}")

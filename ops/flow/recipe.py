@@ -87,8 +87,17 @@ def train_recipe(
     """Train the recipe on the data as it is and log the model; a finished training is found, mended
     where files are gone, and left alone.
 
-    `prepared` is what was read of the data before, here as in every step; None reads it now. Raises
-    ValueError subclasses for what the user can mend, StorageError, TrainingError.
+    Args:
+        recipe: what is trained.
+        layout: of the store that has the data and gets the run folder.
+        settings: name MLflow and the Ray cluster.
+        dagster_run_id: the MLflow run is linked to; None where Dagster does not run this.
+        prepared: what was read of the data before, here as in every step; None reads it now.
+
+    Raises:
+        ValueError: a subclass of it, for what the user can mend.
+        StorageError: a store does not answer.
+        TrainingError: the training failed.
     """
     prepared = prepared or prepare(recipe, layout)
     plan = prepared.plan
@@ -290,6 +299,13 @@ def pending(
 ) -> list[str]:
     """What the line still has to do, in words; empty when every stage is up to date. Decodes,
     trains and writes nothing.
+
+    Args:
+        dataset_name: of the line.
+        recipes: names, in the order in which they are trained.
+        settings: name store and registry.
+        figures: size of the sample world, field by field, as the user asked for it; None is the
+            usual one.
     """
     from ops.features.materialize import unmade
 

@@ -48,8 +48,14 @@ def facts_of(
     world: Mapping[str, int] | None = None,
     tables: Mapping[TableName, pa.Table] | None = None,
 ) -> Facts:
-    """What is known now; `world` is the size of the sample world where it is made before anything
-    reads it, `tables` the annotation tables where they were read already.
+    """What is known now.
+
+    Args:
+        dataset: whose annotations are looked at.
+        layout: of the store that has tables and files.
+        world: size of the sample world where it is made before anything reads it; None where it is
+            not.
+        tables: the annotation tables where they were read already.
     """
     if dataset.name == "figures" and world is not None:
         return _of_sample_world(dataset, world)

@@ -44,9 +44,14 @@ def preflight(
     """Every mistake that would end the recipe's line, or spoil its end, and that can be known now.
     Decodes and trains nothing.
 
-    `before` are the recipes that are trained earlier in the same line; `world` is the size of the
-    sample world where it is made first; `facts` are those of the dataset, where they were read
-    already; `task` is the recipe's, where it was checked already.
+    Args:
+        recipe: of any task.
+        layout: of the store that the line works on.
+        settings_: of this process.
+        before: recipes that are trained earlier in the same line.
+        world: size of the sample world where it is made first; None where it is not.
+        facts: those of the dataset, where they were read already.
+        task: the recipe's, where it was checked already.
     """
     found = mistakes(recipe, layout, settings_, before=before, world=world, facts=facts, task=task)
     return list({str(error): error for error in found}.values())
@@ -62,7 +67,9 @@ def mistakes(
     facts: Facts | None = None,
     task: Task | None = None,
 ) -> Iterator[ConfigError]:
-    """The same one by one, the cheapest to find first; a mistake may come again in other words."""
+    """The same one by one, the cheapest to find first; a mistake may come again in other words.
+    Takes what `preflight` takes.
+    """
     try:
         dataset = configs.dataset(recipe.dataset)
     except ConfigError as error:
@@ -98,7 +105,14 @@ def require(
     settings_: Settings,
     world: Mapping[str, int] | None = None,
 ) -> None:
-    """Raise PreflightError with every mistake of a line of recipes, in their order."""
+    """Raise PreflightError with every mistake of a line of recipes.
+
+    Args:
+        recipes: in the order in which they are trained; their mistakes stand in the same.
+        layout: of the store that the line works on.
+        settings_: of this process.
+        world: as `preflight` takes it.
+    """
     wrong: dict[str, ConfigError] = {}
     facts: dict[str, Facts] = {}
     for place, recipe in enumerate(recipes):

@@ -16,9 +16,16 @@ from ops.media.decode import DecodeError
 def predict(video: str, model: str, *, settings: Settings | None = None) -> Any:
     """What the model sees in a video; for recognition a list of (label, probability), best first.
 
-    `video` is a path or URI, `model` a registry URI (models:/<name>@<alias>,
-    models:/<name>/<version>) or the folder of a training run. Raises PredictionError, StorageError,
-    TrackingError.
+    Args:
+        video: a path or URI.
+        model: a registry URI (models:/<name>@<alias>, models:/<name>/<version>) or the folder of a
+            training run.
+        settings: name the registry; None are the process's.
+
+    Raises:
+        PredictionError: there is no such model, or the video cannot be read.
+        StorageError: a store does not answer.
+        TrackingError: MLflow does not answer.
     """
     return on_video(load(model, settings or configs.settings()), video)
 

@@ -298,11 +298,16 @@ def perform(
     end: float = math.inf,
     gesture: tuple[str, float] = ("", 0.0),
 ) -> State:
-    """The state of a program at phase s and time t (seconds, for the sway of a living body).
+    """The state of a program at a phase and a time.
 
-    name: sit, pick, push, walk, wave, jump, kick, crouch or stand.
-    s: 0..1 for sit, pick and crouch, metres for walk and push, repeats for the rest.
-    gesture: a gesture of the scenes (wave, clap, hold) and its share 0..1, laid over the arms.
+    Args:
+        name: sit, pick, push, walk, wave, jump, kick, crouch or stand.
+        body: who performs.
+        style: in which manner.
+        s: phase: 0..1 for sit, pick and crouch, metres for walk and push, repeats for the rest.
+        t: seconds, for the sway of a living body.
+        end: phase at which a bounded program is over; inf for those without an end.
+        gesture: a gesture of the scenes (wave, clap, hold) and its share 0..1, laid over the arms.
     """
     pose, anchor, x, lift = _posed(name, body, style, s, end)
     sway = style.sway * math.sin(math.tau * style.sway_hz * t + style.sway_phase)

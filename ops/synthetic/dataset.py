@@ -446,13 +446,21 @@ def make_figures(
     workers: int = 2,
     progress: Progress | None = None,
 ) -> FiguresReport:
-    """Make the dataset below `root` (a folder or an fsspec URI), or find that it is there.
+    """Make the dataset, or find that it is there.
 
     Same size, seed and code version: nothing is done. Otherwise what an earlier call made is
     replaced as a whole. figures.json is removed first and written last, so a folder with
-    figures.json is complete. Same size and seed give the same bytes for any number of workers.
-    progress: called with (videos done, videos in all). Raises ConfigError for a folder with videos
-    or annotations that this function did not make.
+    figures.json is complete.
+
+    Args:
+        root: a folder or an fsspec URI; the dataset lies below it.
+        size: how many videos of which kind; None is FiguresSize's own.
+        seed: same size and seed give the same bytes for any number of workers.
+        workers: processes that draw films.
+        progress: is told (done, all) videos.
+
+    Raises:
+        ConfigError: the folder has videos or annotations that this function did not make.
     """
     began = time.monotonic()
     size = size or FiguresSize()

@@ -113,7 +113,16 @@ def draw_camera(
     centre: float,
     difficulty: float,
 ) -> Camera:
-    """A camera that looks at `centre` (metres); `scale` is canvas pixels per metre."""
+    """A camera that looks at `centre`.
+
+    Args:
+        rng: draws its moves.
+        size: width and height of the canvas in pixels.
+        scale: canvas pixels per metre.
+        subject: x of what it may follow, in metres, at a time in seconds.
+        centre: metres.
+        difficulty: how much the camera moves, 0..1.
+    """
     reach = size[0] / scale
 
     def wave(amplitude: float, slow: float, fast: float) -> tuple[float, float, float]:

@@ -206,8 +206,11 @@ class Body:
     ) -> dict[str, Point]:
         """Joints in the body's frame, metres.
 
-        The lowest foot stands `lift` above the ground, and the anchor's x is `x`: the middle of the
-        ankles, the hip, or the far ankle.
+        Args:
+            pose: angles of the limbs.
+            anchor: what stands at `x`: the middle of the ankles, the hip, or the far ankle.
+            x: of the anchor, metres.
+            lift: of the lowest foot above the ground, metres.
         """
         hip: Point = (0.0, 0.0)
         chest = _step(hip, self.torso, 180 - pose.torso)

@@ -107,8 +107,14 @@ def _hip(now: State, then: State, body: Body, step_s: float) -> str:
 
 
 def part_states(now: State, then: State, facing: int, body: Body, step_s: float) -> dict[str, str]:
-    """The state of each of the ten parts. now, then: this frame's and the next frame's state;
-    step_s: seconds between them.
+    """The state of each of the ten parts.
+
+    Args:
+        now: this frame's state.
+        then: the next frame's state.
+        facing: 1 to the right, -1 to the left.
+        body: whose states they are.
+        step_s: seconds between the two frames.
     """
     near, far = ("right", "left") if facing > 0 else ("left", "right")
     lean = abs(_angle(now, "head", "chest"))

@@ -86,8 +86,15 @@ def tagged(tags: Mapping[str, str]) -> dict[str, tuple[int | None, str]]:
 
 
 def located(uri: str, settings: Settings) -> Located:
-    """What MLflow says of a models:/ URI: name@alias, name/version or a model's id. Raises
-    MissingModelError, TrackingError.
+    """What MLflow says of a models:/ URI.
+
+    Args:
+        uri: models:/ and name@alias, name/version or a model's id.
+        settings: name the tracking store, whatever MLflow's global one is.
+
+    Raises:
+        MissingModelError: there is no such model.
+        TrackingError: MLflow does not answer.
     """
     store, name = reader(settings.tracking_uri), uri.removeprefix("models:/")
     try:
@@ -206,8 +213,15 @@ def problems(model: Located, settings: Settings) -> list[str]:
 
 
 def restore(model: Located, folder: Path, settings: Settings) -> None:
-    """Write the model's folder again where it was. Raises MissingModelError where MLflow does not
-    let us.
+    """Write the model's folder again where it was.
+
+    Args:
+        model: says where that is.
+        folder: the whole model folder, as `ops.tracking.model.model_folder` makes it.
+        settings: name the tracking store.
+
+    Raises:
+        MissingModelError: MLflow does not let us.
     """
     try:
         get_artifact_repository(
@@ -222,13 +236,17 @@ def restore(model: Located, folder: Path, settings: Settings) -> None:
 @contextmanager
 def downloaded(uri: str, settings: Settings, needed: tuple[str, ...] = NEEDED) -> Iterator[Path]:
     """A local folder with the files KNOWN of a models:/ URI, as far as it has them, each compared
-    with what was logged.
+    with what was logged. Writes nothing into the store.
 
-    `needed` are the files without which the caller can do nothing.
+    Args:
+        uri: as `located` takes it.
+        settings: name the tracking store, whatever MLflow's global one is.
+        needed: names of the files without which the caller can do nothing.
 
-    Goes by the given settings, whatever MLflow's global tracking store is, and writes nothing
-    there. Raises MissingModelError (DamagedModelError for files that are not those that were
-    logged), TrackingError.
+    Raises:
+        MissingModelError: the model or a needed file is gone; DamagedModelError, a kind of it: a
+            file is not the one that was logged.
+        TrackingError: MLflow does not answer.
     """
     model = located(uri, settings)
     with tempfile.TemporaryDirectory(prefix="kinograph-") as scratch:

@@ -55,8 +55,13 @@ def gate_key(gate: Gate) -> str:
 
 
 def kept(gate: Gate, version: ModelVersion, reset: int, eval_set: str | None = None) -> bool:
-    """Whether the version holds a decision of this gate (on this set), and none that was set
-    aside.
+    """Whether the version holds a decision of this gate, and none that was set aside.
+
+    Args:
+        gate: its metric, floor and gain have to be those of the decision.
+        version: as the registry has it, with its tags.
+        reset: as `reset_at` gives it, in ms; decisions of before do not count.
+        eval_set: the decision has to be of this one; None is any.
     """
     tags = version.tags
     own = (
@@ -72,6 +77,10 @@ def as_it_stands(version: ModelVersion, champion: ModelVersion | None) -> Decisi
 
     An alias that the gate moved on since changes nothing. One that somebody moved by hand is
     theirs: it is told, and left alone.
+
+    Args:
+        version: holds a decision (`kept`).
+        champion: the version with the alias; None where nobody has it.
     """
     held = from_tags(version, promoted=version.tags["gate.decision"] == "promoted", reused=True)
     if champion is None:  # nobody holds it: right only for a model that was refused without one

@@ -219,11 +219,21 @@ def open_run(
     dagster_run_id: str | None = None,
 ) -> RunLogger:
     """The MLflow run of this training, RUNNING: made if there is none, continued if there is one,
-    taken out of the bin where it lies there.
+    taken out of the bin where it lies there. Never called for a finished training, which writes
+    nothing.
 
-    `run_key` names the training (recipe, data, code); `coverage` are shares or counts that say how
-    much of the dataset was usable. Raises TrackingError when MLflow cannot be reached. Never called
-    for a finished training, which writes nothing.
+    Args:
+        recipe: becomes the run's parameters, its note and recipe.yaml.
+        run_key: names the training (recipe, data, code).
+        settings: name the tracking store, and the UIs for the links.
+        tags: set beside our own, in place of one of the same name.
+        data_version: kept as a tag; None leaves it out.
+        coverage: shares or counts that say how much of the dataset was usable, logged as
+            `coverage/...`.
+        dagster_run_id: the run is linked to; None where Dagster does not run this.
+
+    Raises:
+        TrackingError: MLflow cannot be reached.
     """
     store = client(settings.tracking_uri)
     links = _links(settings, dagster_run_id)

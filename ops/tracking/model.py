@@ -93,10 +93,19 @@ def log_model(
 ) -> LoggedModel:
     """Log the weights as the run's model, once: the same weights give the same logged model again.
 
-    `weights_uri` is a safetensors file, `vocabulary` the names that its classes stand for, as its
-    task gives them, `record` the content of the training's record. The task's module
-    `ops.tracking.<task>_model` is the code that MLflow copies beside them; it gives the signature
-    and a tiny input example. Raises ConfigError when the number of labels is not the recipe's.
+    The task's module `ops.tasks.<task>.mlflow_model` is the code that MLflow copies beside them; it
+    gives the signature and a tiny input example.
+
+    Args:
+        run: whose model it is.
+        recipe: of the training; its name is the model's.
+        weights_uri: a safetensors file.
+        vocabulary: the names that its classes stand for, as its task gives them.
+        provenance: what else the answers depend on; None leaves it out.
+        record: content of the training's record; None leaves it out.
+
+    Raises:
+        ConfigError: the number of labels is not the recipe's.
     """
     if (found := len(vocabulary["labels"])) != recipe.num_classes:
         raise ConfigError(

@@ -235,12 +235,19 @@ def promote(
     settings: Settings,
 ) -> Decision:
     """Decide whether the challenger becomes champion; move the alias and keep the decision on the
-    version.
+    version. The same version, gate and evaluation set give the same decision again, and change
+    nothing.
 
-    `scored` is the challenger's score; `evaluate` scores the champion on the same evaluation set
-    and is called only where the registry holds no score of it for that set. The same version, gate
-    and evaluation set give the same decision again, and change nothing. Raises GateError when the
-    two scores cannot be compared.
+    Args:
+        gate: metric, floor and gain that are asked for.
+        challenger: the version that faces it.
+        scored: the challenger's score.
+        evaluate: scores the champion on the same evaluation set; called only where the registry
+            holds no score of it for that set.
+        settings: name the tracking store.
+
+    Raises:
+        GateError: the two scores cannot be compared.
     """
     store = client(settings.tracking_uri)
     name, own = challenger.name, _value(gate, scored, challenger)

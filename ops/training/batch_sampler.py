@@ -65,6 +65,13 @@ class BatchPlan:
 
 
 def evaluation_batches(num_samples: int, batch_size: int, rank: int, world_size: int) -> Shares:
-    """This rank's samples in order, every `world_size`-th one, in batches."""
+    """This rank's samples in order, every `world_size`-th one, in batches.
+
+    Args:
+        num_samples: of all ranks together.
+        batch_size: of one rank.
+        rank: this process's, 0..world_size-1.
+        world_size: number of ranks.
+    """
     own = list(range(rank, num_samples, world_size))
     return [own[start : start + batch_size] for start in range(0, len(own), batch_size)]

@@ -80,10 +80,15 @@ def save_state(state: State, folder: Path) -> Path:
 
 
 def load_state(folder: Path, recipe_key: str, shown_as: str | None = None) -> State:
-    """Read the state of this recipe back. `shown_as` names the folder in messages when the given
-    one is a copy.
+    """Read the state of this recipe back.
 
-    Raises CheckpointError for a missing, damaged or foreign file.
+    Args:
+        folder: on this machine, as `save_state` wrote it.
+        recipe_key: of the recipe that goes on.
+        shown_as: names the folder in messages when the given one is a copy.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or foreign.
     """
     where = f"{shown_as or folder}/{FILE}"
     advice = f"delete the folder {shown_as or folder} to continue from the checkpoint before it"

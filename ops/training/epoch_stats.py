@@ -47,8 +47,14 @@ class Tally:
     def restored(
         cls, steps: int, states: Sequence[Mapping[str, Any]], rank: int, world_size: int
     ) -> Tally:
-        """This rank's tally of those that all ranks left. Of another number of ranks, the first one
-        takes the sums of all.
+        """This rank's tally of those that all ranks left.
+
+        Args:
+            steps: optimizer steps done of the epoch.
+            states: the tallies, by the rank that left them. Of another number of ranks, the first
+                one takes the sums of all.
+            rank: this process's, 0..world_size-1.
+            world_size: number of ranks now.
         """
         if not states:
             return cls()

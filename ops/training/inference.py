@@ -83,9 +83,15 @@ def predict(
     """Prediction rows of all samples in their order, on every rank, whatever the number of ranks;
     the model is left in eval mode.
 
-    Args: model: lies on the place's device. place: every rank takes its share of the samples.
+    Args:
+        task: gives batches and rows their form.
+        model: lies on the place's device.
+        samples: all of them, on every rank.
+        place: every rank takes its share of the samples.
+        precision: that the network computes in.
         batch_size: samples in the network together on one rank; None is a rank's share of the
-        recipe's batch. workers: loader processes, or a loader of these samples that lives on.
+            recipe's batch.
+        workers: loader processes, or a loader of these samples that lives on.
         progress: is told (done, all) after every batch.
 
     Raises:

@@ -32,13 +32,21 @@ def load_initial(
     channels: Sequence[int] | None = None,
     sha256: str | None = None,
 ) -> Report | None:
-    """Load `training.init_from`, by a local path, an fsspec URI or a web address;
-    `models.init_weights` says what it may be.
+    """Load `training.init_from`; `models.init_weights` says what it may be. The report is logged
+    and returned.
 
-    A classifier of another number of classes stays fresh, or takes the rows `channels` of theirs.
-    The report is logged and returned. Raises PublishedWeightsError (a ValueError) for what does not
-    fit, FileNotFoundError, StorageError. A web address is downloaded once, into a folder of our own
-    in torch's cache of checkpoints. `sha256` is what the content has to be, where that is known.
+    Args:
+        model: takes the weights. A classifier of another number of classes stays fresh, or takes
+            the rows `channels` of theirs.
+        uri: a local path, an fsspec URI or a web address, which is downloaded once, into a folder
+            of our own in torch's cache of checkpoints. None loads nothing.
+        channels: for each of our labels the row of their classifier.
+        sha256: what the content has to be, where that is known.
+
+    Raises:
+        PublishedWeightsError: (a ValueError) the content does not fit.
+        FileNotFoundError: there is no such file.
+        StorageError: a store does not answer.
     """
     if uri is None:
         return None
@@ -53,7 +61,16 @@ def head_channels(
 ) -> list[int]:
     """For each of our labels the row of the starting checkpoint's classifier.
 
-    Raises ConfigError for labels that are not among theirs, StorageError, FileNotFoundError.
+    Args:
+        wanted: the recipe's `training.init_head`: where their labels, or the rows, are listed.
+        ours: labels in the order of our classes.
+        layout: of the store that has the annotations of a dataset that `wanted` names.
+        recipe: of this training; named in messages.
+
+    Raises:
+        ConfigError: a label is not among theirs.
+        StorageError: a store does not answer.
+        FileNotFoundError: there is no such file.
     """
     if wanted.dataset is not None:
         source, theirs = (

@@ -71,16 +71,30 @@ def fit(
     on_step: OnStep | None = None,
     on_checkpoint: OnCheckpoint | None = None,
 ) -> State:
-    """Train the task's recipe from `start` (or from scratch) to its last epoch and return the final
-    state.
+    """Train the task's recipe to its last epoch and return the final state.
 
     Every rank calls it; batches, gradients and evaluation are shared among `world_size` ranks so
     that the result is that of one rank with the whole batch (statistics of batch norm aside, which
-    are each rank's own). `on_epoch` is called on every rank after every epoch, `on_checkpoint` on
-    every rank within an epoch, every `scale.checkpoint_every_steps` steps, `on_step` on rank 0
-    after every optimizer step. Raises ConfigError for what cannot work, SampleError for an
-    unreadable sample, LoaderError when a loader process died, TrainingError when the loss is no
-    longer finite.
+    are each rank's own).
+
+    Args:
+        task: the recipe on its data.
+        scale: where it runs; no part of the recipe's hash.
+        rank: this process's, 0..world_size-1.
+        world_size: number of ranks.
+        device: of this rank.
+        start: what the training goes on from; None is from scratch.
+        run_id: of the MLflow run, noted in the state.
+        on_epoch: called on every rank after every epoch.
+        on_step: called on rank 0 after every optimizer step.
+        on_checkpoint: called on every rank within an epoch, every `scale.checkpoint_every_steps`
+            steps.
+
+    Raises:
+        ConfigError: recipe and scale cannot work.
+        SampleError: a sample cannot be read.
+        LoaderError: a loader process died.
+        TrainingError: the loss is no longer finite.
     """
     run = _Run(task, scale, Place(rank, world_size, torch.device(device)), start, run_id)
     try:

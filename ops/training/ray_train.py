@@ -87,10 +87,21 @@ def train(
 ) -> TrainResult:
     """Train the recipe, or return the record of the training that has been finished already.
 
-    A killed training goes on from its last checkpoint and ends in the same weights. Raises a
-    ValueError subclass for a user's mistake, CheckpointError for a damaged checkpoint,
-    StorageError, and TrainingError when the workers failed more often than `scale.max_failures`
-    allows. `prepared` is what was read of the data already.
+    A killed training goes on from its last checkpoint and ends in the same weights.
+
+    Args:
+        recipe: what is trained; its content and the data's name the training.
+        layout: of the store that has the data and gets the run folder.
+        settings: name the Ray cluster; without an address it is this machine.
+        run_logger: is told of every epoch; None logs nothing.
+        dataset: defaults to the one that the recipe names.
+        prepared: what was read of the data already; None reads it now.
+
+    Raises:
+        ValueError: a subclass of it, for a user's mistake.
+        CheckpointError: a checkpoint is damaged.
+        StorageError: a store does not answer.
+        TrainingError: the workers failed more often than `scale.max_failures` allows.
     """
     task, plan, _, dataset = prepared or prepare(recipe, layout, dataset)
     done = finished(plan.run_dir)

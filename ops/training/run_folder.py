@@ -77,8 +77,16 @@ class Prepared(NamedTuple):
 
 
 def prepare(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> Prepared:
-    """Read and check the recipe's data as it is, and name its training. Raises ConfigError,
-    DataError for what cannot be trained.
+    """Read and check the recipe's data as it is, and name its training.
+
+    Args:
+        recipe: its content is part of the training's name.
+        layout: of the store that has the data, and the run folders.
+        dataset: defaults to the one that the recipe names.
+
+    Raises:
+        ConfigError: the recipe does not fit the data.
+        DataError: the data cannot be trained on.
     """
     check_address(recipe)
     dataset = dataset or configs.dataset(recipe.dataset)
@@ -96,7 +104,7 @@ def prepare(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> P
 
 def plan_run(recipe: Recipe, layout: Layout, dataset: Dataset | None = None) -> RunPlan:
     """The training of this recipe on the data as it is, where nothing else is wanted of the data.
-    Raises as `prepare` does.
+    Takes and raises what `prepare` does.
     """
     return prepare(recipe, layout, dataset).plan
 
@@ -122,7 +130,13 @@ def finish(
     provenance: Provenance | None = None,
 ) -> None:
     """Write recipe, vocabulary and provenance and then the record, which knows size and sha256 of
-    each; the weights are there already.
+    each.
+
+    Args:
+        result: becomes the record; the weights are in its `run_dir` already.
+        recipe: that was trained.
+        vocabulary: the names that the model's classes stand for, as its task gives them.
+        provenance: None writes none.
     """
     write_bytes(
         f"{result.run_dir}/{VOCABULARY}",

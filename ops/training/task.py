@@ -92,8 +92,12 @@ class Task(Protocol):
         """
 
     def samples(self, split: str, mode: Mode) -> Samples:
-        """Samples of a split: randomly augmented, in one fixed view, or in all the recipe's test
-        views.
+        """Samples of a split.
+
+        Args:
+            split: whose samples are wanted.
+            mode: 'train' is randomly augmented, 'validate' one fixed view, 'test' all the recipe's
+                test views.
         """
 
     def collate(self, items: list[Any]) -> Any:
@@ -107,10 +111,19 @@ class Task(Protocol):
     def losses(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Scalars averaged over the batch; 'loss' is the one to minimise, the others are reported
         beside it.
+
+        Args:
+            model: on the batch's device.
+            batch: as `collate` makes it.
         """
 
     def predict(self, model: nn.Module, batch: Any) -> list[Row]:
-        """A row per item, of plain values and numpy arrays."""
+        """A row per item, of plain values and numpy arrays.
+
+        Args:
+            model: on the batch's device, in eval mode.
+            batch: as `collate` makes it.
+        """
 
     def metric(self, split: str) -> Metric:
         """A fresh metric of the split."""
@@ -148,11 +161,14 @@ def info(task: str) -> TaskInfo:
 
 
 def build(recipe: Recipe, layout: Layout, dataset: Dataset | None = None, **inputs: Any) -> Task:
-    """The recipe's task on the data of this layout; `dataset` defaults to the one that the recipe
-    names.
+    """The recipe's task on the data of this layout.
 
-    `inputs` are a trained model's own, as its wing's `report.own_inputs` gives them, where today's
-    are others.
+    Args:
+        recipe: its `task` names the wing that builds.
+        layout: of the store that has the data.
+        dataset: defaults to the one that the recipe names.
+        **inputs: a trained model's own, as its wing's `report.own_inputs` gives them, where today's
+            are others.
     """
     return wing(recipe.task, "task").build(
         recipe, layout, dataset or configs.dataset(recipe.dataset), **inputs

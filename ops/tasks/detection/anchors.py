@@ -8,12 +8,18 @@ ROUNDS = 50
 
 
 def typical_boxes(boxes: np.ndarray, count: int) -> np.ndarray:
-    """`count` typical boxes float32 [count, 4] as centre x, centre y, width, height of boxes xyxy
-    [N, 4], shares of the frame.
+    """`count` typical boxes float32 [count, 4] as centre x, centre y, width, height, shares of the
+    frame.
 
     k-means from boxes evenly spaced by their centre's x; the same boxes in any order give the same
-    result. With fewer boxes than asked for, some stand there twice. Raises ValueError without
-    boxes.
+    result.
+
+    Args:
+        boxes: xyxy [N, 4], shares of the frame.
+        count: with fewer boxes than that, some stand there twice.
+
+    Raises:
+        ValueError: there are no boxes.
     """
     if not len(boxes):
         raise ValueError("no boxes to take typical ones from")

@@ -50,8 +50,13 @@ def multi_label(recipe: DetectionRecipe) -> bool:
 def proposals(
     model: nn.Module, clips: Tensor, sizes: Tensor, recipe: DetectionRecipe
 ) -> list[Persons]:
-    """All proposals of each clip (B, 3, T, H, W), person or not. `sizes` (B, 2) are h, w without
-    padding.
+    """All proposals of each clip, person or not.
+
+    Args:
+        model: on the clips' device.
+        clips: (B, 3, T, H, W), as `padded` makes them.
+        sizes: (B, 2), h and w without padding.
+        recipe: its `detecting` says how scores are joined.
     """
     family = family_of(recipe, *FAMILY)
     found = family.decode(model(clips, sizes), 0.0, multi_label(recipe))

@@ -34,9 +34,15 @@ def clip_indices(
     """Frames of the clip around a key frame, int64 [T]: number T // 2 is the key frame, both ends
     of the video stand still.
 
-    The key frame is the one shown at `at_s`, or `frame`; `times` are the video's timestamps, needed
-    for the first and for a sampling on a clock. Raises ValueError for a key frame outside the
-    video.
+    Args:
+        sampling: length and interval of the clip, in frames, or in ticks of its clock.
+        num_frames: of the video.
+        times: the video's timestamps in seconds, needed for `at_s` and for a sampling on a clock.
+        at_s: the key frame is the one shown then.
+        frame: number of the key frame, where `at_s` is None.
+
+    Raises:
+        ValueError: the key frame is outside the video.
     """
     # Frames (or ticks) from the key frame, which is number clip_len // 2.
     offsets = (np.arange(sampling.clip_len) - sampling.clip_len // 2) * sampling.frame_interval
@@ -76,8 +82,12 @@ class View(NamedTuple):
 def pixels_of(
     frames: np.ndarray, pictures: Pictures, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, View]:
-    """uint8 [T, H, W, 3] to float32 [3, T, h, w], and the view; without `rng` it is the whole frame
-    as it is.
+    """Frames as the model sees them, float32 [3, T, h, w], and the view of them.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        pictures: size, mean and std, and how far the random view goes.
+        rng: draws window, mirror image and colours; None is the whole frame as it is.
     """
     view, size = View(), model_size(frames.shape[1], frames.shape[2], pictures)
     if rng is not None and pictures.zoom < 1:
@@ -233,8 +243,11 @@ class Padded(NamedTuple):
 
 
 def padded(clips: Sequence[np.ndarray], multiple: int) -> Padded:
-    """One tensor of clips [3, T, h, w], as high and wide as the largest, rounded up to a multiple.
-    Zero is the mean colour.
+    """One tensor of clips, as high and wide as the largest. Zero is the mean colour.
+
+    Args:
+        clips: float32 [3, T, h, w] each.
+        multiple: height and width are rounded up to one of it.
     """
     height, width = (
         -(-max(clip.shape[axis] for clip in clips) // multiple) * multiple for axis in (2, 3)

@@ -129,12 +129,19 @@ def load_key_frames(
     num_classes: int,
     rules: KeyFrames,
 ) -> KeyFrameTable:
-    """Key frames of every split, sorted by video and time. `class_of` gives the model's class for a
-    label id.
+    """Key frames of every split, sorted by video and time.
 
-    Raises DataError for a table that is missing or of another version, for a label id without a
-    class (naming the row), and for timestamps and frames in one dataset; StorageError when a table
-    cannot be read.
+    Args:
+        layout: of the store that has frames and annotations.
+        dataset: whose boxes table is read.
+        class_of: the model's class for a label id.
+        num_classes: of the model.
+        rules: which key frames there are.
+
+    Raises:
+        DataError: a table is missing or of another version, a label id has no class (naming the
+            row), or timestamps and frames stand in one dataset.
+        StorageError: a table cannot be read.
     """
     columns = _Columns(read_annotations(layout, dataset, "boxes"), dataset, class_of)
     ledger = read_manifest(layout, dataset, columns=(*StoredVideo._fields, "status"))

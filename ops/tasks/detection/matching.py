@@ -38,8 +38,16 @@ def boxes_of(
     boxes: Sequence[Sequence[float]] | np.ndarray,
     scores: Sequence[float] | np.ndarray | None = None,
 ) -> Boxes:
-    """The columns as arrays. Raises ValueError for columns of different lengths, or a box or score
-    that is not finite.
+    """The columns as arrays.
+
+    Args:
+        frames: [N], in any numbering.
+        labels: [N].
+        boxes: [N, 4] xyxy, in any unit.
+        scores: [N]; None are ones, as of true boxes.
+
+    Raises:
+        ValueError: columns have different lengths, or a box or score is not finite.
     """
     own = np.asarray(frames, np.int64).reshape(-1)
     count = len(own)
@@ -87,8 +95,12 @@ class Pairs(NamedTuple):
 
 
 def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
-    """All pairs that share frame and label. `pixels` 1 measures widths as x2 - x1 + 1, as
-    evaluators in whole pixels do.
+    """All pairs that share frame and label.
+
+    Args:
+        found: boxes in the unit of the true ones.
+        true: boxes to be found.
+        pixels: 1 measures widths as x2 - x1 + 1, as evaluators in whole pixels do; 0 as x2 - x1.
     """
     own, other = _keys(found, true)
     # True boxes by (frame, label), then place: each group is a run of `counts` rows from `starts`
@@ -110,8 +122,12 @@ def overlapping_pairs(found: Boxes, true: Boxes, pixels: float = 0.0) -> Pairs:
 
 
 def ious(a: np.ndarray, b: np.ndarray, pixels: float = 0.0) -> np.ndarray:
-    """Intersection over union float64 [N] of boxes [N, 4] with their mates; boxes without area give
-    0.
+    """Intersection over union float64 [N] of boxes with their mates; boxes without area give 0.
+
+    Args:
+        a: [N, 4] xyxy.
+        b: [N, 4], the mates of `a` row by row.
+        pixels: as in `overlapping_pairs`.
     """
     # Corners of the common rectangle [N, 2]; sides below zero mean that there is none.
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
@@ -135,11 +151,17 @@ def _keys(found: Boxes, true: Boxes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Hits bool [N] where each found box may only take the true box that it overlaps best, the
-    surest one first (PASCAL VOC).
+    """Hits where each found box may only take the true box that it overlaps best, the surest one
+    first (PASCAL VOC).
 
-    Returns (hits, mate): `mate` int64 [N] is the row of that true box, -1 for a found box below the
-    threshold.
+    Args:
+        found: boxes in the unit of the true ones.
+        true: boxes to be found.
+        threshold: least IoU of a hit, 0..1.
+
+    Returns:
+        Hits bool [N], and mates int64 [N]: the row of that true box, -1 for a found box below the
+            threshold.
     """
     pairs = overlapping_pairs(found, true)
     hits, mate = np.zeros(len(found), bool), np.full(len(found), -1, np.int64)
@@ -166,6 +188,12 @@ def best_only(found: Boxes, true: Boxes, threshold: float) -> tuple[np.ndarray, 
 def any_free(found: Boxes, true: Boxes, threshold: float, pixels: float = 1.0) -> np.ndarray:
     """Hits bool [N] where a found box takes the best of the true boxes that are still free, the
     surest one first (ACT, MOC).
+
+    Args:
+        found: boxes in the unit of the true ones.
+        true: boxes to be found.
+        threshold: least IoU of a hit, 0..1.
+        pixels: as in `overlapping_pairs`.
     """
     pairs = overlapping_pairs(found, true, pixels)
     hits, free = np.zeros(len(found), bool), np.ones(len(true), bool)

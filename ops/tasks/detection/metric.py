@@ -33,12 +33,20 @@ class FrameMap(NamedTuple):
 def frame_map(
     found: Boxes, true: Boxes, num_classes: int, threshold: float = 0.5, cap: int | None = None
 ) -> FrameMap:
-    """AVA's frame-mAP at an IoU, labels 0..num_classes-1. `cap` keeps that many of the surest rows
-    of every frame.
+    """AVA's frame-mAP at an IoU.
 
     A found box counts when it is the surest of those whose best true box of its class and frame is
     the same; average precision is the whole area below the precision envelope (PASCAL VOC 2010).
-    Raises ValueError for a label outside the classes.
+
+    Args:
+        found: boxes in the unit of the true ones.
+        true: boxes to be found; classes without any have no part in the mean.
+        num_classes: labels are 0..num_classes-1.
+        threshold: least IoU of a hit.
+        cap: so many of the surest rows of every frame are kept; None keeps all.
+
+    Raises:
+        ValueError: a label is outside the classes.
     """
     _check(found, true, num_classes)
     if cap is not None:

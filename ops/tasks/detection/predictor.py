@@ -97,8 +97,16 @@ class Detector:
         whole one on.
 
         The video is decoded twice, its timestamps first; what lies in memory is one batch of clips,
-        however long it is. A video shorter than that has the one key frame in its middle. Raises
-        DecodeError; ValueError for a distance that is not positive.
+        however long it is.
+
+        Args:
+            path: of the video, on this machine.
+            every_s: seconds between key frames; a video shorter than that has the one key frame in
+                its middle.
+
+        Raises:
+            DecodeError: the video cannot be decoded.
+            ValueError: the distance is not positive.
         """
         if not every_s > 0:
             raise ValueError(f"every_s: found {every_s!r}; allowed: seconds above 0")

@@ -30,8 +30,12 @@ def video_maps(
     """`video_map@0.2`, `@0.5`, `@0.75` and `@0.5:0.95`, and the average precision of every class at
     0.5 (NaN without true tubes).
 
-    Rows are as DetectionMetric takes them, with `frame`, `persons` (the tubes' numbers), `width`
-    and `height`, in any order.
+    Args:
+        rows: as DetectionMetric takes them, with `frame`, `persons` (the tubes' numbers), `width`
+            and `height`, in any order.
+        num_classes: of the model.
+        rules: of linking; None are those of `Linking`.
+        nms: threshold of 3D-NMS before the evaluation.
     """
     by_video: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:

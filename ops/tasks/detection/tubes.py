@@ -80,10 +80,17 @@ def video_map(
     thresholds: Sequence[float],
     nms: float | None = NMS,
 ) -> dict[float, VideoMap]:
-    """Video-mAP at each overlap. `found` and `true` are by class, `true` by video then; `nms` None
-    leaves the tubes as they are.
+    """Video-mAP at each overlap.
 
-    Raises ValueError for a class outside 0..num_classes-1.
+    Args:
+        found: tubes by class.
+        true: tubes by class and video; classes without any have no part in the mean.
+        num_classes: labels are 0..num_classes-1.
+        thresholds: least overlaps of a hit, as `tube_iou` measures them.
+        nms: threshold of 3D-NMS before the evaluation; None leaves the tubes as they are.
+
+    Raises:
+        ValueError: a class is outside 0..num_classes-1.
     """
     outside = [label for label in (*found, *true) if not 0 <= label < num_classes]
     if outside:
@@ -180,8 +187,12 @@ def link(
     """Tubes of one class in one video with their scores (the mean over their boxes), from
     detections of its frames.
 
-    `frames` int [N], `boxes` float [N, 4] in pixels, `scores` [N]; `num_frames` is the video's
-    length.
+    Args:
+        frames: int [N], in any order.
+        boxes: float [N, 4] xyxy in pixels.
+        scores: [N].
+        num_frames: the video's length.
+        rules: None are those of `Linking`.
     """
     rules = rules or Linking()
     # By frame, falling score, then place, so that no order of the input matters.

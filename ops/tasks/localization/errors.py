@@ -52,8 +52,13 @@ class Errors(NamedTuple):
 
 
 def errors_of(truth: Segments, found: Segments, matches: Matches, threshold: int) -> Errors:
-    """Kind of every prediction at the threshold of this place in `matches`, which are those of the
-    same tables.
+    """Kind of every prediction at one threshold.
+
+    Args:
+        truth: as it was matched.
+        found: as it was matched.
+        matches: of these same tables.
+        threshold: its place in `matches.thresholds`.
     """
     limit = matches.thresholds[threshold]
     own, other = _nearest(truth, found)

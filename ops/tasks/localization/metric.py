@@ -62,8 +62,13 @@ def segments_of(rows: Iterable[tuple[str, float, float, int, float]]) -> Segment
 
 
 def kept_segments(start_s: np.ndarray, end_s: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Mask of one video's segments that count: at least a millisecond long, and not one again that
-    was kept before.
+    """Mask bool [N] of one video's segments that count: at least a millisecond long, and not one
+    again that was kept before.
+
+    Args:
+        start_s: [N], in seconds.
+        end_s: [N], in seconds.
+        label: [N].
     """
     kept = (end_s - start_s) >= SAME_S
     for row in range(1, len(kept)):
@@ -150,11 +155,17 @@ def envelope(curve: np.ndarray) -> np.ndarray:
 def match(
     truth: Segments, found: Segments, thresholds: Sequence[float], ks: Sequence[int] = (1, 5)
 ) -> Matches:
-    """Scores predictions against the truth. Raises MetricError for predictions that do not end
-    after their start, or without a score.
+    """Scores predictions against the truth.
 
-    Classes are those of the truth; predictions of others are not scored. `truth` holds each segment
-    once (`kept_segments`).
+    Args:
+        truth: each segment once (`kept_segments`); its classes are those that are scored.
+        found: predictions, of other classes too, which are not scored.
+        thresholds: least tIoUs of a hit.
+        ks: recall is that of the k * n best predictions of a class in a video, n being the number
+            of its segments there.
+
+    Raises:
+        MetricError: a prediction does not end after its start, or has no score.
     """
     _check(truth, "segment")
     _check(found, "prediction")

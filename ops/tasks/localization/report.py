@@ -368,6 +368,14 @@ def own_inputs(
 ) -> dict[str, Any]:
     """The features that a registered model was trained on, made by the very models that made them
     then, where today's are others.
+
+    Args:
+        recipe: of the model.
+        vocabulary: of the model; where it has no provenance, with the sha256 of those weights.
+        provenance: of the model; None for one of before.
+        dataset: whose videos get them.
+        layout: of the store that has frames and features.
+        settings: name the registry of the models.
     """
     from ops.features.materialize import make_pinned
     from ops.tasks.localization.predictor import extractors_of, features_config

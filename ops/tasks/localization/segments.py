@@ -132,8 +132,16 @@ def load_segments(
 ) -> SegmentTable:
     """Videos of one label space with their features.
 
-    Raises DataError for tables that are missing, of another version or without this target, and
-    where no features are stored; StorageError when they cannot be read.
+    Args:
+        layout: of the store that has features and annotations.
+        dataset: whose segments are read.
+        features: that are stored of its videos.
+        target: name of the label space.
+
+    Raises:
+        DataError: a table is missing, of another version or without this target, or no features are
+            stored.
+        StorageError: a table cannot be read.
     """
     segments, entries = (
         read_annotations(layout, dataset, name) for name in ("segments", "entries")
@@ -488,8 +496,15 @@ def grid_of(
     duration_s: float,
     resample: int | None,
 ) -> tuple[Grid, int]:
-    """Grid and number of steps of a sequence; resampled, its steps share the frames that the
-    features cover evenly.
+    """Grid and number of steps of a sequence.
+
+    Args:
+        num_steps: of the features as stored.
+        stride: frames from one step to the next.
+        num_frames: that a step sees.
+        fps: of the frames that steps are counted in.
+        duration_s: of the video.
+        resample: so many steps share the frames that the features cover evenly; None leaves them.
     """
     if resample is None:
         return Grid(stride, num_frames, fps, duration_s), num_steps
@@ -536,8 +551,17 @@ def cut(
 ) -> tuple[int, int, np.ndarray, np.ndarray]:
     """A random window for training: (first step, end, segments on the window's grid, their labels).
 
-    The window is drawn until it holds `keep_share` of at least one segment, `tries` times at most.
     Held segments are cut to the window, widened by `offset` on both sides; the others are left out.
+
+    Args:
+        segments: [G, 2] in steps of the video.
+        labels: [G].
+        num_steps: of the video.
+        max_length: of the window, in steps.
+        offset: half of what a step sees, in steps.
+        steps: the window is drawn until it holds `keep_share` of at least one segment, `tries`
+            times at most; `crop_ratio` shortens that of a video which would fit.
+        rng: draws length and place.
     """
     length = max_length
     if num_steps <= max_length:

@@ -443,6 +443,13 @@ def placed(
 ) -> dict[str, np.ndarray]:
     """Candidates on the grid -> suppressed segments in seconds inside the video, best first; those
     that end up without length are gone.
+
+    Args:
+        candidates: of one video, as the family's network gives them.
+        decoding: how they are suppressed.
+        grid: where their steps lie in time.
+        scores: [classes], the video's own, for fusion; None leaves the segments' scores.
+        recipe: its `fusion` says how scores are joined.
     """
     family = family_of(recipe, *FAMILY)
     kept = family.suppress_candidates(candidates, decoding)

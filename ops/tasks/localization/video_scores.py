@@ -43,8 +43,15 @@ class VideoScores:
 
 
 def read_scores(fusion: Fusion, root: str, labels: Sequence[str]) -> VideoScores:
-    """Reads the file. Raises ConfigError for one that is missing, not of this form, or of other
-    classes than `labels`.
+    """Reads the file of class scores by video.
+
+    Args:
+        fusion: says where it is.
+        root: folder or URI that it lies below.
+        labels: the classes wanted, in their order.
+
+    Raises:
+        ConfigError: the file is missing, not of this form, or of other classes than `labels`.
     """
     uri = f"{root}/{fusion.scores}"
     form = '{"class": [name of each class], "results": {video: [score of each class]}}'

@@ -40,9 +40,18 @@ def actions_of(
 ) -> dict[str, str]:
     """Action by video, from the recipe's `action_model` or `action_file`.
 
-    What a model said is kept in the store, by the model's weights and each video's content, and
-    never asked again. Raises ConfigError for a model of another task or other labels and for a file
-    without all videos, PredictionError, StorageError.
+    Args:
+        recipe: says which of the two.
+        dataset: of the videos, named in messages.
+        videos: whose actions are wanted; what a model said of one is kept in the store, by the
+            model's weights and the video's content, and never asked again.
+        layout: of the store that has frames, file and answers.
+        settings: name the registry of the model; None are the process's.
+
+    Raises:
+        ConfigError: the model is of another task or other labels, or the file lacks videos.
+        PredictionError: the model is not there.
+        StorageError: a store does not answer.
     """
     if recipe.action_model is None:
         return _from_file(recipe, videos, layout)

@@ -73,7 +73,18 @@ def bottleneck(
     found_actions: Mapping[str, str],
     table: Sequence[Given] = TABLE,
 ) -> list[tuple[Given, float]]:
-    """Acc^p for each row of the table. Raises ParsingScoreError for what cannot be scored."""
+    """Acc^p for each row of the table.
+
+    Args:
+        truth: parts of every video, in the challenge's form.
+        actions: the true one by video.
+        found: predicted parts, in the same form.
+        found_actions: the predicted one by video.
+        table: what is given of the truth, row by row.
+
+    Raises:
+        ParsingScoreError: truth and predictions cannot be scored.
+    """
     rows, known = [], dict[Given, Videos]()
     parsing_scores(truth, actions, found, found_actions)  # says what is wrong with the files
     paired = {near: pairs_of(truth, found, near) for near in (0.0, HUMAN_IOU)}
@@ -132,8 +143,13 @@ def replaced(
     given: Given,
     pairs: Mapping[tuple[str, str], Mapping[int, int]] | None = None,
 ) -> Videos:
-    """The predictions with the truth in place of what is given, for the truth's frames. `pairs` are
-    what `pairs_of` says, if known.
+    """The predictions with the truth in place of what is given, for the truth's frames.
+
+    Args:
+        truth: parts of every video, in the challenge's form.
+        found: predicted parts, in the same form.
+        given: what is taken from the truth.
+        pairs: what `pairs_of` says of both; None asks it now.
     """
     pairs = pairs_of(truth, found, _near(given)) if pairs is None else pairs
     result: dict[str, dict[str, Any]] = {}
@@ -211,8 +227,15 @@ def lines(rows: Sequence[tuple[Given, float]]) -> list[str]:
 def bottleneck_of(truth: str, predictions: str) -> list[tuple[Given, float]]:
     """The table for the files of two folders or URIs.
 
-    Raises AnnotationError, ParsingScoreError and StorageError for files that are damaged or cannot
-    be read, FileNotFoundError.
+    Args:
+        truth: has gt_part_result.json and gt_vid_result.json.
+        predictions: has pred_part_result.json and pred_vid_result.json.
+
+    Raises:
+        AnnotationError: a file is damaged.
+        ParsingScoreError: files have another form, or cannot be scored.
+        StorageError: a store does not answer.
+        FileNotFoundError: a file is missing.
     """
 
     def read(reader: Any, uri: str) -> Any:

@@ -27,13 +27,19 @@ def match(
     found_boxes: np.ndarray,
     above: float = 0.5,
 ) -> Pairs:
-    """Pairs of every frame's humans, one to one at the largest total IoU; pairs with an IoU above
-    `above` count.
+    """Pairs of every frame's humans, one to one at the largest total IoU. IoU is float32. Frames
+    with the same numbers of humans are worked on together.
 
-    `*_counts` [F] are the humans of each frame, `*_boxes` [humans, 4] theirs one frame after
-    another, xyxy in pixels, edges included. IoU is float32. Frames with the same numbers of humans
-    are worked on together. Raises ValueError for a box that is not finite, ZeroDivisionError for
-    two boxes without any area.
+    Args:
+        true_counts: int [F], humans of each frame.
+        true_boxes: [humans, 4], one frame after another, xyxy in pixels, edges included.
+        found_counts: int [F], as the true ones, of the same frames.
+        found_boxes: [humans, 4], as the true ones.
+        above: pairs with an IoU above it count.
+
+    Raises:
+        ValueError: a box is not finite.
+        ZeroDivisionError: two boxes have no area at all.
     """
     ones, others = (
         np.asarray(boxes, np.float32).reshape(-1, 4) for boxes in (true_boxes, found_boxes)

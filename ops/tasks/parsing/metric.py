@@ -87,8 +87,18 @@ def parsing_scores(
     human_iou: float = HUMAN_IOU,
     part_iou: float = PART_IOU,
 ) -> ParsingScores:
-    """Scores of all videos that `actions` (the true ones) names. Raises ParsingScoreError for what
-    cannot be scored.
+    """Scores of all videos that `actions` names.
+
+    Args:
+        truth: parts of every video, in the challenge's form.
+        actions: the true one by video.
+        found: predicted parts, in the same form.
+        found_actions: the predicted one by video.
+        human_iou: above it a found human is a true one's.
+        part_iou: from it on a found part is the true one.
+
+    Raises:
+        ParsingScoreError: truth and predictions cannot be scored.
     """
     if not actions:
         raise ParsingScoreError("true actions", "no video", "at least one")

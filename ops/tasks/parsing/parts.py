@@ -152,11 +152,18 @@ def load_parts(
     parts: Sequence[str] | None = None,
     states: Sequence[str] | None = None,
 ) -> PartTable:
-    """Usable videos of the parts table. `parts` and `states` pin the vocabulary; None takes what
-    the table holds, sorted.
+    """Usable videos of the parts table.
 
-    Raises DataError for a table that is missing, empty or of another version, and for a part that a
-    pinned vocabulary lacks; StorageError.
+    Args:
+        layout: of the store that has frames and annotations.
+        dataset: whose parts table is read.
+        parts: pin the vocabulary; None takes what the table holds, sorted.
+        states: as `parts`.
+
+    Raises:
+        DataError: the table is missing, empty or of another version, or a pinned vocabulary lacks a
+            part.
+        StorageError: the table cannot be read.
     """
     table = read_annotations(layout, dataset, "parts")
     if not table.num_rows:
@@ -220,8 +227,14 @@ def truth_of(videos: PartVideoList, every: int) -> TrueHumans:
 def mirrored_parts(parts: Sequence[str], pairs: Mapping[str, str], where: str) -> np.ndarray:
     """For each part the one that stands in its place in a mirror image, int64 [K].
 
-    `pairs` names them; without any, a name with 'left' has the same name with 'right'. Raises
-    DataError for a part that is not there.
+    Args:
+        parts: names in the order of their numbers.
+        pairs: parts that stand in each other's place; without any, a name with 'left' has the same
+            name with 'right'.
+        where: names the recipe in messages.
+
+    Raises:
+        DataError: a part is not there.
     """
     order = list(range(len(parts)))
     own = dict(pairs) or {

@@ -30,8 +30,13 @@ def predictions(
     parts: Sequence[str],
     states: Sequence[str],
 ) -> Videos:
-    """Prediction rows (`ops.tasks.parsing.columns.found_humans` says what they hold) in the
-    challenge's form; every video is there.
+    """Prediction rows in the challenge's form; every video is there.
+
+    Args:
+        videos: ids.
+        rows: `ops.tasks.parsing.columns.found_humans` says what they hold.
+        parts: names in the order of their numbers.
+        states: names in the order of their numbers.
     """
     found: dict[str, dict[str, Any]] = {video: {} for video in videos}
     for row in sorted(rows, key=lambda row: (row["video_id"], row["frame"])):

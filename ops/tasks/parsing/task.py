@@ -301,11 +301,14 @@ class Parsing(Stateless):
 def decoded(
     parsed: Any, sizes: Tensor, recipe: ParsingRecipe, pairs: np.ndarray
 ) -> list[dict[str, np.ndarray]]:
-    """What a network says of each picture, as arrays; `sizes` (B, 2) are the height and width in
-    pixels that boxes are wanted for.
+    """What a network says of each picture, as arrays.
 
-    `pairs` bool [K, S]: the states that each part is known to have; a part with too few may have
-    all.
+    Args:
+        parsed: the network's output for B pictures.
+        sizes: (B, 2), the height and width in pixels that boxes are wanted for.
+        recipe: its `answers` say how many, and how sure.
+        pairs: bool [K, S], the states that each part is known to have; a part with too few may have
+            all.
     """
     answers = recipe.answers
     allowed = None

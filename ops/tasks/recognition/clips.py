@@ -132,8 +132,15 @@ class ClipTable(NamedTuple):
 def load_clips(layout: Layout, dataset: Dataset, target: str = "label") -> ClipTable:
     """Usable clips of one label space, sorted by id.
 
-    Raises DataError for a table that is missing, of another version, without this target, or with
-    several labels for a clip; StorageError when it cannot be read.
+    Args:
+        layout: of the store that has frames and annotations.
+        dataset: whose clips table is read.
+        target: name of the label space.
+
+    Raises:
+        DataError: a table is missing, of another version, without this target, or with several
+            labels for a clip.
+        StorageError: a table cannot be read.
     """
     rows = read_annotations(layout, dataset, "clips")
     targets, of_target = ranked(rows["target"])

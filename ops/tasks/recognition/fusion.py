@@ -70,12 +70,24 @@ def fuse(
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score the mean of several models on a split; kept in a folder of the fusion's own, as
-    `evaluate` keeps it.
+    `evaluate` keeps it. One member is in memory at a time.
 
-    `parts` are recipes with the URI of their weights, in this project's names or the original
-    authors'. Equal `coefficients` by default, and a GPU where there is one. One member is in memory
-    at a time. Raises ConfigError for what does not belong together, DataError without clips,
-    PublishedWeightsError, StorageError.
+    Args:
+        recipe: of the fusion; its `views` are those of every member.
+        parts: recipes with the URI of their weights, in this project's names or the original
+            authors'.
+        layout: of the store that has the data and gets the result.
+        coefficients: one of at least 0 for each part, not all 0; None are equal ones.
+        dataset: defaults to the one that the recipe names.
+        split: whose clips are scored.
+        device: by torch's name; None is a GPU where there is one.
+        progress: is told (member, done, all) clips.
+
+    Raises:
+        ConfigError: recipes, weights and coefficients do not belong together.
+        DataError: the split has no clips.
+        PublishedWeightsError: weights do not fit.
+        StorageError: a store does not answer.
     """
     weigh = _coefficients(recipe, len(parts), coefficients)
     dataset = dataset or configs.dataset(recipe.dataset)
@@ -200,10 +212,15 @@ def _identity(
 def chosen(
     name: str, weights: Sequence[str], layout: Layout
 ) -> tuple[RecognitionRecipe, list[tuple[RecognitionRecipe, str]]]:
-    """A recipe with `fusion`, and its members with the URIs of their weights: MEMBER=URI where
-    given, else their own trainings'.
+    """A recipe with `fusion`, and its members with the URIs of their weights.
 
-    Raises ConfigError.
+    Args:
+        name: of the recipe.
+        weights: MEMBER=URI each; members without one have the weights of their own trainings.
+        layout: of the store that has those trainings.
+
+    Raises:
+        ConfigError: recipe, members and weights do not belong together.
     """
     recipe = configs.load(name)
     if not isinstance(recipe, RecognitionRecipe):

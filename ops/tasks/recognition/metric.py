@@ -36,8 +36,14 @@ def confusion_matrix(
 ) -> np.ndarray:
     """Counts, int64, rows = labels, columns = predictions.
 
-    Without `num_classes` there is one row and column per class that occurs in either, in ascending
-    order. Raises ValueError for a class outside [0, num_classes).
+    Args:
+        predicted: class ids [N].
+        labels: true class ids [N].
+        num_classes: rows and columns; None is one per class that occurs in either, in ascending
+            order.
+
+    Raises:
+        ValueError: a class is outside [0, num_classes).
     """
     predicted, labels = np.asarray(predicted, np.int64), np.asarray(labels, np.int64)
     if num_classes is None:
@@ -70,10 +76,14 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def average_views(logits: np.ndarray, num_views: int, average: Average) -> np.ndarray:
-    """Logits [N * num_views, C], consecutive rows of one clip, to one row per clip [N, C].
+    """One row per clip [N, C].
 
-    'prob' is the mean of the views' softmax, 'score' the mean of their logits. 'feature' averages
-    before the classifier, so its logits already are one row per clip and stay as they are.
+    Args:
+        logits: [N * num_views, C], consecutive rows of one clip.
+        num_views: of each clip.
+        average: 'prob' is the mean of the views' softmax, 'score' the mean of their logits.
+            'feature' averages before the classifier, so its logits already are one row per clip and
+            stay as they are.
     """
     if average == "feature":
         return logits

@@ -68,8 +68,11 @@ class Recognizer:
         return self.recipe.sampling.fps is not None
 
     def indices(self, num_frames: int, timestamps_s: Sequence[float] = ()) -> np.ndarray:
-        """Frame indices int64 [num_clips * T] of the recipe's test views of a video of `num_frames`
-        frames, view by view.
+        """Frame indices int64 [num_clips * T] of the recipe's test views of a video, view by view.
+
+        Args:
+            num_frames: of the video.
+            timestamps_s: of its frames, in seconds; needed for a sampling on a clock.
         """
         line = timeline(num_frames, {"timestamps_s": timestamps_s}, fps=self.recipe.sampling.fps)
         return line[self.frozen.indices(len(line))]

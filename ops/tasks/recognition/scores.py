@@ -15,12 +15,18 @@ from ops.tasks.recognition.metric import mean_class_accuracy, top_k_accuracy
 def scores_of(
     scores: np.ndarray, true: np.ndarray, labels: Sequence[str], pairs: Pairs
 ) -> dict[str, float]:
-    """Metrics in 0..1 of scores [N, classes] and label ids [N].
+    """Metrics in 0..1: top1, top5, mean_class_accuracy, chance.
 
-    top1, top5, mean_class_accuracy, chance; with pairs also pair_top1 (accuracy on the clips of
-    paired labels, decided between all classes) and pair_order (the share of these clips whose own
-    label scores above its partner; a tie counts half, so that a model that cannot see the order of
-    time gets one half), overall and as 'pair_order/<a>__<b>'.
+    With pairs also pair_top1 (accuracy on the clips of paired labels, decided between all classes)
+    and pair_order (the share of these clips whose own label scores above its partner; a tie counts
+    half, so that a model that cannot see the order of time gets one half), overall and as
+    'pair_order/<a>__<b>'.
+
+    Args:
+        scores: [N, classes].
+        true: label ids [N].
+        labels: names of the classes.
+        pairs: labels that differ by the order of time alone.
     """
     metrics = {
         "top1": top_k_accuracy(scores, true, 1),

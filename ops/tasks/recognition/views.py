@@ -26,12 +26,16 @@ def views_at_once(views: Tensor) -> int:
 
 
 def view_scores(model: nn.Module, views: Tensor, num_views: int, average: Average) -> np.ndarray:
-    """Scores float32 [N, classes] of views (N * num_views, 3, T, S, S), consecutive ones of one
-    clip, averaged as named.
+    """Scores float32 [N, classes] of views, averaged as named.
 
     They go through the network in portions, so that ten clips of three crops need no more memory
-    there than one portion. 'feature' averages before the classifier: the model must have `features`
-    and `classify`.
+    there than one portion.
+
+    Args:
+        model: for 'feature' it must have `features` and `classify`.
+        views: (N * num_views, 3, T, S, S), consecutive ones of one clip.
+        num_views: of each clip.
+        average: as `average_views` takes it; 'feature' averages before the classifier.
     """
     network: Any = model
     parts = views.split(views_at_once(views))
