@@ -4,6 +4,8 @@ programs can be read.
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -142,3 +144,18 @@ def test_every_decision_is_in_their_list() -> None:
     assert listed == {path.name for path in (REPO / "docs" / "decisions").glob("*.md")} - {
         "README.md"
     }
+
+
+PACKAGES = ("configs", "models", "ops", "assets", "pipelines")
+EXAMPLES = [
+    path.relative_to(REPO).with_suffix("").as_posix().replace("/", ".")
+    for package in PACKAGES
+    for path in sorted((REPO / package).rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("module", EXAMPLES)
+def test_examples_of_docstrings_give_what_they_say(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module))
+    assert found.attempted and not found.failed

@@ -44,11 +44,6 @@ def time_left(done: int, total: int, per_s: float) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
 
 
-def counted(progress: Progress, count: int) -> Progress:
-    """Progress in the things that are counted, out of progress in batches of them."""
-    return lambda done, total: progress(min(count, round(done * count / max(total, 1))), count)
-
-
 class Bar:
     """One stage as a person follows it: call it with (done, total), and with the stage's own words
     where a count says too little.

@@ -155,7 +155,9 @@ def test_two_workers_train_once_and_mistakes_come_back_plainly(
         build(recipe, own, world.DATASET).model().state_dict()
     )
     shown = capfd.readouterr()
-    assert [line.split("  ")[0] for line in shown.out.splitlines()[1:]] == [
+    # on a busy machine a line more says that the training waits for its data
+    told = [line for line in shown.out.splitlines()[1:] if "waits for data" not in line]
+    assert [line.split("  ")[0] for line in told] == [
         f"tiny_tsm: epoch {epoch}/3" for epoch in (1, 2, 3)
     ]
     assert "State API" not in shown.err + shown.out
