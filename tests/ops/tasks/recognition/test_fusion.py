@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from pathlib import Path
 
@@ -158,7 +159,14 @@ def test_members_are_named_and_checked(discs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"), [([1.0], "3 numbers"), ([0, 0, 0], "not all 0"), ([1, 1, -1], "at least 0")]
+    ("given", "says"),
+    [
+        ([1.0], "3 numbers"),
+        ([0, 0, 0], "not all 0"),
+        ([1, 1, -1], "at least 0"),
+        ([1, 1, math.nan], "3 numbers"),
+        ([1, 1, math.inf], "3 numbers"),
+    ],
 )
 def test_wrong_coefficients_are_named(discs, parts: Parts, given: list[float], says: str) -> None:
     with pytest.raises(ConfigError, match=f"coefficients.*{says}"):
@@ -193,6 +201,8 @@ def test_the_command(
         "a finished training of recipe 'pan_lite', or --weights pan_lite=<URI>"
         in capsys.readouterr().err
     )
+    assert command("fusion", "pan_en", *weights, "--device", "tpu") == 1
+    assert "'--device': found 'tpu'; allowed: " in capsys.readouterr().err
     assert command("fusion", "pan_en", "--weights=pan_en=x") == 1
     assert "MEMBER=URI with a member out of pan_lite" in capsys.readouterr().err
     assert isinstance(discs.layout, Layout)
