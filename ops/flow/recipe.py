@@ -90,7 +90,7 @@ def train_recipe(
     `prepared` is what was read of the data before, here as in every step; None reads it now. Raises
     ValueError subclasses for what the user can mend, StorageError, TrainingError.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     plan = prepared.plan
     mend_folder(recipe, plan, settings)
     done = finished(plan.run_dir)
@@ -115,6 +115,17 @@ def train_recipe(
     if run.run().info.status == "RUNNING":
         run.finish()
     return Trained(result, run, trained_now=done is None, prepared=prepared)
+
+
+def _of(recipe: Recipe, layout: Layout, prepared: Prepared | None) -> Prepared:
+    """What was prepared for this very recipe, its gate included, or is now. Raises ConfigError."""
+    if prepared is None:
+        return prepare(recipe, layout)
+    if (prepared.task.recipe, prepared.layout) != (recipe, layout):
+        found = f"recipe '{prepared.task.recipe.name}' in {prepared.layout.root}"
+        allowed = f"None, or this very recipe, unchanged, in {layout.root}"
+        raise ConfigError(f"recipe '{recipe.name}'", "prepared", found, allowed)
+    return prepared
 
 
 def _require_ready(prepared: Prepared, settings: Settings) -> None:
@@ -148,7 +159,7 @@ def evaluate_recipe(
     """Score the recipe's trained weights on the frozen validation set and keep the result in its
     MLflow run.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     result, run = _finished_run(prepared, settings)
     found = _evaluate(prepared.task, result.weights_uri)
     log_evaluation(run, found, recipe.name)
@@ -162,7 +173,7 @@ def register_recipe(
     recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None
 ) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     result, run = _finished_run(prepared, settings)
     model = logged(recipe, prepared.task, result, run, settings)
     return register(run, model, recipe, result.run_key, result.weights_uri, settings)
@@ -174,7 +185,7 @@ def promote_recipe(
     """Let the recipe's version face the champion on the same frozen set, and keep the decision on
     the version.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     version = register_recipe(recipe, layout, settings, prepared=prepared)
     own = gate_input(_evaluate(prepared.task, version.weights))
     challenger = Challenger(prepared.task, version.weights, prepared.dataset)
