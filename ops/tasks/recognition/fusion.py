@@ -20,7 +20,7 @@ import configs
 import models
 from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from models.checkpoints import read_checkpoint
-from models.weights import load_published
+from models.weights import fit, load_published
 from ops.evaluation.cache import Evaluation, EvaluationCache
 from ops.files.storage import local_copy, sha256_of
 from ops.store.layout import Layout
@@ -152,7 +152,7 @@ def network(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
     model = models.build(recipe)
     found = read_checkpoint(weights)
     if set(found) == set(model.state_dict()):
-        model.load_state_dict(found)
+        fit(model, found, {key: key for key in found}, source=str(weights), kind="our own network")
     else:
         load_published(model, weights)
     return model.eval()

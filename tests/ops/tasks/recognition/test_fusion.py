@@ -181,6 +181,14 @@ def test_what_cannot_be_fused_is_named(discs, parts: Parts) -> None:
         fuse(whole(discs), swapped, discs.layout, dataset=discs.dataset)
 
 
+def test_weights_of_other_classes_are_told_in_words(parts: Parts, tmp_path: Path) -> None:
+    own, _ = parts[0]
+    other = models.build(own.model_copy(update={"num_classes": own.num_classes + 1}))
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(PublishedWeightsError, match="do not fit:"):
+        network(own, tmp_path / "other.safetensors")
+
+
 def test_the_command(
     discs,
     plain,
