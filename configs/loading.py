@@ -76,6 +76,10 @@ class _Reader(LOADER):  # type: ignore[misc, valid-type]
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key that is a list or a mapping", key.start_mark
+                )
             if key.tag != "tag:yaml.org,2002:merge" and key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key '{key.value}' given twice", key.start_mark
@@ -98,6 +102,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ConfigError(
             str(path), "(whole file)", str(error).replace("\n", " "), "valid YAML"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(
+            str(path), "(whole file)", str(error), "numbers that a machine can hold"
         ) from error
     except OSError as error:
         raise ConfigError(
@@ -142,6 +150,8 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     """
     try:
         return kind.model_validate(value)
+    except RecursionError as error:  # a YAML alias within its own anchor
+        raise ConfigError(where, "(whole)", "a value that holds itself", "one that ends") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(whole)"

@@ -89,7 +89,7 @@ def settings() -> Settings:
     home = absolute("KINOGRAPH_HOME", variable("KINOGRAPH_HOME") or ".kinograph")
     storage = _uri(variable("KINOGRAPH_STORAGE") or str(home))
     scheme = storage.split("://", 1)[0] if "://" in storage else "file"
-    if scheme not in STORES:
+    if scheme not in STORES or storage.removesuffix(":") in STORES:  # of `s3://` nothing is left
         raise ConfigError(
             "environment",
             "KINOGRAPH_STORAGE",

@@ -59,7 +59,7 @@ def families(
     family: Family = None,
     threads: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Of a training (default: 2, or as many as CPUs)."),
+        typer.Option(metavar="N", min=1, help="Of a training (default: 2, or as many as CPUs)."),
     ] = None,
     measure: Annotated[bool, typer.Option(help="Take speed and memory too.")] = True,
     markdown: Markdown = None,

@@ -5,6 +5,7 @@ files without a YAML, what they are.
 from __future__ import annotations
 
 import csv as csv_files
+import os
 import re
 from collections.abc import Callable
 from itertools import groupby, islice
@@ -70,7 +71,7 @@ def check(
     screen, told = console(), Told(everything, csv)
     if what in configs.datasets():
         return _check_dataset(what, told, screen)
-    path = "://" in what or Path(what).expanduser().exists()
+    path = "://" in what or Path(os.path.expanduser(what)).exists()
     if more or (not path and what in configs.names()):
         return _check_recipes([what, *(more or [])], configs.settings(), screen)
     if not path:
@@ -453,7 +454,7 @@ def _write_csv(
 def _check_files(what: str, told: Told, screen: Console) -> int:
     from ops.annotations.guess import format_names, guess, yaml_text
 
-    uri = what if "://" in what else str(Path(what).expanduser().resolve())
+    uri = what if "://" in what else str(Path(os.path.expanduser(what)).resolve())
     with screen.status("Trying") as status:
         found = guess(uri, lambda file: status.update(f"Trying: {escape(file)}"))
     if not found.pieces:

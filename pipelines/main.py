@@ -309,10 +309,11 @@ def sample_world(
         typer.Option(metavar="D", help="Strength of clutter and camera motion, 0 to 1."),
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Another seed is another world; the same makes the same bytes.")
+        int,
+        typer.Option(min=0, help="Another seed is another world; the same makes the same bytes."),
     ] = 0,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Processes (default: as many as CPUs).")
+        int | None, typer.Option(metavar="N", min=1, help="Processes (default: as many as CPUs).")
     ] = None,
 ) -> int:
     """Make the sample world of any size anywhere: videos and exact annotations of four tasks. What

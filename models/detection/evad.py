@@ -112,10 +112,9 @@ class Config(Checked):
             self.refuse("key_frame", f"null (the middle) or 0 to {self.num_frames - 1}")
         for field, count in (("prune_blocks", None), ("taps", 4)):
             blocks = getattr(self, field)
-            rising = isinstance(blocks, tuple) and list(blocks) == [
-                block for block in range(self.depth) if block in blocks
-            ]
-            if not rising or count not in (None, len(blocks)):
+            whole = isinstance(blocks, tuple) and all(type(block) is int for block in blocks)
+            rising = [block for block in range(self.depth) if whole and block in blocks]
+            if not whole or list(blocks) != rising or count not in (None, len(blocks)):
                 self.refuse(
                     field, f"{count or 'some'} rising numbers of blocks, 0 to {self.depth - 1}"
                 )

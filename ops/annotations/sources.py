@@ -56,6 +56,6 @@ def _sources_uri(dataset: Dataset, layout: Layout) -> str:
 def read_sources(dataset: Dataset, layout: Layout) -> str | None:
     """As which files the tables were read; None where nobody has noted it."""
     try:
-        return read_bytes(_sources_uri(dataset, layout)).decode()
+        return read_bytes(_sources_uri(dataset, layout)).decode("utf-8", "replace")
     except FileNotFoundError:
         return None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from configs.schema import Precision
-from ops.files.storage import read_bytes, remove, write_bytes
+from ops.files.storage import exists, read_bytes, remove, write_bytes
 from ops.store.tables import read_table, write_table
 
 RECORD, PREDICTIONS = "evaluation.json", "predictions.parquet"
@@ -88,7 +88,14 @@ class EvaluationCache:
             return None
         own = isinstance(record, dict) and record.get("identity") == self.identity
         same = own and record.setdefault("precision", self.unsaid) == self.precision
-        return _evaluation(self.folder, record, reused=True) if same else None
+        if not same:
+            return None
+        try:
+            found = _evaluation(self.folder, record, reused=True)
+        except (KeyError, TypeError):  # of another form
+            return None
+        uris = (found.predictions_uri, *found.pictures.values(), *found.files.values())
+        return found if all(map(exists, uris)) else None  # else somebody has removed a file
 
     def save(self, results: Results) -> Evaluation:
         """Write everything, the record last: without it nothing counts. Raises StorageError."""

@@ -107,6 +107,9 @@ def retry(uri: str, action: Callable[[], T]) -> T:
             if not _transient(error):
                 if isinstance(error, OSError):
                     raise StorageError(uri, error.strerror or error, error.errno) from error
+                if _unaskable(uri, error):
+                    what = "the store cannot be asked for this; check the address and its settings"
+                    raise StorageError(uri, f"{what} ({_first(error, 2)})") from error
                 raise
             if attempt == TRIES:
                 raise StorageError(
@@ -118,6 +121,18 @@ def retry(uri: str, action: Callable[[], T]) -> T:
             time.sleep(wait)
             wait *= 2
     raise AssertionError("unreachable")
+
+
+def _first(error: Exception, lines: int = 1) -> str:
+    return " ".join(str(error).splitlines()[:lines])[:200] if str(error) else type(error).__name__
+
+
+def _unaskable(uri: str, error: Exception) -> bool:
+    """Whether a store's library found fault with the bucket's name, the endpoint or a like setting
+    before it asked anybody.
+    """
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return "://" in uri and (isinstance(error, ValueError) or "BotoCoreError" in names)
 
 
 def http_status(error: BaseException | None) -> int | None:
@@ -134,7 +149,7 @@ def _refusal(uri: str, error: Exception) -> str | None:
     if isinstance(error, PermissionError) and error.filename is not None:
         return "permission denied"
     scheme = uri.partition("://")[0].lower()
-    first = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    first = _first(error)
     if isinstance(error, NotImplementedError):
         return f"a {scheme}:// store cannot do this ({first}); name a local path or a bucket"
     names, status = {kind.__name__ for kind in type(error).__mro__}, http_status(error)

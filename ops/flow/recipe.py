@@ -99,7 +99,7 @@ def train_recipe(
         StorageError: a store does not answer.
         TrainingError: the training failed.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     plan = prepared.plan
     mend_folder(recipe, plan, settings)
     done = finished(plan.run_dir)
@@ -124,6 +124,17 @@ def train_recipe(
     if run.run().info.status == "RUNNING":
         run.finish()
     return Trained(result, run, trained_now=done is None, prepared=prepared)
+
+
+def _of(recipe: Recipe, layout: Layout, prepared: Prepared | None) -> Prepared:
+    """What was prepared for this very recipe, its gate included, or is now. Raises ConfigError."""
+    if prepared is None:
+        return prepare(recipe, layout)
+    if (prepared.task.recipe, prepared.layout) != (recipe, layout):
+        found = f"recipe '{prepared.task.recipe.name}' in {prepared.layout.root}"
+        allowed = f"None, or this very recipe, unchanged, in {layout.root}"
+        raise ConfigError(f"recipe '{recipe.name}'", "prepared", found, allowed)
+    return prepared
 
 
 def _require_ready(prepared: Prepared, settings: Settings) -> None:
@@ -157,7 +168,7 @@ def evaluate_recipe(
     """Score the recipe's trained weights on the frozen validation set and keep the result in its
     MLflow run.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     result, run = _finished_run(prepared, settings)
     found = _evaluate(prepared.task, result.weights_uri)
     log_evaluation(run, found, recipe.name)
@@ -171,7 +182,7 @@ def register_recipe(
     recipe: Recipe, layout: Layout, settings: Settings, *, prepared: Prepared | None = None
 ) -> Registered:
     """Make the recipe's trained model a version of its registered model, with alias challenger."""
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     result, run = _finished_run(prepared, settings)
     model = logged(recipe, prepared.task, result, run, settings)
     return register(run, model, recipe, result.run_key, result.weights_uri, settings)
@@ -183,7 +194,7 @@ def promote_recipe(
     """Let the recipe's version face the champion on the same frozen set, and keep the decision on
     the version.
     """
-    prepared = prepared or prepare(recipe, layout)
+    prepared = _of(recipe, layout, prepared)
     version = register_recipe(recipe, layout, settings, prepared=prepared)
     own = gate_input(_evaluate(prepared.task, version.weights))
     challenger = Challenger(prepared.task, version.weights, prepared.dataset)

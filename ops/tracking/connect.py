@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -129,7 +130,8 @@ def _open_store(tracking_uri: str) -> MlflowClient:
     try:
         opened = MlflowClient(tracking_uri, registry_uri=tracking_uri)
         opened.search_experiments(max_results=1)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    # ValueError: an address that is none, as a port of letters
+    except (MlflowException, SQLAlchemyError, OSError, ValueError) as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrackingError(
             f"MLFLOW_TRACKING_URI: cannot open {shown(tracking_uri)}: {shown(cause)}"
@@ -147,14 +149,15 @@ def check_reachable(tracking_uri: str) -> None:
 
 def _check_server(tracking_uri: str) -> None:
     """One quick question before MLflow starts its own minute of retries."""
-    request = urllib.request.Request(shown(tracking_uri).rstrip("/") + "/health")
     try:
+        request = urllib.request.Request(shown(tracking_uri).rstrip("/") + "/health")
         urllib.request.urlopen(request, timeout=10).close()
     except urllib.error.HTTPError:
         # it answers; whether it lets us in is MLflow's to find out, with the credentials of the
         # environment
         return
-    except (urllib.error.URLError, OSError) as error:
+    # HTTPException and ValueError: an address that is none
+    except (urllib.error.URLError, HTTPException, OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise TrackingError(
             f"MLFLOW_TRACKING_URI: no MLflow server answers at {shown(tracking_uri)} ({reason});"

@@ -51,7 +51,9 @@ class Decision:
 
 def gate_key(gate: Gate) -> str:
     """Hash of what a gate decides by."""
-    return content_hash([gate.metric, gate.floor, gate.min_gain])
+    # of before there was a choice, the usual precision goes without saying
+    more = [] if gate.precision == "fp32" else [gate.precision]
+    return content_hash([gate.metric, gate.floor, gate.min_gain, *more])
 
 
 def kept(gate: Gate, version: ModelVersion, reset: int, eval_set: str | None = None) -> bool:

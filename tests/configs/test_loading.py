@@ -140,6 +140,13 @@ def test_a_wrong_field_is_named(
             "a second recipe of this name",
             "the first is in",
         ),
+        (RECIPE + "more: {? [1, 2] : 3}\n", "a key that is a list or a mapping", "valid YAML"),
+        (RECIPE + f"more: {'9' * 5000}\n", "Exceeds the limit", "numbers that a machine can hold"),
+        (
+            RECIPE.replace("model: {", "model: &own {again: *own, "),
+            "a value that holds itself",
+            "one that ends",
+        ),
         (
             "a: !!python/object/apply:os.getcwd []\n",
             "could not determine a constructor",

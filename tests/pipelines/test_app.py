@@ -53,7 +53,17 @@ def test_the_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize(
-    "words", ["nothing", "run --nothing", "run --train many", "predict", "features --format mat"]
+    "words",
+    [
+        "nothing",
+        "run --nothing",
+        "run --train many",
+        "predict",
+        "features --format mat",
+        "sample-world w --seed -1",
+        "sample-world w --workers 0",
+        "benchmark families --threads -1",
+    ],
 )
 def test_a_command_line_that_is_not_understood_is_2(
     words: str, capsys: pytest.CaptureFixture[str]

@@ -117,8 +117,9 @@ def test_a_file_without_a_yaml(home, check, tmp_path: Path) -> None:
 
 
 def test_neither_a_dataset_nor_a_file(home, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", "nothing_here"]) == 1
-    assert "found 'nothing_here'; allowed: a dataset (" in capsys.readouterr().err
+    for name in ("nothing_here", "~nobody_here/videos"):
+        assert main(["check", name]) == 1
+        assert f"found '{name}'; allowed: a dataset (" in capsys.readouterr().err
 
 
 def test_control_characters_do_not_reach_the_screen() -> None:

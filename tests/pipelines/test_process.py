@@ -184,6 +184,7 @@ def test_letters_that_the_terminal_does_not_know_are_no_error(tmp_path: Path) ->
                 r" gs:// or az://"
             ),
         ),
+        ("KINOGRAPH_STORAGE", "s3://", r"'KINOGRAPH_STORAGE': found 's3:'; allowed: a local path"),
         (
             "DAGSTER_HOME",
             "{file}",

@@ -25,7 +25,7 @@ import numpy as np
 
 from ops.files.storage import read_bytes, read_json
 from ops.tasks.parsing.human_matching import match
-from ops.tasks.parsing.metric import HUMAN_IOU, MAX_HUMANS, Videos, parsing_scores
+from ops.tasks.parsing.metric import HUMAN_IOU, MAX_HUMANS, Videos, check_truth, parsing_scores
 from ops.tasks.parsing.predictions_file import (
     ACTIONS_FILE,
     PARTS_FILE,
@@ -241,8 +241,10 @@ def bottleneck_of(truth: str, predictions: str) -> list[tuple[Given, float]]:
     def read(reader: Any, uri: str) -> Any:
         return reader(read_bytes(uri), uri)
 
+    true = read_json(f"{truth}/{TRUE_PARTS_FILE}")
+    check_truth(true)
     return bottleneck(
-        read_json(f"{truth}/{TRUE_PARTS_FILE}"),
+        true,
         read(read_actions, f"{truth}/{TRUE_ACTIONS_FILE}"),
         read(read_parts, f"{predictions}/{PARTS_FILE}"),
         read(read_actions, f"{predictions}/{ACTIONS_FILE}"),

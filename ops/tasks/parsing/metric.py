@@ -252,6 +252,13 @@ def check_predictions(found: Any) -> None:
                 )
 
 
+def check_truth(truth: Any) -> None:
+    """As `check_predictions`, for the parts of the truth."""
+    for video, frames in _mapping(truth, "true parts").items():
+        for name, frame in _mapping(frames, f"true parts, video '{video}'").items():
+            _humans(frame, f"true parts, video '{video}', frame '{name}'", one=True)
+
+
 def _explain(truth: Videos, found: Videos) -> None:
     """Raise ParsingScoreError for the first thing that cannot be scored."""
     for video, frames in truth.items():

@@ -7,6 +7,7 @@ comes between (PAN Full and En).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import configs
 import models
 from configs.schema import ConfigError, Dataset, RecognitionRecipe, content_hash
 from models.checkpoints import read_checkpoint
-from models.weights import load_published
+from models.weights import fit, load_published
 from ops.evaluation.cache import Evaluation, EvaluationCache
 from ops.files.storage import local_copy, sha256_of
 from ops.store.layout import Layout
@@ -89,7 +90,7 @@ def fuse(
         PublishedWeightsError: weights do not fit.
         StorageError: a store does not answer.
     """
-    weigh = _coefficients(recipe, len(parts), coefficients)
+    weigh, place = _coefficients(recipe, len(parts), coefficients), _device(device)
     dataset = dataset or configs.dataset(recipe.dataset)
     report = Report(Recognition(recipe, layout, dataset), split)
     identity = _identity(recipe, parts, weigh, split)
@@ -98,12 +99,19 @@ def fuse(
     )
     if (found := cache.load()) is not None:
         return found
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     scored: list[Rows] = []
     for member, uri in parts:
         task = Recognition(member.model_copy(update={"views": recipe.views}), layout, dataset)
         scored.append(_scored(task, uri, split, place, progress))
     return cache.save(report.results(mean_rows(scored, weigh)))
+
+
+def _device(asked: str | None) -> str:
+    """Where to compute. Raises ConfigError for what this machine does not have."""
+    there = ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
+    if asked is not None and asked.partition(":")[0] not in there:
+        raise ConfigError("fusion", "--device", asked, " or ".join(there))
+    return asked or there[0]
 
 
 def _scored(
@@ -156,7 +164,7 @@ def network(recipe: RecognitionRecipe, weights: Path) -> nn.Module:
     model = models.build(recipe)
     found = read_checkpoint(weights)
     if set(found) == set(model.state_dict()):
-        model.load_state_dict(found)
+        fit(model, found, {key: key for key in found}, source=str(weights), kind="our own network")
     else:
         load_published(model, weights)
     return model.eval()
@@ -185,7 +193,7 @@ def _coefficients(
             "score or prob: networks apart have no features in common",
         )
     weigh = [1.0] * count if given is None else [float(one) for one in given]
-    if not count or len(weigh) != count or min(weigh) < 0 or not sum(weigh):
+    if not count or len(weigh) != count or min(weigh) < 0 or not 0 < sum(weigh) < math.inf:
         raise ConfigError(
             where,
             "coefficients",

@@ -297,6 +297,8 @@ def test_bad_config_is_named() -> None:
         {"taps": [2, 5, 8]},
         {"taps": [2, 5, 8, 12]},
         {"prune_blocks": [6, 3]},
+        {"prune_blocks": [True]},
+        {"prune_blocks": [6.0]},
         {"keep_rate": 0.5},
         {"keep_rate": 0},
         {"roi_extension": [0.4]},

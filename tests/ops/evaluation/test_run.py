@@ -16,7 +16,7 @@ from configs.schema import ConfigError, Gate, Scale
 from ops.evaluation.cache import RECORD
 from ops.evaluation.predictors import from_files
 from ops.evaluation.run import evaluate
-from ops.files.storage import read_json, write_bytes
+from ops.files.storage import exists, read_json, remove, write_bytes
 from ops.training.inference import place_of
 from ops.training.task import build
 
@@ -73,6 +73,19 @@ def test_an_evaluation_of_before_counts_where_it_was_in_this_precision(
     write_bytes(record_of(discs, first), json.dumps(record).encode())
     again = evaluate(task_of(discs, amp=amp), discs.weights)
     assert again.reused is reused and again.precision == "fp32" and again.metrics == first.metrics
+
+
+def test_an_evaluation_that_has_lost_a_file_is_made_again(discs, plain) -> None:
+    first = evaluate(task_of(discs), discs.weights)
+    for uri in (first.predictions_uri, next(iter(first.pictures.values()))):
+        remove(uri)
+        again = evaluate(task_of(discs), discs.weights)
+        assert not again.reused and exists(uri) and again.metrics == first.metrics
+    record = read_json(record_of(discs, first))
+    del record["pictures"]
+    write_bytes(record_of(discs, first), json.dumps(record).encode())
+    assert not evaluate(task_of(discs), discs.weights).reused
+    assert evaluate(task_of(discs), discs.weights).reused
 
 
 def test_the_usual_precision_changes_no_stored_recipe(discs) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 
 import pytest
 
@@ -154,6 +155,23 @@ def test_a_server_that_is_not_there(s3, monkeypatch):
 def test_an_unknown_scheme_is_named():
     with pytest.raises(StorageError, match="gopher://x: unknown scheme"):
         read_bytes("gopher://x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "endpoint", "said"),
+    [
+        ("s3://Bad Bucket/x", "http://127.0.0.1:9", "Invalid bucket name"),
+        ("s3://bucket/x", "garbage", "Invalid endpoint: garbage"),
+        ("http://[bad/x", "", "Invalid IPv6 URL"),
+    ],
+)
+def test_an_address_that_is_none_is_told_in_words(
+    uri: str, endpoint: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises(StorageError, match=rf"{re.escape(uri)}: .*{said}") as caught:
+        read_bytes(uri)
+    assert not caught.value.transient
 
 
 def test_a_library_that_is_not_there_is_named():

@@ -200,6 +200,10 @@ def test_tables_are_read_three_times_at_most_on_the_whole_way(
     register_recipe(recipe, own, settings, prepared=trained.prepared)
     assert promote_recipe(recipe, own, settings, prepared=trained.prepared).promoted
     assert [uri for uri in read[len(before) :] if "/evaluation/" not in uri] == []
+    # another precision of its gate: what was prepared would be scored in the old one
+    half = world.recipe(gate={"floor": -1.0, "precision": "bf16"})
+    with pytest.raises(ConfigError, match="'prepared': found \"recipe 'tiny_tsm' in .*unchanged"):
+        promote_recipe(half, own, settings, prepared=trained.prepared)
 
 
 def test_the_steps_are_found_in_the_package() -> None:

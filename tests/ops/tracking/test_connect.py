@@ -8,7 +8,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from configs import Settings
-from ops.tracking.connect import NoDatabaseError, reader, shown
+from ops.tracking.connect import NoDatabaseError, TrackingError, reader, shown
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,15 @@ from ops.tracking.connect import NoDatabaseError, reader, shown
 )
 def test_no_message_shows_a_password(uri: str, said: str) -> None:
     assert shown(uri) == said
+
+
+@pytest.mark.parametrize(
+    "uri", ["postgresql://me:SECRET@127.0.0.1:notaport/x", "http://[bad", "http://127.0.0.1:a"]
+)
+def test_an_address_that_is_none_is_told_in_words(uri: str) -> None:
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_URI") as caught:
+        reader(uri)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_settings_do_not_show_the_tracking_store() -> None:

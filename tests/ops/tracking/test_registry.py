@@ -151,6 +151,14 @@ def test_the_same_question_gets_the_same_answer_and_changes_nothing(
     assert holder(settings, CHAMPION) == 2
 
 
+def test_a_decision_in_another_precision_does_not_stand(
+    settings: Settings, recipe: RecognitionRecipe
+) -> None:
+    promote(GATE, candidate(settings, recipe, "k1"), score(0.6), never, settings)
+    assert decided(GATE, "k1", settings)
+    assert not decided(GATE.model_copy(update={"precision": "bf16"}), "k1", settings)
+
+
 def test_the_champion_is_scored_again_on_another_set(
     settings: Settings, recipe: RecognitionRecipe
 ) -> None:

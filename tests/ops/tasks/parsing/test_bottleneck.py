@@ -121,6 +121,11 @@ def test_the_command_prints_the_table_or_says_what_is_wrong(
         command("bottleneck", str(tmp_path), str(tmp_path / "none")) == 1
         and "no such file" in capsys.readouterr().err
     )
+    # of a video that no action is asked of, too
+    (tmp_path / TRUE_PARTS_FILE).write_text(json.dumps({**TRUTH, "more": {"f": {"humans": 3}}}))
+    assert command("bottleneck", str(tmp_path), str(tmp_path)) == 1
+    assert "true parts, video 'more', frame 'f', humans: found 3" in capsys.readouterr().err
+    (tmp_path / TRUE_PARTS_FILE).write_text(json.dumps(TRUTH))
     (tmp_path / ACTIONS_FILE).write_text('{"right": 1}')
     assert (
         command("bottleneck", str(tmp_path), str(tmp_path)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from pathlib import Path
 
@@ -158,7 +159,14 @@ def test_members_are_named_and_checked(discs) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"), [([1.0], "3 numbers"), ([0, 0, 0], "not all 0"), ([1, 1, -1], "at least 0")]
+    ("given", "says"),
+    [
+        ([1.0], "3 numbers"),
+        ([0, 0, 0], "not all 0"),
+        ([1, 1, -1], "at least 0"),
+        ([1, 1, math.nan], "3 numbers"),
+        ([1, 1, math.inf], "3 numbers"),
+    ],
 )
 def test_wrong_coefficients_are_named(discs, parts: Parts, given: list[float], says: str) -> None:
     with pytest.raises(ConfigError, match=f"coefficients.*{says}"):
@@ -171,6 +179,14 @@ def test_what_cannot_be_fused_is_named(discs, parts: Parts) -> None:
     swapped = [(parts[0][0], parts[1][1])]
     with pytest.raises(PublishedWeightsError, match=r"rgb\.pth\.tar does not fit PAN"):
         fuse(whole(discs), swapped, discs.layout, dataset=discs.dataset)
+
+
+def test_weights_of_other_classes_are_told_in_words(parts: Parts, tmp_path: Path) -> None:
+    own, _ = parts[0]
+    other = models.build(own.model_copy(update={"num_classes": own.num_classes + 1}))
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(PublishedWeightsError, match="do not fit:"):
+        network(own, tmp_path / "other.safetensors")
 
 
 def test_the_command(
@@ -193,6 +209,8 @@ def test_the_command(
         "a finished training of recipe 'pan_lite', or --weights pan_lite=<URI>"
         in capsys.readouterr().err
     )
+    assert command("fusion", "pan_en", *weights, "--device", "tpu") == 1
+    assert "'--device': found 'tpu'; allowed: " in capsys.readouterr().err
     assert command("fusion", "pan_en", "--weights=pan_en=x") == 1
     assert "MEMBER=URI with a member out of pan_lite" in capsys.readouterr().err
     assert isinstance(discs.layout, Layout)
