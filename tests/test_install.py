@@ -421,7 +421,8 @@ def test_a_wheel_is_whole_and_takes_its_own_code_whatever_lies_in_the_working_fo
     told = json.loads(run(str(line), str(film)).splitlines()[-1])
     for path in (*told["decoded"][1:3], *told["trained"][1:]):
         assert path.startswith(f"{site}/"), told
-    assert "recipe   tsn_tiny_figures" in run("-m", "pipelines.main", "recipes")
+    listed = run("-c", "from pipelines.main import main; main(['recipes'])")
+    assert "recipe   tsn_tiny_figures" in listed
     files = [
         path.relative_to(REPO)
         for name in OURS

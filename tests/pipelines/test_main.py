@@ -23,6 +23,7 @@ from ops.flow.recipe import train_recipe
 from ops.store.layout import Layout
 from ops.store.reader import FrameReader, read_manifest
 from ops.store.tables import read_table
+from ops.training.checkpoint import CheckpointError
 from ops.training.run_folder import plan_run
 from pipelines.line import run_checks, run_stage, stages
 from pipelines.main import _status, main
@@ -217,6 +218,8 @@ def test_a_full_disk(
         pytest.skip("mounting a small disk needs root on Linux")
     try:
         monkeypatch.setenv("KINOGRAPH_STORAGE", str(disk))
+        # or it is told before anything runs
+        monkeypatch.setattr("ops.preflight.places.disk", lambda about: ())
         for index in range(6):
             write_video(small.video(f"train{index}"), seed=index, num_frames=40, size=(120, 160))
         small.write_yaml(frames={"codec": "lossless"})
@@ -235,8 +238,8 @@ def test_a_full_disk(
 
 
 @pytest.mark.slow  # ray and mlflow are imported
-def test_a_damaged_checkpoint(home, small, refused) -> None:
-    name = "tsn_r50_3f_k400_100e"  # a recipe that the graph knows, on the small world
+def test_a_damaged_checkpoint(home, small) -> None:
+    name = "small_tsn"
     with dg.DagsterInstance.ephemeral() as instance:
         for stage in stages(NAME, []):
             run_stage(stage, instance)
@@ -244,7 +247,9 @@ def test_a_damaged_checkpoint(home, small, refused) -> None:
     write_bytes(f"{plan.run_dir}/checkpoint_000001/state.pt", b"half")
     snapshot = {"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_000001"}]}
     write_bytes(f"{plan.run_dir}/checkpoint_manager_snapshot.json", json.dumps(snapshot).encode())
-    said = refused("run", "--dataset", NAME, "--recipe", name)
+    with pytest.raises(CheckpointError) as told:
+        train_recipe(configs.load(name), home.layout, home.settings)
+    said = str(told.value)
     assert f"{plan.run_dir}/checkpoint_000001/state.pt: damaged" in said
     assert (
         f"delete the folder {plan.run_dir}/checkpoint_000001" in said
