@@ -22,11 +22,9 @@ LONG_FILES = {
     "ops/tasks/localization/segments.py": "segments and features joined as columns, with a comment at every step",  # noqa: E501
     "ops/tasks/localization/task.py": "the task's whole protocol",
     "ops/tasks/parsing/parts.py": "parts and states joined as columns, with a comment at every step",  # noqa: E501
-    "pipelines/check_command.py": "what `kinograph check` prints of data, recipes and files",
 }
 LONG_FUNCTIONS = {
-    "ops/media/probe.py::_inspect": "one pass over a container with one place for each doubt",
-    "pipelines/check_command.py::_print_verdict": "the report of a data set, from its first line to its last",  # noqa: E501
+    "ops/media/probe.py::_inspect": "one pass over a container with one place for each doubt"
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.check_command import printable
+from pipelines.check_report import printable
 from pipelines.main import main
 
 NAME = "kinetics400"
