@@ -14,17 +14,6 @@ from ops.annotations.rows import Context, Fault, Problem, Read, Rows
 from ops.annotations.vocabulary import AnnotationError
 from ops.store.tables import CLIPS
 
-COLUMNS = (
-    "clip_id",
-    "video_id",
-    "split",
-    "target",
-    "label",
-    "label_id",
-    "start_s",
-    "end_s",
-    "source",
-)
 # Only the last part of a name that is one of these is taken off: names of videos hold dots of their
 # own.
 EXTENSION = re.compile(
@@ -75,7 +64,7 @@ class Clips:
     def __init__(self, context: Context, sample: Mapping[str, Any]) -> None:
         context.check_template(sample)
         self.context = context
-        self.rows, self.problems = Rows(CLIPS, COLUMNS, context.dataset), list[Problem]()
+        self.rows, self.problems = Rows(CLIPS, context.dataset), list[Problem]()
         words = () if context.vocabulary is None else context.vocabulary.names
         # The labels of the first pass over a list without a vocabulary file are the ids themselves.
         self.ids_are_names = bool(words) and all(WHOLE_NUMBER.fullmatch(word) for word in words)

@@ -170,14 +170,15 @@ class Read:
 
 
 class Rows:
-    """Collects rows (tuples in the order of `columns`) into a table, some 65,000 at a time so that
-    memory stays small.
+    """Collects rows (tuples in the order of the schema, without its dataset column) into a table,
+    some 65,000 at a time so that memory stays small.
     """
 
     BATCH = 65_536
 
-    def __init__(self, schema: pa.Schema, columns: tuple[str, ...], dataset: str) -> None:
-        self.schema, self.columns, self.dataset = schema, columns, dataset
+    def __init__(self, schema: pa.Schema, dataset: str) -> None:
+        self.schema, self.dataset = schema, dataset
+        self.columns = [name for name in schema.names if name != "dataset"]
         self.pending: list[tuple[Any, ...]] = []
         self.batches: list[pa.RecordBatch] = []
         self.count = 0

@@ -42,7 +42,6 @@ from ops.store.tables import SEGMENTS
 TABLE: TableName = "segments"
 FOLDER = False
 OPTIONS = ("subset",)
-COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 EXPECTED = (
     '{"database": {video: {"subset": "training", "annotations": [{"label": "...", "segment":'
     " [start_s, end_s]}]}}}"
@@ -117,11 +116,7 @@ def read(data: bytes, context: Context) -> Read:
     content, repeated = load(data, context.file)
     context.check_template({"video": "text", "subset": "text"})
     database = _database(content, context.file)
-    rows, problems, entries = (
-        Rows(SEGMENTS, COLUMNS, context.dataset),
-        list[Problem](),
-        list[Entry](),
-    )
+    rows, problems, entries = (Rows(SEGMENTS, context.dataset), list[Problem](), list[Entry]())
     subsets = set[str]()
     if twice := sorted(FIELDS & repeated):
         problems.append(
@@ -273,9 +268,7 @@ def _read_info(data: bytes, context: Context) -> Read:
             problems.append(fault.at(context.file, line))
         else:
             entries.append(entry)
-    return Rows(SEGMENTS, COLUMNS, context.dataset).finish(
-        context, problems, EXPECTED, entries=entries
-    )
+    return Rows(SEGMENTS, context.dataset).finish(context, problems, EXPECTED, entries=entries)
 
 
 def _as_entry(values: Mapping[str, str]) -> dict[str, Any]:

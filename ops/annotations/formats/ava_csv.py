@@ -43,20 +43,6 @@ from ops.store.tables import BOXES
 TABLE: TableName = "boxes"
 FOLDER = False
 FIELDS = ("video", "timestamp", "x1", "y1", "x2", "y2", "action_id", "person_id")
-COLUMNS = (
-    "video_id",
-    "split",
-    "timestamp_s",
-    "frame",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "label",
-    "label_id",
-    "person_id",
-    "source",
-)
 EXPECTED = "rows of video,timestamp,x1,y1,x2,y2,action_id,person_id, without a header"
 PERSONS = 2**31
 
@@ -96,7 +82,7 @@ def read(data: bytes, context: Context) -> Read:
             "a vocabulary in the dataset's config: the rows hold ids only",
         )
     context.check_template({"video": "text", "timestamp": "0902"})
-    rows, problems, excluded = Rows(BOXES, COLUMNS, context.dataset), list[Problem](), 0
+    rows, problems, excluded = Rows(BOXES, context.dataset), list[Problem](), 0
     videos, bare = dict[tuple[str, str], str](), dict[tuple[str, str], None]()
     for line, fields in records(data, context.file):
         if isinstance(fields, Problem):

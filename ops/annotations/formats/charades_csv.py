@@ -35,18 +35,6 @@ from ops.store.tables import CLIPS, SEGMENTS
 TABLE: TableName = "segments"
 TABLES: tuple[TableName, ...] = ("segments", "clips")
 FOLDER = False
-CLIP_COLUMNS = (
-    "clip_id",
-    "video_id",
-    "split",
-    "target",
-    "label",
-    "label_id",
-    "start_s",
-    "end_s",
-    "source",
-)
-SEGMENT_COLUMNS = CLIP_COLUMNS[1:]
 REQUIRED = {"id", "actions"}
 EXPECTED = "a header with id,actions,length, and actions like 'c092 11.90 21.20;c147 0.00 12.60'"
 CODE = re.compile(r"c(\d{3})", re.ASCII)
@@ -92,11 +80,7 @@ def read(data: bytes, context: Context) -> Read:
             False,
             "multi_label: true in the dataset's config, since a video has several actions",
         )
-    rows = (
-        Rows(CLIPS, CLIP_COLUMNS, context.dataset)
-        if clips
-        else Rows(SEGMENTS, SEGMENT_COLUMNS, context.dataset)
-    )
+    rows = Rows(CLIPS, context.dataset) if clips else Rows(SEGMENTS, context.dataset)
     problems, entries = list[Problem](), dict[str, Entry]()
     for line, values in _table(data, context):
         if isinstance(values, Problem):

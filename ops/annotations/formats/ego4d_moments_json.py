@@ -44,7 +44,6 @@ from ops.store.tables import SEGMENTS
 
 TABLE: TableName = "segments"
 FOLDER = False
-COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 EXPECTED = (
     '{"videos": [{"video_uid", "split", "clips": [{"clip_uid", "video_start_sec", "video_end_sec",'
     ' "annotations": [{"labels": [...]}]}]}]}'
@@ -105,11 +104,7 @@ def read(data: bytes, context: Context) -> Read:
             else type(content).__name__
         )
         raise AnnotationError(context.file, "(whole file)", shorten(found), EXPECTED)
-    rows, problems, entries = (
-        Rows(SEGMENTS, COLUMNS, context.dataset),
-        list[Problem](),
-        dict[str, Entry](),
-    )
+    rows, problems, entries = (Rows(SEGMENTS, context.dataset), list[Problem](), dict[str, Entry]())
     if repeated:
         problems.append(
             Fault(

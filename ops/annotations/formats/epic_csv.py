@@ -33,18 +33,6 @@ TABLE: TableName = "clips"
 TABLES: tuple[TableName, ...] = ("clips", "segments")
 FOLDER = False
 TARGETS = ("verb", "noun", "action")
-CLIP_COLUMNS = (
-    "clip_id",
-    "video_id",
-    "split",
-    "target",
-    "label",
-    "label_id",
-    "start_s",
-    "end_s",
-    "source",
-)
-SEGMENT_COLUMNS = CLIP_COLUMNS[1:]
 PLACE = {"narration_id", "video_id", "start_timestamp", "stop_timestamp"}
 CLASSES = {"verb": ("verb_class",), "noun": ("noun_class",), "action": ("verb_class", "noun_class")}
 EXPECTED = (
@@ -148,11 +136,7 @@ def read(data: bytes, context: Context) -> Read:
         context.split == "test" and context.table != "segments",
     )
     required = PLACE | (set() if unlabelled else set(CLASSES[context.target]))
-    rows = (
-        Rows(CLIPS, CLIP_COLUMNS, context.dataset)
-        if clips
-        else Rows(SEGMENTS, SEGMENT_COLUMNS, context.dataset)
-    )
+    rows = Rows(CLIPS, context.dataset) if clips else Rows(SEGMENTS, context.dataset)
     problems, checked = list[Problem](), False
     for line, values in _table(data, context.file, required, EXPECTED):
         if isinstance(values, Problem):

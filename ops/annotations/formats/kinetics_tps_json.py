@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from configs.schema import TableName
-from ops.annotations.clips import COLUMNS as CLIP_COLUMNS
 from ops.annotations.json_text import load
 from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, box_fault
 from ops.annotations.vocabulary import AnnotationError
@@ -34,18 +33,6 @@ TABLES: tuple[TableName, ...] = ("parts", "clips")
 FOLDER = True
 PERSON = ("px1", "py1", "px2", "py2")
 BOX = ("x1", "y1", "x2", "y2")
-COLUMNS = (
-    "video_id",
-    "split",
-    "label",
-    "frame",
-    "person",
-    *PERSON,
-    "part",
-    *BOX,
-    "state",
-    "source",
-)
 EXPECTED = (
     'files <label>/<video>/img_00001.json with {"humans": [{"box": [...], "parts": {part: {"box":'
     ' [...], "verb": state}}}]}'
@@ -79,11 +66,7 @@ def read(files: Iterable[tuple[str, bytes | None]], context: Context) -> Read:
     context.check_template({"video": "text", "label": "text"})
     if context.table == "clips":
         return _clips(files, context)
-    rows, problems, entries = (
-        Rows(PARTS, COLUMNS, context.dataset),
-        list[Problem](),
-        dict[Entry, None](),
-    )
+    rows, problems, entries = (Rows(PARTS, context.dataset), list[Problem](), dict[Entry, None]())
     for path, data in files:
         file, place = f"{context.file}/{path}", _place(path, context)
         fault = (
@@ -99,11 +82,7 @@ def read(files: Iterable[tuple[str, bytes | None]], context: Context) -> Read:
 
 
 def _clips(files: Iterable[tuple[str, bytes | None]], context: Context) -> Read:
-    rows, problems, known = (
-        Rows(CLIPS, CLIP_COLUMNS, context.dataset),
-        list[Problem](),
-        set[tuple[str, str]](),
-    )
+    rows, problems, known = (Rows(CLIPS, context.dataset), list[Problem](), set[tuple[str, str]]())
     for path, _ in files:
         place = _place(path, context)
         if isinstance(place, Fault):

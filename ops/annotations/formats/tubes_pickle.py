@@ -32,20 +32,6 @@ from ops.store.tables import BOXES
 TABLE: TableName = "boxes"
 FOLDER = False
 OPTIONS = ("fold",)
-COLUMNS = (
-    "video_id",
-    "split",
-    "timestamp_s",
-    "frame",
-    "x1",
-    "y1",
-    "x2",
-    "y2",
-    "label",
-    "label_id",
-    "person_id",
-    "source",
-)
 EXPECTED = (
     "a pickle of {labels, train_videos, test_videos, nframes, resolution, gttubes: {video: {label"
     " index: [rows of frame,x1,y1,x2,y2]}}}"
@@ -107,7 +93,7 @@ def read(data: bytes, context: Context) -> Read:
     content = _content(data, context.file)
     context.check_template({"video": "Class/text"})
     labels, (splits, problems) = _labels(content, context.file), _splits(content, context)
-    rows, entries = Rows(BOXES, COLUMNS, context.dataset), list[Entry]()
+    rows, entries = Rows(BOXES, context.dataset), list[Entry]()
     tubes = content["gttubes"]
     for name in dict.fromkeys([*splits, *tubes]):
         split = splits.get(name)

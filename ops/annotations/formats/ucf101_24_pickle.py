@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from configs.schema import TableName
-from ops.annotations.formats.tubes_pickle import COLUMNS, Video, add_tube
+from ops.annotations.formats.tubes_pickle import Video, add_tube
 from ops.annotations.plain_pickle import load
 from ops.annotations.rows import Context, Entry, Fault, Problem, Read, Rows, shorten
 from ops.annotations.vocabulary import AnnotationError, Vocabulary, from_names
@@ -118,7 +118,7 @@ def read(data: bytes, context: Context) -> Read:
     ):
         raise AnnotationError(context.file, "trainvideos", type(train).__name__, "a list of videos")
     trained = None if train is None else frozenset(train)
-    rows, problems, entries = Rows(BOXES, COLUMNS, context.dataset), list[Problem](), list[Entry]()
+    rows, problems, entries = Rows(BOXES, context.dataset), list[Problem](), list[Entry]()
     for name, video in videos.items():
         fault, facts = _video(name, video, trained, context)
         if facts is None:

@@ -27,7 +27,6 @@ from ops.annotations.rows import (
 from ops.annotations.vocabulary import AnnotationError
 from ops.store.tables import SEGMENTS
 
-COLUMNS = ("video_id", "split", "target", "label", "label_id", "start_s", "end_s", "source")
 BAD = Problem("f", 3, "label", "x", "unknown_label", "unknown label")
 
 
@@ -89,7 +88,7 @@ def test_a_template_that_does_not_fit_names_the_columns():
 
 
 def test_rows_end_as_a_table_or_say_why_there_is_none():
-    context, rows = Context("d", "f"), Rows(SEGMENTS, COLUMNS, "d")
+    context, rows = Context("d", "f"), Rows(SEGMENTS, "d")
     with pytest.raises(AnnotationError, match="no rows"):
         rows.finish(context, [], "a form")
     with pytest.raises(
