@@ -40,7 +40,6 @@ class Encoder(nn.Module):
         width: int,
         depth: int,
         heads: int,
-        slots: int,
         patch: int,
         side: int,
         key_slot: int,

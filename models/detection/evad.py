@@ -199,7 +199,6 @@ class EVAD(nn.Module):
             config.width,
             config.depth,
             config.heads,
-            config.slots,
             config.patch,
             side,
             config.key_slot,

@@ -169,14 +169,6 @@ def _without_tags(
     return None
 
 
-def find_version(name: str, alias: str, settings: Settings) -> Registered | None:
-    """The version that holds the alias, or None. Raises GateError for one that another tool
-    registered.
-    """
-    version = _by_alias(client(settings.tracking_uri), name, alias)
-    return None if version is None else _registered(version)
-
-
 def holder(name: str, alias: str, settings: Settings) -> int | None:
     """Number of the version that holds the alias, whoever registered it; None where none does.
     Writes nothing.

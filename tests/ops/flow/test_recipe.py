@@ -29,7 +29,7 @@ from ops.store.layout import Layout
 from ops.store.tables import PROBLEMS, from_rows, write_table
 from ops.tracking.connect import client
 from ops.tracking.mlflow_run import find_run
-from ops.tracking.registry import CHAMPION, find_version
+from ops.tracking.registry import opponent
 from ops.training.checkpoint import FILE, CheckpointError
 from ops.training.ray_train import SNAPSHOT
 from ops.training.run_folder import RECORD, TrainResult, plan_run
@@ -80,7 +80,7 @@ def test_every_step_may_be_called_again_and_does_nothing_twice(
         and decision.reason == kept.reason
     )
     assert decision.challenger == first.metrics["top1"]
-    champion = find_version("tiny", CHAMPION, settings)
+    champion = opponent("tiny", settings)
     assert champion is not None and champion.version == 1 and champion.run_key == result.run_key
     store = client(settings.tracking_uri)
     assert len(store.search_model_versions("name = 'tiny'")) == 1
@@ -107,7 +107,7 @@ def test_a_model_that_is_no_better_is_refused_with_its_reason(
     )
     tags = client(settings.tracking_uri).get_model_version("tiny", "2").tags
     assert tags["gate.decision"] == "refused" and tags["gate.reason"] == decision.reason
-    champion = find_version("tiny", CHAMPION, settings)
+    champion = opponent("tiny", settings)
     assert champion is not None and champion.version == 1
 
 
