@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import ops.tracking  # noqa: F401 - before any test imports MLflow, which reads its switches then
+
 REPO = Path(__file__).resolve().parent.parent
 
 

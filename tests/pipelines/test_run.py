@@ -16,7 +16,8 @@ from command import KINOGRAPH
 from ops.files.storage import exists, list_files, read_bytes
 from ops.store.reader import read_manifest
 from ops.tracking.connect import client
-from ops.tracking.registry import CHAMPION, find_version
+from ops.tracking.registry import CHAMPION
+from registered import find_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 MODEL = "tests-recognition"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import configs
+from mlflow_server import mlflow_server
 from ops.doctor import arrays, bucket, decoders, tracker
 from ops.files.storage import list_files
 from ops.media.encode import Coding, write_mp4
@@ -148,56 +149,10 @@ def test_a_database_that_is_none_is_told(settings, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_server_gets_an_experiment_and_loses_it(settings, tmp_path) -> None:
-    import os
-    import signal
-    import subprocess
-    import sys
-    import time
-    import urllib.request
 
     from ops.tracking.connect import client
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += [
-        "--backend-store-uri",
-        settings.tracking_uri,
-        "--artifacts-destination",
-        str(tmp_path / "served"),
-    ]
-    with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=tmp_path,
-            env={**os.environ},
-            start_new_session=True,
-        )
-    try:
-        url, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/health", timeout=2).close()
-                break
-            except OSError:
-                assert time.monotonic() < until and server.poll() is None, (
-                    tmp_path / "log"
-                ).read_text()
-                time.sleep(0.3)
+    with mlflow_server(settings.tracking_uri, tmp_path) as url:
         served = settings.model_copy(update={"tracking_uri": url})
         for _ in range(2):  # the second finds the first one's deleted experiment
             found = {finding.name: finding for finding in tracker.check(served)}
@@ -205,6 +160,3 @@ def test_a_server_gets_an_experiment_and_loses_it(settings, tmp_path) -> None:
             assert set(found) == {"MLflow version", "MLflow", "MLflow runs", "MLflow artifacts"}
         assert [one.name for one in client(url).search_experiments()] == ["Default"]
         assert not [path for path in (tmp_path / "served").rglob("*") if path.is_file()]
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)

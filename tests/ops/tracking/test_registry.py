@@ -20,11 +20,11 @@ from ops.tracking.registry import (
     Registered,
     ScoredModel,
     decided,
-    find_version,
     promote,
     register,
     version_url,
 )
+from registered import find_version
 
 GATE = Gate(metric="top1", floor=0.5, registered_model="figures-recognition")
 

@@ -5,13 +5,9 @@ on S3.
 from __future__ import annotations
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +17,12 @@ from safetensors.torch import save, save_file
 import models
 from configs import Settings
 from configs.schema import RecognitionRecipe
+from mlflow_server import mlflow_server
 from ops.files.storage import list_files, read_bytes, write_bytes
 from ops.tracking.mlflow_run import find_run, open_run
 from ops.tracking.model import downloaded, log_model
-from ops.tracking.registry import CHAMPION, ScoredModel, find_version, promote, register
+from ops.tracking.registry import CHAMPION, ScoredModel, promote, register
+from registered import find_version
 
 pytestmark = pytest.mark.slow  # a server takes many seconds to come up
 VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}
@@ -33,54 +31,8 @@ VOCABULARY = {"labels": [f"label {index}" for index in range(10)]}
 @pytest.fixture
 def served(tmp_path: Path, settings: Settings) -> Iterator[Settings]:
     """Settings of a user whose MLflow is a server on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += [
-        "--backend-store-uri",
-        settings.tracking_uri,
-        "--artifacts-destination",
-        str(tmp_path / "served"),
-    ]
-    with (tmp_path / "server.log").open("w") as log:
-        server = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=tmp_path,
-            env={**os.environ},
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        _wait(url, server, tmp_path / "server.log")
+    with mlflow_server(settings.tracking_uri, tmp_path) as url:
         yield settings.model_copy(update={"tracking_uri": url})
-    finally:
-        # asked politely, it waits for connections that the client keeps open
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait(30)
-
-
-def _wait(url: str, server: subprocess.Popen, log: Path) -> None:
-    until = time.monotonic() + 90
-    while time.monotonic() < until and server.poll() is None:
-        try:
-            return urllib.request.urlopen(f"{url}/health", timeout=2).close()
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.3)
-    raise AssertionError(log.read_text())
 
 
 def test_run_model_registry_and_gate_over_http(
